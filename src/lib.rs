@@ -1,0 +1,6 @@
+//! LoSparse: `W ≈ L·R + S` compression of transformers, on Burn.
+#![deny(missing_docs)]
+
+pub mod error;
+
+pub use error::{Error, Result};

@@ -1,0 +1,2 @@
+//! The `losparse` command.
+fn main() {}
