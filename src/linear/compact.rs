@@ -1,0 +1,158 @@
+//! The deployed form after neuron pruning: kept neurons folded, the others low-rank.
+
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::module::linear;
+use burn::tensor::{Int, Tensor, TensorData, assert_shape};
+
+use super::leaf;
+
+/// A linear layer whose kept neurons have their dense rows `w_i = L_i·R + S_i` and whose other
+/// neurons have their low-rank rows `L_i·R` only.
+///
+/// One product with `[K; R]ᵀ` gives the kept outputs and the low-rank code of the others:
+/// exact, without an add, and smaller than keeping `L` whole.
+#[derive(Module, Debug)]
+pub struct CompactLinear {
+    /// `[K; R]ᵀ: [d_input, kept + rank]`.
+    pub first: Param<Tensor<2>>,
+    /// `L′ᵀ: [rank, d_output − kept]`; `None` at rank 0 or when every neuron is kept.
+    pub left: Option<Param<Tensor<2>>>,
+    /// `[d_output]`, in the layer's own order of outputs.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// `[d_output]`: where in `[kept | others]` each output stands; `None`: in order already.
+    pub order: Option<Param<Tensor<1, Int>>>,
+    /// Number of kept neurons.
+    pub kept: usize,
+    /// Number of outputs.
+    pub d_output: usize,
+}
+
+impl CompactLinear {
+    /// Builds the layer from its matrices (Burn's orientation) and the indices of kept neurons.
+    ///
+    /// # Shapes
+    /// - `folded`: `[d_input, kept]`, columns in the order of `kept_neurons`
+    /// - `right`: `[d_input, rank]`; `left`: `[rank, d_output − kept]`, other neurons in order
+    pub fn new(
+        folded: Tensor<2>,
+        low_rank: Option<(Tensor<2>, Tensor<2>)>,
+        bias: Option<Tensor<1>>,
+        kept_neurons: &[usize],
+        d_output: usize,
+    ) -> Self {
+        let device = folded.device();
+        let kept = kept_neurons.len();
+        let (first, left) = match low_rank {
+            Some((right, left)) if kept == 0 => (right, Some(left)),
+            Some((right, left)) => (Tensor::cat(vec![folded, right], 1), Some(left)),
+            None => (folded, None),
+        };
+        let positions = output_positions(kept_neurons, d_output);
+        let sorted = positions.iter().enumerate().all(|(output, &at)| output as i64 == at);
+        let order = (!sorted).then(|| {
+            let tensor = Tensor::from_data(TensorData::new(positions, [d_output]), &device);
+            Param::initialized(ParamId::new(), tensor)
+        });
+        Self {
+            first: leaf(first),
+            left: left.map(leaf),
+            bias: bias.map(leaf),
+            order,
+            kept,
+            d_output,
+        }
+    }
+
+    /// `[d_input, d_output]`.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.first.lazy_shape()[0], self.d_output]
+    }
+
+    /// The rank of the low-rank part, 0 without one.
+    pub fn rank(&self) -> usize {
+        self.first.lazy_shape()[1] - self.kept
+    }
+
+    /// Elements of `K`, `R` and `L′`.
+    pub fn weight_elements(&self) -> usize {
+        self.first.lazy_shape().num_elements()
+            + self.left.as_ref().map_or(0, |left| left.lazy_shape().num_elements())
+    }
+
+    /// Applies the layer.
+    ///
+    /// # Shapes
+    /// - input: `[.., d_input]`
+    /// - output: `[.., d_output]`
+    ///
+    /// # Panics
+    /// If the last axis of `input` is not `d_input`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let [d_input, d_output] = self.dims();
+        assert_shape!(input, [.., d_input]);
+        let last = D - 1;
+        let others = d_output - self.kept;
+        let hidden = linear(input, self.first.val(), None);
+        let output = match &self.left {
+            Some(left) if self.kept == 0 => linear(hidden, left.val(), None),
+            Some(left) => {
+                let kept = hidden.clone().narrow(last, 0, self.kept);
+                let code = hidden.narrow(last, self.kept, self.rank());
+                Tensor::cat(vec![kept, linear(code, left.val(), None)], last)
+            }
+            // Rank 0: a pruned neuron outputs its bias alone.
+            None if others > 0 => {
+                let mut shape = hidden.shape();
+                shape[last] = others;
+                let zeros = Tensor::zeros(shape, &hidden.device());
+                Tensor::cat(vec![hidden, zeros], last)
+            }
+            None => hidden,
+        };
+        let output = match &self.order {
+            Some(order) => output.select(last, order.val()),
+            None => output,
+        };
+        match &self.bias {
+            Some(bias) => output + bias.val().unsqueeze::<D>(),
+            None => output,
+        }
+    }
+
+    /// `Wᵀ: [d_input, d_output]`, composed.
+    pub fn effective_weight(&self) -> Tensor<2> {
+        let [d_input, d_output] = self.dims();
+        let first = self.first.val();
+        let device = first.device();
+        let others = d_output - self.kept;
+        let mut parts = Vec::new();
+        if self.kept > 0 {
+            parts.push(first.clone().narrow(1, 0, self.kept));
+        }
+        if others > 0 {
+            parts.push(match &self.left {
+                Some(left) => first.narrow(1, self.kept, self.rank()).matmul(left.val()),
+                None => Tensor::zeros([d_input, others], &device),
+            });
+        }
+        let weight = Tensor::cat(parts, 1);
+        match &self.order {
+            Some(order) => weight.select(1, order.val()),
+            None => weight,
+        }
+    }
+}
+
+/// Position of every output in `[kept | others]`.
+pub(crate) fn output_positions(kept: &[usize], d_output: usize) -> Vec<i64> {
+    let mut positions = vec![-1i64; d_output];
+    for (at, &neuron) in kept.iter().enumerate() {
+        positions[neuron] = at as i64;
+    }
+    let mut next = kept.len() as i64;
+    for position in positions.iter_mut().filter(|p| **p < 0) {
+        *position = next;
+        next += 1;
+    }
+    positions
+}
