@@ -1,7 +1,10 @@
 //! LoSparse: `W ≈ L·R + S` compression of transformers, on Burn.
 #![deny(missing_docs)]
 
+pub mod compact;
+pub mod decompose;
 pub mod error;
 pub mod linear;
+pub mod pruning;
 
 pub use error::{Error, Result};

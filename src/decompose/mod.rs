@@ -1,0 +1,145 @@
+//! Initialisation by truncated SVD: `W ≈ L·R`, `S = W − L·R` (Li et al. 2023, algorithm 1).
+
+mod rank;
+mod svd;
+
+pub use rank::Rank;
+pub use svd::{Factors, decompose_matrix};
+
+use std::collections::HashSet;
+
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
+
+use crate::linear::{
+    Compressible, CompressibleLinear, LayerSelection, LowRank, LowRankSparseLinear, leaf,
+};
+use crate::{Error, Result};
+
+/// What a layer is decomposed into.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DecomposeConfig {
+    /// Rank of the low-rank part.
+    pub rank: Rank,
+    /// Whether there is a sparse part; without one this is the low-rank baseline.
+    pub sparse: bool,
+}
+
+/// What was done to one layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decomposed {
+    /// Full name of the layer.
+    pub name: String,
+    /// Number of inputs.
+    pub d_input: usize,
+    /// Number of outputs.
+    pub d_output: usize,
+    /// Rank of its low-rank part.
+    pub rank: usize,
+    /// `‖W − L·R‖ / ‖W‖` (Frobenius): the share that the low-rank part does not explain.
+    pub residual: f64,
+}
+
+/// Turns the selected dense layers of `model` into `L·R + S`; the model computes the same as before
+/// (unless `config.sparse` is off). Weights are read once, and all matrices decomposed in parallel.
+///
+/// # Errors
+/// If a pattern matches nothing, or a selected layer is not dense, has rank 0 without a sparse part
+/// or holds a value that is not finite. The model is then as it was.
+pub fn decompose<M: Compressible>(
+    model: &mut M,
+    selection: &LayerSelection,
+    config: DecomposeConfig,
+) -> Result<Vec<Decomposed>> {
+    let selected: HashSet<String> = selection.resolve(model)?.into_iter().collect();
+    let mut jobs = Vec::new();
+    let mut failure = None;
+    model.for_each_linear(&mut |name, linear| {
+        if !selected.contains(name) || failure.is_some() {
+            return;
+        }
+        match job(name, linear, config) {
+            Ok(job) => jobs.push(job),
+            Err(error) => failure = Some(error),
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let done: Vec<(Job, Factors)> = jobs
+        .into_par_iter()
+        .map(|job| {
+            let factors =
+                decompose_matrix(&job.name, &job.weight, job.d_input, job.d_output, job.rank)?;
+            Ok((job, factors))
+        })
+        .collect::<Result<_>>()?;
+
+    let mut report = Vec::with_capacity(done.len());
+    let mut done = done.into_iter().peekable();
+    model.for_each_linear_mut(&mut |name, linear| {
+        if done.peek().is_some_and(|(job, _)| job.name == name)
+            && let Some((job, factors)) = done.next()
+            && let CompressibleLinear::Dense(dense) = &*linear
+        {
+            report.push(Decomposed {
+                name: job.name,
+                d_input: job.d_input,
+                d_output: job.d_output,
+                rank: job.rank,
+                residual: factors.residual,
+            });
+            let device = dense.weight.lazy_device();
+            let decomposed = layer(dense, factors, config.sparse, &device);
+            *linear = CompressibleLinear::LowRankSparse(decomposed);
+        }
+    });
+    Ok(report)
+}
+
+struct Job {
+    name: String,
+    weight: Vec<f32>,
+    d_input: usize,
+    d_output: usize,
+    rank: usize,
+}
+
+fn job(name: &str, linear: &CompressibleLinear, config: DecomposeConfig) -> Result<Job> {
+    let CompressibleLinear::Dense(dense) = linear else {
+        return Err(Error::layer(name, format!("is {} already, not dense", linear.state())));
+    };
+    let [d_input, d_output] = linear.dims();
+    let rank = config.rank.resolve(d_output, d_input)?;
+    if rank == 0 && !config.sparse {
+        return Err(Error::layer(name, "would be empty: rank 0 and no sparse part"));
+    }
+    let weight = to_vec(dense.weight.val());
+    Ok(Job { name: name.to_string(), weight, d_input, d_output, rank })
+}
+
+/// The tensor's values in f32, row by row.
+pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    let data = tensor.into_data().convert::<f32>();
+    data.try_into_vec().unwrap_or_default()
+}
+
+fn layer(dense: &Linear, factors: Factors, sparse: bool, device: &Device) -> LowRankSparseLinear {
+    let device = &device.clone().without_autodiff();
+    // A model that is being trained goes on being trained.
+    let training = dense.weight.val().is_autodiff();
+    let param = |values: Vec<f32>, shape: [usize; 2]| {
+        let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), device);
+        leaf(if training { Tensor::from_inner(tensor) } else { tensor })
+    };
+    let Factors { d_input, d_output, rank, right, left, sparse: rest, .. } = factors;
+    LowRankSparseLinear {
+        low_rank: (rank > 0).then(|| LowRank {
+            right: param(right, [d_input, rank]),
+            left: param(left, [rank, d_output]),
+        }),
+        sparse: sparse.then(|| param(rest, [d_input, d_output])),
+        bias: dense.bias.clone(),
+    }
+}

@@ -1,0 +1,121 @@
+//! Settings of the pruner.
+
+use serde::{Deserialize, Serialize};
+
+use super::Schedule;
+use crate::{Error, Result};
+
+/// What an entry of `S` is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Importance {
+    /// `|s · ∂loss/∂s|`, smoothed over steps (Zhang et al. 2022, PLATON; LoSparse eq. 5–7).
+    #[default]
+    Sensitivity,
+    /// `|s|`.
+    Magnitude,
+}
+
+/// How the entries of a neuron become one score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduction {
+    /// Mean of the entries (LoSparse).
+    #[default]
+    Mean,
+    /// Sum of the entries.
+    Sum,
+    /// Largest entry.
+    Max,
+    /// Smallest entry.
+    Min,
+}
+
+/// What is pruned as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Structure {
+    /// Neurons: rows of `S` in the paper's orientation `[out, in]`.
+    #[default]
+    Rows,
+    /// Input columns of `S`.
+    Columns,
+    /// Single entries.
+    Unstructured,
+}
+
+/// Whether a pruned neuron may come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Regrowth {
+    /// Pruned entries are zeroed and go on being trained, as in the published code.
+    #[default]
+    Allowed,
+    /// Once pruned, always zero.
+    Frozen,
+}
+
+/// Settings of a [`super::Pruner`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PruningConfig {
+    /// When and how far to prune.
+    pub schedule: Schedule,
+    /// What an entry is worth.
+    pub importance: Importance,
+    /// Smoothing of the importance, `0 ≤ β₁ < 1` (`Ī ← β₁ Ī + (1 − β₁) w`).
+    pub beta1: f64,
+    /// Smoothing of its uncertainty; 1 leaves it out (LoSparse), below 1 scores are `Ī·Ū` (PLATON).
+    pub beta2: f64,
+    /// How a neuron's entries become one score.
+    pub reduction: Reduction,
+    /// What is pruned as one.
+    pub structure: Structure,
+    /// Whether a pruned neuron may come back.
+    pub regrowth: Regrowth,
+    /// So many updates in a row with a gradient that is not finite end the training.
+    pub max_skipped_in_a_row: usize,
+}
+
+impl PruningConfig {
+    /// LoSparse's settings (β₁ 0.85, β₂ 1, mean over rows, regrowth allowed) on `schedule`.
+    pub fn new(schedule: Schedule) -> Self {
+        Self {
+            schedule,
+            importance: Importance::default(),
+            beta1: 0.85,
+            beta2: 1.0,
+            reduction: Reduction::default(),
+            structure: Structure::default(),
+            regrowth: Regrowth::default(),
+            max_skipped_in_a_row: 20,
+        }
+    }
+
+    /// Whether scores include uncertainty.
+    pub fn uses_uncertainty(&self) -> bool {
+        self.importance == Importance::Sensitivity && self.beta2 > 0.0 && self.beta2 < 1.0
+    }
+
+    /// Whether state is kept per entry of `S`. With mean or sum and `β₂ = 1` the reduction commutes
+    /// with the averages, and one number a neuron is enough.
+    pub fn needs_entries(&self) -> bool {
+        self.structure == Structure::Unstructured
+            || self.uses_uncertainty()
+            || matches!(self.reduction, Reduction::Max | Reduction::Min)
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// Names the first impossible one.
+    pub fn validate(&self) -> Result<()> {
+        self.schedule.validate()?;
+        if !(0.0..1.0).contains(&self.beta1) {
+            return Err(Error::option("beta1", format!("{} is not in 0 ≤ β₁ < 1", self.beta1)));
+        }
+        if !(0.0..=1.0).contains(&self.beta2) {
+            return Err(Error::option("beta2", format!("{} is not in 0 ≤ β₂ ≤ 1", self.beta2)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! Importance of one layer's neurons over the steps.
+
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::{Device, Tensor};
+
+use super::{Importance, PruningConfig, Reduction, Structure};
+
+/// Running importance of one layer's `S`: state that training carries in its checkpoints.
+///
+/// Tensors have the shape of the scores: `[1, d_output]` for neurons, `[d_input, 1]` for columns, or
+/// `[d_input, d_output]` where state is kept per entry.
+#[derive(Module, Debug)]
+pub struct LayerImportance {
+    /// Mean of `I` over the valid steps of the current window, `w`.
+    pub window: Param<Tensor<2>>,
+    /// Smoothed importance `Ī`.
+    pub smoothed: Param<Tensor<2>>,
+    /// Smoothed uncertainty `Ū`; `None` at `β₂ = 1`.
+    pub uncertainty: Option<Param<Tensor<2>>>,
+    /// Kept so far (1) or pruned (0); only under frozen regrowth.
+    pub mask: Option<Param<Tensor<2>>>,
+}
+
+/// Shape of the scores of a `[d_input, d_output]` layer.
+fn score_shape(structure: Structure, [d_input, d_output]: [usize; 2]) -> [usize; 2] {
+    match structure {
+        Structure::Rows => [1, d_output],
+        Structure::Columns => [d_input, 1],
+        Structure::Unstructured => [d_input, d_output],
+    }
+}
+
+/// Entries reduced over the pruned structure.
+fn reduce(entries: Tensor<2>, structure: Structure, reduction: Reduction) -> Tensor<2> {
+    let dim = match structure {
+        Structure::Rows => 0,
+        Structure::Columns => 1,
+        Structure::Unstructured => return entries,
+    };
+    match reduction {
+        Reduction::Mean => entries.mean_dim(dim),
+        Reduction::Sum => entries.sum_dim(dim),
+        Reduction::Max => entries.max_dim(dim),
+        Reduction::Min => entries.min_dim(dim),
+    }
+}
+
+fn state(tensor: Tensor<2>) -> Param<Tensor<2>> {
+    Param::initialized(ParamId::new(), tensor)
+}
+
+fn update(param: &mut Param<Tensor<2>>, f: impl FnOnce(Tensor<2>) -> Tensor<2>) {
+    *param = param.clone().map(f);
+}
+
+impl LayerImportance {
+    /// The state before the first step: all zeros.
+    pub(crate) fn new(config: &PruningConfig, dims: [usize; 2], device: &Device) -> Self {
+        let shape = if config.needs_entries() { dims } else { score_shape(config.structure, dims) };
+        let zeros = || state(Tensor::zeros(shape, device));
+        let frozen = config.regrowth == super::Regrowth::Frozen;
+        Self {
+            window: zeros(),
+            smoothed: zeros(),
+            uncertainty: config.uses_uncertainty().then(zeros),
+            mask: frozen.then(|| state(Tensor::ones(score_shape(config.structure, dims), device))),
+        }
+    }
+
+    /// Ends a window: `Ī ← β₁ Ī + (1 − β₁) w`, then `Ū ← β₂ Ū + (1 − β₂)|w − Ī|`.
+    pub(crate) fn fold(&mut self, config: &PruningConfig) {
+        let window = self.window.val();
+        update(&mut self.smoothed, |smoothed| {
+            smoothed * config.beta1 + window.clone() * (1.0 - config.beta1)
+        });
+        let smoothed = self.smoothed.val();
+        if let Some(uncertainty) = &mut self.uncertainty {
+            update(uncertainty, |u| {
+                u * config.beta2 + (window - smoothed).abs() * (1.0 - config.beta2)
+            });
+        }
+    }
+
+    /// Adds one valid step to a window of `valid` earlier ones: `w ← (w·k + I)/(k + 1)` with
+    /// `I = |s · ∂loss/∂s|`.
+    pub(crate) fn observe(
+        &mut self,
+        config: &PruningConfig,
+        sparse: Tensor<2>,
+        gradient: Tensor<2>,
+        valid: usize,
+    ) {
+        let sensitivity = (sparse * gradient).abs();
+        let sample = if config.needs_entries() {
+            sensitivity
+        } else {
+            reduce(sensitivity, config.structure, config.reduction)
+        };
+        update(&mut self.window, |window| match valid {
+            0 => sample,
+            k => (window * k as f64 + sample) / (k + 1) as f64,
+        });
+    }
+
+    /// One score a neuron.
+    pub(crate) fn scores(&self, config: &PruningConfig, sparse: Tensor<2>) -> Tensor<2> {
+        let entries = match config.importance {
+            Importance::Magnitude => sparse.abs(),
+            Importance::Sensitivity => match &self.uncertainty {
+                Some(uncertainty) => self.smoothed.val() * uncertainty.val(),
+                None => self.smoothed.val(),
+            },
+        };
+        let reduced = config.importance == Importance::Sensitivity && !config.needs_entries();
+        let scores =
+            if reduced { entries } else { reduce(entries, config.structure, config.reduction) };
+        match &self.mask {
+            // What is frozen stays pruned: below every score.
+            Some(mask) => scores.mask_fill(mask.val().equal_scalar(0.0), -1.0),
+            None => scores,
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Pruning whole neurons of `S` by importance, on a cubic schedule.
+//!
+//! ```text
+//! gradient of S ─► Importance (window mean, β₁, β₂) ─► scores ─► selection (one threshold over the
+//! optimizer step ─► weights ─┘                          whole model) ─► S ← S ∘ mask
+//! ```
+//! [`Pruner`] is all of it in one step; the parts are usable alone.
+
+mod config;
+mod importance;
+mod norm;
+mod pruner;
+mod schedule;
+mod selection;
+
+pub use config::{Importance, PruningConfig, Reduction, Regrowth, Structure};
+pub use importance::LayerImportance;
+pub use norm::{gradient_norm, scale_gradients};
+pub use pruner::{LayerKept, PruneStep, Pruner};
+pub use schedule::{Phase, Schedule};
+pub use selection::{Group, prune_count, threshold};

@@ -1,0 +1,119 @@
+//! One threshold over all neurons of the model.
+//!
+//! The published rule expands every neuron's score over its row and takes the `n`-th smallest of all
+//! entries. Sorting neurons and adding up row lengths finds the same threshold thousands of times
+//! cheaper.
+
+use crate::decompose::to_vec;
+use burn::tensor::Tensor;
+
+/// Scores of one layer's neurons and the number of entries of `S` behind each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// One score a neuron; lower is pruned first.
+    pub scores: Vec<f32>,
+    /// Entries of `S` in each neuron (the row length).
+    pub entries: usize,
+}
+
+impl Group {
+    /// Reads the scores of one layer.
+    pub fn from_tensor(scores: Tensor<2>, entries: usize) -> Self {
+        Self { scores: to_vec(scores), entries }
+    }
+}
+
+/// How many of `entries` are pruned at `keep_ratio`: `int(N·(1 − p))`, in f64 and in that order.
+pub fn prune_count(entries: usize, keep_ratio: f64) -> usize {
+    (entries as f64 * (1.0 - keep_ratio)) as usize
+}
+
+/// The score strictly below which neurons are pruned, or `None` when nothing is.
+///
+/// The threshold is the score of the first neuron (in ascending order) at which the sum of row
+/// lengths reaches [`prune_count`], so ties and the boundary neuron survive; but `keep_ratio` 0
+/// prunes everything.
+pub fn threshold(groups: &[Group], keep_ratio: f64) -> Option<f32> {
+    let total: usize = groups.iter().map(|g| g.scores.len() * g.entries).sum();
+    let count = prune_count(total, keep_ratio);
+    if count == 0 {
+        return None;
+    }
+    if keep_ratio <= 0.0 {
+        return Some(f32::INFINITY);
+    }
+    let mut neurons: Vec<(f32, usize)> =
+        groups.iter().flat_map(|g| g.scores.iter().map(|&s| (s, g.entries))).collect();
+    neurons.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let mut sum = 0;
+    neurons
+        .iter()
+        .find(|(_, entries)| {
+            sum += entries;
+            sum >= count
+        })
+        .map(|(score, _)| *score)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The published rule, literally.
+    fn kthvalue(groups: &[Group], keep_ratio: f64) -> Option<f32> {
+        let mut all: Vec<f32> = groups
+            .iter()
+            .flat_map(|g| g.scores.iter().flat_map(|&s| std::iter::repeat_n(s, g.entries)))
+            .collect();
+        let k = (all.len() as f64 * (1.0 - keep_ratio)) as usize;
+        all.sort_by(f32::total_cmp);
+        k.checked_sub(1).map(|at| all[at])
+    }
+
+    #[test]
+    fn equals_the_published_rule() {
+        let scores = |n: usize, seed: usize| -> Vec<f32> {
+            (0..n).map(|i| ((i * 7919 + seed * 104_729) % 257) as f32 / 16.0).collect()
+        };
+        let groups = [
+            Group { scores: scores(64, 1), entries: 48 },
+            Group { scores: scores(48, 2), entries: 64 },
+            Group { scores: scores(200, 3), entries: 7 },
+        ];
+        for percent in 1..=100 {
+            let keep = f64::from(percent) / 100.0;
+            assert_eq!(threshold(&groups, keep), kthvalue(&groups, keep), "keep {keep}");
+        }
+    }
+
+    #[test]
+    fn keeping_all_prunes_nothing_and_keeping_none_everything() {
+        let groups = [Group { scores: vec![1.0, 2.0, 2.0], entries: 10 }];
+        assert_eq!(threshold(&groups, 1.0), None);
+        assert_eq!(threshold(&groups, 0.99), None);
+        assert_eq!(threshold(&groups, 0.0), Some(f32::INFINITY));
+        // The boundary neuron and its ties survive.
+        assert_eq!(threshold(&groups, 0.5), Some(2.0));
+    }
+
+    #[test]
+    fn counts_in_f64() {
+        // In f32 this is 68_024_448 or 68_024_440, never 68_024_447.
+        assert_eq!(prune_count(84_934_656, 0.199_096_68), 68_024_453);
+    }
+
+    #[test]
+    fn eighty_thousand_neurons() {
+        let groups: Vec<Group> = (0..72)
+            .map(|layer| Group {
+                scores: (0..1152).map(|i| ((i * 31 + layer * 17) % 9973) as f32).collect(),
+                entries: 768,
+            })
+            .collect();
+        let threshold = threshold(&groups, 0.15).unwrap();
+        let kept: usize =
+            groups.iter().map(|g| g.scores.iter().filter(|&&s| s >= threshold).count()).sum();
+        let share = kept as f64 / (72.0 * 1152.0);
+        assert!((0.15..0.16).contains(&share), "{share}");
+    }
+}
