@@ -10,12 +10,19 @@
 //! and [`batch::BatchPlan`] nothing of tasks, so other kinds of task share them.
 
 pub mod batch;
+pub mod glue;
 pub mod metrics;
+mod rows;
+pub mod table;
+pub mod tokenize;
 
 use serde::{Deserialize, Serialize};
 
 pub use batch::{BatchPlan, EncodedExample, HostBatch, Labels, TextBatch, collate};
+pub use glue::{GlueTask, Split};
 pub use metrics::{MetricKind, MetricReport, Predictions};
+pub use table::{TableFormat, TableOptions, TableTarget};
+pub use tokenize::TextTokenizer;
 
 use crate::{Error, Result};
 
