@@ -147,7 +147,7 @@ pub fn collate_to_multiple(
     let Some(longest) = longest else {
         return Err(Error::Training("a batch without examples".into()));
     };
-    let seq_length = longest.next_multiple_of(multiple.max(1));
+    let seq_length = longest.max(1).next_multiple_of(multiple.max(1));
     let batch_size = examples.len();
     let size = batch_size * seq_length;
     let mut batch = HostBatch {
@@ -164,7 +164,8 @@ pub fn collate_to_multiple(
             batch.input_ids[start + column] = id as i32;
             batch.attention_mask[start + column] = 1;
         }
-        for (column, &id) in example.token_type_ids.iter().enumerate() {
+        let types = example.token_type_ids.iter().take(example.input_ids.len());
+        for (column, &id) in types.enumerate() {
             batch.token_type_ids[start + column] = id as i32;
         }
     }
@@ -256,3 +257,7 @@ impl TextBatch {
         self.input_ids.dims()[0]
     }
 }
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

@@ -131,9 +131,10 @@ pub struct MetricReport {
 }
 
 impl MetricReport {
-    /// Value of the primary metric.
+    /// Value of the primary metric; NaN in a report that lacks it, which [`Predictions`] never
+    /// makes.
     pub fn primary_value(&self) -> f64 {
-        self.values[&self.primary]
+        self.values.get(&self.primary).copied().unwrap_or(f64::NAN)
     }
 
     /// Whether this is the better of the two by the primary metric.
@@ -252,17 +253,14 @@ impl Predictions {
         let failed = |error: &dyn fmt::Debug| {
             Error::Training(format!("reading the model's answers from the device: {error:?}"))
         };
-        let logits = logits.into_data().convert::<f32>();
-        let logits = logits.try_to_vec::<f32>().map_err(|error| failed(&error))?;
+        let logits = logits.try_to_vec_as::<f32>().map_err(|error| failed(&error))?;
         let labels: Vec<Label> = match labels {
             Labels::Classes(classes) => {
-                let classes = classes.to_data().convert::<i64>();
-                let classes = classes.try_to_vec::<i64>().map_err(|error| failed(&error))?;
+                let classes = classes.try_to_vec_as::<i64>().map_err(|error| failed(&error))?;
                 classes.into_iter().map(|class| Label::Class(class as usize)).collect()
             }
             Labels::Scores(scores) => {
-                let scores = scores.to_data().convert::<f32>();
-                let scores = scores.try_to_vec::<f32>().map_err(|error| failed(&error))?;
+                let scores = scores.try_to_vec_as::<f32>().map_err(|error| failed(&error))?;
                 scores.into_iter().map(Label::Score).collect()
             }
         };
