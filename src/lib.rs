@@ -6,5 +6,7 @@ pub mod decompose;
 pub mod error;
 pub mod linear;
 pub mod pruning;
+#[cfg(feature = "train")]
+pub mod tasks;
 
 pub use error::{Error, Result};

@@ -1,0 +1,263 @@
+//! From encoded examples to batches on a device.
+//!
+//! A [`BatchPlan`] says which examples make which batch, [`collate`] pads one batch on the host,
+//! [`HostBatch::to_device`] uploads it.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rand::{SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
+
+use super::Label;
+use crate::{Error, Result};
+
+/// Batches that share one shuffled chunk to sort by length in: large enough that padding nearly
+/// vanishes, small enough that an epoch's order stays random.
+const BATCHES_PER_CHUNK: usize = 50;
+
+/// One example as the model takes it: special tokens added, truncated, not padded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncodedExample {
+    /// Token ids, `[length]`.
+    pub input_ids: Vec<u32>,
+    /// 0 for the first text, 1 for the second, `[length]`.
+    pub token_type_ids: Vec<u32>,
+    /// The answer, if the file had one.
+    pub label: Option<Label>,
+}
+
+/// Which examples make which batch. A pure function of its arguments, on every platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchPlan {
+    /// Indices of the examples of each batch; every example is in exactly one.
+    pub batches: Vec<Vec<usize>>,
+}
+
+impl BatchPlan {
+    /// Batches for one epoch of training: examples are shuffled, cut into chunks of 50 batches,
+    /// sorted by length inside a chunk so that little is padded, and the batches shuffled. One
+    /// batch is smaller if `batch_size` does not divide the number of examples.
+    ///
+    /// # Errors
+    /// If `batch_size` is 0.
+    pub fn shuffled(lengths: &[usize], batch_size: usize, seed: u64, epoch: u64) -> Result<Self> {
+        check_batch_size(batch_size)?;
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&seed.to_le_bytes());
+        key[8..16].copy_from_slice(&epoch.to_le_bytes());
+        let mut rng = ChaCha8Rng::from_seed(key);
+
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.shuffle(&mut rng);
+        for chunk in order.chunks_mut(batch_size.saturating_mul(BATCHES_PER_CHUNK)) {
+            // Stable: equal lengths keep their random order.
+            chunk.sort_by_key(|&index| lengths[index]);
+        }
+        let mut batches: Vec<_> = order.chunks(batch_size).map(<[usize]>::to_vec).collect();
+        batches.shuffle(&mut rng);
+        Ok(Self { batches })
+    }
+
+    /// Batches for evaluation: all examples from longest to shortest, so that a batch too large
+    /// for the device's memory shows at once. [`BatchPlan::restore`] undoes the order.
+    ///
+    /// # Errors
+    /// If `batch_size` is 0.
+    pub fn sequential_by_length(lengths: &[usize], batch_size: usize) -> Result<Self> {
+        check_batch_size(batch_size)?;
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(lengths[index]));
+        Ok(Self { batches: order.chunks(batch_size).map(<[usize]>::to_vec).collect() })
+    }
+
+    /// Number of batches.
+    pub fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Whether there are no batches.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Puts one result an example, given in the order of the batches, back in the examples'
+    /// original order.
+    ///
+    /// # Panics
+    /// If there are not as many results as examples.
+    pub fn restore<T>(&self, results: Vec<T>) -> Vec<T> {
+        let order: Vec<usize> = self.batches.concat();
+        assert_eq!(order.len(), results.len(), "one result an example");
+        let mut pairs: Vec<_> = order.into_iter().zip(results).collect();
+        pairs.sort_by_key(|(index, _)| *index);
+        pairs.into_iter().map(|(_, result)| result).collect()
+    }
+}
+
+fn check_batch_size(batch_size: usize) -> Result<()> {
+    if batch_size == 0 {
+        return Err(Error::option("batch_size", "0 examples a batch; at least 1 is needed"));
+    }
+    Ok(())
+}
+
+/// Answers of a batch on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostLabels {
+    /// Class indices, `[batch]`.
+    Classes(Vec<i32>),
+    /// Scores, `[batch]`.
+    Scores(Vec<f32>),
+}
+
+/// A padded batch on the host, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostBatch {
+    /// Number of examples.
+    pub batch_size: usize,
+    /// Length every example is padded to.
+    pub seq_length: usize,
+    /// Token ids, `[batch_size, seq_length]`.
+    pub input_ids: Vec<i32>,
+    /// 1 for a token, 0 for padding, `[batch_size, seq_length]`.
+    pub attention_mask: Vec<i32>,
+    /// 0 for the first text and for padding, 1 for the second, `[batch_size, seq_length]`.
+    pub token_type_ids: Vec<i32>,
+    /// The answers, unless the examples have none.
+    pub labels: Option<HostLabels>,
+}
+
+/// Pads `examples` on the right to the longest of them.
+///
+/// # Errors
+/// See [`collate_to_multiple`].
+pub fn collate(examples: &[&EncodedExample], pad_id: u32) -> Result<HostBatch> {
+    collate_to_multiple(examples, pad_id, 1)
+}
+
+/// Pads `examples` on the right to the longest of them, rounded up to a multiple of `multiple`
+/// (GPUs like 8; fewer different shapes also mean fewer kernels to tune). 0 counts as 1.
+///
+/// # Errors
+/// If there are no examples, if only some have a label, or if classes and scores are mixed.
+pub fn collate_to_multiple(
+    examples: &[&EncodedExample],
+    pad_id: u32,
+    multiple: usize,
+) -> Result<HostBatch> {
+    let longest = examples.iter().map(|example| example.input_ids.len()).max();
+    let Some(longest) = longest else {
+        return Err(Error::Training("a batch without examples".into()));
+    };
+    let seq_length = longest.max(1).next_multiple_of(multiple.max(1));
+    let batch_size = examples.len();
+    let size = batch_size * seq_length;
+    let mut batch = HostBatch {
+        batch_size,
+        seq_length,
+        input_ids: vec![pad_id as i32; size],
+        attention_mask: vec![0; size],
+        token_type_ids: vec![0; size],
+        labels: collate_labels(examples)?,
+    };
+    for (row, example) in examples.iter().enumerate() {
+        let start = row * seq_length;
+        for (column, &id) in example.input_ids.iter().enumerate() {
+            batch.input_ids[start + column] = id as i32;
+            batch.attention_mask[start + column] = 1;
+        }
+        let types = example.token_type_ids.iter().take(example.input_ids.len());
+        for (column, &id) in types.enumerate() {
+            batch.token_type_ids[start + column] = id as i32;
+        }
+    }
+    Ok(batch)
+}
+
+fn collate_labels(examples: &[&EncodedExample]) -> Result<Option<HostLabels>> {
+    let (mut classes, mut scores) = (Vec::new(), Vec::new());
+    for example in examples {
+        match example.label {
+            Some(Label::Class(class)) => classes.push(class as i32),
+            Some(Label::Score(score)) => scores.push(score),
+            None => {}
+        }
+    }
+    match (classes.len(), scores.len()) {
+        (0, 0) => Ok(None),
+        (n, 0) if n == examples.len() => Ok(Some(HostLabels::Classes(classes))),
+        (0, n) if n == examples.len() => Ok(Some(HostLabels::Scores(scores))),
+        (c, s) => Err(Error::Training(format!(
+            "a batch of {} examples has {c} classes and {s} scores as labels; all must be of one kind",
+            examples.len()
+        ))),
+    }
+}
+
+/// Answers of a batch on a device.
+#[derive(Debug, Clone)]
+pub enum Labels {
+    /// Class indices, `[batch]`.
+    Classes(Tensor<1, Int>),
+    /// Scores, `[batch]`.
+    Scores(Tensor<1>),
+}
+
+/// A batch of tokenized texts on a device.
+#[derive(Debug, Clone)]
+pub struct TextBatch {
+    /// Token ids, `[batch, seq]`.
+    pub input_ids: Tensor<2, Int>,
+    /// 1 for a token, 0 for padding, `[batch, seq]`.
+    pub attention_mask: Tensor<2, Int>,
+    /// 0 for the first text and for padding, 1 for the second, `[batch, seq]`.
+    pub token_type_ids: Tensor<2, Int>,
+    /// The answers, unless the examples have none.
+    pub labels: Option<Labels>,
+}
+
+impl HostBatch {
+    /// Uploads the batch to `device`.
+    pub fn to_device(self, device: &Device) -> TextBatch {
+        let shape = [self.batch_size, self.seq_length];
+        let upload = |values| Tensor::from_data(TensorData::new(values, shape), device);
+        TextBatch {
+            input_ids: upload(self.input_ids),
+            attention_mask: upload(self.attention_mask),
+            token_type_ids: upload(self.token_type_ids),
+            labels: self.labels.map(|labels| labels.to_device(device)),
+        }
+    }
+}
+
+impl HostLabels {
+    fn to_device(self, device: &Device) -> Labels {
+        match self {
+            Self::Classes(classes) => {
+                let shape = [classes.len()];
+                Labels::Classes(Tensor::from_data(TensorData::new(classes, shape), device))
+            }
+            Self::Scores(scores) => {
+                let shape = [scores.len()];
+                Labels::Scores(Tensor::from_data(TensorData::new(scores, shape), device))
+            }
+        }
+    }
+}
+
+impl TextBatch {
+    /// Pads and uploads `examples`: [`collate`], then [`HostBatch::to_device`].
+    ///
+    /// # Errors
+    /// Those of [`collate`].
+    pub fn new(examples: &[&EncodedExample], pad_id: u32, device: &Device) -> Result<Self> {
+        Ok(collate(examples, pad_id)?.to_device(device))
+    }
+
+    /// Number of examples.
+    pub fn batch_size(&self) -> usize {
+        self.input_ids.dims()[0]
+    }
+}
+
+#[cfg(test)]
+#[path = "batch_tests.rs"]
+mod tests;

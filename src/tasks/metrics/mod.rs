@@ -1,0 +1,326 @@
+//! Metrics of classification and regression tasks, in `f64`, as scikit-learn and SciPy compute
+//! them.
+//!
+//! Where a metric is not defined (F1 without positives, a correlation with a constant) it counts
+//! as 0: scikit-learn's rule for F1 and Matthews, extended here to the correlations, for which
+//! SciPy gives NaN, so that a model that has collapsed compares as worse than one that has not.
+
+mod classification;
+mod correlation;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+pub use classification::{accuracy, f1, macro_f1, matthews};
+pub use correlation::{pearson, spearman};
+
+use super::batch::Labels;
+use super::{Label, Task, TaskKind};
+use crate::{Error, Result};
+
+/// A metric, named as in Hugging Face's `evaluate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MetricKind {
+    /// Share of right answers.
+    #[serde(rename = "accuracy")]
+    Accuracy,
+    /// F1 of class 1; two classes only.
+    #[serde(rename = "f1")]
+    F1,
+    /// Unweighted mean of every class's F1.
+    #[serde(rename = "macro_f1")]
+    MacroF1,
+    /// Matthews correlation coefficient.
+    #[serde(rename = "matthews_correlation")]
+    Matthews,
+    /// Pearson's correlation of prediction and score.
+    #[serde(rename = "pearson")]
+    Pearson,
+    /// Spearman's rank correlation of prediction and score.
+    #[serde(rename = "spearmanr")]
+    Spearman,
+}
+
+impl MetricKind {
+    /// Every metric there is.
+    pub const ALL: [Self; 6] =
+        [Self::Accuracy, Self::F1, Self::MacroF1, Self::Matthews, Self::Pearson, Self::Spearman];
+
+    /// The metric's name, as in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::F1 => "f1",
+            Self::MacroF1 => "macro_f1",
+            Self::Matthews => "matthews_correlation",
+            Self::Pearson => "pearson",
+            Self::Spearman => "spearmanr",
+        }
+    }
+
+    /// Whether a larger value is a better model: so far true of all.
+    pub fn higher_is_better(self) -> bool {
+        match self {
+            Self::Accuracy | Self::F1 | Self::MacroF1 => true,
+            Self::Matthews | Self::Pearson | Self::Spearman => true,
+        }
+    }
+
+    /// Whether the metric can score tasks of this kind.
+    ///
+    /// # Errors
+    /// An error that says why not.
+    pub fn check(self, kind: &TaskKind) -> Result<()> {
+        let regression = matches!(self, Self::Pearson | Self::Spearman);
+        let message = match kind {
+            TaskKind::Classification { .. } if regression => {
+                format!("{self} needs scores, but the task is a classification")
+            }
+            TaskKind::Classification { labels } if self == Self::F1 && labels.len() != 2 => {
+                format!("{self} needs two labels, the task has {}; use macro_f1", labels.len())
+            }
+            TaskKind::Regression if !regression => {
+                format!("{self} needs classes, but the task is a regression")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::option("metrics", message))
+    }
+}
+
+impl fmt::Display for MetricKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for MetricKind {
+    type Err = Error;
+
+    /// Reads a name, case-insensitively; `acc`, `matthews`, `mcc` and `spearman` will do.
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text.trim().to_ascii_lowercase().replace('-', "_").as_str() {
+            "accuracy" | "acc" => Self::Accuracy,
+            "f1" => Self::F1,
+            "macro_f1" => Self::MacroF1,
+            "matthews_correlation" | "matthews" | "mcc" => Self::Matthews,
+            "pearson" | "pearsonr" => Self::Pearson,
+            "spearmanr" | "spearman" => Self::Spearman,
+            _ => {
+                let names = Self::ALL.map(Self::name).join(", ");
+                let message = format!("there is no metric {text:?}; there are {names}");
+                return Err(Error::option("metrics", message));
+            }
+        })
+    }
+}
+
+/// A task's metrics on one data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricReport {
+    /// Value of each metric; rates as fractions, not percent.
+    pub values: BTreeMap<MetricKind, f64>,
+    /// The metric that decides; one of `values`.
+    pub primary: MetricKind,
+    /// Number of examples scored.
+    pub examples: usize,
+}
+
+impl MetricReport {
+    /// Value of the primary metric; NaN in a report that lacks it, which [`Predictions`] never
+    /// makes.
+    pub fn primary_value(&self) -> f64 {
+        self.values.get(&self.primary).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Whether this is the better of the two by the primary metric.
+    pub fn is_better_than(&self, other: &Self) -> bool {
+        let (this, other) = (self.primary_value(), other.primary_value());
+        if self.primary.higher_is_better() { this > other } else { this < other }
+    }
+}
+
+impl fmt::Display for MetricReport {
+    /// `accuracy 0.8627, f1 0.9041`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (kind, value)) in self.values.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{kind} {value:.4}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Gathers a model's answers over an evaluation, then scores them.
+#[derive(Debug, Clone)]
+pub struct Predictions {
+    task: Task,
+    answers: Answers,
+}
+
+#[derive(Debug, Clone)]
+enum Answers {
+    Classes { labels: Vec<usize>, predictions: Vec<usize> },
+    Scores { labels: Vec<f64>, predictions: Vec<f64> },
+}
+
+impl Predictions {
+    /// No answers yet.
+    ///
+    /// # Errors
+    /// If the task is inconsistent, see [`Task::validate`].
+    pub fn new(task: &Task) -> Result<Self> {
+        task.validate()?;
+        let answers = match task.kind {
+            TaskKind::Classification { .. } => {
+                Answers::Classes { labels: vec![], predictions: vec![] }
+            }
+            TaskKind::Regression => Answers::Scores { labels: vec![], predictions: vec![] },
+        };
+        Ok(Self { task: task.clone(), answers })
+    }
+
+    /// Number of answers so far.
+    pub fn len(&self) -> usize {
+        match &self.answers {
+            Answers::Classes { labels, .. } => labels.len(),
+            Answers::Scores { labels, .. } => labels.len(),
+        }
+    }
+
+    /// Whether there are no answers yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a batch: `logits` row-major `[batch, num_labels]`, `labels` `[batch]`. A class is
+    /// predicted by the largest logit, the first of equals.
+    ///
+    /// # Errors
+    /// If sizes or kinds do not fit the task, a class is out of range, or a logit is not finite.
+    /// Nothing is added then.
+    pub fn push(&mut self, logits: &[f32], labels: &[Label]) -> Result<()> {
+        let width = self.task.num_labels();
+        if logits.len() != labels.len() * width {
+            return Err(Error::Training(format!(
+                "{} logits for {} examples of task {}, which has {width} an example",
+                logits.len(),
+                labels.len(),
+                self.task.name
+            )));
+        }
+        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
+            return Err(Error::Training(format!(
+                "the model's answer to example {} is {}, not a finite number; a lower learning \
+                 rate may help",
+                self.len() + index / width,
+                logits[index]
+            )));
+        }
+        let misfit = |label: &Label| {
+            Error::Training(format!("label {label:?} does not fit task {}", self.task.name))
+        };
+        match &mut self.answers {
+            Answers::Classes { labels: known, predictions } => {
+                let classes = labels.iter().map(|label| match label {
+                    Label::Class(class) if *class < width => Ok(*class),
+                    _ => Err(misfit(label)),
+                });
+                known.extend(classes.collect::<Result<Vec<_>>>()?);
+                predictions.extend(logits.chunks(width).map(argmax));
+            }
+            Answers::Scores { labels: known, predictions } => {
+                let scores = labels.iter().map(|label| match label {
+                    Label::Score(score) if score.is_finite() => Ok(f64::from(*score)),
+                    _ => Err(misfit(label)),
+                });
+                known.extend(scores.collect::<Result<Vec<_>>>()?);
+                predictions.extend(logits.iter().copied().map(f64::from));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a batch from the device: `logits` `[batch, num_labels]` and its `labels` `[batch]`.
+    ///
+    /// # Errors
+    /// Those of [`Predictions::push`], and a failing transfer.
+    pub fn push_batch(&mut self, logits: Tensor<2>, labels: &Labels) -> Result<()> {
+        let failed = |error: &dyn fmt::Debug| {
+            Error::Training(format!("reading the model's answers from the device: {error:?}"))
+        };
+        let logits = logits.try_to_vec_as::<f32>().map_err(|error| failed(&error))?;
+        let labels: Vec<Label> = match labels {
+            Labels::Classes(classes) => {
+                let classes = classes.try_to_vec_as::<i64>().map_err(|error| failed(&error))?;
+                classes.into_iter().map(|class| Label::Class(class as usize)).collect()
+            }
+            Labels::Scores(scores) => {
+                let scores = scores.try_to_vec_as::<f32>().map_err(|error| failed(&error))?;
+                scores.into_iter().map(Label::Score).collect()
+            }
+        };
+        self.push(&logits, &labels)
+    }
+
+    /// Scores all answers.
+    ///
+    /// # Errors
+    /// If there are no answers, since then no metric is defined.
+    pub fn report(&self) -> Result<MetricReport> {
+        if self.is_empty() {
+            return Err(Error::Training(format!(
+                "no example of task {} was evaluated; is the evaluation file empty?",
+                self.task.name
+            )));
+        }
+        let classes = self.task.num_labels();
+        let values = self.task.metrics.iter().map(|&kind| {
+            let value = match (&self.answers, kind) {
+                (Answers::Classes { labels, predictions }, MetricKind::Accuracy) => {
+                    accuracy(labels, predictions)
+                }
+                (Answers::Classes { labels, predictions }, MetricKind::F1) => {
+                    f1(labels, predictions)
+                }
+                (Answers::Classes { labels, predictions }, MetricKind::MacroF1) => {
+                    macro_f1(labels, predictions, classes)
+                }
+                (Answers::Classes { labels, predictions }, MetricKind::Matthews) => {
+                    matthews(labels, predictions, classes)
+                }
+                (Answers::Scores { labels, predictions }, MetricKind::Pearson) => {
+                    pearson(labels, predictions)
+                }
+                (Answers::Scores { labels, predictions }, MetricKind::Spearman) => {
+                    spearman(labels, predictions)
+                }
+                _ => return kind.check(&self.task.kind).map(|()| (kind, 0.0)),
+            };
+            Ok((kind, value))
+        });
+        Ok(MetricReport {
+            values: values.collect::<Result<_>>()?,
+            primary: self.task.primary,
+            examples: self.len(),
+        })
+    }
+}
+
+/// Index of the largest value, the first of equals; 0 for an empty row.
+pub fn argmax(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Text tasks: reading them from files, tokenizing, batching and scoring.
+//!
+//! ```text
+//! glue / table ──► TextDataset ──► TextTokenizer ──► EncodedExample ──► BatchPlan + collate ──► TextBatch
+//!                   (Example)        (tokenize)                              (batch)
+//! logits + labels ──► Predictions ──► MetricReport        (metrics)
+//! ```
+//!
+//! This module holds sequence classification and regression. [`tokenize`] knows nothing of labels
+//! and [`batch::BatchPlan`] nothing of tasks, so other kinds of task share them.
+
+pub mod batch;
+pub mod glue;
+pub mod metrics;
+mod rows;
+pub mod table;
+pub mod tokenize;
+
+use serde::{Deserialize, Serialize};
+
+pub use batch::{BatchPlan, EncodedExample, HostBatch, Labels, TextBatch, collate};
+pub use glue::{GlueTask, Split};
+pub use metrics::{MetricKind, MetricReport, Predictions};
+pub use table::{TableFormat, TableOptions, TableTarget};
+pub use tokenize::TextTokenizer;
+
+use crate::{Error, Result};
+
+/// What a model should answer for one example.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Label {
+    /// Index into [`TaskKind::Classification`]'s `labels`.
+    Class(usize),
+    /// A finite number to predict, in the data's own unit (STS-B: 0 to 5).
+    Score(f32),
+}
+
+/// One text, or pair of texts, as read from a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// First text.
+    pub text: String,
+    /// Second text, for tasks about pairs.
+    pub pair: Option<String>,
+    /// The answer; `None` where the file has none (test sets, prediction).
+    pub label: Option<Label>,
+}
+
+/// What is predicted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum TaskKind {
+    /// One of several classes.
+    Classification {
+        /// Names of the classes; a class's index is its place here and in the logits.
+        labels: Vec<String>,
+    },
+    /// One number.
+    Regression,
+}
+
+impl TaskKind {
+    /// Number of logits a model for this task has: one a class, or 1 for regression.
+    pub fn num_labels(&self) -> usize {
+        match self {
+            Self::Classification { labels } => labels.len(),
+            Self::Regression => 1,
+        }
+    }
+}
+
+/// A task: what is predicted and how it is scored. Stored in a compressed model's `config.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// `rte`, `sst2`, or whatever the user called it.
+    pub name: String,
+    /// What is predicted.
+    pub kind: TaskKind,
+    /// Metrics to report.
+    pub metrics: Vec<MetricKind>,
+    /// The metric that picks the best checkpoint; one of `metrics`.
+    pub primary: MetricKind,
+}
+
+impl Task {
+    /// A task with its metrics; the first is the primary one.
+    ///
+    /// # Errors
+    /// See [`Task::validate`]; also if `metrics` is empty.
+    pub fn new(name: impl Into<String>, kind: TaskKind, metrics: Vec<MetricKind>) -> Result<Self> {
+        let Some(&primary) = metrics.first() else {
+            return Err(Error::option("metrics", "none given; name at least one"));
+        };
+        let task = Self { name: name.into(), kind, metrics, primary };
+        task.validate()?;
+        Ok(task)
+    }
+
+    /// A classification task scored by accuracy, and by F1 too if there are two classes.
+    ///
+    /// # Errors
+    /// If there are fewer than two labels or a label occurs twice.
+    pub fn classification(name: impl Into<String>, labels: Vec<String>) -> Result<Self> {
+        let mut metrics = vec![MetricKind::Accuracy];
+        if labels.len() == 2 {
+            metrics.push(MetricKind::F1);
+        }
+        Self::new(name, TaskKind::Classification { labels }, metrics)
+    }
+
+    /// A regression task scored by Pearson's and Spearman's correlation.
+    pub fn regression(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind: TaskKind::Regression,
+            metrics: vec![MetricKind::Pearson, MetricKind::Spearman],
+            primary: MetricKind::Pearson,
+        }
+    }
+
+    /// Checks that labels and metrics make sense together. Call it on a task read from a file.
+    ///
+    /// # Errors
+    /// Fewer than two labels, a label twice, a metric that does not fit the kind of task, F1 with
+    /// other than two labels, or a primary metric that is not among the metrics.
+    pub fn validate(&self) -> Result<()> {
+        if let TaskKind::Classification { labels } = &self.kind {
+            if labels.len() < 2 {
+                let message = format!(
+                    "classification needs at least two different labels, found {labels:?}; \
+                     for numbers to predict, name a score column instead"
+                );
+                return Err(Error::option("labels", message));
+            }
+            for (index, label) in labels.iter().enumerate() {
+                if labels[..index].contains(label) {
+                    return Err(Error::option("labels", format!("{label:?} is there twice")));
+                }
+            }
+        }
+        for metric in &self.metrics {
+            metric.check(&self.kind)?;
+        }
+        if !self.metrics.contains(&self.primary) {
+            let message = format!("the primary metric {} is not among the metrics", self.primary);
+            return Err(Error::option("metrics", message));
+        }
+        Ok(())
+    }
+
+    /// Number of logits a model for this task has; see [`TaskKind::num_labels`].
+    pub fn num_labels(&self) -> usize {
+        self.kind.num_labels()
+    }
+
+    /// Names of the classes; empty for regression.
+    pub fn labels(&self) -> &[String] {
+        match &self.kind {
+            TaskKind::Classification { labels } => labels,
+            TaskKind::Regression => &[],
+        }
+    }
+
+    /// Index of the class called `label`, if there is one.
+    pub fn label_index(&self, label: &str) -> Option<usize> {
+        self.labels().iter().position(|name| name == label)
+    }
+}
+
+/// Examples of one split of a task, in the file's order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextDataset {
+    /// The examples.
+    pub examples: Vec<Example>,
+    /// Their task.
+    pub task: Task,
+    /// Rows of the file that were left out because the official data has them broken or
+    /// unlabelled (QQP, MNLI); 0 everywhere else.
+    pub skipped: usize,
+}
+
+impl TextDataset {
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are no examples.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// Keeps the first `count` examples, for quick trials.
+    pub fn truncate(&mut self, count: usize) {
+        self.examples.truncate(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_task_survives_json() {
+        let task = Task::classification("polarity", labels(&["neg", "pos"])).unwrap();
+        let json = serde_json::to_string(&task).unwrap();
+        assert_eq!(
+            json,
+            r#"{"name":"polarity","kind":{"type":"classification","labels":["neg","pos"]},"metrics":["accuracy","f1"],"primary":"accuracy"}"#
+        );
+        assert_eq!(serde_json::from_str::<Task>(&json).unwrap(), task);
+        let task = Task::regression("similarity");
+        let json = serde_json::to_string(&task).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&json).unwrap(), task);
+        assert_eq!(task.num_labels(), 1);
+    }
+
+    #[test]
+    fn impossible_tasks_are_refused() {
+        let one = Task::classification("t", labels(&["only"])).unwrap_err().to_string();
+        assert!(one.contains("at least two") && one.contains("only"), "{one}");
+        let twice = Task::classification("t", labels(&["a", "b", "a"])).unwrap_err().to_string();
+        assert!(twice.contains("\"a\" is there twice"), "{twice}");
+        let three = TaskKind::Classification { labels: labels(&["a", "b", "c"]) };
+        let f1 = Task::new("t", three.clone(), vec![MetricKind::F1]).unwrap_err().to_string();
+        assert!(f1.contains("f1") && f1.contains('3'), "{f1}");
+        let pearson = Task::new("t", three, vec![MetricKind::Pearson]).unwrap_err().to_string();
+        assert!(pearson.contains("pearson"), "{pearson}");
+        let none = Task::new("t", TaskKind::Regression, vec![]).unwrap_err().to_string();
+        assert!(none.contains("metrics"), "{none}");
+        let mut task = Task::regression("t");
+        task.primary = MetricKind::Accuracy;
+        assert!(task.validate().unwrap_err().to_string().contains("not among"));
+    }
+}

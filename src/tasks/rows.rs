@@ -1,0 +1,194 @@
+//! Rows of a delimited text file, with line numbers for messages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// How columns are separated and whether `"` quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dialect {
+    pub delimiter: u8,
+    pub quoting: bool,
+}
+
+/// GLUE's dialect: tabs, no quoting.
+pub(super) const TSV: Dialect = Dialect { delimiter: b'\t', quoting: false };
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Line of the file the row begins at, from 1.
+    pub line: u64,
+    pub fields: Vec<String>,
+}
+
+/// A whole file. Every row has as many fields as there are columns, unless read by
+/// [`Rows::read_ragged`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rows {
+    pub path: PathBuf,
+    pub columns: Vec<String>,
+    pub rows: Vec<Row>,
+}
+
+impl Rows {
+    /// Reads a file whose first row names the columns, or whose columns are `columns`.
+    pub fn read(path: &Path, dialect: Dialect, columns: Option<&[&str]>) -> Result<Self> {
+        let rows = Self::read_ragged(path, dialect, columns)?;
+        for row in &rows.rows {
+            if row.fields.len() != rows.columns.len() {
+                let hint = if dialect.quoting {
+                    "is a quote or delimiter missing?"
+                } else {
+                    "is a delimiter missing, or does the file use quotes?"
+                };
+                let message = format!(
+                    "{} fields, but {} columns ({}); {hint}",
+                    row.fields.len(),
+                    rows.columns.len(),
+                    rows.columns.join(", ")
+                );
+                return Err(rows.error_at(row.line, message));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// As [`Rows::read`], but rows may have too few or too many fields.
+    pub fn read_ragged(path: &Path, dialect: Dialect, columns: Option<&[&str]>) -> Result<Self> {
+        let text = read_text(path)?;
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(dialect.delimiter)
+            .quoting(dialect.quoting)
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(text.as_bytes());
+        let mut rows = Vec::new();
+        for record in reader.records() {
+            let record = record.map_err(|error| Error::format(path, error.to_string()))?;
+            let line = record.position().map_or(0, |position| {
+                // The reader's position is before the line ends it skips.
+                let rest = &text.as_bytes()[position.byte() as usize..];
+                let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+                position.line() + blank.filter(|byte| **byte == b'\n').count() as u64
+            });
+            rows.push(Row { line, fields: record.iter().map(str::to_owned).collect() });
+        }
+        let columns = match columns {
+            Some(columns) => columns.iter().map(|column| column.to_string()).collect(),
+            None if rows.is_empty() => Vec::new(),
+            None => rows.remove(0).fields,
+        };
+        if rows.is_empty() {
+            return Err(Error::format(path, "no rows; the file is empty or has only a header"));
+        }
+        Ok(Self { path: path.to_path_buf(), columns, rows })
+    }
+
+    /// Index of the column called `name`.
+    pub fn column(&self, name: &str) -> Result<usize> {
+        let mut found = (0..self.columns.len()).filter(|&index| self.columns[index] == name);
+        match (found.next(), found.next()) {
+            (Some(index), None) => Ok(index),
+            (Some(_), Some(_)) => {
+                Err(Error::format(&self.path, format!("two columns are called {name:?}")))
+            }
+            (None, _) => Err(missing_column(&self.path, name, &self.columns)),
+        }
+    }
+
+    /// An error about one line of the file.
+    pub fn error_at(&self, line: u64, message: impl std::fmt::Display) -> Error {
+        error_at(&self.path, line, message)
+    }
+}
+
+/// An error about one line of a file.
+pub(super) fn error_at(path: &Path, line: u64, message: impl std::fmt::Display) -> Error {
+    Error::format(path, format!("line {line}: {message}"))
+}
+
+/// An error that names the columns there are.
+pub(super) fn missing_column(path: &Path, name: &str, columns: &[String]) -> Error {
+    let columns = columns.join(", ");
+    Error::format(path, format!("no column {name:?}; the columns are: {columns}"))
+}
+
+/// A score that a model can learn, or why it is not.
+pub(super) fn parse_score(text: &str) -> std::result::Result<f32, String> {
+    match text.trim().parse::<f32>() {
+        Ok(score) if score.is_finite() => Ok(score),
+        Ok(_) => Err(format!("{text:?} is not a finite number")),
+        Err(_) => Err(format!("{text:?} is not a number")),
+    }
+}
+
+/// Reads UTF-8 text without its byte-order mark.
+pub(super) fn read_text(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
+        error_at(path, line as u64, "not UTF-8; convert the file, e.g. with iconv")
+    })?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(text: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn lines_are_counted_past_blank_ones_and_quoted_breaks() {
+        let file = write(b"\xef\xbb\xbfa,b\r\n\r\n1,\"x\r\ny\"\r\n\r\n\r\n2,z\r\n3,w");
+        let dialect = Dialect { delimiter: b',', quoting: true };
+        let rows = Rows::read(file.path(), dialect, None).unwrap();
+        assert_eq!(rows.columns, ["a", "b"]);
+        let lines: Vec<u64> = rows.rows.iter().map(|row| row.line).collect();
+        assert_eq!(lines, [3, 7, 8]);
+        assert_eq!(rows.rows[0].fields, ["1", "x\r\ny"]);
+    }
+
+    #[test]
+    fn tsv_keeps_quotes() {
+        let file = write(b"a\tb\n\"x\t\"y\" z\n");
+        let rows = Rows::read(file.path(), TSV, None).unwrap();
+        assert_eq!(rows.rows[0].fields, ["\"x", "\"y\" z"]);
+    }
+
+    #[test]
+    fn broken_files_name_their_line() {
+        let ragged = write(b"a\tb\n1\t2\n\n3\n");
+        let message = Rows::read(ragged.path(), TSV, None).unwrap_err().to_string();
+        assert!(message.contains("line 4: 1 fields, but 2 columns (a, b)"), "{message}");
+        let latin1 = write(b"a\tb\nx\t2\ncaf\xe9\t2\n");
+        let message = Rows::read(latin1.path(), TSV, None).unwrap_err().to_string();
+        assert!(message.contains("line 3: not UTF-8"), "{message}");
+        for text in [&b""[..], b"a\tb\n", b"\n\n"] {
+            let message = Rows::read(write(text).path(), TSV, None).unwrap_err().to_string();
+            assert!(message.contains("no rows"), "{message}");
+        }
+        let message = Rows::read(Path::new("no-such-file.tsv"), TSV, None).unwrap_err();
+        assert!(message.to_string().contains("no-such-file.tsv"), "{message}");
+    }
+
+    #[test]
+    fn columns_are_found_by_name() {
+        let file = write(b"a\tb\ta\n1\t2\t3\n");
+        let rows = Rows::read(file.path(), TSV, None).unwrap();
+        assert_eq!(rows.column("b").unwrap(), 1);
+        assert!(rows.column("a").unwrap_err().to_string().contains("two columns"));
+        let missing = rows.column("label").unwrap_err().to_string();
+        assert!(missing.contains("no column \"label\"; the columns are: a, b, a"), "{missing}");
+    }
+}

@@ -1,0 +1,219 @@
+//! Classification and regression on any CSV, TSV or JSON-lines file with named columns.
+
+mod parse;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use self::parse::{Field, Record, read_records};
+use super::rows::{error_at, parse_score};
+use super::{Example, Label, Task, TaskKind, TextDataset};
+use crate::{Error, Result};
+
+/// A file's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TableFormat {
+    /// Columns separated by commas, quoted with `"`, first row the names.
+    Csv,
+    /// Columns separated by tabs, not quoted unless asked for, first row the names.
+    Tsv,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// The column to predict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableTarget {
+    /// Classification.
+    Label {
+        /// The column.
+        column: String,
+        /// The labels in their order; by default those of the training file, sorted (as numbers,
+        /// if all are integers).
+        #[serde(default)]
+        labels: Option<Vec<String>>,
+    },
+    /// Regression.
+    Score {
+        /// The column, finite numbers.
+        column: String,
+    },
+}
+
+/// How to read a task from tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableOptions {
+    /// What to call the task.
+    pub name: String,
+    /// Column of the text.
+    pub text: String,
+    /// Column of the second text, for tasks about pairs.
+    #[serde(default)]
+    pub pair: Option<String>,
+    /// Column to predict.
+    pub target: TableTarget,
+    /// The format; by default from the file's extension: `.csv`, `.tsv`, `.jsonl` or `.ndjson`.
+    #[serde(default)]
+    pub format: Option<TableFormat>,
+    /// Whether `"` quotes; by default in CSV but not in TSV. Without meaning for JSON lines.
+    #[serde(default)]
+    pub quoting: Option<bool>,
+}
+
+impl TableOptions {
+    /// Reads a training file. The task has accuracy (and F1, if there are two labels) or Pearson's
+    /// and Spearman's correlation as metrics; change them in the data set's `task` if need be.
+    ///
+    /// # Errors
+    /// If the file cannot be read, lacks a column, is broken, or has a label or score that cannot
+    /// be used; the message names the line, column and value.
+    pub fn read_train(&self, path: impl AsRef<Path>) -> Result<TextDataset> {
+        let path = path.as_ref();
+        let records = self.records(path, true)?;
+        let task = match &self.target {
+            TableTarget::Score { .. } => Task::regression(&self.name),
+            TableTarget::Label { labels: Some(labels), .. } => {
+                Task::classification(&self.name, labels.clone())?
+            }
+            TableTarget::Label { column, labels: None } => {
+                let values = records.iter().map(|record| record.label_name(path, column));
+                let labels = sorted_labels(values.collect::<Result<_>>()?);
+                if let [only] = labels.as_slice() {
+                    let message = format!(
+                        "column {column:?} is {only:?} in every row; classification needs two \
+                         labels"
+                    );
+                    return Err(Error::format(path, message));
+                }
+                Task::classification(&self.name, labels)?
+            }
+        };
+        self.dataset(path, records, task)
+    }
+
+    /// Reads a file to evaluate `task` on.
+    ///
+    /// # Errors
+    /// Those of [`TableOptions::read_train`], and if a label is not one of the task's.
+    pub fn read_eval(&self, path: impl AsRef<Path>, task: &Task) -> Result<TextDataset> {
+        let path = path.as_ref();
+        let regression = matches!(self.target, TableTarget::Score { .. });
+        if regression != (task.kind == TaskKind::Regression) {
+            let message = format!(
+                "task {} and the {} column asked for do not go together",
+                task.name,
+                if regression { "score" } else { "label" }
+            );
+            return Err(Error::option("target", message));
+        }
+        self.dataset(path, self.records(path, true)?, task.clone())
+    }
+
+    /// Reads a file's texts only, for prediction; the target column need not be there.
+    ///
+    /// # Errors
+    /// If the file cannot be read, lacks a text column, or is broken.
+    pub fn read_unlabeled(&self, path: impl AsRef<Path>, task: &Task) -> Result<TextDataset> {
+        let path = path.as_ref();
+        let records = self.records(path, false)?;
+        let examples = records.into_iter().map(|record| record.example(None)).collect();
+        Ok(TextDataset { examples, task: task.clone(), skipped: 0 })
+    }
+
+    fn target_column(&self) -> &str {
+        match &self.target {
+            TableTarget::Label { column, .. } | TableTarget::Score { column } => column,
+        }
+    }
+
+    fn records(&self, path: &Path, with_target: bool) -> Result<Vec<Record>> {
+        let format = self.format.map_or_else(|| TableFormat::of(path), Ok)?;
+        read_records(path, format, self, with_target.then(|| self.target_column()))
+    }
+
+    fn dataset(&self, path: &Path, records: Vec<Record>, task: Task) -> Result<TextDataset> {
+        let column = self.target_column();
+        let examples = records.into_iter().map(|record| {
+            let label = match task.kind {
+                TaskKind::Regression => Label::Score(record.score(path, column)?),
+                TaskKind::Classification { .. } => {
+                    let name = record.label_name(path, column)?;
+                    let class = task.label_index(&name).ok_or_else(|| {
+                        let known = task.labels().join(", ");
+                        let message = format!(
+                            "column {column:?}: label {name:?} is none of task {}'s: {known}",
+                            task.name
+                        );
+                        error_at(path, record.line, message)
+                    })?;
+                    Label::Class(class)
+                }
+            };
+            Ok(record.example(Some(label)))
+        });
+        let examples = examples.collect::<Result<_>>()?;
+        Ok(TextDataset { examples, task, skipped: 0 })
+    }
+}
+
+impl TableFormat {
+    /// The format a file's extension tells.
+    ///
+    /// # Errors
+    /// If it tells none.
+    pub fn of(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        match extension.map(str::to_ascii_lowercase).as_deref() {
+            Some("csv") => Ok(Self::Csv),
+            Some("tsv") => Ok(Self::Tsv),
+            Some("jsonl" | "ndjson") => Ok(Self::Jsonl),
+            _ => Err(Error::format(
+                path,
+                "not a .csv, .tsv or .jsonl file; say which format it has (csv, tsv, jsonl)",
+            )),
+        }
+    }
+}
+
+impl Record {
+    fn example(self, label: Option<Label>) -> Example {
+        Example { text: self.text, pair: self.pair, label }
+    }
+
+    fn label_name(&self, path: &Path, column: &str) -> Result<String> {
+        let name = match &self.target {
+            Some(Field::Text(text)) if !text.trim().is_empty() => text.trim().to_owned(),
+            Some(Field::Other(other)) => other.clone(),
+            _ => return Err(error_at(path, self.line, format!("column {column:?}: no label"))),
+        };
+        Ok(name)
+    }
+
+    fn score(&self, path: &Path, column: &str) -> Result<f32> {
+        let score = match &self.target {
+            Some(Field::Text(text) | Field::Other(text)) => parse_score(text),
+            None => Err("no score".into()),
+        };
+        score.map_err(|error| error_at(path, self.line, format!("column {column:?}: {error}")))
+    }
+}
+
+/// The different values, sorted; as numbers if all are integers.
+fn sorted_labels(mut values: Vec<String>) -> Vec<String> {
+    values.sort_unstable();
+    values.dedup();
+    let numbers: Option<Vec<i64>> = values.iter().map(|value| value.parse().ok()).collect();
+    if numbers.is_some() {
+        values.sort_by_key(|value| value.parse::<i64>().unwrap_or(0));
+    }
+    values
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,0 +1,274 @@
+//! Text to token ids, with Hugging Face's `tokenizers`.
+
+mod wordpiece;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+pub use tokenizers::Encoding;
+use tokenizers::{
+    PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+};
+
+use super::batch::EncodedExample;
+use super::rows::read_text;
+use super::{Example, TextDataset};
+use crate::{Error, Result};
+
+/// Texts encoded at a time: all cores are kept busy, and the intermediate encodings (much larger
+/// than the ids) of a large data set never exist all at once.
+const CHUNK: usize = 4096;
+
+/// A model's tokenizer with a maximum length. It adds special tokens and truncates; it never pads.
+#[derive(Debug, Clone)]
+pub struct TextTokenizer {
+    tokenizer: Tokenizer,
+    /// `tokenizer_config.json`, with at least `pad_token`.
+    config: Map<String, Value>,
+    max_length: usize,
+    pad_id: u32,
+    /// The file it was read from, for messages.
+    origin: PathBuf,
+}
+
+impl TextTokenizer {
+    /// Reads the tokenizer of a model folder in Hugging Face's layout: `tokenizer.json`, or else
+    /// BERT's WordPiece from `vocab.txt`; `tokenizer_config.json` and `config.json` are heeded if
+    /// they are there. Any truncation or padding stored in the files is replaced by truncation to
+    /// `max_length` tokens, special ones included.
+    ///
+    /// # Errors
+    /// If the folder has neither file, one is broken, there is no padding token, or `max_length`
+    /// leaves no room beside the special tokens of a pair.
+    pub fn from_folder(folder: impl AsRef<Path>, max_length: usize) -> Result<Self> {
+        let folder = folder.as_ref();
+        let config = read_object(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+        let json = folder.join("tokenizer.json");
+        let vocab = folder.join("vocab.txt");
+        let (tokenizer, origin) = if json.is_file() {
+            let text = read_text(&json)?;
+            let tokenizer = text.parse::<Tokenizer>();
+            let tokenizer = tokenizer.map_err(|error| {
+                Error::format(&json, format!("not a tokenizer of Hugging Face's format: {error}"))
+            })?;
+            (tokenizer, json)
+        } else if vocab.is_file() {
+            (wordpiece::build(&read_text(&vocab)?, &config, &vocab)?, vocab)
+        } else if folder.is_dir() {
+            return Err(Error::format(
+                folder,
+                "no tokenizer.json and no vocab.txt; save the model's tokenizer here with \
+                 transformers' AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+            ));
+        } else {
+            return Err(Error::format(folder, "no such folder; a model's folder is expected"));
+        };
+        let model_config = read_object(&folder.join("config.json"))?.unwrap_or_default();
+        Self::assemble(tokenizer, config, &model_config, max_length, origin)
+    }
+
+    /// Makes a tokenizer of the contents of `tokenizer.json` and, if at hand,
+    /// `tokenizer_config.json`; see [`TextTokenizer::from_folder`].
+    ///
+    /// # Errors
+    /// Those of [`TextTokenizer::from_folder`].
+    pub fn from_bytes(json: &[u8], config: Option<&[u8]>, max_length: usize) -> Result<Self> {
+        let origin = PathBuf::from("embedded tokenizer.json");
+        let tokenizer = Tokenizer::from_bytes(json)
+            .map_err(|error| Error::format(&origin, error.to_string()))?;
+        let config = config.map(serde_json::from_slice).transpose().map_err(|error| {
+            Error::format("embedded tokenizer_config.json", format!("not a JSON object: {error}"))
+        })?;
+        Self::assemble(tokenizer, config.unwrap_or_default(), &Map::new(), max_length, origin)
+    }
+
+    fn assemble(
+        mut tokenizer: Tokenizer,
+        mut config: Map<String, Value>,
+        model_config: &Map<String, Value>,
+        max_length: usize,
+        origin: PathBuf,
+    ) -> Result<Self> {
+        let pad_id = find_pad_id(&tokenizer, &config, model_config, &origin)?;
+        if special_token(&config, "pad_token").is_none()
+            && let Some(token) = tokenizer.id_to_token(pad_id)
+        {
+            config.insert("pad_token".into(), token.into());
+        }
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| Error::format(&origin, error.to_string()))?;
+        Self { tokenizer, config, max_length, pad_id, origin }.with_max_length(max_length)
+    }
+
+    /// The same tokenizer, truncating to `max_length` tokens, special ones included: from a pair,
+    /// tokens are taken off the longer text first (`longest_first`).
+    ///
+    /// # Errors
+    /// If `max_length` leaves no room beside the special tokens of a pair.
+    pub fn with_max_length(mut self, max_length: usize) -> Result<Self> {
+        let special =
+            self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
+        if max_length <= special {
+            let message = format!(
+                "{max_length} tokens leave no room for text beside {special} special tokens"
+            );
+            return Err(Error::option("max_length", message));
+        }
+        let left = self.config.get("truncation_side").and_then(Value::as_str) == Some("left");
+        let truncation = TruncationParams {
+            max_length,
+            strategy: TruncationStrategy::LongestFirst,
+            direction: if left { TruncationDirection::Left } else { TruncationDirection::Right },
+            stride: 0,
+        };
+        self.tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(|error| Error::format(&self.origin, error.to_string()))?;
+        self.max_length = max_length;
+        Ok(self)
+    }
+
+    /// Encodes one text or pair. The encoding's offsets are byte positions in the text it came
+    /// from (`get_sequence_ids` tells which), so tokens can be traced back.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot represent the text (a vocabulary without an unknown token).
+    pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
+        let encoding = match pair {
+            Some(pair) => self.tokenizer.encode((text, pair), true),
+            None => self.tokenizer.encode(text, true),
+        };
+        encoding.map_err(|error| Error::format(&self.origin, error.to_string()))
+    }
+
+    /// Encodes examples, on all cores, in their order.
+    ///
+    /// # Errors
+    /// Those of [`TextTokenizer::encode`].
+    pub fn encode_examples(&self, examples: &[Example]) -> Result<Vec<EncodedExample>> {
+        let mut encoded = Vec::with_capacity(examples.len());
+        for chunk in examples.chunks(CHUNK) {
+            let inputs = chunk.iter().map(|example| match &example.pair {
+                Some(pair) => (example.text.as_str(), pair.as_str()).into(),
+                None => example.text.as_str().into(),
+            });
+            let inputs: Vec<tokenizers::EncodeInput<'_>> = inputs.collect();
+            let encodings = self
+                .tokenizer
+                .encode_batch_fast(inputs, true)
+                .map_err(|error| Error::format(&self.origin, error.to_string()))?;
+            encoded.extend(encodings.iter().zip(chunk).map(|(encoding, example)| EncodedExample {
+                input_ids: encoding.get_ids().to_vec(),
+                token_type_ids: encoding.get_type_ids().to_vec(),
+                label: example.label,
+            }));
+        }
+        Ok(encoded)
+    }
+
+    /// Encodes a data set: [`TextTokenizer::encode_examples`].
+    ///
+    /// # Errors
+    /// Those of [`TextTokenizer::encode`].
+    pub fn encode_dataset(&self, dataset: &TextDataset) -> Result<Vec<EncodedExample>> {
+        self.encode_examples(&dataset.examples)
+    }
+
+    /// Id of the padding token.
+    pub fn pad_id(&self) -> u32 {
+        self.pad_id
+    }
+
+    /// Tokens an encoding has at most.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// The longest input the model was made for, if the tokenizer's configuration says so.
+    pub fn model_max_length(&self) -> Option<usize> {
+        // Models without a limit store about 1e30.
+        let length = self.config.get("model_max_length")?.as_u64()?;
+        usize::try_from(length).ok().filter(|length| *length < 1 << 24)
+    }
+
+    /// Number of token ids, added tokens included: the embeddings a model needs at least.
+    pub fn vocab_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// Text of the tokens, without special ones.
+    ///
+    /// # Errors
+    /// If the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let text = self.tokenizer.decode(ids, true);
+        text.map_err(|error| Error::format(&self.origin, error.to_string()))
+    }
+
+    /// The underlying tokenizer, for other ways of encoding.
+    pub fn inner(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Contents of a `tokenizer.json` for this tokenizer, without truncation and padding.
+    ///
+    /// # Errors
+    /// If serialization fails.
+    pub fn to_json(&self) -> Result<String> {
+        let mut plain = self.tokenizer.clone();
+        let result = plain.with_truncation(None).and_then(|plain| plain.to_string(false));
+        result.map_err(|error| Error::format(&self.origin, error.to_string()))
+    }
+
+    /// Contents of a `tokenizer_config.json` for this tokenizer: what was read, and the padding
+    /// token.
+    pub fn config_json(&self) -> String {
+        format!("{:#}", Value::Object(self.config.clone()))
+    }
+}
+
+/// The padding token's id: from `tokenizer_config.json`, `config.json`, the padding stored in
+/// `tokenizer.json`, or by its usual names.
+fn find_pad_id(
+    tokenizer: &Tokenizer,
+    config: &Map<String, Value>,
+    model_config: &Map<String, Value>,
+    origin: &Path,
+) -> Result<u32> {
+    if let Some(token) = special_token(config, "pad_token") {
+        return tokenizer.token_to_id(token).ok_or_else(|| {
+            let message = format!("the padding token {token:?} is not in the vocabulary");
+            Error::format(origin, message)
+        });
+    }
+    let stored = model_config.get("pad_token_id").and_then(Value::as_u64);
+    let stored = stored.and_then(|id| u32::try_from(id).ok());
+    stored
+        .or_else(|| tokenizer.get_padding().map(|padding| padding.pad_id))
+        .or_else(|| ["[PAD]", "<pad>"].iter().find_map(|token| tokenizer.token_to_id(token)))
+        .ok_or_else(|| {
+            let message = "no padding token; name one as pad_token in tokenizer_config.json";
+            Error::format(origin, message)
+        })
+}
+
+/// A special token of `tokenizer_config.json`: a string, or an object with `content`.
+fn special_token<'a>(config: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    let value = config.get(name)?;
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let object = serde_json::from_str(&read_text(path)?);
+    let object =
+        object.map_err(|error| Error::format(path, format!("not a JSON object: {error}")))?;
+    Ok(Some(object))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde::Deserialize;
+
+use super::*;
+use crate::tasks::Label;
+
+#[derive(Deserialize)]
+struct Case {
+    text: String,
+    pair: Option<String>,
+    max_length: usize,
+    ids: Vec<u32>,
+    types: Vec<u32>,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizer")
+}
+
+fn expected(name: &str) -> Vec<Case> {
+    let text = fs::read_to_string(fixtures().join("expected.json")).unwrap();
+    let mut cases: BTreeMap<String, Vec<Case>> = serde_json::from_str(&text).unwrap();
+    cases.remove(name).unwrap()
+}
+
+fn assert_agrees(tokenizer: &TextTokenizer, cases: &[Case]) {
+    assert!(cases.len() > 40);
+    for case in cases {
+        let tokenizer = tokenizer.clone().with_max_length(case.max_length).unwrap();
+        let encoding = tokenizer.encode(&case.text, case.pair.as_deref()).unwrap();
+        let what = format!("{:?} {:?} {}", case.text, case.pair, case.max_length);
+        assert_eq!(encoding.get_ids(), case.ids, "{what}");
+        assert_eq!(encoding.get_type_ids(), case.types, "{what}");
+        let example = Example { text: case.text.clone(), pair: case.pair.clone(), label: None };
+        let encoded = tokenizer.encode_examples(&[example]).unwrap();
+        assert_eq!(encoded[0].input_ids, case.ids, "{what}");
+        assert_eq!(encoded[0].token_type_ids, case.types, "{what}");
+    }
+}
+
+#[test]
+fn every_kind_of_folder_agrees_with_transformers() {
+    for name in ["uncased", "cased", "accents", "bytelevel"] {
+        let tokenizer = TextTokenizer::from_folder(fixtures().join(name), 128).unwrap();
+        assert_agrees(&tokenizer, &expected(name));
+    }
+}
+
+#[test]
+fn stored_truncation_and_padding_are_not_obeyed() {
+    let tokenizer = TextTokenizer::from_folder(fixtures().join("stored"), 128).unwrap();
+    assert_agrees(&tokenizer, &expected("uncased"));
+}
+
+#[test]
+fn a_saved_tokenizer_reads_back() {
+    for name in ["cased", "bytelevel"] {
+        let tokenizer = TextTokenizer::from_folder(fixtures().join(name), 128).unwrap();
+        let (json, config) = (tokenizer.to_json().unwrap(), tokenizer.config_json());
+        let embedded =
+            TextTokenizer::from_bytes(json.as_bytes(), Some(config.as_bytes()), 128).unwrap();
+        assert_agrees(&embedded, &expected(name));
+        assert_eq!(embedded.pad_id(), tokenizer.pad_id());
+        assert!(json.contains(r#""truncation":null,"padding":null"#));
+
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("tokenizer.json"), json).unwrap();
+        fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        let again = TextTokenizer::from_folder(folder.path(), 128).unwrap();
+        assert_agrees(&again, &expected(name));
+    }
+}
+
+#[test]
+fn a_data_set_keeps_its_order_and_labels() {
+    let tokenizer = TextTokenizer::from_folder(fixtures().join("uncased"), 32).unwrap();
+    let words = ["cat", "dog", "mat", "sat"];
+    // More than one chunk.
+    let examples: Vec<Example> = (0..CHUNK + 100)
+        .map(|index| Example {
+            text: words[index % 4].into(),
+            pair: (index % 3 == 0).then(|| words[index / 4 % 4].into()),
+            label: Some(Label::Class(index % 2)),
+        })
+        .collect();
+    let encoded = tokenizer.encode_examples(&examples).unwrap();
+    assert_eq!(encoded.len(), examples.len());
+    for (example, encoded) in examples.iter().zip(&encoded) {
+        let encoding = tokenizer.encode(&example.text, example.pair.as_deref()).unwrap();
+        assert_eq!(encoded.input_ids, encoding.get_ids());
+        assert_eq!(encoded.label, example.label);
+    }
+    assert_eq!(tokenizer.decode(&encoded[0].input_ids).unwrap(), "cat cat");
+}
+
+#[test]
+fn offsets_lead_back_to_the_text() {
+    let tokenizer = TextTokenizer::from_folder(fixtures().join("uncased"), 32).unwrap();
+    let (text, pair) = ("the Café", "東京 cats");
+    let encoding = tokenizer.encode(text, Some(pair)).unwrap();
+    let pieces: Vec<&str> = encoding
+        .get_offsets()
+        .iter()
+        .zip(encoding.get_sequence_ids())
+        .filter_map(|(&(from, to), sequence)| Some(&[text, pair][sequence?][from..to]))
+        .collect();
+    assert_eq!(pieces, ["the", "Café", "東", "京", "cat", "s"]);
+}
+
+#[test]
+fn configuration_is_heeded() {
+    let cased = TextTokenizer::from_folder(fixtures().join("cased"), 32).unwrap();
+    assert_eq!((cased.pad_id(), cased.max_length()), (0, 32));
+    assert_eq!(cased.model_max_length(), Some(512));
+    let bytes = TextTokenizer::from_folder(fixtures().join("bytelevel"), 32).unwrap();
+    assert_eq!((bytes.pad_id(), bytes.model_max_length()), (1, None));
+    assert_eq!(bytes.vocab_size(), bytes.inner().get_vocab_size(true));
+
+    // config.json names the padding token if nothing else does.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |from: &str, name: &str| {
+        fs::copy(fixtures().join(from).join(name), folder.path().join(name)).unwrap();
+    };
+    copy("bytelevel", "tokenizer.json");
+    fs::write(folder.path().join("config.json"), r#"{"pad_token_id": 4}"#).unwrap();
+    let tokenizer = TextTokenizer::from_folder(folder.path(), 32).unwrap();
+    assert_eq!(tokenizer.pad_id(), 4);
+    assert!(tokenizer.config_json().contains(r#""pad_token": "<mask>""#));
+
+    let left = r#"{"truncation_side": "left"}"#;
+    fs::write(folder.path().join("tokenizer_config.json"), left).unwrap();
+    let tokenizer = TextTokenizer::from_folder(folder.path(), 6).unwrap();
+    let ids = tokenizer.encode("abcdefgh", None).unwrap();
+    assert_eq!(tokenizer.decode(&ids.get_ids()[1..]).unwrap(), "efgh");
+}
+
+#[test]
+fn errors_name_folder_and_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = || TextTokenizer::from_folder(folder.path(), 32).unwrap_err().to_string();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let here = folder.path().display().to_string();
+
+    let none = read();
+    assert!(none.contains(&here) && none.contains("no tokenizer.json and no vocab.txt"), "{none}");
+    let no_folder = TextTokenizer::from_folder(folder.path().join("x"), 32).unwrap_err();
+    assert!(no_folder.to_string().contains("no such folder"), "{no_folder}");
+
+    write("vocab.txt", "[PAD]\n[UNK]\n[SEP]\na\n");
+    let cls = read();
+    assert!(cls.contains("vocab.txt: \"[CLS]\" is not in the vocabulary"), "{cls}");
+    write("vocab.txt", "[UNK]\n[SEP]\n[CLS]\na\n");
+    assert!(read().contains("no padding token"), "{}", read());
+    write("tokenizer_config.json", r#"{"pad_token": "<p>"}"#);
+    assert!(read().contains("\"<p>\" is not in the vocabulary"), "{}", read());
+    write("tokenizer_config.json", r#"{"tokenizer_class": "MPNetTokenizer"}"#);
+    assert!(read().contains("MPNetTokenizer"), "{}", read());
+    write("tokenizer_config.json", "[1]");
+    assert!(read().contains("tokenizer_config.json: not a JSON object"), "{}", read());
+    write("tokenizer_config.json", "{}");
+    write("tokenizer.json", "{\"version\": ");
+    assert!(read().contains("tokenizer.json: not a tokenizer"), "{}", read());
+    let embedded = TextTokenizer::from_bytes(b"{}", None, 32).unwrap_err().to_string();
+    assert!(embedded.contains("embedded tokenizer.json"), "{embedded}");
+
+    let short = TextTokenizer::from_folder(fixtures().join("cased"), 3).unwrap_err().to_string();
+    assert!(short.contains("max_length") && short.contains("3 special tokens"), "{short}");
+    assert!(TextTokenizer::from_folder(fixtures().join("cased"), 4).is_ok());
+}
