@@ -3,5 +3,6 @@
 
 pub mod error;
 pub mod linear;
+pub mod models;
 
 pub use error::{Error, Result};
