@@ -1,12 +1,18 @@
 //! LoSparse: `W ≈ L·R + S` compression of transformers, on Burn.
 #![deny(missing_docs)]
 
+pub mod checkpoint;
 pub mod compact;
 pub mod decompose;
+pub mod device;
 pub mod error;
+pub mod inspect;
 pub mod linear;
+pub mod models;
 pub mod pruning;
 #[cfg(feature = "train")]
 pub mod tasks;
+#[cfg(feature = "train")]
+pub mod train;
 
 pub use error::{Error, Result};

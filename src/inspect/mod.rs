@@ -1,0 +1,1 @@
+//! Accounting: what a model stores, layer by layer.

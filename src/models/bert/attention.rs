@@ -1,0 +1,136 @@
+//! Multi-head self-attention.
+
+use burn::module::Module;
+use burn::nn::{Dropout, LayerNorm};
+use burn::tensor::{Device, Tensor, activation::softmax};
+
+use super::BertConfig;
+use crate::linear::CompressibleLinear;
+use crate::models::init;
+
+/// `BertAttention`: self-attention and its output projection.
+#[derive(Module, Debug)]
+pub struct BertAttention {
+    /// `attention.self`.
+    pub self_attention: BertSelfAttention,
+    /// `attention.output`.
+    pub output: BertSelfOutput,
+}
+
+/// `BertSelfAttention`: `softmax(Q Kᵀ / √d + mask) V` for each head.
+#[derive(Module, Debug)]
+pub struct BertSelfAttention {
+    /// `[hidden_size, hidden_size]`.
+    pub query: CompressibleLinear,
+    /// `[hidden_size, hidden_size]`.
+    pub key: CompressibleLinear,
+    /// `[hidden_size, hidden_size]`.
+    pub value: CompressibleLinear,
+    /// Dropout of the probabilities.
+    pub dropout: Dropout,
+    num_attention_heads: usize,
+    head_size: usize,
+}
+
+/// `BertSelfOutput`: projection, residual and normalisation.
+#[derive(Module, Debug)]
+pub struct BertSelfOutput {
+    /// `[hidden_size, hidden_size]`.
+    pub dense: CompressibleLinear,
+    /// Normalisation of the sum.
+    pub layer_norm: LayerNorm,
+    /// Dropout of the projection.
+    pub dropout: Dropout,
+}
+
+impl BertAttention {
+    /// A freshly initialised block.
+    pub fn new(config: &BertConfig, device: &Device) -> Self {
+        Self {
+            self_attention: BertSelfAttention::new(config, device),
+            output: BertSelfOutput::new(config, device),
+        }
+    }
+
+    /// Attends within each sequence; also gives the probabilities `[batch, heads, length, length]`.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`
+    /// - `mask`: `[batch, 1, 1, length]`, added to the scores
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+    ) -> (Tensor<3>, Tensor<4>) {
+        let (context, probabilities) = self.self_attention.forward(hidden_states.clone(), mask);
+        (self.output.forward(context, hidden_states), probabilities)
+    }
+}
+
+impl BertSelfAttention {
+    /// Freshly initialised projections.
+    pub fn new(config: &BertConfig, device: &Device) -> Self {
+        let (size, std) = (config.hidden_size, config.initializer_range);
+        let projection = || init::compressible(size, size, std, device);
+        Self {
+            query: projection(),
+            key: projection(),
+            value: projection(),
+            dropout: init::dropout(config.attention_probs_dropout_prob),
+            num_attention_heads: config.num_attention_heads,
+            head_size: config.head_size(),
+        }
+    }
+
+    /// The heads' outputs side by side, and the probabilities `[batch, heads, length, length]`.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`
+    /// - `mask`: `[batch, 1, 1, length]`, added to the scores
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+    ) -> (Tensor<3>, Tensor<4>) {
+        let [batch, length, hidden_size] = hidden_states.dims();
+        // [batch, length, hidden_size] → [batch, heads, length, head_size]
+        let heads = |projected: Tensor<3>| {
+            projected
+                .reshape([batch, length, self.num_attention_heads, self.head_size])
+                .swap_dims(1, 2)
+        };
+        // Scaling the queries costs less than scaling the scores.
+        let scale = 1.0 / (self.head_size as f64).sqrt();
+        let query = heads(self.query.forward(hidden_states.clone()) * scale);
+        let key = heads(self.key.forward(hidden_states.clone()));
+        let value = heads(self.value.forward(hidden_states));
+
+        let scores = query.matmul(key.transpose());
+        let scores = match mask {
+            Some(mask) => scores + mask.clone(),
+            None => scores,
+        };
+        let probabilities = softmax(scores, 3);
+        let context = self.dropout.forward(probabilities.clone()).matmul(value);
+        // [batch, heads, length, head_size] → [batch, length, hidden_size]
+        (context.swap_dims(1, 2).reshape([batch, length, hidden_size]), probabilities)
+    }
+}
+
+impl BertSelfOutput {
+    /// A freshly initialised projection.
+    pub fn new(config: &BertConfig, device: &Device) -> Self {
+        let size = config.hidden_size;
+        Self {
+            dense: init::compressible(size, size, config.initializer_range, device),
+            layer_norm: init::layer_norm(size, config.layer_norm_eps, device),
+            dropout: init::dropout(config.hidden_dropout_prob),
+        }
+    }
+
+    /// `LayerNorm(dense(context) + residual)`, all `[batch, length, hidden_size]`.
+    pub fn forward(&self, context: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+        let output = self.dropout.forward(self.dense.forward(context));
+        self.layer_norm.forward(output + residual)
+    }
+}

@@ -1,0 +1,166 @@
+//! `config.json` of a BERT model.
+
+use serde::{Deserialize, Serialize};
+
+use crate::models::Activation;
+use crate::models::config::{LabelConfig, ModelConfig, nonzero, probability};
+
+/// Configuration of a BERT model: Hugging Face's `config.json`, field by field.
+///
+/// Fields that a file leaves out take Hugging Face's defaults; fields unknown here are kept and
+/// written back.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/configuration_bert.py>
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BertConfig {
+    /// Number of word pieces.
+    pub vocab_size: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Number of encoder layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads a layer; divides `hidden_size`.
+    pub num_attention_heads: usize,
+    /// Width of the feed-forward layers.
+    pub intermediate_size: usize,
+    /// Activation of the feed-forward layers.
+    pub hidden_act: Activation,
+    /// Dropout of embeddings, attention output and feed-forward output.
+    pub hidden_dropout_prob: f64,
+    /// Dropout of the attention probabilities.
+    pub attention_probs_dropout_prob: f64,
+    /// Longest input, in tokens.
+    pub max_position_embeddings: usize,
+    /// Number of token types (segments).
+    pub type_vocab_size: usize,
+    /// Standard deviation of freshly initialised weights.
+    pub initializer_range: f64,
+    /// Epsilon of every layer normalisation.
+    pub layer_norm_eps: f64,
+    /// Id of the padding token, whose embedding gets no gradient.
+    pub pad_token_id: Option<usize>,
+    /// Kind of position embedding: only `absolute`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position_embedding_type: Option<String>,
+    /// Dropout before the classifier; `hidden_dropout_prob` when absent.
+    pub classifier_dropout: Option<f64>,
+    /// Causal attention; not supported.
+    pub is_decoder: bool,
+    /// Cross-attention; not supported.
+    pub add_cross_attention: bool,
+    /// Labels and the kind of task.
+    #[serde(flatten)]
+    pub labels: LabelConfig,
+    /// Every other field of the file, as read.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Default for BertConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 30522,
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3072,
+            hidden_act: Activation::Gelu,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            initializer_range: 0.02,
+            layer_norm_eps: 1e-12,
+            pad_token_id: Some(0),
+            position_embedding_type: None,
+            classifier_dropout: None,
+            is_decoder: false,
+            add_cross_attention: false,
+            labels: LabelConfig::default(),
+            other: serde_json::Map::new(),
+        }
+    }
+}
+
+impl BertConfig {
+    /// Width of one attention head.
+    pub fn head_size(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+
+    /// Dropout before the classifier.
+    pub fn classifier_dropout(&self) -> f64 {
+        self.classifier_dropout.unwrap_or(self.hidden_dropout_prob)
+    }
+}
+
+impl ModelConfig for BertConfig {
+    fn validate(&self) -> Result<(), String> {
+        nonzero("vocab_size", self.vocab_size)?;
+        nonzero("hidden_size", self.hidden_size)?;
+        nonzero("num_attention_heads", self.num_attention_heads)?;
+        nonzero("intermediate_size", self.intermediate_size)?;
+        nonzero("max_position_embeddings", self.max_position_embeddings)?;
+        nonzero("type_vocab_size", self.type_vocab_size)?;
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            return Err(format!(
+                "num_attention_heads: {} does not divide hidden_size {}",
+                self.num_attention_heads, self.hidden_size
+            ));
+        }
+        probability("hidden_dropout_prob", self.hidden_dropout_prob)?;
+        probability("attention_probs_dropout_prob", self.attention_probs_dropout_prob)?;
+        probability("classifier_dropout", self.classifier_dropout())?;
+        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) {
+            return Err(format!("layer_norm_eps: {} is not positive", self.layer_norm_eps));
+        }
+        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
+            return Err(format!("initializer_range: {} is negative", self.initializer_range));
+        }
+        if let Some(pad) = self.pad_token_id.filter(|&pad| pad >= self.vocab_size) {
+            return Err(format!("pad_token_id: {pad} is not below vocab_size {}", self.vocab_size));
+        }
+        match self.position_embedding_type.as_deref() {
+            None | Some("absolute") => {}
+            Some(other) => {
+                return Err(format!(
+                    "position_embedding_type: `{other}` is not supported (transformers 5 dropped \
+                     it for BERT); supported: absolute"
+                ));
+            }
+        }
+        if self.is_decoder || self.add_cross_attention {
+            return Err(
+                "is_decoder, add_cross_attention: BERT as a decoder is not supported; use an \
+                 encoder checkpoint"
+                    .into(),
+            );
+        }
+        self.labels.validate()
+    }
+
+    fn labels(&self) -> &LabelConfig {
+        &self.labels
+    }
+
+    fn labels_mut(&mut self) -> &mut LabelConfig {
+        &mut self.labels
+    }
+
+    fn other_mut(&mut self) -> &mut serde_json::Map<String, serde_json::Value> {
+        &mut self.other
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn max_length(&self) -> usize {
+        self.max_position_embeddings
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+}

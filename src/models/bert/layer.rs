@@ -1,0 +1,95 @@
+//! One encoder layer: attention, then a feed-forward network.
+
+use burn::module::Module;
+use burn::nn::{Dropout, LayerNorm};
+use burn::tensor::{Device, Tensor};
+
+use super::{BertAttention, BertConfig};
+use crate::linear::CompressibleLinear;
+use crate::models::{Activation, init};
+
+/// `BertLayer`.
+#[derive(Module, Debug)]
+pub struct BertLayer {
+    /// Self-attention.
+    pub attention: BertAttention,
+    /// First half of the feed-forward network.
+    pub intermediate: BertIntermediate,
+    /// Second half of the feed-forward network.
+    pub output: BertOutput,
+}
+
+/// `BertIntermediate`: widening projection and activation.
+#[derive(Module, Debug)]
+pub struct BertIntermediate {
+    /// `[hidden_size, intermediate_size]`.
+    pub dense: CompressibleLinear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// `BertOutput`: narrowing projection, residual and normalisation.
+#[derive(Module, Debug)]
+pub struct BertOutput {
+    /// `[intermediate_size, hidden_size]`.
+    pub dense: CompressibleLinear,
+    /// Normalisation of the sum.
+    pub layer_norm: LayerNorm,
+    /// Dropout of the projection.
+    pub dropout: Dropout,
+}
+
+impl BertLayer {
+    /// A freshly initialised layer.
+    pub fn new(config: &BertConfig, device: &Device) -> Self {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let std = config.initializer_range;
+        Self {
+            attention: BertAttention::new(config, device),
+            intermediate: BertIntermediate {
+                dense: init::compressible(hidden, inner, std, device),
+                activation: config.hidden_act,
+            },
+            output: BertOutput {
+                dense: init::compressible(inner, hidden, std, device),
+                layer_norm: init::layer_norm(hidden, config.layer_norm_eps, device),
+                dropout: init::dropout(config.hidden_dropout_prob),
+            },
+        }
+    }
+
+    /// Applies the layer; also gives the attention probabilities.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`
+    /// - `mask`: `[batch, 1, 1, length]`, added to the attention scores
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+    ) -> (Tensor<3>, Tensor<4>) {
+        let (attended, probabilities) = self.attention.forward(hidden_states, mask);
+        let inner = self.intermediate.forward(attended.clone());
+        (self.output.forward(inner, attended), probabilities)
+    }
+}
+
+impl BertIntermediate {
+    /// `[batch, length, hidden_size]` → `[batch, length, intermediate_size]`.
+    pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
+        self.activation.forward(self.dense.forward(hidden_states))
+    }
+
+    /// The activation, which compaction folds constants through.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+}
+
+impl BertOutput {
+    /// `LayerNorm(dense(inner) + residual)`: `[batch, length, hidden_size]`.
+    pub fn forward(&self, inner: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+        let output = self.dropout.forward(self.dense.forward(inner));
+        self.layer_norm.forward(output + residual)
+    }
+}

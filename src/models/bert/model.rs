@@ -1,0 +1,91 @@
+//! The bare model: embeddings, encoder and pooler.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::{Device, Tensor};
+
+use super::{BertConfig, BertEmbeddings, BertEncoder};
+use crate::linear::{Compressible, CompressibleLinear};
+use crate::models::{EncoderInput, EncoderOutput, init};
+
+/// `BertModel`.
+#[derive(Module, Debug)]
+pub struct BertModel {
+    /// Token embeddings.
+    pub embeddings: BertEmbeddings,
+    /// The layers.
+    pub encoder: BertEncoder,
+    /// The pooler, if the checkpoint has one.
+    pub pooler: Option<BertPooler>,
+    #[module(skip)]
+    pub(super) config: Arc<BertConfig>,
+}
+
+/// `BertPooler`: a projection of the first token's state.
+#[derive(Module, Debug)]
+pub struct BertPooler {
+    /// `[hidden_size, hidden_size]`.
+    pub dense: Linear,
+}
+
+impl BertModel {
+    /// A freshly initialised model.
+    pub fn new(config: &BertConfig, pooler: bool, device: &Device) -> Self {
+        Self {
+            embeddings: BertEmbeddings::new(config, device),
+            encoder: BertEncoder::new(config, device),
+            pooler: pooler.then(|| BertPooler::new(config, device)),
+            config: Arc::new(config.clone()),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// Runs the model.
+    ///
+    /// # Panics
+    /// If sequences are longer than `max_position_embeddings`, or shapes differ.
+    pub fn forward(&self, input: EncoderInput) -> EncoderOutput {
+        let embedded = self.embeddings.forward(&input);
+        let mask = input.additive_mask(&embedded);
+        let mut hidden_states = input.output_hidden_states.then(|| vec![embedded.clone()]);
+        let mut attentions = input.output_attentions.then(Vec::new);
+        let last_hidden_state = self.encoder.forward(embedded, mask.as_ref(), |output, probs| {
+            if let Some(states) = &mut hidden_states {
+                states.push(output.clone());
+            }
+            if let Some(attentions) = &mut attentions {
+                attentions.push(probs);
+            }
+        });
+        let pooler_output = self.pooler.as_ref().map(|p| p.forward(last_hidden_state.clone()));
+        EncoderOutput { last_hidden_state, pooler_output, hidden_states, attentions }
+    }
+}
+
+impl BertPooler {
+    /// A freshly initialised pooler.
+    pub fn new(config: &BertConfig, device: &Device) -> Self {
+        let size = config.hidden_size;
+        Self { dense: init::linear(size, size, config.initializer_range, device) }
+    }
+
+    /// `[batch, length, hidden_size]` → `[batch, hidden_size]`.
+    pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<2> {
+        let [batch, _, hidden_size] = hidden_states.dims();
+        // [batch, 1, hidden_size] → [batch, hidden_size]
+        let first = hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size]);
+        self.dense.forward(first).tanh()
+    }
+}
+
+impl Compressible for BertModel {
+    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+        self.encoder.for_each_linear_mut("", f);
+    }
+}

@@ -1,0 +1,16 @@
+//! The architectures, built from [`crate::linear::CompressibleLinear`].
+//!
+//! Each computes exactly what the Hugging Face model of the same name does, with the same names of
+//! layers and the same `config.json`.
+
+mod activation;
+pub mod bert;
+mod classification;
+mod config;
+mod encoder;
+pub(crate) mod init;
+
+pub use activation::Activation;
+pub use classification::{Labels, sequence_classification_loss};
+pub use config::{LabelConfig, ModelConfig, ProblemType};
+pub use encoder::{EncoderInput, EncoderOutput};
