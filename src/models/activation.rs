@@ -69,8 +69,7 @@ impl Activation {
 
 /// `½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))`, without the power function Burn's own form calls.
 fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    const SQRT_2_OVER_PI: f64 =
-        std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+    const SQRT_2_OVER_PI: f64 = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
     let cubic = x.clone() * x.clone() * 0.044715 + 1.0;
     let inner = (x.clone() * cubic) * SQRT_2_OVER_PI;
     x * 0.5 * (inner.tanh() + 1.0)

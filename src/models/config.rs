@@ -9,7 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::Error;
 
 /// A model's configuration, read from and written to `config.json`.
-pub trait ModelConfig: Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync {
+pub trait ModelConfig:
+    Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync
+{
     /// Checks every field that the computation uses; the message starts with the field's name.
     fn validate(&self) -> Result<(), String>;
 
@@ -40,7 +42,8 @@ pub trait ModelConfig: Clone + std::fmt::Debug + Serialize + DeserializeOwned + 
             // serde names the value but not the field, so look the field up by its line.
             let line = text.lines().nth(e.line().saturating_sub(1)).unwrap_or_default().trim();
             let shown = line.contains(':') && line.len() < 100;
-            let line = if shown { format!(": `{}`", line.trim_end_matches(',')) } else { "".into() };
+            let line =
+                if shown { format!(": `{}`", line.trim_end_matches(',')) } else { "".into() };
             Error::format(path, format!("{e}{line}"))
         })?;
         config.validate().map_err(|message| Error::format(path, message))?;

@@ -2,8 +2,8 @@
 //! and the padding embedding zero. Random numbers come from the device, so `device.seed` decides.
 
 use burn::module::Param;
-use burn::nn::{Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig};
 use burn::nn::{Dropout, DropoutConfig, Linear};
+use burn::nn::{Embedding, EmbeddingConfig, Initializer, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::linear::CompressibleLinear;
@@ -34,8 +34,7 @@ pub(crate) fn embedding(
     padding: Option<usize>,
     device: &Device,
 ) -> Embedding {
-    let mut embedding =
-        EmbeddingConfig::new(n, d_model).with_initializer(normal(std)).init(device);
+    let mut embedding = EmbeddingConfig::new(n, d_model).with_initializer(normal(std)).init(device);
     if let Some(row) = padding {
         let weight: Param<Tensor<2>> = embedding.weight;
         embedding.weight = weight.init_mapper(move |weight| {
