@@ -4,25 +4,25 @@ mod wordpiece;
 
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde_json::{Map, Value};
-pub use tokenizers::Encoding;
-use tokenizers::{
-    PostProcessor, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
-};
+pub use tokenizers::{Encoding, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{PostProcessor, PostProcessorWrapper, Tokenizer, truncate_encodings};
 
 use super::batch::EncodedExample;
 use super::rows::read_text;
 use super::{Example, TextDataset};
 use crate::{Error, Result};
 
-/// Texts encoded at a time: all cores are kept busy, and the intermediate encodings (much larger
-/// than the ids) of a large data set never exist all at once.
-const CHUNK: usize = 4096;
-
 /// A model's tokenizer with a maximum length. It adds special tokens and truncates; it never pads.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
+    /// Without truncation, padding and post-processor. A `Tokenizer` that knows its maximum length
+    /// stops reading a text once it is reached, and then cannot tell which text of a pair is the
+    /// longer; so truncation and special tokens come in a second step, here.
     tokenizer: Tokenizer,
+    /// Adds the special tokens.
+    post_processor: Option<PostProcessorWrapper>,
     /// `tokenizer_config.json`, with at least `pad_token`.
     config: Map<String, Value>,
     max_length: usize,
@@ -99,7 +99,10 @@ impl TextTokenizer {
         tokenizer
             .with_truncation(None)
             .map_err(|error| Error::format(&origin, error.to_string()))?;
-        Self { tokenizer, config, max_length, pad_id, origin }.with_max_length(max_length)
+        let post_processor = tokenizer.get_post_processor().cloned();
+        tokenizer.with_post_processor(None::<PostProcessorWrapper>);
+        Self { tokenizer, post_processor, config, max_length, pad_id, origin }
+            .with_max_length(max_length)
     }
 
     /// The same tokenizer, truncating to `max_length` tokens, special ones included: from a pair,
@@ -108,24 +111,13 @@ impl TextTokenizer {
     /// # Errors
     /// If `max_length` leaves no room beside the special tokens of a pair.
     pub fn with_max_length(mut self, max_length: usize) -> Result<Self> {
-        let special =
-            self.tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(true));
+        let special = self.added_tokens(true);
         if max_length <= special {
             let message = format!(
                 "{max_length} tokens leave no room for text beside {special} special tokens"
             );
             return Err(Error::option("max_length", message));
         }
-        let left = self.config.get("truncation_side").and_then(Value::as_str) == Some("left");
-        let truncation = TruncationParams {
-            max_length,
-            strategy: TruncationStrategy::LongestFirst,
-            direction: if left { TruncationDirection::Left } else { TruncationDirection::Right },
-            stride: 0,
-        };
-        self.tokenizer
-            .with_truncation(Some(truncation))
-            .map_err(|error| Error::format(&self.origin, error.to_string()))?;
         self.max_length = max_length;
         Ok(self)
     }
@@ -136,11 +128,68 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer cannot represent the text (a vocabulary without an unknown token).
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
-        let encoding = match pair {
-            Some(pair) => self.tokenizer.encode((text, pair), true),
-            None => self.tokenizer.encode(text, true),
+        self.encode_with(text, pair, &self.truncation())
+    }
+
+    /// As [`TextTokenizer::encode`], truncated as `truncation` says; its `max_length` counts
+    /// special tokens. What is cut off is in the encoding's `get_overflowing`.
+    ///
+    /// # Errors
+    /// Those of [`TextTokenizer::encode`], and if the text to truncate is too short to reach
+    /// `max_length`, or pieces would be no longer than their overlap `stride`.
+    pub fn encode_with(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        truncation: &TruncationParams,
+    ) -> Result<Encoding> {
+        let encode = |text| self.tokenizer.encode(text, false);
+        self.finish(encode(text), pair.map(encode), truncation)
+    }
+
+    /// Truncates and adds special tokens.
+    fn finish(
+        &self,
+        text: tokenizers::Result<Encoding>,
+        pair: Option<tokenizers::Result<Encoding>>,
+        truncation: &TruncationParams,
+    ) -> Result<Encoding> {
+        let finish = || {
+            let (text, mut pair) = (text?, pair.transpose()?);
+            if let Some(pair) = &mut pair {
+                pair.set_type_ids(vec![1; pair.len()]);
+            }
+            let room = truncation.max_length.saturating_sub(self.added_tokens(pair.is_some()));
+            let params = TruncationParams { max_length: room, ..truncation.clone() };
+            let lengths = (text.len(), pair.as_ref().map(Encoding::len));
+            check_room(lengths, &params)?;
+            let (text, pair) = truncate_encodings(text, pair, &params)?;
+            match &self.post_processor {
+                Some(processor) => processor.process(text, pair, true),
+                None => {
+                    let both = [Some(text), pair].into_iter().flatten().collect();
+                    let both = <dyn PostProcessor>::default_process(both, true)?;
+                    Ok(Encoding::merge(both, false))
+                }
+            }
         };
-        encoding.map_err(|error| Error::format(&self.origin, error.to_string()))
+        finish().map_err(|error: tokenizers::Error| Error::format(&self.origin, error.to_string()))
+    }
+
+    /// Tokens off the longer text first, from the side `tokenizer_config.json` says.
+    fn truncation(&self) -> TruncationParams {
+        let left = self.config.get("truncation_side").and_then(Value::as_str) == Some("left");
+        TruncationParams {
+            max_length: self.max_length,
+            strategy: TruncationStrategy::LongestFirst,
+            direction: if left { TruncationDirection::Left } else { TruncationDirection::Right },
+            stride: 0,
+        }
+    }
+
+    /// Number of special tokens around a text or pair.
+    fn added_tokens(&self, is_pair: bool) -> usize {
+        self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(is_pair))
     }
 
     /// Encodes examples, on all cores, in their order.
@@ -148,24 +197,18 @@ impl TextTokenizer {
     /// # Errors
     /// Those of [`TextTokenizer::encode`].
     pub fn encode_examples(&self, examples: &[Example]) -> Result<Vec<EncodedExample>> {
-        let mut encoded = Vec::with_capacity(examples.len());
-        for chunk in examples.chunks(CHUNK) {
-            let inputs = chunk.iter().map(|example| match &example.pair {
-                Some(pair) => (example.text.as_str(), pair.as_str()).into(),
-                None => example.text.as_str().into(),
-            });
-            let inputs: Vec<tokenizers::EncodeInput<'_>> = inputs.collect();
-            let encodings = self
-                .tokenizer
-                .encode_batch_fast(inputs, true)
-                .map_err(|error| Error::format(&self.origin, error.to_string()))?;
-            encoded.extend(encodings.iter().zip(chunk).map(|(encoding, example)| EncodedExample {
+        let truncation = self.truncation();
+        let encode = |text: &str| self.tokenizer.encode_fast(text, false);
+        let examples = examples.par_iter().map(|example| {
+            let pair = example.pair.as_deref().map(encode);
+            let encoding = self.finish(encode(&example.text), pair, &truncation)?;
+            Ok(EncodedExample {
                 input_ids: encoding.get_ids().to_vec(),
                 token_type_ids: encoding.get_type_ids().to_vec(),
                 label: example.label,
-            }));
-        }
-        Ok(encoded)
+            })
+        });
+        examples.collect()
     }
 
     /// Encodes a data set: [`TextTokenizer::encode_examples`].
@@ -207,19 +250,15 @@ impl TextTokenizer {
         text.map_err(|error| Error::format(&self.origin, error.to_string()))
     }
 
-    /// The underlying tokenizer, for other ways of encoding.
-    pub fn inner(&self) -> &Tokenizer {
-        &self.tokenizer
-    }
-
     /// Contents of a `tokenizer.json` for this tokenizer, without truncation and padding.
     ///
     /// # Errors
     /// If serialization fails.
     pub fn to_json(&self) -> Result<String> {
-        let mut plain = self.tokenizer.clone();
-        let result = plain.with_truncation(None).and_then(|plain| plain.to_string(false));
-        result.map_err(|error| Error::format(&self.origin, error.to_string()))
+        let mut whole = self.tokenizer.clone();
+        whole.with_post_processor(self.post_processor.clone());
+        let json = whole.to_string(false);
+        json.map_err(|error| Error::format(&self.origin, error.to_string()))
     }
 
     /// Contents of a `tokenizer_config.json` for this tokenizer: what was read, and the padding
@@ -227,6 +266,33 @@ impl TextTokenizer {
     pub fn config_json(&self) -> String {
         format!("{:#}", Value::Object(self.config.clone()))
     }
+}
+
+/// Refuses what `truncate_encodings` panics on: pieces no longer than their overlap. `lengths` are
+/// those of the text and of its pair; `params` leaves out special tokens.
+fn check_room(
+    lengths: (usize, Option<usize>),
+    params: &TruncationParams,
+) -> tokenizers::Result<()> {
+    let TruncationParams { max_length, strategy, stride, .. } = *params;
+    let (text, pair) = (lengths.0, lengths.1.unwrap_or(0));
+    if text + pair <= max_length {
+        return Ok(());
+    }
+    let piece = match strategy {
+        TruncationStrategy::OnlyFirst => max_length.saturating_sub(pair),
+        TruncationStrategy::OnlySecond => max_length.saturating_sub(text),
+        TruncationStrategy::LongestFirst if lengths.1.is_some() => max_length / 2,
+        TruncationStrategy::LongestFirst => max_length,
+    };
+    if stride > 0 && stride >= piece {
+        let message = format!(
+            "pieces of a text of {text} and {pair} tokens would have {piece} tokens, no more than \
+             their overlap (stride {stride}); raise max_length or shorten the other text"
+        );
+        return Err(message.into());
+    }
+    Ok(())
 }
 
 /// The padding token's id: from `tokenizer_config.json`, `config.json`, the padding stored in

@@ -106,7 +106,7 @@ fn predictions_over_batches_are_scored_as_one() {
     assert_eq!(report.values[&MetricKind::MacroF1], macro_f1(&labels, &guesses, 3));
     assert_eq!(report.primary_value(), matthews(&labels, &guesses, 3));
     assert_eq!(report.examples, 3);
-    assert_eq!(report.to_string(), "accuracy 0.6667, macro_f1 0.5556, matthews_correlation 0.5000");
+    assert_eq!(report.to_string(), "accuracy 0.6667, macro_f1 0.5556, matthews_correlation 0.6124");
     let json = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<MetricReport>(&json).unwrap(), report);
     assert!(json.contains(r#""primary":"matthews_correlation""#), "{json}");
@@ -133,7 +133,7 @@ fn device_batches_score_like_host_batches() {
     scores.push_batch(logits, &labels).unwrap();
     let report = scores.report().unwrap();
     assert_eq!(report.primary_value(), pearson(&[1.0, 2.0, 4.0], &[0.5, 0.0, 2.0]));
-    assert_eq!(report.values[&MetricKind::Spearman], 0.5);
+    assert_close("ranks 1, 2, 3 and 2, 1, 3", report.values[&MetricKind::Spearman], 0.5);
 }
 
 #[test]

@@ -77,8 +77,7 @@ fn a_saved_tokenizer_reads_back() {
 fn a_data_set_keeps_its_order_and_labels() {
     let tokenizer = TextTokenizer::from_folder(fixtures().join("uncased"), 32).unwrap();
     let words = ["cat", "dog", "mat", "sat"];
-    // More than one chunk.
-    let examples: Vec<Example> = (0..CHUNK + 100)
+    let examples: Vec<Example> = (0..2000)
         .map(|index| Example {
             text: words[index % 4].into(),
             pair: (index % 3 == 0).then(|| words[index / 4 % 4].into()),
@@ -110,13 +109,59 @@ fn offsets_lead_back_to_the_text() {
 }
 
 #[test]
+fn long_second_texts_can_be_cut_in_overlapping_pieces() {
+    let tokenizer = TextTokenizer::from_folder(fixtures().join("uncased"), 32).unwrap();
+    let context = "the cat sat on the mat and the dog was not in it";
+    let truncation = TruncationParams {
+        max_length: 10,
+        strategy: TruncationStrategy::OnlySecond,
+        stride: 2,
+        direction: TruncationDirection::Right,
+    };
+    let encoding = tokenizer.encode_with("a dog", Some(context), &truncation).unwrap();
+    let pieces: Vec<&str> = std::iter::once(&encoding)
+        .chain(encoding.get_overflowing())
+        .map(|piece| {
+            assert!(piece.len() <= 10);
+            let tokens = piece.get_offsets().iter().zip(piece.get_sequence_ids());
+            let second: Vec<_> = tokens.filter(|(_, sequence)| *sequence == Some(1)).collect();
+            &context[second[0].0.0..second[second.len() - 1].0.1]
+        })
+        .collect();
+    let expected =
+        ["the cat sat on the", "on the mat and the", "and the dog was not", "was not in it"];
+    assert_eq!(pieces, expected);
+    // No text, length or overlap may panic inside the tokenizers crate.
+    for strategy in [
+        TruncationStrategy::OnlyFirst,
+        TruncationStrategy::OnlySecond,
+        TruncationStrategy::LongestFirst,
+    ] {
+        for (max_length, stride) in (0..16).flat_map(|length| (0..12).map(move |s| (length, s))) {
+            let truncation =
+                TruncationParams { max_length, strategy, stride, ..truncation.clone() };
+            for (text, pair) in
+                [("a dog", Some(context)), (context, Some("a")), (context, None), ("", Some(""))]
+            {
+                if let Ok(encoding) = tokenizer.encode_with(text, pair, &truncation) {
+                    assert!(encoding.len() <= max_length.max(3), "{truncation:?}");
+                }
+            }
+        }
+    }
+    let too_much = TruncationParams { stride: 5, ..truncation };
+    let error = tokenizer.encode_with("a dog", Some(context), &too_much).unwrap_err().to_string();
+    assert!(error.contains("would have 5 tokens"), "{error}");
+}
+
+#[test]
 fn configuration_is_heeded() {
     let cased = TextTokenizer::from_folder(fixtures().join("cased"), 32).unwrap();
     assert_eq!((cased.pad_id(), cased.max_length()), (0, 32));
     assert_eq!(cased.model_max_length(), Some(512));
     let bytes = TextTokenizer::from_folder(fixtures().join("bytelevel"), 32).unwrap();
     assert_eq!((bytes.pad_id(), bytes.model_max_length()), (1, None));
-    assert_eq!(bytes.vocab_size(), bytes.inner().get_vocab_size(true));
+    assert_eq!(bytes.vocab_size(), 5 + 256 + 69);
 
     // config.json names the padding token if nothing else does.
     let folder = tempfile::tempdir().unwrap();
@@ -132,8 +177,10 @@ fn configuration_is_heeded() {
     let left = r#"{"truncation_side": "left"}"#;
     fs::write(folder.path().join("tokenizer_config.json"), left).unwrap();
     let tokenizer = TextTokenizer::from_folder(folder.path(), 6).unwrap();
-    let ids = tokenizer.encode("abcdefgh", None).unwrap();
-    assert_eq!(tokenizer.decode(&ids.get_ids()[1..]).unwrap(), "efgh");
+    let encoding = tokenizer.encode("abcdefgh", None).unwrap();
+    let pieces: Vec<_> =
+        encoding.get_offsets().iter().map(|&(from, to)| &"abcdefgh"[from..to]).collect();
+    assert_eq!(pieces, ["", "e", "f", "g", "h", ""]);
 }
 
 #[test]
