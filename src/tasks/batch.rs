@@ -223,13 +223,13 @@ impl HostBatch {
             input_ids: upload(self.input_ids),
             attention_mask: upload(self.attention_mask),
             token_type_ids: upload(self.token_type_ids),
-            labels: self.labels.map(|labels| labels.to_device(device)),
+            labels: self.labels.map(|labels| labels.upload(device)),
         }
     }
 }
 
 impl HostLabels {
-    fn to_device(self, device: &Device) -> Labels {
+    fn upload(self, device: &Device) -> Labels {
         match self {
             Self::Classes(classes) => {
                 let shape = [classes.len()];
