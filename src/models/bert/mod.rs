@@ -16,6 +16,7 @@ mod encoder;
 mod heads;
 mod layer;
 mod model;
+mod pretrained;
 
 pub use attention::{BertAttention, BertSelfAttention, BertSelfOutput};
 pub use config::BertConfig;

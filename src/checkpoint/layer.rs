@@ -1,0 +1,213 @@
+//! One compressible layer in a file: which state its tensors are, and back.
+
+use burn::module::{Param, ParamId};
+use burn::nn::Linear;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::names::transpose;
+use crate::linear::{
+    ColumnCompactLinear, CompactLinear, CompressibleLinear, LowRank, LowRankSparseLinear, leaf,
+};
+use crate::{Error, Result};
+
+/// Suffixes that a compressible layer's tensors can have.
+pub(crate) const SUFFIXES: [&str; 8] =
+    ["weight", "left", "right", "sparse", "kept_weight", "kept_columns", "order", "bias"];
+
+/// A checkpoint as one layer sees it: names are suffixes from [`SUFFIXES`].
+pub(crate) trait LayerTensors {
+    /// Shape of a tensor of this layer, if the file has it.
+    fn shape(&self, suffix: &str) -> Option<Vec<usize>>;
+    /// Values as stored.
+    fn read(&self, suffix: &str) -> Result<Vec<f32>>;
+    /// Integers as stored.
+    fn read_int(&self, suffix: &str) -> Result<Vec<i64>>;
+}
+
+/// The state that a layer's tensors make, with its sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoredState {
+    Dense,
+    LowRankSparse { rank: usize, sparse: bool },
+    Compact { kept: usize, rank: usize },
+    ColumnCompact { kept: usize, rank: usize },
+}
+
+/// Decides the state of layer `name` from its tensors and checks every shape against `dims`
+/// (`[d_input, d_output]`).
+///
+/// # Errors
+/// If a tensor is missing or misshapen, naming it with expected and found shapes.
+pub(crate) fn plan(
+    name: &str,
+    tensors: &dyn LayerTensors,
+    [d_input, d_output]: [usize; 2],
+    bias: bool,
+) -> Result<StoredState> {
+    let size = |suffix: &str, axis: usize| -> usize {
+        tensors.shape(suffix).and_then(|shape| shape.get(axis).copied()).unwrap_or(0)
+    };
+    let has = |suffix: &str| tensors.shape(suffix).is_some();
+    let mut expected: Vec<(&str, Vec<usize>)> = Vec::new();
+    let state = if has("kept_weight") {
+        let (kept, rank) = (size("kept_weight", 0).min(d_output), size("right", 0));
+        expected.push(("kept_weight", vec![kept, d_input]));
+        if rank > 0 && kept < d_output {
+            expected.push(("left", vec![d_output - kept, rank]));
+        }
+        if rank > 0 {
+            expected.push(("right", vec![rank, d_input]));
+        }
+        if has("order") {
+            expected.push(("order", vec![d_output]));
+        }
+        StoredState::Compact { kept, rank }
+    } else if has("kept_columns") {
+        let (kept, rank) = (size("kept_columns", 1).min(d_input), size("right", 0));
+        expected.push(("kept_columns", vec![d_output, kept]));
+        if rank > 0 {
+            expected.push(("left", vec![d_output, rank]));
+            expected.push(("right", vec![rank, d_input - kept]));
+        }
+        expected.push(("order", vec![d_input]));
+        StoredState::ColumnCompact { kept, rank }
+    } else if has("sparse") || has("left") || has("right") {
+        let (rank, sparse) = (size("right", 0), has("sparse"));
+        if rank > 0 || !sparse {
+            expected.push(("left", vec![d_output, rank]));
+            expected.push(("right", vec![rank, d_input]));
+        }
+        if sparse {
+            expected.push(("sparse", vec![d_output, d_input]));
+        }
+        StoredState::LowRankSparse { rank, sparse }
+    } else {
+        expected.push(("weight", vec![d_output, d_input]));
+        StoredState::Dense
+    };
+    if bias {
+        expected.push(("bias", vec![d_output]));
+    }
+    for (suffix, expected) in expected {
+        match tensors.shape(suffix) {
+            None => return Err(missing(&format!("{name}.{suffix}"), &expected)),
+            Some(found) if found != expected => {
+                return Err(misshapen(&format!("{name}.{suffix}"), &expected, &found));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(state)
+}
+
+/// Reads a layer that [`plan`] has checked.
+pub(crate) fn read(
+    name: &str,
+    tensors: &dyn LayerTensors,
+    state: StoredState,
+    [d_input, d_output]: [usize; 2],
+    bias: bool,
+    device: &Device,
+) -> Result<CompressibleLinear> {
+    // `[rows, columns]` in the file, its transpose in Burn.
+    let matrix = |suffix: &str, rows: usize, columns: usize| -> Result<Tensor<2>> {
+        let values = transpose(&tensors.read(suffix)?, rows, columns);
+        Ok(Tensor::from_data(TensorData::new(values, [columns, rows]), device))
+    };
+    let order = |entries: usize| -> Result<Param<Tensor<1, Int>>> {
+        let values = tensors.read_int("order")?;
+        let mut seen = vec![false; entries];
+        for &value in &values {
+            let slot = usize::try_from(value).ok().and_then(|at| seen.get_mut(at));
+            match slot {
+                Some(slot) if !*slot => *slot = true,
+                _ => {
+                    let message = format!("is not a permutation: {value} is double or too large");
+                    return Err(Error::layer(format!("{name}.order"), message));
+                }
+            }
+        }
+        let tensor = Tensor::from_data(TensorData::new(values, [entries]), device);
+        Ok(Param::initialized(ParamId::new(), tensor))
+    };
+    let bias = match bias {
+        true => {
+            let data = TensorData::new(tensors.read("bias")?, [d_output]);
+            Some(leaf(Tensor::from_data(data, device)))
+        }
+        false => None,
+    };
+    Ok(match state {
+        StoredState::Dense => {
+            let weight = leaf(matrix("weight", d_output, d_input)?);
+            CompressibleLinear::Dense(Linear { weight, bias })
+        }
+        StoredState::LowRankSparse { rank, sparse } => {
+            let low_rank = match rank {
+                0 => None,
+                _ => Some(LowRank {
+                    right: leaf(matrix("right", rank, d_input)?),
+                    left: leaf(matrix("left", d_output, rank)?),
+                }),
+            };
+            let sparse = match sparse {
+                true => Some(leaf(matrix("sparse", d_output, d_input)?)),
+                false => None,
+            };
+            CompressibleLinear::LowRankSparse(LowRankSparseLinear { low_rank, sparse, bias })
+        }
+        StoredState::Compact { kept, rank } => {
+            let mut first = vec![matrix("kept_weight", kept, d_input)?];
+            let mut left = None;
+            if rank > 0 {
+                first.push(matrix("right", rank, d_input)?);
+            }
+            if rank > 0 && kept < d_output {
+                left = Some(leaf(matrix("left", d_output - kept, rank)?));
+            }
+            let order = match tensors.shape("order") {
+                Some(_) => Some(order(d_output)?),
+                None => None,
+            };
+            let first = leaf(join(first, 1));
+            CompressibleLinear::Compact(CompactLinear { first, left, bias, order, kept, d_output })
+        }
+        StoredState::ColumnCompact { kept, rank } => {
+            let mut second = vec![matrix("kept_columns", d_output, kept)?];
+            let mut right = None;
+            if rank > 0 {
+                second.push(matrix("left", d_output, rank)?);
+                right = Some(leaf(matrix("right", rank, d_input - kept)?));
+            }
+            let (order, second) = (order(d_input)?, leaf(join(second, 0)));
+            CompressibleLinear::ColumnCompact(ColumnCompactLinear {
+                order,
+                right,
+                second,
+                bias,
+                kept,
+            })
+        }
+    })
+}
+
+/// Concatenates, leaving out parts without elements.
+fn join(parts: Vec<Tensor<2>>, axis: usize) -> Tensor<2> {
+    let (mut full, empty): (Vec<_>, Vec<_>) =
+        parts.into_iter().partition(|part| part.shape().num_elements() > 0);
+    match full.len() {
+        0 => empty.into_iter().next().expect("a layer has at least one part"),
+        1 => full.remove(0),
+        _ => Tensor::cat(full, axis),
+    }
+}
+
+/// A tensor that should be there.
+pub(crate) fn missing(name: &str, expected: &[usize]) -> Error {
+    Error::layer(name, format!("missing from the checkpoint (expected shape {expected:?})"))
+}
+
+/// A tensor of another shape.
+pub(crate) fn misshapen(name: &str, expected: &[usize], found: &[usize]) -> Error {
+    Error::layer(name, format!("expected shape {expected:?}, found {found:?}"))
+}

@@ -1,0 +1,322 @@
+//! A model from a folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use super::layer::{self, LayerTensors, SUFFIXES, StoredState};
+use super::names::{named_params, set_params};
+use super::source::TensorSource;
+use crate::linear::Compressible;
+use crate::models::{LabelConfig, ModelConfig};
+use crate::{Error, Result};
+
+/// A model that Hugging Face checkpoints of one architecture load into.
+pub trait PretrainedModel: Compressible {
+    /// Its configuration.
+    type Config: ModelConfig;
+    /// `model_type` in `config.json`.
+    const MODEL_TYPE: &'static str;
+    /// Prefix that the base model's tensors have when under a head, with its dot (`bert.`).
+    const BASE_PREFIX: &'static str;
+
+    /// A freshly initialised model with the parts that a checkpoint has: `has` tells whether it
+    /// has a tensor, by its name without the base prefix.
+    fn build(config: &Self::Config, has: &dyn Fn(&str) -> bool, device: &Device) -> Self;
+
+    /// The configuration.
+    fn config(&self) -> &Self::Config;
+
+    /// Hugging Face's name of the parameter at a path of field names.
+    fn hugging_face_name(path: &str) -> String;
+
+    /// Whether a parameter may be missing from a checkpoint and stay freshly initialised: heads.
+    fn may_be_new(name: &str) -> bool;
+
+    /// Whether a checkpoint's tensor is known to have no place in this model.
+    fn may_be_unused(name: &str) -> bool;
+}
+
+/// How a checkpoint is loaded.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// Labels of the task at hand, in place of the file's; with another number of labels the head
+    /// is made anew.
+    pub labels: Option<LabelConfig>,
+    /// Make the head anew even if the checkpoint has one.
+    pub new_head: bool,
+    /// Accept tensors that the model has no place for, and report them.
+    pub allow_unexpected: bool,
+}
+
+/// What a load did besides filling in every parameter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// The file, or the index of shards.
+    pub source: PathBuf,
+    /// Parameters that the checkpoint lacks: freshly initialised heads.
+    pub newly_initialised: Vec<String>,
+    /// Tensors of the checkpoint that the model has no place for.
+    pub unused: Vec<String>,
+    /// Number of tensors read.
+    pub tensors: usize,
+    /// Number of layers that were not dense.
+    pub compressed_layers: usize,
+}
+
+impl std::fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} tensors", self.source.display(), self.tensors)?;
+        if self.compressed_layers > 0 {
+            write!(f, ", {} compressed layers", self.compressed_layers)?;
+        }
+        if !self.newly_initialised.is_empty() {
+            write!(f, "; newly initialised: {}", self.newly_initialised.join(", "))?;
+        }
+        if !self.unused.is_empty() {
+            write!(f, "; not used: {}", self.unused.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Loads a model from a folder in Hugging Face's layout, onto `device`.
+///
+/// # Errors
+/// If a file is missing, damaged or of another architecture, or a tensor is missing, unexpected,
+/// misshapen or not finite. The message names it.
+pub fn load_pretrained<M: PretrainedModel>(
+    folder: impl AsRef<Path>,
+    device: &Device,
+    options: &LoadOptions,
+) -> Result<(M, LoadReport)> {
+    let folder = folder.as_ref();
+    let config = read_config::<M>(folder)?;
+    load_from(config, &TensorSource::open(folder)?, device, options)
+}
+
+/// Reads and checks `config.json` of a folder.
+///
+/// # Errors
+/// If it is missing or malformed, or names another architecture.
+pub fn read_config<M: PretrainedModel>(folder: &Path) -> Result<M::Config> {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    let config = M::Config::from_json(&text, &path)?;
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        model_type: Option<String>,
+    }
+    let kind: Kind =
+        serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))?;
+    match kind.model_type {
+        Some(found) if found != M::MODEL_TYPE => Err(Error::format(
+            path,
+            format!("model_type: expected `{}`, found `{found}`", M::MODEL_TYPE),
+        )),
+        _ => Ok(config),
+    }
+}
+
+/// Loads a model of configuration `config` from tensors anywhere.
+///
+/// # Errors
+/// As [`load_pretrained`].
+pub fn load_from<M: PretrainedModel>(
+    mut config: M::Config,
+    source: &TensorSource,
+    device: &Device,
+    options: &LoadOptions,
+) -> Result<(M, LoadReport)> {
+    let mut new_head = options.new_head;
+    if let Some(labels) = &options.labels {
+        labels.validate().map_err(|message| Error::option("labels", message))?;
+        new_head |= labels.num_labels() != config.labels().num_labels();
+        *config.labels_mut() = labels.clone();
+    }
+    let checkpoint = Checkpoint::new::<M>(source)?;
+    let model = M::build(&config, &|name| checkpoint.files.contains_key(name), device);
+    Plan::new(&model, &checkpoint, new_head, options)?.apply(model, &checkpoint, device)
+}
+
+/// The file's tensors under the names that this crate uses: base prefix off, old names renewed.
+struct Checkpoint<'a> {
+    source: &'a TensorSource,
+    /// Name here → name in the file.
+    files: BTreeMap<String, String>,
+    prefix: &'static str,
+}
+
+impl<'a> Checkpoint<'a> {
+    fn new<M: PretrainedModel>(source: &'a TensorSource) -> Result<Self> {
+        let mut files = BTreeMap::new();
+        for file_name in source.names() {
+            let name = file_name.strip_prefix(M::BASE_PREFIX).unwrap_or(file_name);
+            // TensorFlow's names of a layer normalisation's parameters.
+            let name = match name.strip_suffix("LayerNorm.gamma") {
+                Some(layer) => format!("{layer}LayerNorm.weight"),
+                None => match name.strip_suffix("LayerNorm.beta") {
+                    Some(layer) => format!("{layer}LayerNorm.bias"),
+                    None => name.to_string(),
+                },
+            };
+            if let Some(first) = files.insert(name, file_name.to_string()) {
+                let message = format!("tensors {first} and {file_name} are the same parameter");
+                return Err(Error::format(source.path(), message));
+            }
+        }
+        Ok(Self { source, files, prefix: M::BASE_PREFIX })
+    }
+
+    /// Name in the file of a parameter, given by its full name.
+    fn file_name(&self, name: &str) -> Option<&str> {
+        self.files.get(self.key(name)).map(String::as_str)
+    }
+
+    fn key<'n>(&self, name: &'n str) -> &'n str {
+        name.strip_prefix(self.prefix).unwrap_or(name)
+    }
+}
+
+/// One layer's tensors in a checkpoint.
+struct LayerView<'a> {
+    checkpoint: &'a Checkpoint<'a>,
+    layer: &'a str,
+}
+
+impl LayerView<'_> {
+    fn file_name(&self, suffix: &str) -> Result<&str> {
+        let name = format!("{}.{suffix}", self.layer);
+        let missing = || Error::layer(&name, "missing from the checkpoint");
+        self.checkpoint.file_name(&name).ok_or_else(missing)
+    }
+}
+
+impl LayerTensors for LayerView<'_> {
+    fn shape(&self, suffix: &str) -> Option<Vec<usize>> {
+        let name = self.checkpoint.file_name(&format!("{}.{suffix}", self.layer))?;
+        self.checkpoint.source.shape(name).map(<[usize]>::to_vec)
+    }
+
+    fn read(&self, suffix: &str) -> Result<Vec<f32>> {
+        self.checkpoint.source.read(self.file_name(suffix)?)
+    }
+
+    fn read_int(&self, suffix: &str) -> Result<Vec<i64>> {
+        self.checkpoint.source.read_int(self.file_name(suffix)?)
+    }
+}
+
+/// A load, checked against names and shapes before any value is read.
+struct Plan {
+    layers: BTreeMap<String, StoredState>,
+    new: BTreeSet<String>,
+    report: LoadReport,
+}
+
+impl Plan {
+    fn new<M: PretrainedModel>(
+        model: &M,
+        checkpoint: &Checkpoint,
+        new_head: bool,
+        options: &LoadOptions,
+    ) -> Result<Self> {
+        let mut used = BTreeSet::new();
+        let mut new = BTreeSet::new();
+        for param in named_params(model, &M::hugging_face_name) {
+            let found = checkpoint.file_name(&param.name).and_then(|n| checkpoint.source.shape(n));
+            used.insert(checkpoint.key(&param.name).to_string());
+            match found {
+                // The pooler is part of a pretrained model: only what follows it is replaced.
+                _ if new_head && M::may_be_new(&param.name) && !is_base::<M>(&param.name) => {
+                    new.insert(param.name);
+                }
+                None if M::may_be_new(&param.name) => {
+                    new.insert(param.name);
+                }
+                None => return Err(layer::missing(&param.name, &param.shape)),
+                Some(found) if found != param.shape => {
+                    return Err(layer::misshapen(&param.name, &param.shape, found));
+                }
+                Some(_) => {}
+            }
+        }
+        let mut layers = BTreeMap::new();
+        let mut result = Ok(());
+        model.for_each_linear(&mut |name, linear| {
+            let view = LayerView { checkpoint, layer: name };
+            for suffix in SUFFIXES {
+                used.insert(checkpoint.key(&format!("{name}.{suffix}")).to_string());
+            }
+            match layer::plan(name, &view, linear.dims(), has_bias(linear)) {
+                Ok(state) => {
+                    layers.insert(name.to_string(), state);
+                }
+                Err(error) if result.is_ok() => result = Err(error),
+                Err(_) => {}
+            }
+        });
+        result?;
+        let unused = checkpoint.files.iter().filter(|(name, _)| !used.contains(*name));
+        let mut report = LoadReport {
+            source: checkpoint.source.path().to_path_buf(),
+            newly_initialised: new.iter().cloned().collect(),
+            tensors: checkpoint.files.len(),
+            compressed_layers: layers.values().filter(|s| **s != StoredState::Dense).count(),
+            ..LoadReport::default()
+        };
+        for (name, file_name) in unused {
+            if !options.allow_unexpected && !M::may_be_unused(name) {
+                let message = format!(
+                    "unexpected tensor in {}: the model has no place for it",
+                    checkpoint.source.path().display()
+                );
+                return Err(Error::layer(file_name, message));
+            }
+            report.unused.push(file_name.clone());
+        }
+        report.tensors -= report.unused.len();
+        Ok(Self { layers, new, report })
+    }
+
+    fn apply<M: PretrainedModel>(
+        self,
+        model: M,
+        checkpoint: &Checkpoint,
+        device: &Device,
+    ) -> Result<(M, LoadReport)> {
+        let mut model = set_params(model, &M::hugging_face_name, &|param| match checkpoint
+            .file_name(&param.name)
+        {
+            Some(file_name) if !self.new.contains(&param.name) => {
+                checkpoint.source.read(file_name).map(Some)
+            }
+            _ => Ok(None),
+        })?;
+        let mut result = Ok(());
+        model.for_each_linear_mut(&mut |name, linear| {
+            let Some(&state) = self.layers.get(name) else { return };
+            if result.is_err() {
+                return;
+            }
+            let view = LayerView { checkpoint, layer: name };
+            let (dims, bias) = (linear.dims(), has_bias(linear));
+            match layer::read(name, &view, state, dims, bias, device) {
+                Ok(loaded) => *linear = loaded,
+                Err(error) => result = Err(error),
+            }
+        });
+        result.map(|()| (model, self.report))
+    }
+}
+
+/// Whether a parameter belongs to the base model.
+fn is_base<M: PretrainedModel>(name: &str) -> bool {
+    name.starts_with(M::BASE_PREFIX)
+}
+
+/// Whether a freshly built layer has a bias.
+fn has_bias(linear: &crate::linear::CompressibleLinear) -> bool {
+    matches!(linear, crate::linear::CompressibleLinear::Dense(dense) if dense.bias.is_some())
+}

@@ -1,0 +1,306 @@
+//! Tensors of a model folder, by name, read when asked for.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use pytorch_reader::{DType, PytorchReader};
+use safetensors::{Dtype, SafeTensors};
+
+use crate::{Error, Result};
+
+/// Suffix of the tensor of row scales `[rows]` beside an int8 tensor `[rows, ..]`.
+pub(crate) const SCALE_SUFFIX: &str = ".scale";
+
+/// The tensors of a checkpoint, whichever files they are in.
+///
+/// Files are mapped into memory; a tensor's bytes are read and converted when it is asked for.
+pub struct TensorSource {
+    path: PathBuf,
+    files: Vec<Backing>,
+    entries: BTreeMap<String, Entry>,
+}
+
+enum Backing {
+    Mapped(Mmap),
+    Bytes(Cow<'static, [u8]>),
+}
+
+struct Entry {
+    file: PathBuf,
+    shape: Vec<usize>,
+    dtype: Dtype,
+    data: Data,
+}
+
+enum Data {
+    /// Bytes `start..end` of a file in `files`.
+    Range { file: usize, start: usize, end: usize },
+    /// In a PyTorch archive.
+    PyTorch(pytorch_reader::Tensor),
+}
+
+impl TensorSource {
+    /// Opens the tensors of a folder: `model.safetensors`, its sharded form
+    /// (`model.safetensors.index.json`), `pytorch_model.bin`, or its sharded form, in this order.
+    /// A path to one `.safetensors` or `.bin` file opens that file.
+    ///
+    /// # Errors
+    /// If there is none of these, or if a file is truncated or of another kind.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let mut source =
+            Self { path: folder.to_path_buf(), files: Vec::new(), entries: BTreeMap::new() };
+        if folder.is_file() {
+            source.add_file(folder)?;
+            return Ok(source);
+        }
+        for name in ["model.safetensors", "pytorch_model.bin"] {
+            let (file, index) = (folder.join(name), folder.join(format!("{name}.index.json")));
+            if file.is_file() {
+                source.path = file.clone();
+                source.add_file(&file)?;
+                return Ok(source);
+            }
+            if index.is_file() {
+                source.path = index.clone();
+                source.add_shards(folder, &index)?;
+                return Ok(source);
+            }
+        }
+        std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
+        Err(Error::format(
+            folder,
+            "no weights here: expected model.safetensors, model.safetensors.index.json, \
+             pytorch_model.bin or pytorch_model.bin.index.json",
+        ))
+    }
+
+    /// Opens a safetensors file held in memory; `name` stands for its path in messages.
+    pub fn from_bytes(name: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
+        let path = PathBuf::from(name);
+        let mut source = Self { path: path.clone(), files: Vec::new(), entries: BTreeMap::new() };
+        source.add_safetensors(&path, Backing::Bytes(bytes.into()))?;
+        Ok(source)
+    }
+
+    /// The file, or the index of shards.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names of all tensors, scales of int8 tensors left out.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str).filter(|name| !self.is_scale(name))
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// A tensor's values as f32, whatever it is stored in.
+    ///
+    /// # Errors
+    /// If it is absent, cannot be read, is of a kind that is no weight, or holds NaN or infinity.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let entry = self.entry(name)?;
+        let bytes = self.bytes(name, entry)?;
+        let values = match entry.dtype {
+            Dtype::F32 => convert(&bytes, f32::from_le_bytes),
+            Dtype::F16 => convert(&bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => convert(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Dtype::F64 => convert(&bytes, |b| f64::from_le_bytes(b) as f32),
+            Dtype::I8 => self.dequantize(name, entry, &bytes)?,
+            other => return Err(unsupported(entry, name, other, "F32, F16, BF16, F64 or I8")),
+        };
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let message = format!("{}: value {at} is {}", entry.file.display(), values[at]);
+            return Err(Error::layer(name, format!("{message}; the checkpoint is damaged")));
+        }
+        Ok(values)
+    }
+
+    /// A tensor's integers.
+    ///
+    /// # Errors
+    /// If it is absent, cannot be read or does not hold integers.
+    pub fn read_int(&self, name: &str) -> Result<Vec<i64>> {
+        let entry = self.entry(name)?;
+        let bytes = self.bytes(name, entry)?;
+        match entry.dtype {
+            Dtype::I32 => Ok(convert(&bytes, |b| i64::from(i32::from_le_bytes(b)))),
+            Dtype::I64 => Ok(convert(&bytes, i64::from_le_bytes)),
+            other => Err(unsupported(entry, name, other, "I32 or I64")),
+        }
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        let missing = || Error::layer(name, format!("not in {}", self.path.display()));
+        self.entries.get(name).ok_or_else(missing)
+    }
+
+    fn is_scale(&self, name: &str) -> bool {
+        let quantized = name.strip_suffix(SCALE_SUFFIX).and_then(|name| self.entries.get(name));
+        quantized.is_some_and(|entry| entry.dtype == Dtype::I8)
+    }
+
+    fn bytes<'a>(&'a self, name: &str, entry: &'a Entry) -> Result<Cow<'a, [u8]>> {
+        match &entry.data {
+            Data::Range { file, start, end } => {
+                Ok(Cow::Borrowed(&self.files[*file].bytes()[*start..*end]))
+            }
+            Data::PyTorch(tensor) => tensor.read().map(Cow::Owned).map_err(|e| {
+                Error::format(&entry.file, format!("tensor {name} cannot be read: {e}"))
+            }),
+        }
+    }
+
+    /// Rows times their scales.
+    fn dequantize(&self, name: &str, entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>> {
+        let scale_name = format!("{name}{SCALE_SUFFIX}");
+        let scales = self.read(&scale_name)?;
+        let rows = entry.shape.first().copied().unwrap_or(0);
+        if scales.len() != rows {
+            let message = format!("expected {rows} row scales, found {}", scales.len());
+            return Err(Error::layer(scale_name, message));
+        }
+        let width = bytes.len().checked_div(rows).unwrap_or(0);
+        let scaled = |(at, byte): (usize, &u8)| f32::from(*byte as i8) * scales[at / width];
+        Ok(bytes.iter().enumerate().map(scaled).collect())
+    }
+
+    fn add_file(&mut self, file: &Path) -> Result<()> {
+        if file.extension().is_some_and(|extension| extension == "bin") {
+            return self.add_pytorch(file);
+        }
+        let handle = File::open(file).map_err(|e| Error::io(file, e))?;
+        // SAFETY: the map is read-only, and model files are replaced by renaming, never rewritten
+        // in place, so the mapped bytes do not change.
+        let map = unsafe { Mmap::map(&handle) }.map_err(|e| Error::io(file, e))?;
+        self.add_safetensors(file, Backing::Mapped(map))
+    }
+
+    fn add_safetensors(&mut self, path: &Path, backing: Backing) -> Result<()> {
+        let (header, metadata) = SafeTensors::read_metadata(backing.bytes()).map_err(|e| {
+            let message =
+                format!("not a whole safetensors file ({e}); download or export it again");
+            Error::format(path, message)
+        })?;
+        // 8 bytes of length, then the header, then the data.
+        let base = 8 + header;
+        let file = self.files.len();
+        for (name, info) in metadata.tensors() {
+            let (start, end) = info.data_offsets;
+            let data = Data::Range { file, start: base + start, end: base + end };
+            self.insert(path, name, info.shape.clone(), info.dtype, data)?;
+        }
+        self.files.push(backing);
+        Ok(())
+    }
+
+    fn add_pytorch(&mut self, path: &Path) -> Result<()> {
+        let reader = PytorchReader::new(path).map_err(|e| {
+            let message = format!("not a whole PyTorch checkpoint ({e}); download it again");
+            Error::format(path, message)
+        })?;
+        for (name, tensor) in reader.into_tensors() {
+            let dtype = match tensor.dtype() {
+                DType::F64 => Dtype::F64,
+                DType::F32 => Dtype::F32,
+                DType::F16 => Dtype::F16,
+                DType::BF16 => Dtype::BF16,
+                DType::I64 => Dtype::I64,
+                DType::I32 => Dtype::I32,
+                DType::I16 => Dtype::I16,
+                DType::I8 => Dtype::I8,
+                DType::U64 => Dtype::U64,
+                DType::U32 => Dtype::U32,
+                DType::U16 => Dtype::U16,
+                DType::U8 => Dtype::U8,
+                DType::Bool => Dtype::BOOL,
+            };
+            let shape = tensor.shape().to_vec();
+            self.insert(path, name, shape, dtype, Data::PyTorch(tensor))?;
+        }
+        Ok(())
+    }
+
+    fn add_shards(&mut self, folder: &Path, index: &Path) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let text = std::fs::read_to_string(index).map_err(|e| Error::io(index, e))?;
+        let parsed: Index =
+            serde_json::from_str(&text).map_err(|e| Error::format(index, e.to_string()))?;
+        let shards: BTreeSet<&String> = parsed.weight_map.values().collect();
+        for shard in shards {
+            // The index may come from anywhere: a shard is a file of this folder.
+            if Path::new(shard).file_name().is_none_or(|name| name != shard.as_str()) {
+                return Err(Error::format(index, format!("shard `{shard}` is not a file name")));
+            }
+            self.add_file(&folder.join(shard))?;
+        }
+        match parsed.weight_map.iter().find(|(name, _)| !self.contains(name)) {
+            Some((name, shard)) => {
+                Err(Error::format(index, format!("tensor {name} is not in its shard {shard}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        file: &Path,
+        name: String,
+        shape: Vec<usize>,
+        dtype: Dtype,
+        data: Data,
+    ) -> Result<()> {
+        let entry = Entry { file: file.to_path_buf(), shape, dtype, data };
+        match self.entries.insert(name.clone(), entry) {
+            Some(first) => Err(Error::format(
+                file,
+                format!("tensor {name} is also in {}", first.file.display()),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for TensorSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TensorSource")
+            .field("path", &self.path)
+            .field("tensors", &self.entries.len())
+            .finish()
+    }
+}
+
+impl Backing {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+fn unsupported(entry: &Entry, name: &str, dtype: Dtype, expected: &str) -> Error {
+    let message = format!("{}: stored as {dtype:?}, expected {expected}", entry.file.display());
+    Error::layer(name, message)
+}
+
+/// Little-endian elements of `N` bytes, converted one by one.
+fn convert<const N: usize, T>(bytes: &[u8], element: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|chunk| element(*chunk)).collect()
+}

@@ -1,0 +1,3 @@
+//! Whole-pipeline tests, one binary since each links Burn again.
+
+mod bert_parity;
