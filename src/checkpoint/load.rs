@@ -18,6 +18,8 @@ pub trait PretrainedModel: Compressible {
     type Config: ModelConfig;
     /// `model_type` in `config.json`.
     const MODEL_TYPE: &'static str;
+    /// `architectures` in `config.json`: Hugging Face's class.
+    const ARCHITECTURE: &'static str;
     /// Prefix that the base model's tensors have when under a head, with its dot (`bert.`).
     const BASE_PREFIX: &'static str;
 
@@ -103,20 +105,34 @@ pub fn load_pretrained<M: PretrainedModel>(
 pub fn read_config<M: PretrainedModel>(folder: &Path) -> Result<M::Config> {
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-    let config = M::Config::from_json(&text, &path)?;
+    match kind_of(&text, &path)? {
+        Some(found) if found != M::MODEL_TYPE => Err(Error::format(
+            path,
+            format!("model_type: expected `{}`, found `{found}`", M::MODEL_TYPE),
+        )),
+        _ => M::Config::from_json(&text, &path),
+    }
+}
+
+/// `model_type` in a folder's `config.json`.
+///
+/// # Errors
+/// If the file is missing or malformed, or does not say.
+pub fn model_type(folder: &Path) -> Result<String> {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    let missing = || Error::format(&path, "model_type: missing, so the architecture is unknown");
+    kind_of(&text, &path)?.ok_or_else(missing)
+}
+
+fn kind_of(config: &str, path: &Path) -> Result<Option<String>> {
     #[derive(serde::Deserialize)]
     struct Kind {
         model_type: Option<String>,
     }
     let kind: Kind =
-        serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))?;
-    match kind.model_type {
-        Some(found) if found != M::MODEL_TYPE => Err(Error::format(
-            path,
-            format!("model_type: expected `{}`, found `{found}`", M::MODEL_TYPE),
-        )),
-        _ => Ok(config),
-    }
+        serde_json::from_str(config).map_err(|e| Error::format(path, e.to_string()))?;
+    Ok(kind.model_type)
 }
 
 /// Loads a model of configuration `config` from tensors anywhere.

@@ -13,10 +13,15 @@
 //! and `bias [out]` in every state. The tensors present decide the state, so a compressed model
 //! loads without its base model and without any decomposition.
 
+pub mod atomic;
 mod layer;
 mod load;
 mod names;
+mod save;
 mod source;
 
-pub use load::{LoadOptions, LoadReport, PretrainedModel, load_from, load_pretrained, read_config};
+pub use load::{
+    LoadOptions, LoadReport, PretrainedModel, load_from, load_pretrained, model_type, read_config,
+};
+pub use save::{SaveOptions, StorageDtype, TOKENIZER_FILES, save_pretrained, to_safetensors};
 pub use source::TensorSource;

@@ -4,6 +4,7 @@
 //! layers and the same `config.json`.
 
 mod activation;
+mod any;
 pub mod bert;
 mod classification;
 mod config;
@@ -11,6 +12,7 @@ mod encoder;
 pub(crate) mod init;
 
 pub use activation::Activation;
+pub use any::AnySequenceClassifier;
 pub use classification::{Labels, sequence_classification_loss};
 pub use config::{LabelConfig, ModelConfig, ProblemType};
 pub use encoder::{EncoderInput, EncoderOutput};

@@ -20,6 +20,7 @@ fn always_unused(name: &str) -> bool {
 impl PretrainedModel for BertModel {
     type Config = BertConfig;
     const MODEL_TYPE: &'static str = "bert";
+    const ARCHITECTURE: &'static str = "BertModel";
     const BASE_PREFIX: &'static str = "bert.";
 
     fn build(config: &BertConfig, has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
@@ -46,6 +47,7 @@ impl PretrainedModel for BertModel {
 impl PretrainedModel for BertForSequenceClassification {
     type Config = BertConfig;
     const MODEL_TYPE: &'static str = "bert";
+    const ARCHITECTURE: &'static str = "BertForSequenceClassification";
     const BASE_PREFIX: &'static str = "bert.";
 
     fn build(config: &BertConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {

@@ -1,0 +1,283 @@
+//! A model to a folder.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Int, Tensor};
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, View};
+use serde::{Deserialize, Serialize};
+
+use super::atomic;
+use super::load::PretrainedModel;
+use super::names::{transpose, visit_params};
+use super::source::SCALE_SUFFIX;
+use crate::linear::CompressibleLinear;
+use crate::models::ModelConfig;
+use crate::{Error, Result};
+
+/// What weights are stored as. Computation is in the device's own type, whatever this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageDtype {
+    /// 4 bytes a value, exact.
+    #[default]
+    F32,
+    /// 2 bytes, 11 bits of precision, up to 65504.
+    F16,
+    /// 2 bytes, 8 bits of precision, the range of f32.
+    Bf16,
+    /// Matrices in 1 byte a value with one scale a row (`<name>.scale`), vectors in f32.
+    Int8,
+}
+
+/// What goes into the folder besides weights and configuration.
+#[derive(Debug, Clone, Default)]
+pub struct SaveOptions {
+    /// What weights are stored as.
+    pub dtype: StorageDtype,
+    /// The `losparse` object of `config.json`.
+    pub losparse: Option<serde_json::Value>,
+    /// Folder whose tokenizer files are copied.
+    pub tokenizer_from: Option<PathBuf>,
+    /// Further files by name, such as the card `README.md`.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// Files of a tokenizer, copied byte for byte.
+pub const TOKENIZER_FILES: [&str; 11] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "generation_config.json",
+];
+
+/// Writes `model` to a folder in Hugging Face's layout, replacing the folder whole.
+///
+/// A model without compressed layers is a plain Hugging Face checkpoint.
+///
+/// # Errors
+/// If something cannot be written, a value is not finite or too large for the storage type, or the
+/// folder exists and is no model folder (see [`atomic::write_folder`]).
+pub fn save_pretrained<M: PretrainedModel>(
+    model: &M,
+    folder: impl AsRef<Path>,
+    options: &SaveOptions,
+) -> Result<()> {
+    let config = config_json(model, options)?;
+    let weights = to_safetensors(model, options.dtype)?;
+    let mut tokenizer = Vec::new();
+    if let Some(from) = &options.tokenizer_from {
+        for name in TOKENIZER_FILES {
+            let path = from.join(name);
+            if path.is_file() {
+                tokenizer.push((name, std::fs::read(&path).map_err(|e| Error::io(&path, e))?));
+            }
+        }
+    }
+    let folder = folder.as_ref();
+    atomic::write_folder(folder, |fresh| {
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(fresh.join(name), bytes).map_err(|e| Error::io(folder.join(name), e))
+        };
+        write("config.json", config.as_bytes())?;
+        write("model.safetensors", &weights)?;
+        tokenizer.iter().try_for_each(|(name, bytes)| write(name, bytes))?;
+        options.files.iter().try_for_each(|(name, bytes)| write(name, bytes))
+    })
+}
+
+/// The bytes of `model.safetensors`.
+///
+/// # Errors
+/// If a value is not finite or too large for `dtype`; the message names the tensor.
+pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Result<Vec<u8>> {
+    let mut tensors = Tensors { dtype, stored: BTreeMap::new(), result: Ok(()) };
+    visit_params(model, &M::hugging_face_name, &mut |param, data| {
+        let values: Vec<f32> = data().convert::<f32>().iter::<f32>().collect();
+        let values = match param.transposed {
+            true => transpose(&values, param.shape[1], param.shape[0]),
+            false => values,
+        };
+        tensors.add(&param.name, param.shape, values);
+    });
+    model.for_each_linear(&mut |name, linear| add_layer(&mut tensors, name, linear));
+    tensors.result?;
+    // transformers refuses files that do not say which framework they are of.
+    let about = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize(tensors.stored, Some(about))
+        .map_err(|e| Error::layer("model.safetensors", e.to_string()))
+}
+
+fn config_json<M: PretrainedModel>(model: &M, options: &SaveOptions) -> Result<String> {
+    let mut config = model.config().clone();
+    let other = config.other_mut();
+    other.insert("model_type".into(), M::MODEL_TYPE.into());
+    other.insert("architectures".into(), vec![M::ARCHITECTURE].into());
+    if let Some(losparse) = &options.losparse {
+        other.insert("losparse".into(), losparse.clone());
+    }
+    let text = serde_json::to_string_pretty(&config)
+        .map_err(|e| Error::format("config.json", e.to_string()))?;
+    Ok(text + "\n")
+}
+
+/// Adds a layer's matrices, turned to PyTorch's orientation.
+fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
+    let mut matrix = |suffix: &str, matrix: Tensor<2>| {
+        let [rows, columns] = matrix.dims();
+        let values: Vec<f32> = matrix.into_data().convert::<f32>().iter::<f32>().collect();
+        let values = transpose(&values, rows, columns);
+        tensors.add(&format!("{name}.{suffix}"), vec![columns, rows], values);
+    };
+    let mut order: Option<Tensor<1, Int>> = None;
+    match linear {
+        CompressibleLinear::Dense(dense) => matrix("weight", dense.weight.val()),
+        CompressibleLinear::LowRankSparse(layer) => {
+            if let Some(low_rank) = &layer.low_rank {
+                matrix("left", low_rank.left.val());
+                matrix("right", low_rank.right.val());
+            }
+            if let Some(sparse) = &layer.sparse {
+                matrix("sparse", sparse.val());
+            }
+        }
+        CompressibleLinear::Compact(layer) => {
+            let (kept, rank) = (layer.kept, layer.rank());
+            let first = layer.first.val();
+            matrix("kept_weight", narrow(&first, 1, 0, kept));
+            if rank > 0 {
+                matrix("right", narrow(&first, 1, kept, rank));
+            }
+            if let Some(left) = &layer.left {
+                matrix("left", left.val());
+            }
+            order = layer.order.as_ref().map(|order| order.val());
+        }
+        CompressibleLinear::ColumnCompact(layer) => {
+            let (kept, rank) = (layer.kept, layer.rank());
+            let second = layer.second.val();
+            matrix("kept_columns", narrow(&second, 0, 0, kept));
+            if rank > 0 {
+                matrix("left", narrow(&second, 0, kept, rank));
+            }
+            if let Some(right) = &layer.right {
+                matrix("right", right.val());
+            }
+            order = Some(layer.order.val());
+        }
+    }
+    if let Some(bias) = linear.bias() {
+        let values: Vec<f32> = bias.into_data().convert::<f32>().iter::<f32>().collect();
+        tensors.add(&format!("{name}.bias"), vec![values.len()], values);
+    }
+    if let Some(order) = order {
+        let order: Vec<i32> = order.into_data().iter::<i32>().collect();
+        let bytes = order.iter().flat_map(|at| at.to_le_bytes()).collect();
+        let stored = Stored { dtype: Dtype::I32, shape: vec![order.len()], bytes };
+        tensors.stored.insert(format!("{name}.order"), stored);
+    }
+}
+
+/// A range of an axis, which may be empty.
+fn narrow(matrix: &Tensor<2>, axis: usize, start: usize, length: usize) -> Tensor<2> {
+    let mut shape = matrix.dims();
+    if length == 0 {
+        shape[axis] = 0;
+        return Tensor::zeros(shape, &matrix.device());
+    }
+    matrix.clone().narrow(axis, start, length)
+}
+
+/// Tensors as they go into the file.
+struct Tensors {
+    dtype: StorageDtype,
+    stored: BTreeMap<String, Stored>,
+    result: Result<()>,
+}
+
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Tensors {
+    fn add(&mut self, name: &str, shape: Vec<usize>, values: Vec<f32>) {
+        if self.result.is_err() {
+            return;
+        }
+        let unfit = |value: &&f32| match self.dtype {
+            StorageDtype::F16 => !f16::from_f32(**value).is_finite(),
+            StorageDtype::Bf16 => !bf16::from_f32(**value).is_finite(),
+            StorageDtype::F32 | StorageDtype::Int8 => !value.is_finite(),
+        };
+        if let Some(value) = values.iter().find(unfit) {
+            let message = format!("value {value} cannot be stored as {:?}", self.dtype);
+            self.result = Err(Error::layer(name, message));
+            return;
+        }
+        let (dtype, bytes) = match self.dtype {
+            StorageDtype::Int8 if shape.len() == 2 => {
+                let (bytes, scales) = quantize_rows(&values, shape[0]);
+                let scale =
+                    Stored { dtype: Dtype::F32, shape: vec![shape[0]], bytes: f32_bytes(&scales) };
+                self.stored.insert(format!("{name}{SCALE_SUFFIX}"), scale);
+                (Dtype::I8, bytes)
+            }
+            StorageDtype::F32 | StorageDtype::Int8 => (Dtype::F32, f32_bytes(&values)),
+            StorageDtype::F16 => {
+                (Dtype::F16, values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect())
+            }
+            StorageDtype::Bf16 => (
+                Dtype::BF16,
+                values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+            ),
+        };
+        self.stored.insert(name.to_string(), Stored { dtype, shape, bytes });
+    }
+}
+
+fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// `round(127 w / max|row|)` for each row, and the scales `max|row| / 127`.
+fn quantize_rows(values: &[f32], rows: usize) -> (Vec<u8>, Vec<f32>) {
+    let width = values.len().checked_div(rows).unwrap_or(0).max(1);
+    let mut bytes = Vec::with_capacity(values.len());
+    let mut scales = vec![0.0; rows];
+    for (row, scale) in values.chunks(width).zip(&mut scales) {
+        *scale = row.iter().fold(0.0f32, |max, w| max.max(w.abs())) / 127.0;
+        // A scale that rounds to zero belongs to a row that is zero.
+        let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
+        bytes.extend(row.iter().map(|w| (w * inverse).round().clamp(-127.0, 127.0) as i8 as u8));
+    }
+    (bytes, scales)
+}
+
+impl View for Stored {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
