@@ -1,3 +1,4 @@
 //! Whole-pipeline tests, one binary since each links Burn again.
 
 mod bert_parity;
+mod checkpoint;

@@ -38,17 +38,26 @@ pub trait ModelConfig:
     /// # Errors
     /// [`Error::Format`] naming the field at fault.
     fn from_json(text: &str, path: &Path) -> Result<Self, Error> {
-        let config: Self = serde_json::from_str(text).map_err(|e| {
-            // serde names the value but not the field, so look the field up by its line.
-            let line = text.lines().nth(e.line().saturating_sub(1)).unwrap_or_default().trim();
-            let shown = line.contains(':') && line.len() < 100;
-            let line =
-                if shown { format!(": `{}`", line.trim_end_matches(',')) } else { "".into() };
-            Error::format(path, format!("{e}{line}"))
-        })?;
+        let config: Self = serde_json::from_str(text)
+            .map_err(|e| Error::format(path, field_at_fault::<Self>(text, &e.to_string())))?;
         config.validate().map_err(|message| Error::format(path, message))?;
         Ok(config)
     }
+}
+
+/// serde's message names the value but not the field: the one that fails alone is at fault.
+fn field_at_fault<C: ModelConfig>(text: &str, message: &str) -> String {
+    let Ok(fields) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
+    else {
+        return message.to_string();
+    };
+    for (field, value) in fields {
+        let alone = serde_json::Map::from_iter([(field.clone(), value)]);
+        if let Err(error) = serde_json::from_value::<C>(alone.into()) {
+            return format!("{field}: {error}");
+        }
+    }
+    message.to_string()
 }
 
 /// The loss a sequence classifier is trained with, `problem_type` in `config.json`.
@@ -145,9 +154,8 @@ fn label_ids<'de, D: Deserializer<'de>>(
     let Some(labels) = Option::<BTreeMap<String, String>>::deserialize(deserializer)? else {
         return Ok(None);
     };
-    let id = |key: String| {
-        key.parse().map_err(|_| D::Error::custom(format!("id2label: `{key}` is not an index")))
-    };
+    let id =
+        |key: String| key.parse().map_err(|_| D::Error::custom(format!("`{key}` is not an index")));
     labels.into_iter().map(|(key, name)| Ok((id(key)?, name))).collect::<Result<_, _>>().map(Some)
 }
 
