@@ -149,10 +149,7 @@ pub(crate) fn output_positions(kept: &[usize], d_output: usize) -> Vec<i64> {
     for (at, &neuron) in kept.iter().enumerate() {
         positions[neuron] = at as i64;
     }
-    let mut next = kept.len() as i64;
-    for position in positions.iter_mut().filter(|p| **p < 0) {
-        *position = next;
-        next += 1;
-    }
+    let others = positions.iter_mut().filter(|p| **p < 0);
+    others.zip(kept.len() as i64..).for_each(|(position, at)| *position = at);
     positions
 }
