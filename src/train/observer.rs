@@ -1,0 +1,83 @@
+//! What a run tells whoever watches it: a progress line, JSON lines, a test.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::tasks::MetricReport;
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A stage begins: loading, evaluating, decomposing, training, compacting, …
+    Stage {
+        /// What is being done, for people.
+        name: String,
+    },
+    /// Something people should know.
+    Note {
+        /// One line.
+        message: String,
+    },
+    /// One optimizer update was done.
+    Step {
+        /// Updates done, from 1.
+        step: usize,
+        /// Updates of the whole training.
+        total: usize,
+        /// Passes over the training data so far.
+        epoch: f64,
+        /// Loss of the update's batches, mean.
+        loss: f64,
+        /// Learning rate of the update.
+        learning_rate: f64,
+        /// Share of `S` that the schedule keeps; 1 in plain fine-tuning.
+        keep_ratio: f64,
+        /// Norm of the whole gradient.
+        gradient_norm: f64,
+        /// Whether the update was skipped, because the loss or a gradient was not finite.
+        skipped: bool,
+        /// Seconds since the training began (or went on).
+        seconds: f64,
+    },
+    /// The model was evaluated in the midst of training.
+    Evaluation {
+        /// Updates done.
+        step: usize,
+        /// Updates of the whole training.
+        total: usize,
+        /// Metrics on the evaluation data.
+        metrics: MetricReport,
+        /// Whether this is the best so far among those that count.
+        best: bool,
+    },
+    /// A checkpoint was written, whole.
+    Checkpoint {
+        /// Updates done.
+        step: usize,
+        /// Its folder.
+        path: PathBuf,
+    },
+}
+
+/// Watches a run. Events come from several threads, in order.
+pub trait Observer: Send + Sync {
+    /// Called with every event; should return at once.
+    fn event(&self, event: &Event);
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _event: &Event) {}
+}
+
+impl<F: Fn(&Event) + Send + Sync> Observer for F {
+    fn event(&self, event: &Event) {
+        self(event);
+    }
+}
