@@ -307,7 +307,10 @@ impl MethodRecipe {
         if !(self.ratio > 0.0 && self.ratio <= 1.0) {
             return Err(Error::option(
                 "ratio",
-                format!("{} is not a share of the weights; give a number above 0, up to 1", self.ratio),
+                format!(
+                    "{} is not a share of the weights; give a number above 0, up to 1",
+                    self.ratio
+                ),
             ));
         }
         if !(0.0..=1.0).contains(&self.low_rank_ratio) {
