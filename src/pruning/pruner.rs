@@ -188,7 +188,8 @@ impl Pruner {
         counters.window += 1;
         counters.in_a_row = 0;
         let keep_ratio = schedule.keep_ratio(step);
-        let threshold = if schedule.prunes(step) { self.prune(model, keep_ratio) } else { None };
+        let prunes = schedule.prunes(step) && !self.layers.is_empty();
+        let threshold = if prunes { self.prune(model, keep_ratio) } else { None };
         if config.regrowth == Regrowth::Frozen {
             self.apply_masks(model);
         }

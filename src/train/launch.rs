@@ -1,0 +1,352 @@
+//! One training through Burn's `SupervisedTraining`: set up, launched or resumed, and its result.
+
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::AdamWConfig;
+use burn::store::ModuleRecord;
+use burn::tensor::Device;
+use burn::train::logger::InMemoryMetricLogger;
+use burn::train::metric::LossMetric;
+use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+
+use super::checkpoints::{CheckpointState, CheckpointStore};
+use super::data::{BatchSource, EvalLoader, Segments, TrainLoader};
+use super::lr::{LearningRate, LearningRateScheduler};
+use super::metric::{Latest, TaskMetric};
+use super::model::{CompressingModel, RunHandle, RunSettings};
+use super::renderer::QuietRenderer;
+use super::strategy::Follow;
+use super::{Evaluator, Keep, Observer, TrainableModel, TrainingRecipe};
+use crate::pruning::{Phase, Pruner, PruningConfig};
+use crate::tasks::{BatchPlan, MetricReport};
+use crate::{Error, Result};
+
+/// A request to stop a run, usable from any thread (a signal handler, say).
+#[derive(Clone, Default)]
+pub struct Interrupt(pub(crate) Interrupter);
+
+impl Interrupt {
+    /// Asks the run to stop after the batch at hand.
+    pub fn stop(&self, reason: &str) {
+        self.0.stop(Some(reason));
+    }
+
+    /// Whether the run was asked to stop.
+    pub fn stopped(&self) -> bool {
+        self.0.should_stop()
+    }
+
+    /// An [`Error::Interrupted`] if the run was asked to stop.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn check(&self) -> Result<()> {
+        if !self.stopped() {
+            return Ok(());
+        }
+        Err(Error::Interrupted(self.0.get_message().unwrap_or_else(|| "stopped".to_string())))
+    }
+}
+
+impl std::fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Interrupt({})", self.stopped())
+    }
+}
+
+/// A training to be launched.
+pub struct Training<'a, M: TrainableModel, E> {
+    /// The model, decomposed if it is to be pruned, on a plain device.
+    pub model: M,
+    /// Settings of the pruner; `None`: plain fine-tuning.
+    pub pruning: Option<PruningConfig>,
+    /// Training data.
+    pub train: BatchSource<M::Batch>,
+    /// Evaluation data.
+    pub eval: BatchSource<M::Batch>,
+    /// Scores the evaluations.
+    pub evaluator: E,
+    /// Settings.
+    pub recipe: &'a TrainingRecipe,
+    /// How the training is cut.
+    pub segments: Segments,
+    /// The whole recipe as text, to know a checkpoint of another one.
+    pub recipe_text: String,
+    /// Where checkpoints go.
+    pub checkpoints: &'a Path,
+    /// Go on from the last checkpoint.
+    pub resume: bool,
+    /// Burn's dashboard.
+    pub tui: bool,
+    /// Where to train.
+    pub device: Device,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Stops the run.
+    pub interrupt: Interrupt,
+}
+
+/// A finished training.
+pub struct Trained<M> {
+    /// The model that was kept, on a plain device, still in training form.
+    pub model: M,
+    /// Every evaluation, by step.
+    pub history: Vec<(usize, MetricReport)>,
+    /// Updates done.
+    pub steps: usize,
+    /// Updates after which the kept model was evaluated.
+    pub kept_step: usize,
+    /// Updates that were skipped because a loss or gradient was not finite.
+    pub skipped: usize,
+    /// Seconds of training, evaluations included, over all resumptions.
+    pub seconds: f64,
+}
+
+impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
+    /// Trains, or goes on training, to the end.
+    ///
+    /// # Errors
+    /// If a setting is impossible, there is nothing to resume or it is of another recipe, a
+    /// checkpoint cannot be written, too many updates were not finite, or the run was stopped.
+    pub fn launch(self) -> Result<Trained<M>> {
+        let store = CheckpointStore::open(self.checkpoints)?;
+        let state = self.starting_state(&store)?;
+        if state.segment == self.segments.count() {
+            return self.finish(&store, state, None);
+        }
+        let plain = self.device.clone().without_autodiff();
+        let autodiff = plain.clone().autodiff();
+        let settings = RunSettings {
+            seed: self.recipe.seed,
+            accumulation: self.recipe.gradient_accumulation,
+            max_grad_norm: self.recipe.max_grad_norm,
+            total_steps: self.segments.total_steps,
+            batches_per_epoch: self.segments.batches_per_epoch,
+        };
+        let run = RunHandle::new(settings, self.observer.clone(), self.interrupt.0.clone());
+        let mut pruner = match self.pruning {
+            Some(config) => Pruner::new(&self.model, config)?,
+            None => Pruner::idle(self.segments.total_steps, &plain),
+        };
+        if state.segment > 0 {
+            pruner.reload();
+        }
+        let latest = Latest::default();
+        let shared = Arc::new(Mutex::new(state.clone()));
+        let follow = Follow {
+            segments: self.segments,
+            store: store.clone(),
+            latest: latest.clone(),
+            run: run.clone(),
+            state: shared.clone(),
+            counts_from: self.counts_from(),
+            patience: self.recipe.early_stopping,
+            started: Instant::now(),
+            seconds_before: state.seconds,
+        };
+        let observer = self.observer.clone();
+        store.on_written(move |step, path| {
+            observer.event(&super::Event::Checkpoint { step, path: path.to_path_buf() });
+        });
+        let [model_part, optimizer_part, scheduler_part] = store.parts();
+        let (train, eval) = self.loaders(&autodiff, state.segment)?;
+        let mut training =
+            SupervisedTraining::new(self.checkpoints, Arc::new(train), Arc::new(eval))
+                .with_application_logger(None)
+                .with_metric_logger(InMemoryMetricLogger::default())
+                .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
+                .with_checkpointing_strategy(follow.clone())
+                .early_stopping(follow)
+                .with_interrupter(self.interrupt.0.clone())
+                .with_training_strategy(TrainingStrategy::Default(ExecutionStrategy::SingleDevice(
+                    autodiff.clone(),
+                )))
+                .metric_train_numeric(LossMetric::new())
+                .metric_valid_numeric(LossMetric::new())
+                .metric_valid_numeric(TaskMetric::new(self.evaluator.clone(), latest))
+                .num_epochs(self.segments.count());
+        if self.recipe.gradient_accumulation > 1 {
+            training = training.grads_accumulation(self.recipe.gradient_accumulation);
+        }
+        if !self.tui {
+            training = training.renderer(Box::new(QuietRenderer));
+        }
+        if state.segment > 0 {
+            training = training.checkpoint(state.segment);
+        }
+        let model = CompressingModel::new(self.model.clone(), pruner, run.clone()).train();
+        let optimizer = AdamWConfig::new()
+            .with_beta_1(self.recipe.adam_beta1)
+            .with_beta_2(self.recipe.adam_beta2)
+            .with_epsilon(self.recipe.adam_epsilon)
+            .with_weight_decay(self.recipe.weight_decay)
+            .init();
+        let scheduler = LearningRateScheduler::new(self.learning_rate());
+        let result = training.launch(Learner::new(model, optimizer, scheduler));
+        if let Some(error) = run.failure() {
+            return Err(error);
+        }
+        if let Some(error) = &result.error {
+            return Err(Error::Training(error.to_string()));
+        }
+        self.interrupt.check()?;
+        let state = shared.lock().map(|state| state.clone()).unwrap_or(state);
+        let CompressingModel { model, mut pruner, .. } = result.model;
+        let skipped = pruner.skipped();
+        self.finish(&store, state, Some((model, skipped)))
+    }
+
+    /// The state to start from: of the last checkpoint, or the very beginning.
+    fn starting_state(&self, store: &CheckpointStore) -> Result<CheckpointState> {
+        if !self.resume {
+            store.clear()?;
+            return Ok(CheckpointState {
+                segment: 0,
+                step: 0,
+                recipe: self.recipe_text.clone(),
+                best: None,
+                evaluations_since_best: 0,
+                history: Vec::new(),
+                seconds: 0.0,
+            });
+        }
+        let Some(state) = store.states()?.pop() else {
+            return Err(Error::format(
+                self.checkpoints,
+                "holds no checkpoint to resume from; start the run without --resume",
+            ));
+        };
+        if state.recipe != self.recipe_text {
+            return Err(Error::format(
+                store.path(state.step),
+                format!(
+                    "is a checkpoint of another recipe; {}; resume with the settings it was \
+                     started with",
+                    first_difference(&state.recipe, &self.recipe_text)
+                ),
+            ));
+        }
+        Ok(state)
+    }
+
+    /// The first step whose evaluation counts: the final ratio is reached.
+    fn counts_from(&self) -> usize {
+        let Some(config) = &self.pruning else { return 0 };
+        let last = self.segments.total_steps;
+        let first = (0..last).find(|&t| config.schedule.phase(t) == Phase::Final);
+        // After `t + 1` updates, the update of step `t` was pruned to the final ratio.
+        first.map_or(last, |t| t + 1)
+    }
+
+    fn learning_rate(&self) -> LearningRate {
+        let total_steps = self.segments.total_steps;
+        LearningRate {
+            peak: self.recipe.learning_rate,
+            decay: self.recipe.lr_decay,
+            warmup_steps: self.recipe.lr_warmup_steps.unwrap_or(total_steps / 10),
+            total_steps,
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn loaders(
+        &self,
+        device: &Device,
+        segment: usize,
+    ) -> Result<(TrainLoader<M::Batch>, EvalLoader<M::Batch>)> {
+        let served = Arc::new(AtomicUsize::new(segment));
+        let plan =
+            BatchPlan::sequential_by_length(&self.eval.lengths, self.recipe.eval_batch_size)?;
+        let train = TrainLoader {
+            source: Arc::new(self.train.clone()),
+            batch_size: self.recipe.batch_size,
+            seed: self.recipe.seed,
+            segments: self.segments,
+            served: served.clone(),
+            device: device.clone(),
+            window: 0..usize::MAX,
+        };
+        let eval = EvalLoader {
+            source: Arc::new(self.eval.clone()),
+            plan: Arc::new(plan),
+            segments: self.segments,
+            served,
+            device: device.clone(),
+            window: 0..usize::MAX,
+        };
+        Ok((train, eval))
+    }
+
+    /// The result: the last model, or the best one read back.
+    fn finish(
+        &self,
+        store: &CheckpointStore,
+        state: CheckpointState,
+        last: Option<(M, usize)>,
+    ) -> Result<Trained<M>> {
+        let best = state.best.as_ref().map(|(step, _)| *step);
+        let kept_step = match self.recipe.keep {
+            Keep::Best => best.unwrap_or(state.step),
+            Keep::Last => state.step,
+        };
+        let (model, skipped) = match last {
+            Some(last) if kept_step == state.step => last,
+            other => {
+                let (model, skipped) = self.read_model(store, kept_step)?;
+                (model, other.map_or(skipped, |(_, skipped)| skipped))
+            }
+        };
+        Ok(Trained {
+            model,
+            history: state.history,
+            steps: state.step,
+            kept_step,
+            skipped,
+            seconds: state.seconds,
+        })
+    }
+
+    /// The model of a checkpoint, and the updates skipped until then.
+    fn read_model(&self, store: &CheckpointStore, step: usize) -> Result<(M, usize)> {
+        let file = store.path(step).join("model.bpk");
+        let failed = |e: &dyn std::fmt::Display| Error::format(&file, e.to_string());
+        let record = ModuleRecord::load(&file).map_err(|e| failed(&e))?;
+        let mut pruner = match self.pruning {
+            Some(config) => Pruner::new(&self.model, config)?,
+            None => Pruner::idle(self.segments.total_steps, &self.device),
+        };
+        pruner.reload();
+        let settings = RunSettings {
+            seed: 0,
+            accumulation: 1,
+            max_grad_norm: None,
+            total_steps: self.segments.total_steps,
+            batches_per_epoch: 1,
+        };
+        let run = RunHandle::new(settings, self.observer.clone(), Interrupter::new());
+        let whole = CompressingModel::new(self.model.clone(), pruner, run);
+        let whole = whole.try_load_record(record).map_err(|e| failed(&e))?;
+        let CompressingModel { model, mut pruner, .. } = whole.valid();
+        Ok((model, pruner.skipped()))
+    }
+}
+
+/// The first line in which two recipes differ, for people.
+fn first_difference(old: &str, new: &str) -> String {
+    let missing = "nothing";
+    let (mut old, mut new) = (old.lines(), new.lines());
+    loop {
+        match (old.next(), new.next()) {
+            (None, None) => return "it has the same settings".to_string(),
+            (a, b) if a != b => {
+                let (a, b) = (a.unwrap_or(missing), b.unwrap_or(missing));
+                return format!("it has `{a}` where this run has `{b}`");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The model under training: the user's model with its pruner, and the hook in which they meet.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, ExecutionError, Tensor};
+use burn::train::metric::{Adaptor, LossInput};
+use burn::train::{InferenceStep, Interrupter, ItemLazy, TrainOutput, TrainStep};
+
+use super::data::TrainItem;
+use super::{Event, Observer, TrainableModel};
+use crate::Error;
+use crate::pruning::{PruneStep, Pruner, gradient_norm, scale_gradients};
+
+/// A model and its pruner, as one module: checkpoints carry both.
+#[derive(Module, Debug)]
+pub struct CompressingModel<M: Module> {
+    /// The user's model.
+    pub model: M,
+    /// Importance, schedule and step.
+    pub pruner: Pruner,
+    #[module(skip)]
+    run: RunHandle,
+}
+
+/// Handle to what a run shares between its threads.
+#[derive(Clone)]
+pub struct RunHandle(Arc<RunState>);
+
+impl std::fmt::Debug for RunHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RunHandle")
+    }
+}
+
+struct RunState {
+    settings: RunSettings,
+    observer: Arc<dyn Observer>,
+    interrupter: Interrupter,
+    started: Instant,
+    /// Losses of the batches of the update under way.
+    losses: Mutex<Vec<f64>>,
+    /// A loss of the update under way is not finite.
+    poisoned: AtomicBool,
+    failure: Mutex<Option<Error>>,
+}
+
+/// Settings of a training step.
+#[derive(Debug, Clone, Copy)]
+pub struct RunSettings {
+    /// Seed of dropout.
+    pub seed: u64,
+    /// Batches in an update.
+    pub accumulation: usize,
+    /// Gradients of a larger norm are scaled down to it.
+    pub max_grad_norm: Option<f64>,
+    /// Updates of the whole training.
+    pub total_steps: usize,
+    /// Batches in one pass over the data.
+    pub batches_per_epoch: usize,
+}
+
+impl RunHandle {
+    /// A handle for a run that begins now.
+    pub fn new(
+        settings: RunSettings,
+        observer: Arc<dyn Observer>,
+        interrupter: Interrupter,
+    ) -> Self {
+        Self(Arc::new(RunState {
+            settings,
+            observer,
+            interrupter,
+            started: Instant::now(),
+            losses: Mutex::default(),
+            poisoned: AtomicBool::new(false),
+            failure: Mutex::default(),
+        }))
+    }
+
+    /// Ends the training with `error`; the first one counts.
+    pub fn fail(&self, error: Error) {
+        self.0.interrupter.stop(Some(&error.to_string()));
+        if let Ok(mut failure) = self.0.failure.lock() {
+            failure.get_or_insert(error);
+        }
+    }
+
+    /// The error that ended the training, if one did.
+    pub fn failure(&self) -> Option<Error> {
+        self.0.failure.lock().ok().and_then(|mut failure| failure.take())
+    }
+
+    /// Tells whoever watches.
+    pub fn tell(&self, event: &Event) {
+        self.0.observer.event(event);
+    }
+
+    fn observe_loss(&self, loss: f64) {
+        if !loss.is_finite() {
+            self.0.poisoned.store(true, Ordering::SeqCst);
+        }
+        if let Ok(mut losses) = self.0.losses.lock() {
+            losses.push(loss);
+        }
+    }
+
+    fn tell_step(&self, done: &PruneStep, learning_rate: f64) {
+        let state = &self.0;
+        let losses = state.losses.lock().map(|mut l| std::mem::take(&mut *l)).unwrap_or_default();
+        let batches = (done.step + 1) * state.settings.accumulation;
+        self.tell(&Event::Step {
+            step: done.step + 1,
+            total: state.settings.total_steps,
+            epoch: batches as f64 / state.settings.batches_per_epoch as f64,
+            loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
+            learning_rate,
+            keep_ratio: done.keep_ratio,
+            gradient_norm: done.gradient_norm,
+            skipped: done.skipped,
+            seconds: state.started.elapsed().as_secs_f64(),
+        });
+    }
+}
+
+/// Seed of the random numbers of batch `number`, so that they do not depend on how a run got there
+/// (SplitMix64, Steele et al. 2014).
+fn batch_seed(seed: u64, number: usize) -> u64 {
+    let mut z = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// What a step gives to metrics.
+#[derive(Debug, Clone)]
+pub struct StepOutput<O> {
+    /// Loss `[1]`.
+    pub loss: Tensor<1>,
+    /// The model's answers; `None` in training.
+    pub output: Option<O>,
+}
+
+impl<O: Send> ItemLazy for StepOutput<O> {
+    fn sync(self) -> Result<Self, ExecutionError> {
+        self.loss.device().flush()?;
+        Ok(Self { loss: self.loss.without_autodiff(), output: self.output })
+    }
+}
+
+impl<O> Adaptor<LossInput> for StepOutput<O> {
+    fn adapt(&self) -> LossInput {
+        LossInput::new(self.loss.clone())
+    }
+}
+
+impl<M: TrainableModel> CompressingModel<M> {
+    /// A model that is pruned while it trains.
+    pub fn new(model: M, pruner: Pruner, run: RunHandle) -> Self {
+        Self { model, pruner, run }
+    }
+
+    fn device(&self) -> Device {
+        self.model.devices().into_iter().next().unwrap_or_default()
+    }
+
+    /// One update, or none if its loss or gradient is not finite.
+    fn update(
+        mut self,
+        optimizer: &mut ModuleOptimizer,
+        lr: ModuleLearningRate,
+        mut gradients: GradientsParams,
+    ) -> Self {
+        let run = self.run.clone();
+        let rate = lr.base();
+        let poisoned = run.0.poisoned.swap(false, Ordering::SeqCst);
+        let norm = gradient_norm(&self.model, &gradients).unwrap_or(f64::NAN);
+        if poisoned || !norm.is_finite() {
+            match self.pruner.skip(norm) {
+                Ok(done) => run.tell_step(&done, rate),
+                Err(error) => run.fail(error),
+            }
+            return self;
+        }
+        if let Some(limit) = run.0.settings.max_grad_norm
+            && norm > limit
+        {
+            scale_gradients(&self.model, &mut gradients, limit / norm);
+        }
+        let sparse = self.pruner.sparse_gradients(&self.model, &gradients);
+        self.model = optimizer.step(lr, self.model, gradients);
+        let mut done = self.pruner.update(&mut self.model, &sparse);
+        done.gradient_norm = norm;
+        run.tell_step(&done, rate);
+        self
+    }
+}
+
+impl<M: TrainableModel> TrainStep for CompressingModel<M> {
+    type Input = TrainItem<M::Batch>;
+    type Output = StepOutput<M::Output>;
+
+    fn step(&self, item: Self::Input) -> TrainOutput<Self::Output> {
+        let settings = &self.run.0.settings;
+        self.device().seed(batch_seed(settings.seed, item.number));
+        let (loss, _) = self.model.forward_loss(item.batch);
+        let value: f32 = loss.clone().inner().into_scalar();
+        self.run.observe_loss(f64::from(value));
+        // Burn sums the gradients of an update's batches; their mean is wanted.
+        let share = loss.clone() / settings.accumulation as f64;
+        let output = StepOutput { loss: loss.inner(), output: None };
+        TrainOutput::new(&self.model, share.backward(), output)
+    }
+
+    fn optimize(
+        self,
+        optimizer: &mut ModuleOptimizer,
+        lr: ModuleLearningRate,
+        gradients: GradientsParams,
+    ) -> Self {
+        self.update(optimizer, lr, gradients)
+    }
+}
+
+impl<M: TrainableModel> InferenceStep for CompressingModel<M> {
+    type Input = M::Batch;
+    type Output = StepOutput<M::Output>;
+
+    fn step(&self, batch: M::Batch) -> Self::Output {
+        let (loss, output) = self.model.forward_loss(batch);
+        StepOutput { loss, output: Some(output) }
+    }
+}
