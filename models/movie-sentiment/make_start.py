@@ -3,12 +3,12 @@
 
     python3 make_start.py MINILM_FOLDER OUT_FOLDER     (needs numpy, safetensors, tokenizers)
 
-Four cuts, all read off the weights and data/train.tsv, nothing random but the new head (seeded):
+Cuts, all read off the weights and data/train.tsv, nothing random but the new head (seeded):
 - vocabulary: WordPieces that occur in the training sentences, most frequent first, and single
   characters, so that any text in Latin letters still splits into known pieces;
 - layers: LAYERS of the six;
 - width: the HIDDEN dimensions with the largest squared LayerNorm gains. Each kept dimension keeps
-  its own gain and bias, so the residual stream is a plain selection of MiniLM's;
+  its own gain and bias, so the residual stream is a plain selection of MiniLM's (384 keeps all);
 - heads and feed-forward neurons: those with the largest norms of what they read and write.
 """
 import json
@@ -20,10 +20,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-VOCAB = 12850
-HIDDEN = 256
+VOCAB = 6500
+HIDDEN = 384
 LAYERS = (0, 1)
-NEURONS = 512
+NEURONS = 384
 POSITIONS = 128
 HEAD_SIZE = 32  # MiniLM's
 LABELS = ("negative", "positive")
@@ -70,7 +70,8 @@ def layer_norm(w: dict, source: str, dims: np.ndarray) -> dict:
 
 def cut_layer(w: dict, source: str, dims: np.ndarray) -> dict:
     """One encoder layer, names relative to the layer. Linear weights are [out, in]."""
-    value, output = w[source + "attention.self.value.weight"], w[source + "attention.output.dense.weight"]
+    value = w[source + "attention.self.value.weight"]
+    output = w[source + "attention.output.dense.weight"]
     heads = value.shape[0] // HEAD_SIZE
     split_v = value.reshape(heads, HEAD_SIZE, -1)
     split_o = output.reshape(-1, heads, HEAD_SIZE).transpose(1, 0, 2)
@@ -105,11 +106,10 @@ def cut_weights(w: dict, keep: list) -> dict:
         norms += [f"encoder.layer.{layer}.{p}.LayerNorm" for p in ("attention.output", "output")]
     dims = largest(sum(np.square(w[name + ".weight"], dtype=np.float64) for name in norms), HIDDEN)
 
-    out = {
-        "embeddings.word_embeddings.weight": w["embeddings.word_embeddings.weight"][np.ix_(keep, dims)],
-        "embeddings.position_embeddings.weight": w["embeddings.position_embeddings.weight"][:POSITIONS, dims],
-        "embeddings.token_type_embeddings.weight": w["embeddings.token_type_embeddings.weight"][:, dims],
-    }
+    out = {}
+    for name, rows in (("word", keep), ("position", range(POSITIONS)), ("token_type", range(2))):
+        name = f"embeddings.{name}_embeddings.weight"
+        out[name] = w[name][np.ix_(list(rows), dims)]
     for name, value in layer_norm(w, "embeddings", dims).items():
         out[f"embeddings.LayerNorm.{name}"] = value
     for n, layer in enumerate(LAYERS):
@@ -155,7 +155,8 @@ def main() -> None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokens = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
-    weights = {k.removeprefix("bert."): v for k, v in load_file(source / "model.safetensors").items()}
+    weights = load_file(source / "model.safetensors")
+    weights = {name.removeprefix("bert."): value for name, value in weights.items()}
     keep = cut_vocabulary(tokenizer, tokens, VOCAB)
     tensors = cut_weights(weights, keep)
 
@@ -165,7 +166,8 @@ def main() -> None:
     (out / "config.json").write_text(text, "utf-8")
     (out / "vocab.txt").write_text("".join(tokens[i] + "\n" for i in keep), "utf-8")
     original = json.loads((source / "tokenizer.json").read_text("utf-8"))
-    text = json.dumps(cut_tokenizer(original, tokens, keep), ensure_ascii=False, separators=(",", ":"))
+    cut = cut_tokenizer(original, tokens, keep)
+    text = json.dumps(cut, ensure_ascii=False, separators=(",", ":"))
     (out / "tokenizer.json").write_text(text, "utf-8")
     total = sum(t.size for t in tensors.values())
     linear = sum(t.size for k, t in tensors.items() if ".layer." in k and t.ndim == 2)
