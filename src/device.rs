@@ -168,14 +168,19 @@ impl DeviceSpec {
                 "auto",
                 match failures.is_empty() {
                     true => "this build has no backend; build with `--features flex`".to_string(),
-                    false => format!("no backend of this build works here: {}", failures.join("; ")),
+                    false => {
+                        format!("no backend of this build works here: {}", failures.join("; "))
+                    }
                 },
             ));
         };
         let Some(device_type) = backend.device_type() else {
             return Err(Error::device(
                 self.to_string(),
-                format!("not in this build ({}); build with `--features {backend}`", in_this_build()),
+                format!(
+                    "not in this build ({}); build with `--features {backend}`",
+                    in_this_build()
+                ),
             ));
         };
         let device = self.find(backend, device_type)?;

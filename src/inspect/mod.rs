@@ -1,1 +1,15 @@
-//! Accounting: what a model stores, layer by layer.
+//! What a model is made of and what a run achieved: accounting, latency, reports.
+
+mod account;
+pub mod latency;
+#[cfg(feature = "train")]
+mod markdown;
+#[cfg(feature = "train")]
+mod report;
+
+pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
+pub use latency::{Latency, LatencyReport};
+#[cfg(feature = "train")]
+pub use markdown::{percent, thousands};
+#[cfg(feature = "train")]
+pub use report::{Agreement, MethodReport, RunReport, SplitMetrics, TrainingReport};

@@ -10,17 +10,25 @@
 
 pub mod checkpoints;
 pub mod data;
+mod evaluate;
 mod launch;
 pub mod lr;
 pub mod metric;
 pub mod model;
 mod observer;
+mod pipeline;
+mod prepare;
 mod recipe;
 mod renderer;
 mod strategy;
+mod task_data;
 mod trainable;
 
+pub use evaluate::{evaluate_model, predict_logits, score};
 pub use launch::{Interrupt, Trained, Training};
 pub use observer::{Event, Observer, Silent};
+pub use pipeline::{RunOptions, compress, contestant, finetune, keep_ratio};
+pub use prepare::Prepared;
 pub use recipe::{Keep, LrDecay, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
+pub use task_data::{TaskData, label_config, load_task_data, table_options};
 pub use trainable::{ClassifierEvaluator, ClassifierOutput, Evaluator, TrainableModel};

@@ -1,0 +1,224 @@
+//! A run's report as Markdown.
+
+use std::fmt::{self, Write};
+
+use super::report::{RunReport, SplitMetrics};
+use super::{LinearAccount, ModelAccount};
+use crate::pruning::Structure;
+
+/// The whole report.
+pub(super) fn render(report: &RunReport) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_all(report, &mut text);
+    text
+}
+
+fn write_all(report: &RunReport, out: &mut String) -> fmt::Result {
+    let what = if report.method.is_some() { "Compression" } else { "Fine-tuning" };
+    writeln!(out, "# {what}: {}\n", report.task.name)?;
+    writeln!(out, "Started from `{}`.", report.model)?;
+    if report.method.is_some() {
+        compression(report, out)?;
+    }
+    metrics(report, out)?;
+    if report.method.is_some() {
+        size(report, out)?;
+    }
+    latency(report, out)?;
+    training(report, out)?;
+    if report.method.is_some() {
+        writeln!(out, "\n## Layers\n\n{}", layer_table(&report.account))?;
+    }
+    Ok(())
+}
+
+fn compression(report: &RunReport, out: &mut String) -> fmt::Result {
+    let Some(method) = &report.method else { return Ok(()) };
+    let selected = report.account.selected().count();
+    let all = report.account.layers.len();
+    writeln!(out, "\n## Method\n")?;
+    write!(out, "{}: {selected} of {all} linear layers (", method.name())?;
+    writeln!(out, "{}) to {} of their weights", code_list(&method.layers), percent(method.ratio))?;
+    let low_rank = match method.rank {
+        Some(rank) => format!("rank {rank}"),
+        None => format!("a low-rank part of {}", percent(method.low_rank_ratio)),
+    };
+    let Some(pruning) = &method.pruning else {
+        return writeln!(out, "({low_rank}, no sparse part).");
+    };
+    let schedule = &pruning.schedule;
+    let unit = match pruning.structure {
+        Structure::Rows => "neurons",
+        Structure::Columns => "input columns",
+        Structure::Unstructured => "single entries",
+    };
+    writeln!(
+        out,
+        "({low_rank}, and {} of the sparse part's {unit}).\n",
+        percent(schedule.final_keep_ratio)
+    )?;
+    writeln!(
+        out,
+        "Pruned every {} updates from update {} on, on a cubic schedule; at the final ratio for the \
+         last {} of {} updates. Importance: {}, β₁ {}, β₂ {}; regrowth {}.",
+        schedule.interval,
+        schedule.initial_warmup_steps,
+        schedule.final_warmup_steps,
+        schedule.total_steps,
+        word(&pruning.importance),
+        pruning.beta1,
+        pruning.beta2,
+        word(&pruning.regrowth),
+    )
+}
+
+fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
+    let trained = if report.method.is_some() { "compressed, masked" } else { "fine-tuned" };
+    let rows: [(&str, &[SplitMetrics]); 3] = [
+        ("as given, before training", &report.starting),
+        (trained, &report.trained),
+        ("compressed, compacted", &report.compacted),
+    ];
+    writeln!(out, "\n## Metrics\n\n| model | split | examples | metrics |\n|---|---|---:|---|")?;
+    for (model, splits) in rows {
+        for SplitMetrics { split, metrics } in splits {
+            writeln!(out, "| {model} | {split} | {} | {metrics} |", metrics.examples)?;
+        }
+    }
+    if let Some(agreement) = &report.agreement {
+        writeln!(
+            out,
+            "\nCompacting moved logits by at most {:.2e} on {} examples and changed {} predictions.",
+            agreement.largest_logit_difference, agreement.examples, agreement.changed_predictions
+        )?;
+    }
+    let training = &report.training;
+    match training.best_of {
+        Some(1) | None => writeln!(
+            out,
+            "\nThe result is the model after update {}; these metrics did not choose it.",
+            training.result_step
+        ),
+        Some(evaluations) => writeln!(
+            out,
+            "\nThe result is the best, by {}, of {evaluations} evaluations on this same evaluation \
+             data (update {}), so its metrics are optimistic: on new data expect a little less.",
+            report.task.primary, training.result_step
+        ),
+    }
+}
+
+fn size(report: &RunReport, out: &mut String) -> fmt::Result {
+    let account = &report.account;
+    writeln!(out, "\n## Size\n")?;
+    writeln!(
+        out,
+        "- compressed layers' weights: {} of the dense ones (linear ratio, counted from what is \
+         stored)",
+        percent(account.linear_ratio())
+    )?;
+    writeln!(
+        out,
+        "- whole model: {} of {} parameters, {} (embeddings, biases and heads stay whole)",
+        thousands(account.stored_elements() as u64),
+        thousands(account.dense_elements() as u64),
+        percent(account.whole_ratio())
+    )?;
+    if let Some(bytes) = report.bytes {
+        write!(out, "- on disk: {} bytes", thousands(bytes))?;
+        if let Some(before) = report.starting_bytes {
+            write!(out, " (the model started from: {})", thousands(before))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn latency(report: &RunReport, out: &mut String) -> fmt::Result {
+    let Some(latency) = &report.latency else { return Ok(()) };
+    writeln!(
+        out,
+        "\n## Latency\n\nForward passes, batch {}, {} tokens, {} repetitions taken in turns, {} \
+         threads, on {}.\n",
+        latency.batch, latency.length, latency.repetitions, latency.threads, report.device
+    )?;
+    writeln!(out, "| model | median ms | min | max | examples/s | speed |")?;
+    writeln!(out, "|---|---:|---:|---:|---:|---:|")?;
+    for row in &latency.contestants {
+        writeln!(
+            out,
+            "| {} | {:.2} | {:.2} | {:.2} | {:.1} | ×{:.2} |",
+            row.name, row.median_ms, row.min_ms, row.max_ms, row.examples_per_second, row.speedup
+        )?;
+    }
+    Ok(())
+}
+
+fn training(report: &RunReport, out: &mut String) -> fmt::Result {
+    let training = &report.training;
+    writeln!(out, "\n## Training\n")?;
+    writeln!(
+        out,
+        "- {} updates of {} examples ({:.2} epochs of {}), learning rate {}, up to {} tokens",
+        training.steps,
+        training.examples_per_update,
+        training.epochs,
+        training.examples,
+        training.learning_rate,
+        training.max_length
+    )?;
+    writeln!(
+        out,
+        "- {:.3} s an update, {:.0} s in all{}",
+        training.seconds_per_step,
+        training.seconds,
+        if training.resumed { " (resumed from a checkpoint)" } else { "" }
+    )?;
+    writeln!(out, "- skipped updates (loss or gradient not finite): {}", training.skipped_updates)?;
+    let versions: Vec<String> = report.versions.iter().map(|(n, v)| format!("{n} {v}")).collect();
+    writeln!(out, "- seed {}, device {}, {}", training.seed, report.device, versions.join(", "))
+}
+
+/// A table of layers: form, rank, kept, stored share.
+fn layer_table(account: &ModelAccount) -> String {
+    let mut text = String::from("| layer | state | in × out | rank | kept | stored |\n");
+    text.push_str("|---|---|---:|---:|---:|---:|\n");
+    for layer in &account.layers {
+        let LinearAccount { name, state, d_input, d_output, rank, kept, groups, .. } = layer;
+        let stored = percent(layer.ratio());
+        let _ = writeln!(
+            text,
+            "| {name} | {state} | {d_input} × {d_output} | {rank} | {kept} of {groups} | {stored} |"
+        );
+    }
+    text
+}
+
+fn code_list(items: &[String]) -> String {
+    items.iter().map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A setting's name as recipes write it.
+fn word<T: serde::Serialize>(setting: &T) -> String {
+    let value = serde_json::to_value(setting).unwrap_or_default();
+    value.as_str().unwrap_or_default().replace('_', " ")
+}
+
+/// `0.1234` as `12.3%`.
+pub fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+/// `1234567` as `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,200 @@
+//! What a run did and achieved: `report.json`, and as Markdown `report.md`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LatencyReport, ModelAccount, markdown};
+use crate::checkpoint::atomic;
+use crate::pruning::PruningConfig;
+use crate::tasks::{MetricReport, Task};
+use crate::{Error, Result};
+
+/// A run of fine-tuning or compression. What was not measured is absent or empty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// The task.
+    pub task: Task,
+    /// The model folder started from.
+    pub model: String,
+    /// The compression; absent after plain fine-tuning.
+    pub method: Option<MethodReport>,
+    /// The training.
+    pub training: TrainingReport,
+    /// Metrics of the model started from, before any training; empty where its head was new.
+    pub starting: Vec<SplitMetrics>,
+    /// Metrics of the trained model; of a compression in masked form, `L·R + S`.
+    pub trained: Vec<SplitMetrics>,
+    /// Metrics of the compacted model, as stored.
+    pub compacted: Vec<SplitMetrics>,
+    /// Masked and compacted model side by side.
+    pub agreement: Option<Agreement>,
+    /// Parameters of the result.
+    pub account: ModelAccount,
+    /// Bytes of the weights of the model started from, as it lies on disk.
+    pub starting_bytes: Option<u64>,
+    /// Bytes of the result's `model.safetensors`.
+    pub bytes: Option<u64>,
+    /// Forward passes of the dense model and the result.
+    pub latency: Option<LatencyReport>,
+    /// The device trained and measured on.
+    pub device: String,
+    /// Versions of what computed: `losparse`, `burn`.
+    pub versions: Vec<(String, String)>,
+}
+
+/// How the model was compressed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MethodReport {
+    /// The ratio asked for.
+    pub ratio: f64,
+    /// The share of it in the low-rank part.
+    pub low_rank_ratio: f64,
+    /// The rank, if it was given outright.
+    pub rank: Option<usize>,
+    /// Patterns of the layers.
+    pub layers: Vec<String>,
+    /// Pruning and its schedule as resolved; absent where there is no sparse part.
+    pub pruning: Option<PruningConfig>,
+}
+
+impl MethodReport {
+    /// What the settings amount to.
+    pub fn name(&self) -> &'static str {
+        match (&self.pruning, self.rank.unwrap_or(1), self.low_rank_ratio) {
+            (None, ..) => "low-rank only",
+            (Some(_), 0, _) => "iterative structured pruning (ITP)",
+            (Some(_), _, share) if self.rank.is_none() && share == 0.0 => {
+                "iterative structured pruning (ITP)"
+            }
+            (Some(_), ..) => "LoSparse (low-rank + sparse)",
+        }
+    }
+}
+
+/// How the model was trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingReport {
+    /// Training examples.
+    pub examples: usize,
+    /// Updates done.
+    pub steps: usize,
+    /// Passes over the data.
+    pub epochs: f64,
+    /// Examples an update: batch size times accumulated batches.
+    pub examples_per_update: usize,
+    /// Largest learning rate.
+    pub learning_rate: f64,
+    /// Longest input, tokens.
+    pub max_length: usize,
+    /// The seed.
+    pub seed: u64,
+    /// Updates skipped since a loss or gradient was not finite.
+    pub skipped_updates: usize,
+    /// Update whose model is the result.
+    pub result_step: usize,
+    /// Evaluations that the result was chosen from, as the best; absent: it is simply the last.
+    pub best_of: Option<usize>,
+    /// Seconds of training, evaluations left out.
+    pub seconds: f64,
+    /// Seconds an update, median.
+    pub seconds_per_step: f64,
+    /// Whether the run was resumed from a checkpoint.
+    pub resumed: bool,
+}
+
+/// Metrics on one evaluation split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SplitMetrics {
+    /// `dev`, `dev_mismatched`, …
+    pub split: String,
+    /// The metrics.
+    pub metrics: MetricReport,
+}
+
+/// The masked and the compacted model on the same examples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// Largest absolute difference between their logits.
+    pub largest_logit_difference: f64,
+    /// Examples whose predicted class differs; 0 in regression.
+    pub changed_predictions: usize,
+    /// Examples compared.
+    pub examples: usize,
+}
+
+impl Agreement {
+    /// Compares logits `[example][label]`; a value that is not finite counts as infinitely far.
+    ///
+    /// # Errors
+    /// If there are not as many of each.
+    pub fn between(masked: &[Vec<f32>], compacted: &[Vec<f32>]) -> Result<Self> {
+        let widths = |rows: &[Vec<f32>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
+        if widths(masked) != widths(compacted) {
+            let message =
+                "the masked and the compacted model answered different numbers of examples";
+            return Err(Error::Training(message.into()));
+        }
+        let argmax = crate::tasks::metrics::argmax;
+        let rows = masked.iter().zip(compacted);
+        let mut largest = 0.0f64;
+        for (a, b) in rows.clone().flat_map(|(a, b)| a.iter().zip(b)) {
+            let difference = (f64::from(*a) - f64::from(*b)).abs();
+            largest = largest.max(if difference.is_nan() { f64::INFINITY } else { difference });
+        }
+        Ok(Self {
+            largest_logit_difference: largest,
+            changed_predictions: rows.filter(|(a, b)| argmax(a) != argmax(b)).count(),
+            examples: masked.len(),
+        })
+    }
+}
+
+impl RunReport {
+    /// The names and versions of this crate and Burn, for [`RunReport::versions`].
+    pub fn current_versions() -> Vec<(String, String)> {
+        vec![
+            ("losparse".into(), env!("CARGO_PKG_VERSION").into()),
+            // The manifest pins it exactly.
+            ("burn".into(), "0.22.1".into()),
+        ]
+    }
+
+    /// The report as indented JSON.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn to_json(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self);
+        json.map(|text| text + "\n").map_err(|e| Error::format("report.json", e.to_string()))
+    }
+
+    /// Reads a `report.json`.
+    ///
+    /// # Errors
+    /// If it cannot be read or is no report.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        serde_json::from_str(&text).map_err(|e| Error::format(path, e.to_string()))
+    }
+
+    /// The report for people.
+    pub fn to_markdown(&self) -> String {
+        markdown::render(self)
+    }
+
+    /// Writes `report.json` and `report.md` to a folder.
+    ///
+    /// # Errors
+    /// If one cannot be written.
+    pub fn write(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        atomic::write_file(folder.join("report.json"), self.to_json()?.as_bytes())?;
+        atomic::write_file(folder.join("report.md"), self.to_markdown().as_bytes())
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

@@ -1,0 +1,161 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::inspect::{Latency, LinearAccount};
+use crate::pruning::Schedule;
+use crate::tasks::MetricKind;
+
+fn split(accuracy: f64) -> Vec<SplitMetrics> {
+    let values = BTreeMap::from([(MetricKind::Accuracy, accuracy)]);
+    let metrics = MetricReport { values, primary: MetricKind::Accuracy, examples: 277 };
+    vec![SplitMetrics { split: "dev".into(), metrics }]
+}
+
+fn latency(name: &str, median_ms: f64, speedup: f64) -> Latency {
+    let examples_per_second = 8000.0 / median_ms;
+    Latency {
+        name: name.into(),
+        median_ms,
+        min_ms: median_ms - 1.0,
+        max_ms: median_ms + 1.0,
+        examples_per_second,
+        speedup,
+    }
+}
+
+fn report() -> RunReport {
+    let names = vec!["a".to_string(), "b".to_string()];
+    RunReport {
+        task: Task::classification("rte", names).unwrap(),
+        model: "bert-base".into(),
+        method: Some(MethodReport {
+            ratio: 0.2,
+            low_rank_ratio: 0.05,
+            rank: None,
+            layers: vec!["**".into()],
+            pruning: Some(PruningConfig::new(Schedule::new(0.15, 800))),
+        }),
+        training: TrainingReport {
+            examples: 2490,
+            steps: 800,
+            epochs: 5.14,
+            examples_per_update: 16,
+            learning_rate: 9e-5,
+            max_length: 128,
+            seed: 42,
+            skipped_updates: 1,
+            result_step: 780,
+            best_of: Some(6),
+            seconds: 400.0,
+            seconds_per_step: 0.5,
+            resumed: false,
+        },
+        starting: split(0.7),
+        trained: split(0.66),
+        compacted: split(0.66),
+        agreement: Some(Agreement {
+            largest_logit_difference: 3.2e-6,
+            changed_predictions: 0,
+            examples: 277,
+        }),
+        account: ModelAccount {
+            layers: vec![LinearAccount::planned("layer.0.query", [768, 768], 20, 115)],
+            other_elements: 1_000_000,
+        },
+        starting_bytes: Some(6_359_296),
+        bytes: Some(4_467_776),
+        latency: Some(LatencyReport {
+            batch: 8,
+            length: 128,
+            repetitions: 20,
+            threads: 2,
+            contestants: vec![latency("dense", 40.0, 1.0), latency("compacted", 16.0, 2.5)],
+        }),
+        device: "flex".into(),
+        versions: RunReport::current_versions(),
+    }
+}
+
+#[test]
+fn json_round_trip_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = report();
+    report.write(folder.path()).unwrap();
+    assert_eq!(RunReport::read(folder.path().join("report.json")).unwrap(), report);
+    let markdown = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
+    assert_eq!(markdown, report.to_markdown());
+    std::fs::write(folder.path().join("report.json"), "{}").unwrap();
+    let error = RunReport::read(folder.path().join("report.json")).unwrap_err().to_string();
+    assert!(error.contains("report.json") && error.contains("task"), "{error}");
+}
+
+#[test]
+fn markdown_says_everything() {
+    let text = report().to_markdown();
+    for part in [
+        "# Compression: rte",
+        "LoSparse (low-rank + sparse): 1 of 1 linear layers (`**`) to 20.0% of their weights",
+        "a low-rank part of 5.0%, and 15.0% of the sparse part's neurons",
+        "from update 100 on",
+        "last 300 of 800 updates",
+        "| as given, before training | dev | 277 | accuracy 0.7000 |",
+        "| compressed, masked | dev | 277 | accuracy 0.6600 |",
+        "| compressed, compacted | dev | 277 | accuracy 0.6600 |",
+        "at most 3.20e-6 on 277 examples and changed 0 predictions",
+        "best, by accuracy, of 6 evaluations on this same evaluation data (update 780)",
+        "on disk: 4,467,776 bytes (the model started from: 6,359,296)",
+        "batch 8, 128 tokens, 20 repetitions",
+        "| compacted | 16.00 | 15.00 | 17.00 | 500.0 | ×2.50 |",
+        "0.500 s an update",
+        "skipped updates (loss or gradient not finite): 1",
+        "seed 42, device flex",
+        "burn 0.22.1",
+        "| layer.0.query | planned | 768 × 768 | 20 | 115 of 768 |",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+}
+
+#[test]
+fn markdown_claims_nothing_that_was_not_done() {
+    let mut report = report();
+    report.method = None;
+    report.agreement = None;
+    report.latency = None;
+    report.compacted.clear();
+    report.starting.clear();
+    report.training.best_of = None;
+    let text = report.to_markdown();
+    assert!(text.starts_with("# Fine-tuning: rte"), "{text}");
+    assert!(text.contains("| fine-tuned | dev |"), "{text}");
+    assert!(text.contains("the model after update 780"), "{text}");
+    for absent in ["compacted", "as given", "Latency", "Layers", "best", "ratio", "NaN"] {
+        assert!(!text.contains(absent), "{absent} in\n{text}");
+    }
+}
+
+#[test]
+fn methods_are_called_by_their_names() {
+    let mut method = report().method.unwrap();
+    assert!(method.name().starts_with("LoSparse"));
+    method.low_rank_ratio = 0.0;
+    assert!(method.name().contains("ITP"));
+    method.rank = Some(4);
+    assert!(method.name().starts_with("LoSparse"));
+    method.rank = Some(0);
+    assert!(method.name().contains("ITP"));
+    method.pruning = None;
+    assert_eq!(method.name(), "low-rank only");
+}
+
+#[test]
+fn agreement_is_over_all_logits() {
+    let masked = [vec![0.5, 0.25], vec![0.1, 0.2]];
+    let compacted = [vec![0.5, 0.0], vec![0.2, 0.1]];
+    let agreement = Agreement::between(&masked, &compacted).unwrap();
+    assert_eq!(agreement.largest_logit_difference, 0.25);
+    assert_eq!((agreement.changed_predictions, agreement.examples), (1, 2));
+    let broken = Agreement::between(&masked[..1], &[vec![f32::NAN, 0.0]]).unwrap();
+    assert_eq!(broken.largest_logit_difference, f64::INFINITY);
+    assert!(Agreement::between(&masked, &compacted[..1]).is_err());
+}

@@ -1,0 +1,73 @@
+//! Evaluation of a classifier over a whole data set.
+
+use burn::tensor::Device;
+
+use super::Interrupt;
+use super::trainable::encoder_input;
+use crate::models::AnySequenceClassifier;
+use crate::tasks::{BatchPlan, EncodedExample, MetricReport, Predictions, Task, TextBatch};
+use crate::tasks::{TextDataset, TextTokenizer};
+use crate::{Error, Result};
+
+/// Logits of every example, in the order of `examples`: `[example][label]`.
+///
+/// # Errors
+/// If the device fails or the run is stopped.
+pub fn predict_logits(
+    model: &AnySequenceClassifier,
+    examples: &[EncodedExample],
+    pad_id: u32,
+    batch_size: usize,
+    device: &Device,
+    interrupt: &Interrupt,
+) -> Result<Vec<Vec<f32>>> {
+    let lengths: Vec<usize> = examples.iter().map(|e| e.input_ids.len()).collect();
+    let plan = BatchPlan::sequential_by_length(&lengths, batch_size)?;
+    let mut rows = Vec::with_capacity(examples.len());
+    for batch in &plan.batches {
+        interrupt.check()?;
+        let chosen: Vec<&EncodedExample> = batch.iter().map(|&at| &examples[at]).collect();
+        let batch = TextBatch::new(&chosen, pad_id, device)?;
+        let logits = model.forward(encoder_input(&batch));
+        let width = logits.dims()[1];
+        let data = logits.try_into_data().map_err(|e| {
+            Error::Training(format!("reading the model's answers from the device: {e:?}"))
+        })?;
+        let values: Vec<f32> = data.convert::<f32>().iter::<f32>().collect();
+        rows.extend(values.chunks(width).map(<[f32]>::to_vec));
+    }
+    Ok(plan.restore(rows))
+}
+
+/// The task's metrics of logits `[example][label]` against the examples' labels.
+///
+/// # Errors
+/// If an example has no label or a logit is not finite.
+pub fn score(task: &Task, logits: &[Vec<f32>], data: &TextDataset) -> Result<MetricReport> {
+    let mut predictions = Predictions::new(task)?;
+    for (at, (row, example)) in logits.iter().zip(&data.examples).enumerate() {
+        let label = example.label.ok_or_else(|| {
+            Error::option("dev", format!("example {} has no label to be scored by", at + 1))
+        })?;
+        predictions.push(row, &[label])?;
+    }
+    predictions.report()
+}
+
+/// Evaluates `model` on `data`: its metrics, and the logits `[example][label]` in the data's order.
+///
+/// # Errors
+/// If an example cannot be tokenized or has no label, the device fails, or the run is stopped.
+pub fn evaluate_model(
+    model: &AnySequenceClassifier,
+    tokenizer: &TextTokenizer,
+    data: &TextDataset,
+    batch_size: usize,
+    device: &Device,
+    interrupt: &Interrupt,
+) -> Result<(MetricReport, Vec<Vec<f32>>)> {
+    let examples = tokenizer.encode_dataset(data)?;
+    let pad_id = tokenizer.pad_id();
+    let logits = predict_logits(model, &examples, pad_id, batch_size, device, interrupt)?;
+    Ok((score(&data.task, &logits, data)?, logits))
+}

@@ -1,0 +1,385 @@
+//! The main job: a pretrained model and data in, a small model folder and its report out.
+//!
+//! ```text
+//! load ─► evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► save ─► evaluate as saved
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use burn::module::Module;
+use burn::tensor::Device;
+use serde_json::json;
+
+use super::data::{BatchSource, Segments};
+use super::evaluate::{predict_logits, score};
+use super::prepare::Prepared;
+use super::{
+    ClassifierEvaluator, Event, Interrupt, Keep, MethodRecipe, Observer, Recipe, Trained, Training,
+};
+use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
+use crate::compact::compact as compact_model;
+use crate::decompose::{DecomposeConfig, Decomposed, decompose};
+use crate::inspect::latency::{Contestant, Repetitions, measure};
+use crate::inspect::{
+    Agreement, LatencyReport, MethodReport, ModelAccount, RunReport, SplitMetrics, TrainingReport,
+    bytes_on_disk,
+};
+use crate::models::AnySequenceClassifier;
+use crate::pruning::PruningConfig;
+use crate::{Error, Result};
+
+/// Where and how a run is done.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// Folder of the result: `model/`, `report.md`, `report.json`, `recipe.toml`, `checkpoints/`.
+    pub output: PathBuf,
+    /// Go on from the last checkpoint in `output`.
+    pub resume: bool,
+    /// Replace an earlier run in `output`.
+    pub overwrite: bool,
+    /// Show Burn's dashboard.
+    pub tui: bool,
+    /// The device.
+    pub device: Device,
+    /// The device as the user named it, for the report.
+    pub device_name: String,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Stops the run.
+    pub interrupt: Interrupt,
+}
+
+/// Fine-tunes a model as it is: the dense baseline.
+///
+/// # Errors
+/// Whatever is wrong with settings, files or the machine, by name.
+pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
+    let recipe = Recipe { method: None, ..recipe.clone() };
+    Run::start(&recipe, options)?.run()
+}
+
+/// Compresses a model while fine-tuning it, and saves it compacted.
+///
+/// # Errors
+/// Whatever is wrong with settings, files or the machine, by name.
+pub fn compress(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
+    let method = recipe.method.clone().unwrap_or_default();
+    let recipe = Recipe { method: Some(method), ..recipe.clone() };
+    Run::start(&recipe, options)?.run()
+}
+
+/// What pruning keeps of `S` so that low-rank part and `S` make up the ratio, or `None` if the
+/// low-rank part alone does.
+///
+/// # Errors
+/// If the low-rank part is larger than the ratio.
+pub fn keep_ratio(method: &MethodRecipe, layers: &[(usize, usize)]) -> Result<Option<f64>> {
+    let share = match method.rank {
+        None => method.low_rank_ratio,
+        Some(rank) => {
+            let low_rank: usize = layers.iter().map(|(i, o)| rank * (i + o)).sum();
+            let dense: usize = layers.iter().map(|(i, o)| i * o).sum();
+            low_rank as f64 / dense.max(1) as f64
+        }
+    };
+    let keep = method.ratio - share;
+    if keep < -1e-9 {
+        return Err(Error::option(
+            "rank",
+            format!(
+                "its low-rank part alone is {share:.3} of the weights, above the ratio {}",
+                method.ratio
+            ),
+        ));
+    }
+    Ok((keep > 1e-9).then_some(keep))
+}
+
+struct Run<'a> {
+    recipe: &'a Recipe,
+    options: &'a RunOptions,
+    prepared: Prepared,
+    segments: Segments,
+    /// Seconds between updates, from the events.
+    pace: Arc<Mutex<Vec<f64>>>,
+}
+
+impl<'a> Run<'a> {
+    fn start(recipe: &'a Recipe, options: &'a RunOptions) -> Result<Self> {
+        recipe.validate()?;
+        claim_output(options)?;
+        let stage = |name: &str| options.observer.event(&Event::Stage { name: name.to_string() });
+        stage("Reading model and data");
+        let prepared = Prepared::load(recipe, &options.device, options.observer.as_ref())?;
+        let segments = prepared.segments(recipe)?;
+        atomic::write_file(options.output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+        Ok(Self { recipe, options, prepared, segments, pace: Arc::default() })
+    }
+
+    fn stage(&self, name: impl Into<String>) -> Result<()> {
+        self.options.interrupt.check()?;
+        self.options.observer.event(&Event::Stage { name: name.into() });
+        Ok(())
+    }
+
+    fn run(mut self) -> Result<RunReport> {
+        let starting = match self.prepared.new_head {
+            true => Vec::new(),
+            false => {
+                self.stage("Evaluating the model as it is")?;
+                self.evaluate(&self.prepared.model)?.0
+            }
+        };
+        let dense = self.prepared.model.clone();
+        let (decomposed, pruning) = self.decompose()?;
+        self.stage(match &pruning {
+            Some(_) => "Training and pruning",
+            None => "Training",
+        })?;
+        let trained = self.train(pruning)?;
+        self.stage("Evaluating the trained model")?;
+        let (metrics, logits) = self.evaluate(&trained.model)?;
+        let names: Vec<String> = decomposed.iter().map(|layer| layer.name.clone()).collect();
+        let (model, metrics_as_saved, agreement) = match self.recipe.method {
+            None => {
+                self.stage("Saving")?;
+                self.save(&trained.model, None)?;
+                (trained.model.clone(), Vec::new(), None)
+            }
+            Some(_) => {
+                self.stage("Compacting and saving")?;
+                let (small, _) = compact_model(trained.model.clone());
+                let account = ModelAccount::of(&small).over(&names);
+                self.save(&small, Some(&account))?;
+                let (saved, _) = self.load_saved()?;
+                self.stage("Evaluating the compact model as saved")?;
+                let (metrics, compact_logits) = self.evaluate(&saved)?;
+                let agreement = Agreement::between(&logits, &compact_logits)?;
+                (saved, metrics, Some(agreement))
+            }
+        };
+        self.stage("Measuring latency")?;
+        let latency = self.latency(&dense, &model)?;
+        let account = ModelAccount::of(&model).over(&names);
+        let report = self.report(
+            Outcome { starting, metrics, metrics_as_saved, agreement, account, latency },
+            &trained,
+            pruning,
+        );
+        report.write(&self.options.output)?;
+        let card = report.to_markdown();
+        atomic::write_file(self.folder().join("README.md"), card.as_bytes())?;
+        Ok(report)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.options.output.join("model")
+    }
+
+    /// Metrics on every split, and the logits on the first.
+    fn evaluate(
+        &self,
+        model: &AnySequenceClassifier,
+    ) -> Result<(Vec<SplitMetrics>, Vec<Vec<f32>>)> {
+        let model = model.valid();
+        let batch_size = self.recipe.training.eval_batch_size;
+        let mut first = None;
+        let mut metrics = Vec::new();
+        for (name, data, examples) in &self.prepared.dev {
+            let logits = predict_logits(
+                &model,
+                examples,
+                self.prepared.tokenizer.pad_id(),
+                batch_size,
+                &self.options.device,
+                &self.options.interrupt,
+            )?;
+            let report = score(&data.task, &logits, data)?;
+            metrics.push(SplitMetrics { split: name.clone(), metrics: report });
+            first.get_or_insert(logits);
+        }
+        Ok((metrics, first.unwrap_or_default()))
+    }
+
+    fn decompose(&mut self) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
+        let Some(method) = self.recipe.method.clone() else { return Ok((Vec::new(), None)) };
+        self.stage("Decomposing")?;
+        let layers = self.prepared.selected_dims(&method)?;
+        let keep = keep_ratio(&method, &layers)?;
+        let pruning = keep.map(|keep| method.pruning(self.segments.total_steps, keep));
+        if let Some(config) = &pruning {
+            config.validate()?;
+        }
+        let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
+        let done = decompose(&mut self.prepared.model, &method.selection(), config)?;
+        Ok((done, pruning))
+    }
+
+    fn train(&self, pruning: Option<PruningConfig>) -> Result<Trained<AnySequenceClassifier>> {
+        let pad_id = self.prepared.tokenizer.pad_id();
+        let (_, _, dev) = &self.prepared.dev[0];
+        let (watcher, pace) = (self.options.observer.clone(), self.pace.clone());
+        let last = Mutex::new(None);
+        let observer = move |event: &Event| {
+            if let Event::Step { seconds, .. } = event
+                && let (Ok(mut last), Ok(mut pace)) = (last.lock(), pace.lock())
+            {
+                if let Some(before) = last.replace(*seconds) {
+                    pace.push(seconds - before);
+                }
+            }
+            watcher.event(event);
+        };
+        Training {
+            model: self.prepared.model.clone(),
+            pruning,
+            train: BatchSource::text(self.prepared.train.clone(), pad_id),
+            eval: BatchSource::text(dev.clone(), pad_id),
+            evaluator: ClassifierEvaluator::new(&self.prepared.task)?,
+            recipe: &self.recipe.training,
+            segments: self.segments,
+            recipe_text: self.recipe.to_toml(),
+            checkpoints: &self.options.output.join("checkpoints"),
+            resume: self.options.resume,
+            tui: self.options.tui,
+            device: self.options.device.clone(),
+            observer: Arc::new(observer),
+            interrupt: self.options.interrupt.clone(),
+        }
+        .launch()
+    }
+
+    fn save(&self, model: &AnySequenceClassifier, account: Option<&ModelAccount>) -> Result<()> {
+        let mut losparse = json!({ "format_version": 1, "task": self.prepared.task });
+        if let (Some(account), Some(method)) = (account, &self.recipe.method) {
+            losparse["ratio"] = json!(method.ratio);
+            losparse["low_rank_ratio"] = json!(method.low_rank_ratio);
+            losparse["linear_ratio"] = json!(account.linear_ratio());
+            losparse["whole_model_ratio"] = json!(account.whole_ratio());
+        }
+        losparse["max_length"] = json!(self.recipe.task.max_length);
+        let options = SaveOptions {
+            losparse: Some(losparse),
+            tokenizer_from: Some(self.prepared.folder.clone()),
+            ..SaveOptions::default()
+        };
+        model.save(self.folder(), &options)
+    }
+
+    fn load_saved(&self) -> Result<(AnySequenceClassifier, crate::checkpoint::LoadReport)> {
+        AnySequenceClassifier::load(self.folder(), &self.options.device, &LoadOptions::default())
+    }
+
+    fn latency(
+        &self,
+        dense: &AnySequenceClassifier,
+        result: &AnySequenceClassifier,
+    ) -> Result<Option<LatencyReport>> {
+        let length = self.recipe.task.max_length.min(dense.max_length());
+        let name = if self.recipe.method.is_some() { "compact" } else { "fine-tuned" };
+        let mut contestants: Vec<Contestant<'_>> = vec![
+            contestant("dense", dense.valid(), [1, length], &self.options.device),
+            contestant(name, result.valid(), [1, length], &self.options.device),
+        ];
+        let repetitions = Repetitions::default();
+        measure(&mut contestants, repetitions, [1, length], &self.options.device).map(Some)
+    }
+
+    fn report(
+        &self,
+        outcome: Outcome,
+        trained: &Trained<AnySequenceClassifier>,
+        pruning: Option<PruningConfig>,
+    ) -> RunReport {
+        let settings = &self.recipe.training;
+        let per_update = settings.batch_size * settings.gradient_accumulation;
+        let pace = self.pace.lock().map(|pace| pace.clone()).unwrap_or_default();
+        let batches = trained.steps * settings.gradient_accumulation;
+        let best_of = (settings.keep == Keep::Best && trained.history.len() > 1)
+            .then(|| trained.history.len());
+        RunReport {
+            task: self.prepared.task.clone(),
+            model: self.prepared.folder.display().to_string(),
+            method: self.recipe.method.as_ref().map(|method| MethodReport {
+                ratio: method.ratio,
+                low_rank_ratio: method.low_rank_ratio,
+                rank: method.rank,
+                layers: method.layers.clone(),
+                pruning,
+            }),
+            training: TrainingReport {
+                examples: self.prepared.train.len(),
+                steps: trained.steps,
+                epochs: batches as f64 / self.segments.batches_per_epoch as f64,
+                examples_per_update: per_update,
+                learning_rate: settings.learning_rate,
+                max_length: self.recipe.task.max_length,
+                seed: settings.seed,
+                skipped_updates: trained.skipped,
+                result_step: trained.kept_step,
+                best_of,
+                seconds: trained.seconds,
+                seconds_per_step: crate::inspect::latency::median(pace),
+                resumed: self.options.resume,
+            },
+            starting: outcome.starting,
+            trained: outcome.metrics,
+            compacted: outcome.metrics_as_saved,
+            agreement: outcome.agreement,
+            account: outcome.account,
+            starting_bytes: bytes_on_disk(&self.prepared.folder).ok(),
+            bytes: bytes_on_disk(self.folder()).ok(),
+            latency: outcome.latency,
+            device: self.options.device_name.clone(),
+            versions: RunReport::current_versions(),
+        }
+    }
+}
+
+struct Outcome {
+    starting: Vec<SplitMetrics>,
+    metrics: Vec<SplitMetrics>,
+    metrics_as_saved: Vec<SplitMetrics>,
+    agreement: Option<Agreement>,
+    account: ModelAccount,
+    latency: Option<LatencyReport>,
+}
+
+/// A model that runs on a batch of `[batch, length]` tokens.
+pub fn contestant(
+    name: &str,
+    model: AnySequenceClassifier,
+    [batch, length]: [usize; 2],
+    device: &Device,
+) -> Contestant<'static> {
+    use burn::tensor::{Int, Tensor, TensorData};
+    let vocabulary = model.vocab_size().max(2) as i64;
+    let ids: Vec<i64> =
+        (0..batch * length).map(|at| 1 + (at as i64 * 31) % (vocabulary - 1)).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, length]), device);
+    let run = move || {
+        let logits = model.forward(crate::models::EncoderInput::new(ids.clone()));
+        let read = logits.try_into_data().map(|_| ());
+        read.map_err(|e| Error::Training(format!("reading logits from the device: {e:?}")))
+    };
+    (name.to_string(), Box::new(run))
+}
+
+/// Makes sure that the output folder is ours to write to.
+fn claim_output(options: &RunOptions) -> Result<()> {
+    let output: &Path = &options.output;
+    let earlier = output.join("recipe.toml").is_file();
+    let occupied = std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied && !options.resume && !(options.overwrite && earlier) {
+        let message = match earlier {
+            true => {
+                "holds an earlier run; go on with --resume, replace it with --overwrite, or \
+                     choose another folder"
+            }
+            false => "is not empty and no earlier run; choose another folder",
+        };
+        return Err(Error::format(output, message));
+    }
+    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))
+}

@@ -1,0 +1,118 @@
+//! A recipe's task: its examples, read.
+
+use std::str::FromStr;
+
+use super::TaskRecipe;
+use crate::models::{LabelConfig, ProblemType};
+use crate::tasks::{GlueTask, Split, TableOptions, TableTarget, Task, TaskKind, TextDataset};
+use crate::{Error, Result};
+
+/// A task's examples.
+#[derive(Debug, Clone)]
+pub struct TaskData {
+    /// Training examples.
+    pub train: TextDataset,
+    /// Evaluation splits by name; the first one decides.
+    pub dev: Vec<(String, TextDataset)>,
+}
+
+impl TaskData {
+    /// The task.
+    pub fn task(&self) -> &Task {
+        &self.train.task
+    }
+}
+
+/// The labels a model for `task` has.
+pub fn label_config(task: &Task) -> LabelConfig {
+    match &task.kind {
+        TaskKind::Classification { labels } => LabelConfig {
+            problem_type: Some(ProblemType::SingleLabelClassification),
+            ..LabelConfig::named(labels.clone())
+        },
+        TaskKind::Regression => {
+            LabelConfig { problem_type: Some(ProblemType::Regression), ..LabelConfig::numbered(1) }
+        }
+    }
+}
+
+/// How a recipe's own tables are read; `None` for a GLUE task.
+///
+/// # Errors
+/// If columns are missing or contradict each other.
+pub fn table_options(recipe: &TaskRecipe) -> Result<Option<TableOptions>> {
+    if recipe.data.is_some() {
+        return Ok(None);
+    }
+    let text = recipe.text.clone().ok_or_else(|| {
+        Error::option("text", "missing: the name of the column that holds the text")
+    })?;
+    let target = match (&recipe.label, &recipe.score) {
+        (Some(column), None) => TableTarget::Label { column: column.clone(), labels: None },
+        (None, Some(column)) => TableTarget::Score { column: column.clone() },
+        (Some(_), Some(_)) => {
+            let message = "give either a label column (classes) or a score column, not both";
+            return Err(Error::option("label", message));
+        }
+        (None, None) => {
+            let message = "missing: the column to predict (or `score` for a number)";
+            return Err(Error::option("label", message));
+        }
+    };
+    let name = if recipe.name.is_empty() { "custom" } else { &recipe.name };
+    Ok(Some(TableOptions {
+        name: name.to_string(),
+        text,
+        pair: recipe.pair.clone(),
+        target,
+        format: None,
+        quoting: None,
+    }))
+}
+
+/// Reads a recipe's data.
+///
+/// # Errors
+/// If the task is unknown or a file cannot be used; the message names it.
+pub fn load_task_data(recipe: &TaskRecipe) -> Result<TaskData> {
+    let mut data = match table_options(recipe)? {
+        Some(options) => {
+            let missing = |what: &str| {
+                let message =
+                    "missing: a CSV, TSV or JSON lines file (or `data` for a GLUE folder)";
+                Error::option(what, message)
+            };
+            let train_file = recipe.train.as_ref().ok_or_else(|| missing("train"))?;
+            let dev_file = recipe.dev.as_ref().ok_or_else(|| missing("dev"))?;
+            let train = options.read_train(train_file)?;
+            let dev = options.read_eval(dev_file, &train.task)?;
+            TaskData { train, dev: vec![("dev".to_string(), dev)] }
+        }
+        None => {
+            let folder = recipe.data.as_deref().unwrap_or(std::path::Path::new("."));
+            let task = GlueTask::from_str(&recipe.name)?;
+            let dev = task.dev_splits().iter().map(|&split| {
+                let name = match split {
+                    Split::DevMismatched => "dev_mismatched",
+                    _ => "dev",
+                };
+                Ok((name.to_string(), task.load(folder, split)?))
+            });
+            let dev = dev.collect::<Result<_>>()?;
+            TaskData { train: task.load(folder, Split::Train)?, dev }
+        }
+    };
+    if let Some(most) = recipe.max_train_examples {
+        data.train.truncate(most);
+    }
+    if let Some(most) = recipe.max_eval_examples {
+        data.dev.iter_mut().for_each(|(_, set)| set.truncate(most));
+    }
+    let sets = data.dev.iter().map(|(name, set)| (name.as_str(), set));
+    for (name, set) in sets.chain([("train", &data.train)]) {
+        if set.is_empty() {
+            return Err(Error::option(name, "holds no example"));
+        }
+    }
+    Ok(data)
+}
