@@ -95,7 +95,7 @@ pub struct TrainingReport {
     pub result_step: usize,
     /// Evaluations that the result was chosen from, as the best; absent: it is simply the last.
     pub best_of: Option<usize>,
-    /// Seconds of training, evaluations left out.
+    /// Seconds of training, evaluations included, over all resumptions.
     pub seconds: f64,
     /// Seconds an update, median.
     pub seconds_per_step: f64,

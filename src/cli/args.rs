@@ -1,0 +1,252 @@
+//! Options that override a recipe's settings.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+
+use losparse::pruning::{Importance, Reduction, Regrowth, Structure};
+use losparse::train::{Keep, LrDecay, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// `text [default: value]`; the value comes from the recipe's own defaults.
+fn shown(text: &str, default: impl Display) -> String {
+    format!("{text} [default: {default}]")
+}
+
+/// A setting's default as recipes write it.
+fn default_word<T: Default + Serialize>() -> String {
+    let value = serde_json::to_value(T::default()).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_string()
+}
+
+/// Parses one of a setting's words.
+fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let text = text.to_ascii_lowercase().replace('-', "_");
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+}
+
+/// Sets each given option.
+macro_rules! override_settings {
+    ($args:ident => $target:expr; $($field:ident),*; optional $($maybe:ident),*) => {{
+        let target = $target;
+        $(if let Some(value) = &$args.$field { target.$field = value.clone(); })*
+        $(if let Some(value) = &$args.$maybe { target.$maybe = Some(value.clone()); })*
+    }};
+}
+
+/// What is evaluated on, and how it is read.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Data")]
+pub struct TaskArgs {
+    /// GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or what to call your own
+    #[arg(long = "task", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Folder of a GLUE task's official files, or the one above it
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Your own evaluation data: .csv, .tsv or .jsonl
+    #[arg(long, value_name = "FILE")]
+    pub dev: Option<PathBuf>,
+    /// Column of the text
+    #[arg(long, value_name = "COLUMN")]
+    pub text: Option<String>,
+    /// Column of the second text, for tasks about pairs
+    #[arg(long, value_name = "COLUMN")]
+    pub pair: Option<String>,
+    /// Column of the label, for classification
+    #[arg(long, value_name = "COLUMN", conflicts_with = "score")]
+    pub label: Option<String>,
+    /// Column of the score, for regression
+    #[arg(long, value_name = "COLUMN")]
+    pub score: Option<String>,
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        help = shown("Longest input; longer ones are cut", TaskRecipe::default().max_length)
+    )]
+    pub max_length: Option<usize>,
+    /// Evaluate on the first N examples only
+    #[arg(long, value_name = "N")]
+    pub max_eval_examples: Option<usize>,
+}
+
+/// What is trained on.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Data")]
+pub struct TrainDataArgs {
+    /// Your own training data: .csv, .tsv or .jsonl
+    #[arg(long, value_name = "FILE")]
+    pub train: Option<PathBuf>,
+    /// Train on the first N examples only
+    #[arg(long, value_name = "N")]
+    pub max_train_examples: Option<usize>,
+}
+
+/// How the model is compressed.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Compression")]
+pub struct MethodArgs {
+    #[arg(long, value_name = "SHARE", help = shown(
+        "Share of the layers' weights that is left, low-rank part and kept neurons together",
+        MethodRecipe::default().ratio
+    ))]
+    ratio: Option<f64>,
+    #[arg(long, value_name = "SHARE", help = shown(
+        "Share of the weights in the low-rank part, within the ratio; 0: no low-rank part (ITP)",
+        MethodRecipe::default().low_rank_ratio
+    ))]
+    low_rank_ratio: Option<f64>,
+    /// Rank of the low-rank part outright, in place of --low-rank-ratio
+    #[arg(long, value_name = "N", conflicts_with = "low_rank_ratio")]
+    rank: Option<usize>,
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',', help = shown(
+        "Layers to compress, by the end of their names; * and ** match, ! excludes; repeatable \
+         (`losparse inspect --layers` shows matches)",
+        MethodRecipe::default().layers.join(",")
+    ))]
+    layers: Option<Vec<String>>,
+    #[arg(long, value_name = "sensitivity|magnitude", value_parser = word::<Importance>,
+        help = shown("What a weight is worth", default_word::<Importance>()))]
+    importance: Option<Importance>,
+    #[arg(long, value_name = "BETA", help = shown(
+        "Smoothing of the importance", MethodRecipe::default().beta1
+    ))]
+    beta1: Option<f64>,
+    #[arg(long, value_name = "BETA", help = shown(
+        "Smoothing of the importance's uncertainty; 1: not used", MethodRecipe::default().beta2
+    ))]
+    beta2: Option<f64>,
+    #[arg(long, value_name = "mean|sum|max|min", value_parser = word::<Reduction>,
+        help = shown("How a neuron's weights make one score", default_word::<Reduction>()))]
+    reduction: Option<Reduction>,
+    #[arg(long, value_name = "rows|columns|unstructured", value_parser = word::<Structure>,
+        help = shown("What is pruned as one: neurons, input columns, or single weights", default_word::<Structure>()))]
+    structure: Option<Structure>,
+    #[arg(long, value_name = "allowed|frozen", value_parser = word::<Regrowth>,
+        help = shown("Whether pruned neurons may come back while training", default_word::<Regrowth>()))]
+    regrowth: Option<Regrowth>,
+    /// Updates before pruning begins [default: an eighth of all]
+    #[arg(long, value_name = "N")]
+    initial_warmup_steps: Option<usize>,
+    /// Updates at the final ratio [default: three eighths of all]
+    #[arg(long, value_name = "N")]
+    final_warmup_steps: Option<usize>,
+    #[arg(long, value_name = "N",
+        help = shown("Updates between prunings", MethodRecipe::default().interval))]
+    interval: Option<usize>,
+}
+
+/// How the model is trained.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Training")]
+pub struct TrainingArgs {
+    #[arg(long, value_name = "N",
+        help = shown("Passes over the training data", TrainingRecipe::default().epochs))]
+    epochs: Option<usize>,
+    #[arg(long, value_name = "N",
+        help = shown("Examples in a batch", TrainingRecipe::default().batch_size))]
+    batch_size: Option<usize>,
+    #[arg(long, value_name = "N", help = shown(
+        "Batches averaged into one update", TrainingRecipe::default().gradient_accumulation
+    ))]
+    gradient_accumulation: Option<usize>,
+    #[arg(long, visible_alias = "lr", value_name = "RATE", help = shown(
+        "Largest learning rate", format!("{:e}", TrainingRecipe::default().learning_rate)
+    ))]
+    learning_rate: Option<f64>,
+    #[arg(long, value_name = "linear|cosine|constant", value_parser = word::<LrDecay>,
+        help = shown("How the learning rate falls", default_word::<LrDecay>()))]
+    lr_decay: Option<LrDecay>,
+    /// Updates over which the learning rate rises from 0 [default: a tenth of all]
+    #[arg(long, value_name = "N")]
+    lr_warmup_steps: Option<usize>,
+    #[arg(long, value_name = "DECAY",
+        help = shown("AdamW's weight decay", TrainingRecipe::default().weight_decay))]
+    weight_decay: Option<f32>,
+    #[arg(long, value_name = "BETA",
+        help = shown("AdamW's first beta", TrainingRecipe::default().adam_beta1))]
+    adam_beta1: Option<f32>,
+    #[arg(long, value_name = "BETA",
+        help = shown("AdamW's second beta", TrainingRecipe::default().adam_beta2))]
+    adam_beta2: Option<f32>,
+    #[arg(long, value_name = "EPSILON", help = shown(
+        "AdamW's epsilon", format!("{:e}", TrainingRecipe::default().adam_epsilon)
+    ))]
+    adam_epsilon: Option<f32>,
+    /// Scale gradients of a larger norm down to it [default: never]
+    #[arg(long, value_name = "NORM")]
+    max_grad_norm: Option<f64>,
+    #[arg(long, value_name = "N", help = shown(
+        "Seed of the batches' order, dropout and new heads", TrainingRecipe::default().seed
+    ))]
+    seed: Option<u64>,
+    /// Updates between evaluations [default: an epoch's]
+    #[arg(long, value_name = "N")]
+    eval_steps: Option<usize>,
+    /// Updates between checkpoints, a divisor of --eval-steps [default: the same]
+    #[arg(long, value_name = "N")]
+    save_steps: Option<usize>,
+    #[arg(long, value_name = "N", help = shown(
+        "Examples in a batch of evaluation", TrainingRecipe::default().eval_batch_size
+    ))]
+    eval_batch_size: Option<usize>,
+    /// Stop after N evaluations (at the final ratio) without a better one [default: never]
+    #[arg(long, value_name = "N")]
+    early_stopping: Option<usize>,
+    #[arg(long, value_name = "best|last", value_parser = word::<Keep>,
+        help = shown("Which evaluated model is the result", default_word::<Keep>()))]
+    keep: Option<Keep>,
+}
+
+impl TaskArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, task: &mut TaskRecipe) {
+        // Data of one kind replaces a recipe's data of the other.
+        if self.data.is_some() {
+            (task.train, task.dev) = (None, None);
+        } else if self.dev.is_some() {
+            task.data = None;
+        }
+        if self.label.is_some() || self.score.is_some() {
+            (task.label, task.score) = (None, None);
+        }
+        override_settings!(self => task; name, max_length;
+            optional data, dev, text, pair, label, score, max_eval_examples);
+    }
+}
+
+impl TrainDataArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, task: &mut TaskRecipe) {
+        if self.train.is_some() {
+            task.data = None;
+        }
+        override_settings!(self => task; ; optional train, max_train_examples);
+    }
+}
+
+impl MethodArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, method: &mut MethodRecipe) {
+        if self.low_rank_ratio.is_some() {
+            method.rank = None;
+        }
+        override_settings!(self => method;
+            ratio, low_rank_ratio, layers, importance, beta1, beta2, reduction, structure, regrowth,
+            interval; optional rank, initial_warmup_steps, final_warmup_steps);
+    }
+}
+
+impl TrainingArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, training: &mut TrainingRecipe) {
+        override_settings!(self => training;
+            epochs, batch_size, gradient_accumulation, learning_rate, lr_decay, weight_decay,
+            adam_beta1, adam_beta2, adam_epsilon, seed, eval_batch_size, keep;
+            optional lr_warmup_steps, max_grad_norm, eval_steps, save_steps, early_stopping);
+    }
+}
+
+/// A recipe file, or the defaults.
+pub fn read_recipe(path: Option<&PathBuf>) -> losparse::Result<Recipe> {
+    path.map_or_else(|| Ok(Recipe::default()), Recipe::read)
+}

@@ -1,0 +1,44 @@
+//! `losparse compress`.
+
+use super::args::{MethodArgs, TaskArgs, TrainDataArgs, TrainingArgs, read_recipe};
+use super::machine::MachineArgs;
+use super::run::RunArgs;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  A GLUE task, to 20% of the weights:
+    losparse compress bert-base-uncased -o small --task rte --data glue --ratio 0.2
+  Your own data:
+    losparse compress my-model -o small --train train.csv --dev dev.csv --text review --label stars
+  A recipe, with one setting changed; first only what it would do:
+    losparse compress --recipe recipe.toml --epochs 5 --dry-run
+  Feed-forward layers only, without the first block:
+    losparse compress my-model -o small --task sst2 --data glue \\
+        --layers 'intermediate.dense,layer.*.output.dense,!layer.0.**'
+
+The result, FOLDER/model, loads without the model it was made from.")]
+pub struct Args {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    task: TaskArgs,
+    #[command(flatten)]
+    train: TrainDataArgs,
+    #[command(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+        let mut recipe = read_recipe(self.run.recipe.as_ref())?;
+        self.task.apply(&mut recipe.task);
+        self.train.apply(&mut recipe.task);
+        self.training.apply(&mut recipe.training);
+        self.method.apply(recipe.method.get_or_insert_default());
+        self.run.run(recipe, machine, losparse::train::compress)
+    }
+}

@@ -1,0 +1,138 @@
+//! `losparse evaluate`.
+
+use std::path::PathBuf;
+
+use losparse::inspect::SplitMetrics;
+use losparse::tasks::{GlueTask, Split, Task, TextDataset};
+use losparse::train::{Interrupt, TaskRecipe, evaluate_model, table_options};
+use losparse::{Error, Result};
+use serde_json::json;
+
+use super::args::{TaskArgs, read_recipe};
+use super::machine::MachineArgs;
+use super::model::Opened;
+use super::output;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  losparse evaluate small/model --data glue
+  losparse evaluate my-model --task rte --data glue
+  losparse evaluate small/model --dev dev.csv --text review --label stars
+
+A model trained or compressed by losparse knows its task; others need --task or --dev.")]
+pub struct Args {
+    /// Model folder: Hugging Face's, a compressed one, or a run's output folder
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Recipe whose [task] is evaluated (TOML); options given here override it
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    recipe: Option<PathBuf>,
+    #[command(flatten)]
+    task: TaskArgs,
+    /// Labels of your own data in the order of the model's outputs, where its config lacks them
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Data")]
+    labels: Option<Vec<String>>,
+    /// Examples in a batch
+    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Data")]
+    batch_size: usize,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+        let mut recipe = read_recipe(self.recipe.as_ref())?.task;
+        self.task.apply(&mut recipe);
+        let device = machine.open()?;
+        let opened = Opened::load(&self.model, &device)?;
+        opened.check_head()?;
+        let length = self.task.max_length.or(self.recipe.is_some().then_some(recipe.max_length));
+        let tokenizer = opened.tokenizer(opened.max_length(length, recipe.max_length))?;
+        let mut results = Vec::new();
+        for (split, mut data) in self.datasets(&recipe, &opened)? {
+            if let Some(most) = recipe.max_eval_examples {
+                data.truncate(most);
+            }
+            check_outputs(&opened, &data.task)?;
+            machine.note(&format!("· evaluating {split}: {} examples", data.len()));
+            let (metrics, _) = evaluate_model(
+                &opened.model,
+                &tokenizer,
+                &data,
+                self.batch_size,
+                &device,
+                &Interrupt::default(),
+            )?;
+            results.push(SplitMetrics { split, metrics });
+        }
+        if machine.json {
+            for result in &results {
+                output::print_json(&json!({"model": self.model, "result": result}))?;
+            }
+            return Ok(());
+        }
+        let rows: Vec<Vec<String>> = results
+            .iter()
+            .map(|SplitMetrics { split, metrics }| {
+                vec![split.clone(), metrics.examples.to_string(), metrics.to_string()]
+            })
+            .collect();
+        Ok(output::print(&output::table(&["split", "examples", "metrics"], &[1], &rows))?)
+    }
+
+    /// What to evaluate on, by the name of each split.
+    fn datasets(&self, recipe: &TaskRecipe, opened: &Opened) -> Result<Vec<(String, TextDataset)>> {
+        let stored = opened.task()?;
+        if let Some(path) = &recipe.dev {
+            let task = match (&self.labels, stored) {
+                (Some(labels), _) => Task::classification("own", labels.clone())?,
+                (None, Some(task)) => task,
+                (None, None) => opened.own_task("own")?,
+            };
+            let table = table_options(&TaskRecipe { data: None, ..recipe.clone() })?;
+            let missing = || Error::option("text", "missing: the column that holds the text");
+            let data = table.ok_or_else(missing)?.read_eval(path, &task)?;
+            return Ok(vec![("dev".into(), data)]);
+        }
+        let name = match (recipe.name.as_str(), stored) {
+            ("", Some(task)) => task.name,
+            ("", None) => {
+                let message = "missing; the model does not say what it was trained for. Give a \
+                               GLUE task with --data, or your own --dev file";
+                return Err(Error::option("task", message));
+            }
+            (name, _) => name.to_string(),
+        };
+        let task: GlueTask = name.parse()?;
+        let Some(folder) = &recipe.data else {
+            return Err(Error::option(
+                "data",
+                format!("missing; give the folder of {task}'s files"),
+            ));
+        };
+        let splits = task.dev_splits().iter().map(|&split| {
+            let data = task.load(folder, split)?;
+            Ok((data_name(task, split), data))
+        });
+        splits.collect()
+    }
+}
+
+/// `dev`, or the file's own name where there are several.
+fn data_name(task: GlueTask, split: Split) -> String {
+    let name = task.file_name(split).unwrap_or("dev.tsv");
+    name.trim_end_matches(".tsv").to_string()
+}
+
+/// Checks that the model has an output for each label.
+fn check_outputs(opened: &Opened, task: &Task) -> Result<()> {
+    let (outputs, labels) = (opened.model.labels().num_labels(), task.num_labels());
+    if outputs == labels {
+        return Ok(());
+    }
+    let message = format!(
+        "the model has {outputs} outputs but task {} needs {labels}: it was trained for another task",
+        task.name
+    );
+    Err(Error::format(&opened.folder, message))
+}

@@ -1,0 +1,111 @@
+//! `losparse inspect`.
+
+use std::path::PathBuf;
+
+use losparse::inspect::{ModelAccount, bytes_on_disk, percent, thousands};
+use losparse::linear::LayerSelection;
+use serde_json::{Value, json};
+
+use super::machine::MachineArgs;
+use super::model::Opened;
+use super::output;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  losparse inspect small/model
+  losparse inspect bert-base-uncased --layers 'attention.self.*,!layer.0.**'")]
+pub struct Args {
+    /// Model folder: Hugging Face's, a compressed one, or a run's output folder
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Show only layers that these patterns select, as `compress --layers` would; repeatable
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    layers: Vec<String>,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+        let device = machine.open()?;
+        let opened = Opened::load(&self.model, &device)?;
+        let mut account = ModelAccount::of(&opened.model);
+        if let Some(Value::Array(names)) = opened.about.get("layers") {
+            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+            account = account.over(&names);
+        }
+        let bytes = bytes_on_disk(&opened.folder)?;
+        let patterns = LayerSelection::new(self.layers.clone());
+        let matches = patterns.dry_run(&opened.model)?;
+        let shown = match self.layers.is_empty() {
+            true => None,
+            false => Some(patterns.resolve(&opened.model)?),
+        };
+        let is_shown = |name: &String| shown.as_ref().is_none_or(|names| names.contains(name));
+        let layers: Vec<_> = account.layers.iter().filter(|l| is_shown(&l.name)).collect();
+        let config = opened.model.config_json()?;
+        let patterns: Vec<Value> = matches
+            .iter()
+            .map(|found| json!({"pattern": found.pattern, "layers": found.layers.len()}))
+            .collect();
+        if machine.json {
+            return output::print_json(&json!({
+                "model": self.model,
+                "labels": opened.model.labels().names(),
+                "losparse": opened.about,
+                "linear_ratio": account.linear_ratio(),
+                "whole_ratio": account.whole_ratio(),
+                "stored_elements": account.stored_elements(),
+                "dense_elements": account.dense_elements(),
+                "bytes": bytes,
+                "newly_initialised": opened.report.newly_initialised,
+                "patterns": patterns,
+                "layers": layers,
+            }));
+        }
+        let rows: Vec<Vec<String>> = layers
+            .iter()
+            .map(|layer| {
+                vec![
+                    layer.name.clone(),
+                    layer.state.clone(),
+                    format!("{} → {}", layer.d_input, layer.d_output),
+                    layer.rank.to_string(),
+                    format!("{} of {}", layer.kept, layer.groups),
+                    percent(layer.ratio()),
+                ]
+            })
+            .collect();
+        let header = ["layer", "state", "in → out", "rank", "kept", "stored"];
+        let mut lines = vec![output::table(&header, &[2, 3, 4, 5], &rows), String::new()];
+        if !patterns.is_empty() {
+            for found in &matches {
+                lines.push(format!("pattern {}: {} layers", found.pattern, found.layers.len()));
+            }
+            lines.push(format!("selected: {} of {} layers", rows.len(), account.layers.len()));
+            lines.push(String::new());
+        }
+        let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("model");
+        lines.push(format!("{kind}, labels: {}", opened.model.labels().names().join(", ")));
+        if let Some(task) = opened.task()? {
+            lines.push(format!("task: {}", task.name));
+        }
+        let compressed = account.selected().count();
+        if compressed > 0 {
+            let share = percent(account.linear_ratio());
+            lines.push(format!("{compressed} compressed layers: {share} of their dense weights"));
+        }
+        lines.push(format!(
+            "whole model: {} parameters stored, {} of {}",
+            thousands(account.stored_elements() as u64),
+            percent(account.whole_ratio()),
+            thousands(account.dense_elements() as u64)
+        ));
+        lines.push(format!("on disk: {} bytes", thousands(bytes)));
+        if !opened.report.newly_initialised.is_empty() {
+            let new = opened.report.newly_initialised.join(", ");
+            lines.push(format!("not trained yet, and counted though not on disk: {new}"));
+        }
+        Ok(output::print(&lines.join("\n"))?)
+    }
+}

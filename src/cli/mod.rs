@@ -1,0 +1,102 @@
+//! The command line: one file a command, what they share beside them.
+
+mod args;
+mod bench;
+mod compress;
+mod evaluate;
+mod finetune;
+mod inspect;
+mod machine;
+mod model;
+mod output;
+mod predict;
+mod progress;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Exit code of a run that was stopped by Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+#[derive(Parser)]
+#[command(
+    name = "losparse",
+    version,
+    about = "Compress transformers by low-rank plus structured-sparse approximation (LoSparse)",
+    after_help = "\
+Examples:
+  losparse compress bert-base-uncased -o small --task rte --data glue --ratio 0.2
+  losparse evaluate small/model --data glue
+  losparse predict small/model \"Is it smaller?\" \"It is.\"
+  losparse bench bert-base-uncased small/model --batch 8 --length 128
+
+`losparse <COMMAND> --help` tells more. Model folders are in Hugging Face's layout.",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    machine: machine::MachineArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compress a model while training it for a task
+    Compress(Box<compress::Args>),
+    /// Train a model for a task, without compressing it
+    Finetune(Box<finetune::Args>),
+    /// Score a model on labelled data
+    Evaluate(evaluate::Args),
+    /// Classify or score texts
+    Predict(predict::Args),
+    /// Show what a model is made of: layers, ranks, kept neurons, sizes
+    Inspect(inspect::Args),
+    /// Time models against each other
+    Bench(bench::Args),
+}
+
+/// Parses the arguments, runs the command and says how it went: 0, 1 on errors, 2 on wrong usage,
+/// 130 when stopped by Ctrl-C.
+pub fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    output::log_warnings();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("error: {error:#}"));
+            match error.downcast_ref::<losparse::Error>() {
+                Some(losparse::Error::Interrupted(_)) => ExitCode::from(INTERRUPTED),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let machine = cli.machine;
+    machine.apply()?;
+    match cli.command {
+        Command::Compress(args) => args.run(&machine),
+        Command::Finetune(args) => args.run(&machine),
+        Command::Evaluate(args) => args.run(&machine),
+        Command::Predict(args) => args.run(&machine),
+        Command::Inspect(args) => args.run(&machine),
+        Command::Bench(args) => args.run(&machine),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,113 @@
+//! A model folder opened for use: weights, tokenizer, task.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use losparse::checkpoint::{LoadOptions, LoadReport};
+use losparse::models::{AnySequenceClassifier, ProblemType};
+use losparse::tasks::{Example, Task, TextTokenizer};
+use losparse::train::{Interrupt, predict_logits};
+use losparse::{Error, Result};
+use serde_json::{Map, Value};
+
+/// A loaded model folder.
+pub struct Opened {
+    pub folder: PathBuf,
+    pub model: AnySequenceClassifier,
+    pub report: LoadReport,
+    /// The `losparse` object of `config.json`; empty for other models.
+    pub about: Map<String, Value>,
+}
+
+impl Opened {
+    /// Loads the model of a folder: Hugging Face's, a compressed one, or a run's output folder.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
+        let folder = find(folder)?;
+        let (model, report) =
+            AnySequenceClassifier::load(&folder, device, &LoadOptions::default())?;
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let mut config: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))?;
+        let about = match config.remove("losparse") {
+            Some(Value::Object(about)) => about,
+            _ => Map::new(),
+        };
+        Ok(Self { folder, model, report, about })
+    }
+
+    /// An error unless the model's head was trained.
+    pub fn check_head(&self) -> Result<()> {
+        if self.report.newly_initialised.is_empty() {
+            return Ok(());
+        }
+        let new = self.report.newly_initialised.join(", ");
+        let message = format!("the model has no trained head ({new} missing); fine-tune it first");
+        Err(Error::format(&self.folder, message))
+    }
+
+    /// The task the model says it was trained for.
+    pub fn task(&self) -> Result<Option<Task>> {
+        let Some(task) = self.about.get("task").filter(|task| !task.is_null()) else {
+            return Ok(None);
+        };
+        let path = || self.folder.join("config.json");
+        let failed =
+            |e: &dyn std::fmt::Display| Error::format(path(), format!("losparse.task: {e}"));
+        let task: Task = serde_json::from_value(task.clone()).map_err(|e| failed(&e))?;
+        task.validate().map_err(|e| failed(&e))?;
+        Ok(Some(task))
+    }
+
+    /// A task with the model's own labels.
+    pub fn own_task(&self, name: &str) -> Result<Task> {
+        match self.model.labels().problem_type() {
+            ProblemType::Regression => Ok(Task::regression(name)),
+            _ => Task::classification(name, self.model.labels().names()),
+        }
+    }
+
+    /// The longest input: as asked for, else as trained, else `default`; never beyond the model's.
+    pub fn max_length(&self, asked: Option<usize>, default: usize) -> usize {
+        let trained = self.about.get("max_length").and_then(Value::as_u64).map(|n| n as usize);
+        asked.or(trained).unwrap_or(default).min(self.model.max_length())
+    }
+
+    /// The folder's tokenizer.
+    pub fn tokenizer(&self, max_length: usize) -> Result<TextTokenizer> {
+        let tokenizer = TextTokenizer::from_folder(&self.folder, max_length)?;
+        let (tokens, embeddings) = (tokenizer.vocab_size(), self.model.vocab_size());
+        if tokens > embeddings {
+            let message = format!(
+                "the tokenizer has {tokens} tokens but the model embeddings for {embeddings}: they \
+                 do not belong together"
+            );
+            return Err(Error::format(&self.folder, message));
+        }
+        Ok(tokenizer)
+    }
+
+    /// Logits of every example, in the examples' order.
+    pub fn logits(
+        &self,
+        tokenizer: &TextTokenizer,
+        examples: &[Example],
+        batch_size: usize,
+        device: &Device,
+    ) -> Result<Vec<Vec<f32>>> {
+        let encoded = tokenizer.encode_examples(examples)?;
+        let never = Interrupt::default();
+        predict_logits(&self.model, &encoded, tokenizer.pad_id(), batch_size, device, &never)
+    }
+}
+
+/// The model folder meant by a path: itself, or `model` in a run's output folder.
+fn find(folder: &Path) -> Result<PathBuf> {
+    if !folder.is_dir() {
+        let message = "no such folder; a model folder in Hugging Face's layout is expected";
+        return Err(Error::format(folder, message));
+    }
+    let inner = folder.join("model");
+    let run = !folder.join("config.json").is_file() && inner.join("config.json").is_file();
+    Ok(if run { inner } else { folder.to_path_buf() })
+}

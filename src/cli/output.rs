@@ -1,0 +1,192 @@
+//! Printing: results to stdout, everything else to stderr, tables aligned.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// Goes back to the start of the terminal's line and clears it.
+pub const CLEAR_LINE: &str = "\r\x1b[K";
+
+/// Prints a result. A reader that has gone away (`| head`) ends the program quietly.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result,
+    }
+}
+
+/// Prints an object on one line.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(print(&serde_json::to_string(value)?)?)
+}
+
+/// Tells people something, on a line of its own even where a progress line stands.
+pub fn note(text: &str) {
+    let mut err = io::stderr().lock();
+    let clear = if err.is_terminal() { CLEAR_LINE } else { "" };
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(err, "{clear}{}", text.trim_end());
+}
+
+/// Shows the library's warnings.
+pub fn log_warnings() {
+    struct Warnings;
+    impl log::Log for Warnings {
+        fn enabled(&self, metadata: &log::Metadata) -> bool {
+            metadata.level() <= log::Level::Warn && metadata.target().starts_with("losparse")
+        }
+        fn log(&self, record: &log::Record) {
+            if self.enabled(record.metadata()) {
+                note(&format!("warning: {}", record.args()));
+            }
+        }
+        fn flush(&self) {}
+    }
+    if log::set_logger(&Warnings).is_ok() {
+        log::set_max_level(log::LevelFilter::Warn);
+    }
+}
+
+/// Rows in aligned columns; columns of `right` are aligned to the right.
+pub fn table(header: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
+    let header: Vec<String> = header.iter().map(|name| name.to_string()).collect();
+    let all = || std::iter::once(&header).chain(rows);
+    let width = |column: usize| {
+        all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..header.len()).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if right.contains(&column) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    all().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Any JSON value for people: one field a line, nested ones indented, lists of objects as tables.
+pub fn describe(value: &Value) -> String {
+    let mut lines = Vec::new();
+    describe_into(&mut lines, value, 0);
+    lines.join("\n")
+}
+
+fn describe_into(lines: &mut Vec<String>, value: &Value, depth: usize) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let name = name.replace('_', " ");
+                match value {
+                    Value::Null => {}
+                    Value::Object(_) => {
+                        lines.push(format!("{indent}{name}:"));
+                        describe_into(lines, value, depth + 1);
+                    }
+                    Value::Array(items) if items.iter().any(Value::is_object) => {
+                        lines.push(format!("{indent}{name} ({}):", items.len()));
+                        describe_into(lines, value, depth + 1);
+                    }
+                    other => lines.push(format!("{indent}{name}: {}", cell(other))),
+                }
+            }
+        }
+        Value::Array(items) if items.iter().all(Value::is_object) => {
+            let columns: Vec<&String> = items
+                .iter()
+                .filter_map(Value::as_object)
+                .flat_map(|row| row.keys())
+                .fold(Vec::new(), |mut seen, name| {
+                    if !seen.contains(&name) {
+                        seen.push(name);
+                    }
+                    seen
+                });
+            let row =
+                |item: &Value| columns.iter().map(|name| cell(&item[name.as_str()])).collect();
+            let rows: Vec<Vec<String>> = items.iter().map(row).collect();
+            let right: Vec<usize> = (0..columns.len())
+                .filter(|&at| items.iter().any(|item| item[columns[at].as_str()].is_number()))
+                .collect();
+            let names: Vec<String> = columns.iter().map(|name| name.replace('_', " ")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            lines
+                .extend(table(&names, &right, &rows).lines().map(|line| format!("{indent}{line}")));
+        }
+        other => lines.push(format!("{indent}{}", cell(other))),
+    }
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "–".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Object(fields) => {
+            let field = |(name, value): (&String, &Value)| format!("{name} {}", cell(value));
+            fields.iter().map(field).collect::<Vec<_>>().join(", ")
+        }
+        Value::Number(number) if number.is_f64() => match number.as_f64().unwrap_or(f64::NAN) {
+            0.0 => "0".into(),
+            value if value.abs() < 1e-3 => format!("{value:.2e}"),
+            value => {
+                let text = format!("{value:.4}");
+                text.trim_end_matches('0').trim_end_matches('.').to_string()
+            }
+        },
+        other => other.to_string(),
+    }
+}
+
+/// The first `most` characters, with an ellipsis where something is left out.
+pub fn shorten(text: &str, most: usize) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match line.chars().count() > most {
+        true => line.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
+        false => line,
+    }
+}
+
+/// Columns of the terminal on stderr, 80 if there is none.
+pub fn terminal_width() -> usize {
+    let size = terminal_size::terminal_size_of(io::stderr());
+    size.map_or(80, |(width, _)| usize::from(width.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["a".into(), "10".into()], vec!["läng".into(), "5".into()]];
+        assert_eq!(table(&["x", "n"], &[1], &rows), "x      n\na     10\nläng   5");
+    }
+
+    #[test]
+    fn any_value_can_be_described() {
+        let value = json!({
+            "total_steps": 12, "share": 0.25, "tiny": 0.00001, "none": null, "words": ["a", "b"],
+            "nested": {"x": true},
+            "layers": [{"name": "q", "rank": 3}, {"name": "long", "rank": 12}],
+        });
+        assert_eq!(
+            describe(&value),
+            "layers (2):\n  name  rank\n  q        3\n  long    12\nnested:\n  x: true\n\
+             share: 0.25\ntiny: 1.00e-5\ntotal steps: 12\nwords: a, b"
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_characters() {
+        assert_eq!(shorten("añb\ncd", 10), "añb cd");
+        assert_eq!(shorten("añbcd", 4), "añb…");
+    }
+}

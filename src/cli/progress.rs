@@ -1,0 +1,181 @@
+//! Progress of a run: one line redrawn on a terminal, a plain line now and then elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use losparse::train::{Event, Observer};
+
+use super::output::{self, CLEAR_LINE};
+
+/// Time between redraws of the line on a terminal.
+const REDRAW: Duration = Duration::from_millis(100);
+/// Time between plain lines.
+const PLAIN: Duration = Duration::from_secs(10);
+/// Weight of the newest loss in the smoothed one.
+const SMOOTHING: f64 = 0.05;
+
+/// Shows a run's events.
+pub struct Progress {
+    /// Text for people, on stderr.
+    text: bool,
+    /// Events as JSON lines, on stdout.
+    json: bool,
+    terminal: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    loss: Option<f64>,
+    /// Update and seconds of the first event, since a resumed run does not begin at 0.
+    first: Option<(usize, f64)>,
+    metric: Option<String>,
+    skipped: usize,
+    shown: Option<Instant>,
+}
+
+impl Progress {
+    /// Progress for people unless `quiet`, and JSON lines if asked for.
+    pub fn new(quiet: bool, json: bool) -> Self {
+        let terminal = io::stderr().is_terminal();
+        Self { text: !quiet, json, terminal, state: Mutex::default() }
+    }
+
+    fn show(&self, event: &Event) {
+        // A poisoned lock only means that another thread panicked while it was showing.
+        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(line) = state.line(event) else { return };
+        if !matches!(event, Event::Step { .. }) {
+            output::note(&line);
+            return;
+        }
+        let every = if self.terminal { REDRAW } else { PLAIN };
+        let now = Instant::now();
+        // On no terminal the first line, too, comes after a while.
+        let since = *state.shown.get_or_insert(now);
+        if now.duration_since(since) < every {
+            return;
+        }
+        state.shown = Some(now);
+        if self.terminal {
+            let line = output::shorten(&line, output::terminal_width().saturating_sub(1));
+            let mut err = io::stderr().lock();
+            // Nobody is left to tell if this fails.
+            let _ = write!(err, "{CLEAR_LINE}{line}").and_then(|()| err.flush());
+        } else {
+            output::note(&line);
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn event(&self, event: &Event) {
+        if self.json
+            && let Err(error) = output::print_json(event)
+        {
+            output::note(&format!("warning: cannot print an event: {error}"));
+        }
+        if self.text {
+            self.show(event);
+        }
+    }
+}
+
+impl State {
+    /// What to tell people of an event.
+    fn line(&mut self, event: &Event) -> Option<String> {
+        Some(match event {
+            Event::Stage { name } => format!("· {name}"),
+            Event::Note { message } => message.clone(),
+            Event::Step { step, total, loss, keep_ratio, skipped, seconds, .. } => {
+                if loss.is_finite() {
+                    let smoothed = self.loss.map_or(*loss, |old| old + SMOOTHING * (loss - old));
+                    self.loss = Some(smoothed);
+                }
+                self.skipped += usize::from(*skipped);
+                let (first, begun) = *self.first.get_or_insert((*step, *seconds));
+                let mut line = format!("step {step}/{total}");
+                if let Some(loss) = self.loss {
+                    line += &format!("  loss {loss:.4}");
+                }
+                if *keep_ratio < 1.0 {
+                    line += &format!("  kept {:.1}%", keep_ratio * 100.0);
+                }
+                if let Some(metric) = &self.metric {
+                    line += &format!("  {metric}");
+                }
+                if self.skipped > 0 {
+                    line += &format!("  skipped {}", self.skipped);
+                }
+                if step > &first {
+                    let each = (seconds - begun) / (step - first) as f64;
+                    let left = each * total.saturating_sub(*step) as f64;
+                    line += &format!("  {} left", duration(left));
+                }
+                line
+            }
+            Event::Evaluation { step, total, metrics, best } => {
+                self.metric = Some(format!("{} {:.4}", metrics.primary, metrics.primary_value()));
+                let best = if *best { "  (best so far)" } else { "" };
+                format!("step {step}/{total}  evaluation: {metrics}{best}")
+            }
+            // Evaluations tell where the run is; a line for each checkpoint is noise.
+            _ => return None,
+        })
+    }
+}
+
+/// Seconds for people: `42 s`, `3 min 05 s`, `2 h 07 min`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use losparse::tasks::{MetricKind, MetricReport};
+
+    fn step(step: usize, loss: f64, keep_ratio: f64, seconds: f64) -> Event {
+        Event::Step {
+            step,
+            total: 100,
+            epoch: 0.5,
+            loss,
+            learning_rate: 1e-4,
+            keep_ratio,
+            gradient_norm: 1.0,
+            skipped: !loss.is_finite(),
+            seconds,
+        }
+    }
+
+    #[test]
+    fn the_line_tells_loss_ratio_metric_and_time_left() {
+        let mut state = State::default();
+        // A resumed run: its speed is counted from its own first step.
+        assert_eq!(state.line(&step(40, 1.0, 1.0, 300.0)).unwrap(), "step 40/100  loss 1.0000");
+        let values = [(MetricKind::Accuracy, 0.75)].into();
+        let metrics = MetricReport { values, primary: MetricKind::Accuracy, examples: 4 };
+        let evaluation = Event::Evaluation { step: 40, total: 100, metrics, best: true };
+        assert_eq!(
+            state.line(&evaluation).unwrap(),
+            "step 40/100  evaluation: accuracy 0.7500  (best so far)"
+        );
+        let line = state.line(&step(50, 0.0, 0.2, 320.0)).unwrap();
+        assert_eq!(line, "step 50/100  loss 0.9500  kept 20.0%  accuracy 0.7500  1 min 40 s left");
+        let line = state.line(&step(51, f64::NAN, 0.2, 322.0)).unwrap();
+        assert!(line.contains("loss 0.9500") && line.contains("skipped 1"), "{line}");
+    }
+
+    #[test]
+    fn durations_are_readable() {
+        let all = [0.4, 42.0, 185.0, 7620.0].map(duration);
+        assert_eq!(all, ["0 s", "42 s", "3 min 05 s", "2 h 07 min"]);
+    }
+}

@@ -1,0 +1,222 @@
+//! What compressing and fine-tuning have in common.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use losparse::Error;
+use losparse::inspect::{RunReport, percent, thousands};
+use losparse::train::{Interrupt, Recipe, RunOptions};
+use serde_json::json;
+
+use super::machine::MachineArgs;
+use super::progress::Progress;
+use super::{output, progress};
+
+/// Where a run starts and what becomes of it.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Run")]
+pub struct RunArgs {
+    /// Model folder to start from, in Hugging Face's layout; may be in the recipe instead
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Folder for the result: model/, recipe.toml, report.md, report.json, checkpoints
+    #[arg(long, short, value_name = "FOLDER", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+    /// Recipe with the settings (TOML); options given here override it
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Only say what would be done and what it would take
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on from the last checkpoint in the output folder
+    #[arg(long)]
+    resume: bool,
+    /// Replace an earlier run in the output folder
+    #[arg(long, conflicts_with = "resume")]
+    overwrite: bool,
+    /// Show Burn's training dashboard
+    #[cfg(feature = "tui")]
+    #[arg(long, conflicts_with = "json")]
+    tui: bool,
+}
+
+/// A run of the library.
+type Pipeline = fn(&Recipe, &RunOptions) -> losparse::Result<RunReport>;
+
+impl RunArgs {
+    /// Runs `recipe`, or says what that would be.
+    pub fn run(
+        &self,
+        mut recipe: Recipe,
+        machine: &MachineArgs,
+        pipeline: Pipeline,
+    ) -> anyhow::Result<()> {
+        if let Some(model) = &self.model {
+            recipe.model = Some(model.clone());
+        }
+        check(&recipe)?;
+        recipe.validate()?;
+        let device = machine.open()?;
+        if self.dry_run {
+            let plan = losparse::train::plan(&recipe, &device)?;
+            return match machine.json {
+                true => output::print_json(&plan),
+                false => Ok(output::print(&output::describe(&serde_json::to_value(&plan)?))?),
+            };
+        }
+        let interrupt = Interrupt::default();
+        stop_on_ctrl_c(interrupt.clone())?;
+        #[cfg(feature = "tui")]
+        let tui = self.tui;
+        #[cfg(not(feature = "tui"))]
+        let tui = false;
+        let options = RunOptions {
+            output: self.output.clone().unwrap_or_default(),
+            resume: self.resume,
+            overwrite: self.overwrite,
+            tui,
+            device,
+            device_name: machine.device_name(),
+            observer: Arc::new(Progress::new(machine.quiet || tui, machine.json)),
+            interrupt,
+        };
+        let report = match pipeline(&recipe, &options) {
+            Err(error @ Error::Interrupted(_)) => {
+                output::note(&format!("go on with: {}", resume_command(std::env::args())));
+                return Err(error.into());
+            }
+            result => result?,
+        };
+        if machine.json {
+            return output::print_json(&json!({"event": "done", "report": report}));
+        }
+        Ok(output::print(&summary(&report, &options.output.display().to_string()))?)
+    }
+}
+
+/// Checks that there is something to run.
+fn check(recipe: &Recipe) -> losparse::Result<()> {
+    let Some(model) = &recipe.model else {
+        return Err(Error::option("MODEL", "missing; give the folder of the model to start from"));
+    };
+    if !model.is_dir() {
+        let message = "no such folder; a model folder in Hugging Face's layout is expected";
+        return Err(Error::format(model, message));
+    }
+    let task = &recipe.task;
+    let own = task.train.is_some() || task.dev.is_some();
+    if task.name.is_empty() && !own {
+        let message = "missing; give a GLUE task with --data, or your own --train and --dev files";
+        return Err(Error::option("task", message));
+    }
+    if !own && task.data.is_none() {
+        task.name.parse::<losparse::tasks::GlueTask>()?;
+        return Err(Error::option("data", "missing; give the folder of the task's files"));
+    }
+    Ok(())
+}
+
+/// The first Ctrl-C stops the run cleanly, the second at once.
+fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
+    let handler = move || {
+        if interrupt.stopped() {
+            std::process::exit(super::INTERRUPTED.into());
+        }
+        interrupt.stop("by Ctrl-C");
+        output::note("stopping after this batch; press Ctrl-C again to stop at once");
+    };
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+}
+
+/// The command line that goes on with an interrupted run.
+fn resume_command(args: impl Iterator<Item = String>) -> String {
+    let mut words: Vec<String> =
+        args.filter(|word| word != "--overwrite" && word != "--resume").collect();
+    if let Some(program) = words.first_mut() {
+        *program = "losparse".into();
+    }
+    words.push("--resume".into());
+    let quoted =
+        words.into_iter().map(|word| match word.contains([' ', '*', '!', '\'', '"', '$']) {
+            true => format!("'{}'", word.replace('\'', r"'\''")),
+            false => word,
+        });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// The result in a few lines.
+fn summary(report: &RunReport, folder: &str) -> String {
+    let mut rows = Vec::new();
+    let compressed = report.method.is_some();
+    let trained = if compressed { "compressed (masked)" } else { "fine-tuned" };
+    for (name, splits) in [
+        ("as given", &report.starting),
+        (trained, &report.trained),
+        ("compacted", &report.compacted),
+    ] {
+        for split in splits {
+            rows.push(vec![name.into(), split.split.clone(), split.metrics.to_string()]);
+        }
+    }
+    let mut lines = vec![output::table(&["model", "split", "metrics"], &[], &rows)];
+    if let Some(evaluations) = report.training.best_of.filter(|count| *count > 1) {
+        lines.push(format!("(the best of {evaluations} evaluations on this same data)"));
+    }
+    if compressed {
+        lines.push(format!(
+            "weights of compressed layers: {} of dense; whole model: {}",
+            percent(report.account.linear_ratio()),
+            percent(report.account.whole_ratio())
+        ));
+    }
+    if let Some(bytes) = report.bytes {
+        lines.push(format!("on disk: {} bytes", thousands(bytes)));
+    }
+    if let Some(latency) = &report.latency {
+        let times = latency.contestants.iter();
+        let times: Vec<String> =
+            times.map(|row| format!("{} {:.2} ms", row.name, row.median_ms)).collect();
+        lines.push(format!(
+            "a batch of {} × {} tokens: {}",
+            latency.batch,
+            latency.length,
+            times.join(", ")
+        ));
+    }
+    let took = progress::duration(report.training.seconds);
+    lines.push(format!("trained for {took}; all of it in {folder}/report.md"));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_to_resume_is_the_same_with_resume() {
+        let words =
+            ["/usr/bin/losparse", "compress", "my model", "--overwrite", "--layers", "!*.a"];
+        let again = resume_command(words.into_iter().map(String::from));
+        assert_eq!(again, "losparse compress 'my model' --layers '!*.a' --resume");
+        assert_eq!(resume_command(again.split("; ").map(String::from)), "losparse --resume");
+    }
+
+    #[test]
+    fn a_run_needs_a_model_and_data() {
+        let here = Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        let mut recipe = Recipe::default();
+        let message = |recipe: &Recipe| check(recipe).unwrap_err().to_string();
+        assert!(message(&recipe).starts_with("option MODEL: missing"));
+        recipe.model = Some("no/such/folder".into());
+        assert!(message(&recipe).contains("no/such/folder: no such folder"));
+        recipe.model = here;
+        assert!(message(&recipe).starts_with("option task: missing"));
+        recipe.task.name = "nothing".into();
+        assert!(message(&recipe).contains("is not a GLUE task"));
+        recipe.task.name = "sst2".into();
+        assert!(message(&recipe).starts_with("option data: missing"));
+        recipe.task.data = Some("glue".into());
+        check(&recipe).unwrap();
+    }
+}
