@@ -71,8 +71,10 @@ fn main() -> losparse::Result<()> {
     // 3. Folded.
     let (small, report) = compact(model);
 
-    println!("{:<8}{:>11}{:>6}{:>14}{:>7}{:>14}{:>10}", "layer", "in × out", "rank",
-        "W not in L·R", "kept", "form", "weights");
+    println!(
+        "{:<8}{:>11}{:>6}{:>14}{:>7}{:>14}{:>10}",
+        "layer", "in × out", "rank", "W not in L·R", "kept", "form", "weights"
+    );
     for (before, after) in decomposed.iter().zip(&report) {
         println!(
             "{:<8}{:>11}{:>6}{:>13.0}%{:>7}{:>14}{:>9.1}%",

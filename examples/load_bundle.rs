@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use burn::tensor::{Int, Tensor, activation::softmax};
+use burn::tensor::activation::softmax;
 use losparse::checkpoint::LoadOptions;
 use losparse::models::{AnySequenceClassifier, EncoderInput, ProblemType};
 use losparse::tasks::batch::{EncodedExample, TextBatch};
@@ -23,19 +23,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let name = std::env::var("LOSPARSE_DEVICE").unwrap_or_else(|_| "auto".to_string());
     let device = losparse::device::open(&name)?;
 
-    let (model, report) =
-        AnySequenceClassifier::load(&folder, &device, &LoadOptions::default())?;
+    let (model, report) = AnySequenceClassifier::load(&folder, &device, &LoadOptions::default())?;
     println!("{report}");
     let tokenizer = TextTokenizer::from_folder(&folder, model.max_length())?;
-    let examples: Vec<Example> = texts.iter().map(|text| example(text)).collect();
+    let example = |text: &String| Example { text: text.clone(), pair: None, label: None };
+    let examples: Vec<Example> = texts.iter().map(example).collect();
     let encoded = tokenizer.encode_examples(&examples)?;
     let references: Vec<&EncodedExample> = encoded.iter().collect();
     let batch = TextBatch::new(&references, tokenizer.pad_id(), &device)?;
 
-    let types: Tensor<2, Int> = batch.token_type_ids;
     let input = EncoderInput::new(batch.input_ids)
         .with_attention_mask(batch.attention_mask)
-        .with_token_type_ids(types);
+        .with_token_type_ids(batch.token_type_ids);
     let logits = model.forward(input);
     let classes = model.labels().problem_type() == ProblemType::SingleLabelClassification;
     let scores = if classes { softmax(logits, 1) } else { logits };

@@ -63,9 +63,9 @@ fn main() -> losparse::Result<()> {
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         // Importance by hand, `|s · ∂loss/∂s|` averaged over each neuron; here at one step only.
-        let scores = gradients.get::<2>(model.up.weight.id).map(|gradient| {
-            (model.up.weight.base().inner() * gradient).abs().mean_dim(0)
-        });
+        let scores = gradients
+            .get::<2>(model.up.weight.id)
+            .map(|gradient| (model.up.weight.base().inner() * gradient).abs().mean_dim(0));
         model = optimizer.step(1e-2, model, gradients);
         if let (150, Some(scores)) = (step, scores) {
             let mask = scores.clone().greater_equal(scores.mean_dim(1)).float();

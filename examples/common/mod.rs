@@ -39,8 +39,11 @@ pub fn run(name: &str) -> Result<(), Box<dyn Error>> {
 
     // 1. W → L·R + S with 5% of the parameters in L and R.
     let selection = LayerSelection::all();
-    let report =
-        decompose(&mut model, &selection, DecomposeConfig { rank: Rank::Budget(0.05), sparse: true })?;
+    let report = decompose(
+        &mut model,
+        &selection,
+        DecomposeConfig { rank: Rank::Budget(0.05), sparse: true },
+    )?;
     println!("decomposed {} layers", report.len());
 
     // 2. Train; S loses neurons on the way, down to 10%.
@@ -78,8 +81,11 @@ pub fn run(name: &str) -> Result<(), Box<dyn Error>> {
         device.sync()?;
         Ok(logits)
     };
-    println!("forward of a {BATCH}×{LENGTH} batch: {:.2?} dense, {:.2?} compact",
-        median(|| forward(&dense).map(|_| ()))?, median(|| forward(&small).map(|_| ()))?);
+    println!(
+        "forward of a {BATCH}×{LENGTH} batch: {:.2?} dense, {:.2?} compact",
+        median(|| forward(&dense).map(|_| ()))?,
+        median(|| forward(&small).map(|_| ()))?
+    );
     let difference = (forward(&pruned)? - forward(&small)?).abs().max().into_scalar::<f32>();
     println!("largest difference between pruned and compact logits: {difference:.1e}");
     // The same sums in another order; logits are of size 1.
