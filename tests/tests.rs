@@ -2,3 +2,4 @@
 
 mod bert_parity;
 mod checkpoint;
+mod cross_backend;

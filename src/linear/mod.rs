@@ -14,6 +14,7 @@
 mod column;
 mod compact;
 mod low_rank_sparse;
+pub mod reparameterize;
 mod select;
 mod traverse;
 

@@ -92,7 +92,7 @@ impl LayerSelection {
     }
 }
 
-fn compile(pattern: &str) -> Result<Regex> {
+pub(super) fn compile(pattern: &str) -> Result<Regex> {
     let body = pattern.strip_prefix('!').unwrap_or(pattern);
     if body.is_empty() {
         return Err(Error::option("layers", "a pattern is empty"));

@@ -1,0 +1,300 @@
+//! `L·R + S` on a Burn model whose code cannot change.
+//!
+//! [`reparameterize`] attaches `L` and `R` to the weights of a model's own [`burn::nn::Linear`]
+//! layers and leaves `S = W − L·R` as the stored weight: the model's code still asks for
+//! `weight.val()` and gets `L·R + S`.
+//!
+//! - `L`, `R` and `S` are trained by any optimizer, and travel in records.
+//! - `S` is an ordinary parameter under the weight's own path and id (`gradients.get(weight.id)`,
+//!   `weight.base()`), so it can be scored and masked.
+//! - [`Module::materialize`] merges all of it back into one dense weight.
+//! - **Not compaction**: the layer stays a `Linear` with a weight of full size, so nothing becomes
+//!   smaller or faster. For that use [`super::CompressibleLinear`] in the model.
+
+use std::collections::HashMap;
+
+use burn::module::{
+    Module, ModuleVisitor, Param, Reparameterization, Reparameterizer as BurnReparameterizer,
+};
+use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
+
+use super::select::compile;
+use super::{LayerSelection, LowRank, leaf};
+use crate::decompose::{Decomposed, Factors, Rank, decompose_matrix, to_vec};
+use crate::{Error, Result};
+
+/// The low-rank part attached to a weight: the effective value is `base + (L·R)ᵀ`.
+#[derive(Module, Debug)]
+pub struct AddLowRank {
+    /// `L` and `R`.
+    pub low_rank: LowRank,
+}
+
+impl Reparameterization for AddLowRank {
+    const NAME: &'static str = "low_rank";
+
+    /// # Shapes
+    /// - `base`: `[d_input, d_output]`; it is only ever attached to matrices
+    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let shape = base.shape();
+        base + self.low_rank.product().reshape(shape)
+    }
+}
+
+/// Splits every selected `Linear` weight of `model` into `L·R` and `S`; the model computes the same
+/// as before. Patterns are those of [`LayerSelection`], on the paths of the layers (`encoder.up`).
+///
+/// # Errors
+/// If a pattern is malformed or selects no `Linear`, the rank is impossible, a weight is not finite,
+/// or the model has a reparameterized weight already. The model is lost then: keep a clone, which
+/// shares its tensors.
+pub fn reparameterize<M: Module>(
+    model: M,
+    selection: &LayerSelection,
+    rank: Rank,
+) -> Result<(M, Vec<Decomposed>)> {
+    let mut collector = Collector::default();
+    model.visit(&mut collector);
+    if let Some(layer) = collector.reparameterized {
+        return Err(Error::layer(
+            layer,
+            "its weight is reparameterized already; call materialize() on the model first",
+        ));
+    }
+    let selected = select(&collector.weights, selection)?;
+    let done: Vec<(String, Factors)> = selected
+        .into_par_iter()
+        .map(|(name, weight)| {
+            let [d_input, d_output] = weight.lazy_shape().dims();
+            let rank = rank.resolve(d_output, d_input)?;
+            if rank == 0 {
+                return Err(Error::option("rank", "is 0; without a low-rank part nothing changes"));
+            }
+            let values = to_vec(weight.val());
+            Ok((name.clone(), decompose_matrix(name, &values, d_input, d_output, rank)?))
+        })
+        .collect::<Result<_>>()?;
+    let report = done
+        .iter()
+        .map(|(name, factors)| Decomposed {
+            name: name.clone(),
+            d_input: factors.d_input,
+            d_output: factors.d_output,
+            rank: factors.rank,
+            residual: factors.residual,
+        })
+        .collect();
+    let factors = done.into_iter().map(|(name, f)| (format!("{name}.weight"), f)).collect();
+    Ok((model.apply_reparameterization(Reparameterizer { factors }), report))
+}
+
+/// The weights that any pattern selects and none that starts with `!`.
+fn select<'a>(
+    weights: &'a [(String, Param<Tensor<2>>)],
+    selection: &LayerSelection,
+) -> Result<Vec<&'a (String, Param<Tensor<2>>)>> {
+    let mut including = Vec::new();
+    let mut excluding = Vec::new();
+    for pattern in selection.patterns() {
+        let regex = compile(pattern)?;
+        if !weights.iter().any(|(name, _)| regex.is_match(name)) {
+            return Err(Error::option(
+                "layers",
+                format!("pattern `{pattern}` matches none of the {} Linear layers", weights.len()),
+            ));
+        }
+        match pattern.starts_with('!') {
+            true => excluding.push(regex),
+            false => including.push(regex),
+        }
+    }
+    let selected: Vec<_> = weights
+        .iter()
+        .filter(|(name, _)| including.iter().any(|r| r.is_match(name)))
+        .filter(|(name, _)| !excluding.iter().any(|r| r.is_match(name)))
+        .collect();
+    match selected.is_empty() {
+        true => Err(Error::option("layers", "the patterns select no layer")),
+        false => Ok(selected),
+    }
+}
+
+/// Finds the weights of `burn::nn::Linear` layers: an embedding's is a matrix too.
+#[derive(Default)]
+struct Collector {
+    path: Vec<(String, bool)>,
+    weights: Vec<(String, Param<Tensor<2>>)>,
+    reparameterized: Option<String>,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        if container_type == "Reparameterization" {
+            let path: Vec<&str> = self.path.iter().map(|(part, _)| part.as_str()).collect();
+            self.reparameterized.get_or_insert(path.join("."));
+        }
+        self.path.push((name.to_string(), container_type == "Struct:Linear"));
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(((field, true), above)) = self.path.split_last() else { return };
+        if D != 2 || field != "weight" {
+            return;
+        }
+        let path: Vec<&str> = above.iter().map(|(part, _)| part.as_str()).collect();
+        // `D` is 2 here; the reshape only tells the compiler so.
+        let shape: [usize; 2] = param.lazy_shape().dims();
+        let weight = Param::initialized(param.id, param.val().detach().reshape(shape));
+        self.weights.push((path.join("."), weight));
+    }
+}
+
+/// Burn's hook: takes each path's factors, leaves every other parameter alone.
+struct Reparameterizer {
+    factors: HashMap<String, Factors>,
+}
+
+impl BurnReparameterizer for Reparameterizer {
+    type Reparam = AddLowRank;
+
+    fn reparameterize<const D: usize>(
+        &mut self,
+        path: &str,
+        param: Param<Tensor<D>>,
+    ) -> (Param<Tensor<D>>, Option<AddLowRank>) {
+        let Some(factors) = self.factors.remove(path) else { return (param, None) };
+        let Factors { d_input, d_output, rank, right, left, sparse, .. } = factors;
+        let mut low_rank = None;
+        let base = param.map(|weight| {
+            let (training, autodiff) = (weight.is_require_grad(), weight.is_autodiff());
+            let device = weight.device().without_autodiff();
+            let matrix = |values: Vec<f32>, shape: [usize; 2]| {
+                let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), &device);
+                if autodiff { Tensor::from_inner(tensor) } else { tensor }
+            };
+            low_rank = Some(LowRank {
+                right: leaf(matrix(right, [d_input, rank])),
+                left: leaf(matrix(left, [rank, d_output])),
+            });
+            let sparse = matrix(sparse, [d_input, d_output]).reshape(weight.shape());
+            sparse.detach().set_require_grad(training && autodiff)
+        });
+        (base, low_rank.map(|low_rank| AddLowRank { low_rank }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+    use burn::optim::{AdamWConfig, GradientsParams};
+    use burn::tensor::{Device, Distribution, Int};
+
+    /// A module that knows nothing of this crate.
+    #[derive(Module, Debug)]
+    struct Plain {
+        tokens: Embedding,
+        up: Linear,
+        down: Vec<Linear>,
+    }
+
+    impl Plain {
+        fn new(device: &Device) -> Self {
+            Self {
+                tokens: EmbeddingConfig::new(11, 8).init(device),
+                up: LinearConfig::new(8, 24).init(device),
+                down: vec![LinearConfig::new(24, 6).with_bias(false).init(device)],
+            }
+        }
+
+        fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+            self.down[0].forward(self.up.forward(self.tokens.forward(ids)).tanh())
+        }
+    }
+
+    fn ids(device: &Device) -> Tensor<2, Int> {
+        Tensor::from_ints([[1, 5, 10], [0, 7, 3]], device)
+    }
+
+    fn distance(a: Tensor<3>, b: Tensor<3>) -> f32 {
+        let (a, b) = (a.into_data(), b.into_data());
+        let (a, b): (Vec<f32>, Vec<f32>) = (a.try_into_vec().unwrap(), b.try_into_vec().unwrap());
+        a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn attached_and_merged_outputs_are_those_of_the_dense_model() {
+        let device = Device::default();
+        let dense = Plain::new(&device);
+        let (model, report) =
+            reparameterize(dense.clone(), &LayerSelection::all(), Rank::Fixed(3)).unwrap();
+        let names: Vec<&str> = report.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["up", "down.0"], "the embedding is no Linear");
+        let adapter = model.up.weight.reparameterization::<AddLowRank>().unwrap();
+        assert_eq!(adapter.low_rank.rank(), 3);
+        assert_eq!(model.num_params(), dense.num_params() + 3 * (8 + 24) + 3 * (24 + 6));
+        assert_eq!(model.up.weight.id, dense.up.weight.id);
+
+        let expected = dense.forward(ids(&device));
+        assert!(distance(model.forward(ids(&device)), expected.clone()) < 1e-5);
+        let merged = model.materialize();
+        assert_eq!(merged.num_params(), dense.num_params());
+        assert!(distance(merged.forward(ids(&device)), expected) < 1e-5);
+    }
+
+    #[test]
+    fn all_three_parts_are_trained_and_merge() {
+        let device = Device::default().autodiff();
+        let selection = LayerSelection::new(["up"]);
+        let (mut model, _) =
+            reparameterize(Plain::new(&device), &selection, Rank::Fixed(2)).unwrap();
+        let before = model.clone();
+        let mut optimizer = AdamWConfig::new().init();
+        let target = Tensor::<3>::random([2, 3, 6], Distribution::Default, &device);
+        for _ in 0..3 {
+            let loss = (model.forward(ids(&device)) - target.clone()).square().mean();
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            assert!(gradients.get::<2>(model.up.weight.id).is_some(), "S has a gradient");
+            model = optimizer.step(1e-2, model, gradients);
+        }
+        let parts = |model: &Plain| {
+            let adapter = model.up.weight.reparameterization::<AddLowRank>().unwrap();
+            [model.up.weight.base(), adapter.low_rank.right.val(), adapter.low_rank.left.val()]
+        };
+        for (old, new) in parts(&before).into_iter().zip(parts(&model)) {
+            assert!((old - new).abs().max().into_scalar::<f32>() > 1e-3);
+        }
+        let device = device.without_autodiff();
+        let trained = model.valid();
+        let merged = trained.clone().materialize();
+        assert!(merged.up.weight.reparameterization::<AddLowRank>().is_none());
+        let difference = distance(trained.forward(ids(&device)), merged.forward(ids(&device)));
+        assert!(difference < 1e-5, "{difference}");
+    }
+
+    #[test]
+    fn patterns_and_states_that_cannot_be_are_errors() {
+        let device = Device::default();
+        let message = |patterns: &[&str], rank| {
+            let selection = LayerSelection::new(patterns.iter().copied());
+            reparameterize(Plain::new(&device), &selection, rank).unwrap_err().to_string()
+        };
+        assert!(message(&["sideways"], Rank::Fixed(2)).contains("`sideways` matches none"));
+        assert!(message(&["tokens"], Rank::Fixed(2)).contains("matches none of the 2 Linear"));
+        assert!(message(&["up", "!up"], Rank::Fixed(2)).contains("select no layer"));
+        assert!(message(&["up"], Rank::Fixed(9)).contains("full rank 8"));
+        assert!(message(&["up"], Rank::Fixed(0)).contains("rank"));
+
+        let (once, _) =
+            reparameterize(Plain::new(&device), &LayerSelection::new(["up"]), Rank::Fixed(2))
+                .unwrap();
+        let twice = reparameterize(once, &LayerSelection::all(), Rank::Fixed(2));
+        let text = twice.unwrap_err().to_string();
+        assert!(text.contains("up") && text.contains("materialize"), "{text}");
+    }
+}

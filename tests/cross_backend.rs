@@ -1,0 +1,281 @@
+//! The same weights and inputs through the whole method on every backend: they agree with flex.
+//!
+//! A backend of this build that the machine lacks is skipped aloud. `LOSPARSE_REQUIRE=wgpu,ndarray`
+//! makes a skip, or a backend that is not in the build, a failure.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use losparse::compact::compact;
+use losparse::decompose::{DecomposeConfig, Rank, decompose};
+use losparse::device::{Backend, DeviceSpec};
+use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
+use losparse::models::bert::{BertConfig, BertForSequenceClassification};
+use losparse::models::{EncoderInput, Labels};
+use losparse::pruning::{Pruner, PruningConfig, Schedule};
+
+const BATCH: usize = 4;
+const LENGTH: usize = 12;
+const LEARNING_RATE: f64 = 1e-3;
+const STEPS: usize = 3;
+
+/// Everything one backend computed, on the host.
+struct Run {
+    dense: Vec<f32>,
+    /// `L`, `R` and `S` of every layer.
+    decomposed: Vec<f32>,
+    /// Logits in training form.
+    training: Vec<f32>,
+    losses: Vec<f32>,
+    /// Gradients of the first step: all parameters.
+    gradients: Vec<f32>,
+    /// All parameters after the last step.
+    trained: Vec<f32>,
+    /// Which neurons of `S` are left: 1 or 0.
+    kept: Vec<f32>,
+    pruned: Vec<f32>,
+    compact: Vec<f32>,
+}
+
+/// Numbers from a fixed seed, the same on every machine.
+struct Host(u64);
+
+impl Host {
+    /// Uniform in −1..1.
+    fn values(&mut self, count: usize) -> Vec<f32> {
+        let mut next = || {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+}
+
+/// Fills every parameter from the host.
+struct Fill {
+    host: Host,
+    field: Vec<String>,
+}
+
+impl ModuleMapper for Fill {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.field.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.field.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let shape = param.lazy_shape();
+        let (scale, offset) = match self.field.last().map(String::as_str) {
+            Some("gamma") => (0.1, 1.0),
+            Some("weight") => (0.4, 0.0),
+            _ => (0.1, 0.0),
+        };
+        let values = self.host.values(shape.num_elements());
+        let values: Vec<f32> = values.iter().map(|v| scale * v + offset).collect();
+        param.map(|tensor| {
+            let required = tensor.is_require_grad();
+            Tensor::from_data(TensorData::new(values, shape), &tensor.device())
+                .set_require_grad(required)
+        })
+    }
+}
+
+/// Reads every parameter, or its gradient.
+#[derive(Default)]
+struct Read<'a> {
+    gradients: Option<&'a GradientsParams>,
+    values: Vec<f32>,
+}
+
+impl ModuleVisitor for Read<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        match self.gradients {
+            None => self.values.extend(host(param.val())),
+            Some(gradients) => {
+                let gradient = gradients.get::<D>(param.id).expect("every parameter is trained");
+                self.values.extend(host(gradient));
+            }
+        }
+    }
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.try_into_vec_as::<f32>().unwrap()
+}
+
+fn parameters<M: Module>(model: &M, gradients: Option<&GradientsParams>) -> Vec<f32> {
+    let mut read = Read { gradients, values: Vec::new() };
+    model.visit(&mut read);
+    read.values
+}
+
+fn input(device: &Device) -> (EncoderInput, Labels) {
+    let ids: Vec<i64> =
+        (0..BATCH * LENGTH).map(|i| ((i * i * 31 + i * 7) % 49 + 1) as i64).collect();
+    let mask: Vec<i64> =
+        (0..BATCH * LENGTH).map(|i| i64::from(i % LENGTH < LENGTH - 2 * (i / LENGTH))).collect();
+    let ints = |values: Vec<i64>| -> Tensor<2, Int> {
+        Tensor::from_data(TensorData::new(values, [BATCH, LENGTH]), device)
+    };
+    let input = EncoderInput::new(ints(ids)).with_attention_mask(ints(mask));
+    (input, Labels::Classes(Tensor::from_ints([0, 1, 2, 1], device)))
+}
+
+fn run(device: &Device) -> Run {
+    let config: BertConfig = serde_json::from_value(serde_json::json!({
+        "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 64, "max_position_embeddings": 16, "num_labels": 3,
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pad_token_id": null,
+    }))
+    .unwrap();
+    let training = device.clone().autodiff();
+    let model = BertForSequenceClassification::new(&config, &training);
+    let mut model = model.map(&mut Fill { host: Host(2306_11222), field: Vec::new() });
+    let (plain_input, _) = input(device);
+    let (training_input, labels) = input(&training);
+    let dense = host(model.clone().valid().forward(plain_input.clone()));
+
+    let rank = Rank::Budget(0.2);
+    decompose(&mut model, &LayerSelection::all(), DecomposeConfig { rank, sparse: true }).unwrap();
+    let mut decomposed = Vec::new();
+    model.for_each_linear(&mut |_, linear| decomposed.extend(parameters(linear, None)));
+    let form = host(model.clone().valid().forward(plain_input.clone()));
+
+    // Prunes at steps 1 (cubic) and 2 (final).
+    let schedule = Schedule {
+        initial_keep_ratio: 1.0,
+        final_keep_ratio: 0.3,
+        initial_warmup_steps: 0,
+        final_warmup_steps: 1,
+        total_steps: STEPS,
+        interval: 1,
+    };
+    let mut pruner = Pruner::new(&model, PruningConfig::new(schedule)).unwrap();
+    let mut optimizer = AdamWConfig::new().init();
+    let (mut losses, mut first) = (Vec::new(), Vec::new());
+    for step in 0..STEPS {
+        let loss = model.loss(model.forward(training_input.clone()), labels.clone());
+        losses.extend(host(loss.clone()));
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        if step == 0 {
+            first = parameters(&model, Some(&gradients));
+        }
+        let done;
+        (model, done) = pruner.optimize(model, &mut optimizer, LEARNING_RATE, gradients).unwrap();
+        assert_eq!((done.skipped, done.threshold.is_some()), (false, step > 0));
+    }
+    let mut kept = Vec::new();
+    model.for_each_linear(&mut |_, linear| {
+        if let CompressibleLinear::LowRankSparse(layer) = linear {
+            let sparse = layer.sparse.as_ref().unwrap().val();
+            let neurons = host(sparse.abs().max_dim(0));
+            kept.extend(neurons.iter().map(|&largest| f32::from(u8::from(largest > 0.0))));
+        }
+    });
+    let pruned = host(model.clone().valid().forward(plain_input.clone()));
+    let trained = parameters(&model, None);
+    let (small, _) = compact(model);
+    let compact = host(small.forward(plain_input));
+    Run {
+        dense,
+        decomposed,
+        training: form,
+        losses,
+        gradients: first,
+        trained,
+        kept,
+        pruned,
+        compact,
+    }
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let distances = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+    // Unlike `f32::max`, lets NaN through.
+    distances.fold(0.0, |largest, d| if d <= largest { largest } else { d })
+}
+
+/// What each comparison may deviate by, with products rounded to `unit` relative to their terms.
+///
+/// Logits, losses and gradients are of size 1 (the test checks that), behind about twelve products
+/// of up to 64 terms and four normalisations, each of which adds a few units: 256 units is four
+/// times what such a chain may add up to. The weights move by `lr` a step at most, in proportion to
+/// `g / (|g| + 1e-5)` with AdamW's epsilon: where a gradient is zero but for rounding, an error of
+/// one unit there moves the weight by `unit / 1e-5` of `lr` in each of three steps.
+fn tolerances(unit: f32) -> (f32, f32) {
+    let values = 256.0 * unit;
+    let weights = (3.0 * LEARNING_RATE as f32 * (64.0 * unit / 1e-5)).min(2.0 * 3.0 * 1e-3);
+    (values, weights)
+}
+
+fn compare(backend: Backend, run: &Run, flex: &Run) {
+    // Matrix units of NVIDIA and AMD GPUs take 10 of a number's 23 bits (TF32); everything else
+    // computes in f32.
+    let tf32 = matches!(backend, Backend::Cuda | Backend::Rocm);
+    let unit = if tf32 { 2f32.powi(-11) } else { 2f32.powi(-24) };
+    let (values, weights) = tolerances(unit);
+    // The SVD runs on the host whatever the device: the same bits.
+    let checks = [
+        ("decomposed weights", &run.decomposed, &flex.decomposed, 0.0),
+        ("dense logits", &run.dense, &flex.dense, values),
+        ("training-form logits", &run.training, &flex.training, values),
+        ("losses", &run.losses, &flex.losses, values),
+        ("gradients", &run.gradients, &flex.gradients, values),
+        ("weights after 3 steps", &run.trained, &flex.trained, weights),
+        ("logits after 3 steps", &run.pruned, &flex.pruned, 4.0 * values),
+        ("compact logits", &run.compact, &run.pruned, values),
+    ];
+    let mut failed = Vec::new();
+    for (what, a, b, tolerance) in checks {
+        let deviation = distance(a, b);
+        println!("{backend}: {what}: {deviation:.1e} (tolerance {tolerance:.1e})");
+        if deviation.is_nan() || deviation > tolerance {
+            failed.push(what);
+        }
+    }
+    let differing = run.kept.iter().zip(&flex.kept).filter(|(a, b)| a != b).count();
+    println!(
+        "{backend}: neurons pruned otherwise than on flex: {differing} of {}",
+        flex.kept.len()
+    );
+    // Selection is all or nothing; in f32 no score of these is so close to the threshold.
+    if differing > if tf32 { flex.kept.len() / 20 } else { 0 } {
+        failed.push("selection");
+    }
+    assert!(failed.is_empty(), "{backend} deviates from flex: {}", failed.join(", "));
+}
+
+/// The backends that `LOSPARSE_REQUIRE` names.
+fn required() -> Vec<Backend> {
+    let names = std::env::var("LOSPARSE_REQUIRE").unwrap_or_default();
+    let backend = |name: &str| {
+        let spec: DeviceSpec = name.parse().unwrap_or_else(|e| panic!("LOSPARSE_REQUIRE: {e}"));
+        spec.backend.unwrap_or_else(|| panic!("LOSPARSE_REQUIRE: `{name}` is no backend"))
+    };
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(backend).collect()
+}
+
+#[test]
+fn every_backend_agrees_with_flex() {
+    let required = required();
+    let reference = run(&DeviceSpec::from(Backend::Flex).open().unwrap());
+    let logits = reference.dense.iter().chain(&reference.pruned);
+    let largest = logits.chain(&reference.gradients).fold(0f32, |m, v| m.max(v.abs()));
+    assert!((0.1..4.0).contains(&largest), "tolerances suppose values of size 1, not {largest}");
+    let kept = reference.kept.iter().sum::<f32>() / reference.kept.len() as f32;
+    assert!((0.25..0.4).contains(&kept), "pruned down to about 0.3: {kept}");
+    assert!(distance(&reference.compact, &reference.pruned) < tolerances(2f32.powi(-24)).0);
+
+    for backend in Backend::ALL.into_iter().filter(|&backend| backend != Backend::Flex) {
+        match DeviceSpec::from(backend).open() {
+            Ok(device) => compare(backend, &run(&device), &reference),
+            Err(error) if required.contains(&backend) => panic!("required, but {error}"),
+            Err(error) if backend.is_compiled() => println!("SKIPPED {backend}: {error}"),
+            Err(_) => {}
+        }
+    }
+}
