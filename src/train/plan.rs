@@ -1,0 +1,209 @@
+//! A dry run: what a run would do and need, from its real model and data.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::optim::AdamWConfig;
+use burn::tensor::Device;
+use burn::train::{Interrupter, TrainStep};
+use serde::Serialize;
+
+use super::data::{Segments, TrainItem};
+use super::model::{CompressingModel, RunHandle, RunSettings};
+use super::pipeline::keep_ratio;
+use super::prepare::Prepared;
+use super::{Recipe, Silent};
+use crate::Result;
+use crate::decompose::{DecomposeConfig, decompose};
+use crate::linear::Compressible;
+use crate::pruning::{Pruner, Schedule};
+use crate::tasks::TextBatch;
+
+/// What a run would do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The model folder.
+    pub model: String,
+    /// The task.
+    pub task: String,
+    /// Training examples.
+    pub training_examples: usize,
+    /// Evaluation examples, all splits.
+    pub evaluation_examples: usize,
+    /// What each pattern matches; empty in plain fine-tuning.
+    pub patterns: Vec<PlannedPattern>,
+    /// Layers that would be compressed.
+    pub layers: Vec<PlannedLayer>,
+    /// Optimizer updates.
+    pub total_steps: usize,
+    /// Updates between evaluations.
+    pub eval_steps: usize,
+    /// Updates between checkpoints.
+    pub save_steps: usize,
+    /// The pruning schedule; absent without a sparse part.
+    pub schedule: Option<Schedule>,
+    /// Keep ratio of the sparse part at some updates: `(update, share)`.
+    pub keep_ratios: Vec<(usize, f64)>,
+    /// Parameters trained.
+    pub trained_parameters: usize,
+    /// Bytes of memory that weights, gradients, moments and activations are expected to take.
+    pub expected_memory_bytes: u64,
+    /// Seconds that the training is expected to take, from two timed updates on this device.
+    pub expected_seconds: f64,
+    /// Seconds of one update.
+    pub seconds_per_step: f64,
+}
+
+/// What a pattern matches.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedPattern {
+    /// The pattern.
+    pub pattern: String,
+    /// How many layers it matches.
+    pub layers: usize,
+}
+
+/// A layer that would be compressed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlannedLayer {
+    /// Full name.
+    pub name: String,
+    /// Number of inputs.
+    pub d_input: usize,
+    /// Number of outputs.
+    pub d_output: usize,
+    /// Rank of its low-rank part.
+    pub rank: usize,
+}
+
+/// What a run of `recipe` would do and need. Reads model and data, decomposes, and times two
+/// updates; writes nothing.
+///
+/// # Errors
+/// Whatever would end the run early.
+pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
+    recipe.validate()?;
+    let mut prepared = Prepared::load(recipe, device, &Silent)?;
+    let segments = prepared.segments(recipe)?;
+    let mut patterns = Vec::new();
+    let mut layers = Vec::new();
+    let mut pruning = None;
+    if let Some(method) = &recipe.method {
+        let matches = method.selection().dry_run(&prepared.model)?;
+        patterns = matches
+            .into_iter()
+            .map(|m| PlannedPattern { pattern: m.pattern, layers: m.layers.len() })
+            .collect();
+        let keep = keep_ratio(method, &prepared.selected_dims(method)?)?;
+        pruning = keep.map(|keep| method.pruning(segments.total_steps, keep));
+        if let Some(config) = &pruning {
+            config.validate()?;
+        }
+        let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
+        layers = decompose(&mut prepared.model, &method.selection(), config)?
+            .into_iter()
+            .map(|d| PlannedLayer {
+                name: d.name,
+                d_input: d.d_input,
+                d_output: d.d_output,
+                rank: d.rank,
+            })
+            .collect();
+    }
+    let schedule = pruning.map(|config| config.schedule);
+    let pruner = match pruning {
+        Some(config) => Pruner::new(&prepared.model, config)?,
+        None => Pruner::idle(segments.total_steps, device),
+    };
+    let seconds_per_step = time_updates(recipe, &prepared, pruner, segments, device)?;
+    let trained_parameters = prepared.model.num_params();
+    Ok(Plan {
+        model: prepared.folder.display().to_string(),
+        task: prepared.task.name.clone(),
+        training_examples: prepared.train.len(),
+        evaluation_examples: prepared.dev.iter().map(|(_, data, _)| data.len()).sum(),
+        patterns,
+        layers,
+        total_steps: segments.total_steps,
+        eval_steps: segments.eval_steps,
+        save_steps: segments.save_steps,
+        schedule,
+        keep_ratios: schedule.map(milestones).unwrap_or_default(),
+        trained_parameters,
+        expected_memory_bytes: memory(recipe, &prepared, trained_parameters),
+        expected_seconds: seconds_per_step * segments.total_steps as f64,
+        seconds_per_step,
+    })
+}
+
+fn milestones(schedule: Schedule) -> Vec<(usize, f64)> {
+    let first = schedule.initial_warmup_steps;
+    let last = schedule.total_steps - schedule.final_warmup_steps;
+    let mut steps: Vec<usize> =
+        (0..=4).map(|quarter| first + (last - first) * quarter / 4).collect();
+    steps.push(schedule.total_steps - 1);
+    steps.into_iter().map(|step| (step, schedule.keep_ratio(step))).collect()
+}
+
+/// Weights, gradients and both moments in f32, and the inputs and outputs that the backward pass of
+/// every layer needs for a batch of typical length.
+fn memory(recipe: &Recipe, prepared: &Prepared, parameters: usize) -> u64 {
+    let tokens = (recipe.training.batch_size * typical_length(prepared)) as u64;
+    let mut widths = 0;
+    prepared.model.for_each_linear(&mut |_, linear| {
+        let [d_input, d_output] = linear.dims();
+        // Input, output, and about as much again for activations, norms and dropout.
+        widths += 2 * (d_input + d_output) as u64;
+    });
+    4 * (4 * parameters as u64 + tokens * widths)
+}
+
+fn typical_length(prepared: &Prepared) -> usize {
+    let mut lengths: Vec<usize> = prepared.train.iter().map(|e| e.input_ids.len()).collect();
+    lengths.sort_unstable();
+    lengths.get(lengths.len() / 2).copied().unwrap_or(1)
+}
+
+/// Seconds of an update on batches of typical examples: the second of two, the first warms up.
+fn time_updates(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    pruner: Pruner,
+    segments: Segments,
+    device: &Device,
+) -> Result<f64> {
+    let settings = RunSettings {
+        seed: recipe.training.seed,
+        accumulation: 1,
+        max_grad_norm: recipe.training.max_grad_norm,
+        total_steps: segments.total_steps,
+        batches_per_epoch: segments.batches_per_epoch,
+    };
+    let run = RunHandle::new(settings, Arc::new(Silent), Interrupter::new());
+    let mut model = CompressingModel::new(prepared.model.clone(), pruner, run.clone()).train();
+    let mut optimizer = AdamWConfig::new().init();
+    let device = device.clone().autodiff();
+    // Examples spread evenly over all lengths.
+    let mut order: Vec<usize> = (0..prepared.train.len()).collect();
+    order.sort_by_key(|&at| prepared.train[at].input_ids.len());
+    let middle = order.len() / 2;
+    let half = (recipe.training.batch_size / 2).min(middle);
+    let chosen: Vec<_> = order[middle - half..(middle + half + 1).min(order.len())]
+        .iter()
+        .map(|&at| &prepared.train[at])
+        .collect();
+    let mut seconds = 0.0;
+    for number in 0..2 {
+        let start = Instant::now();
+        for _ in 0..recipe.training.gradient_accumulation {
+            let batch = TextBatch::new(&chosen, prepared.tokenizer.pad_id(), &device)?;
+            let output = TrainStep::step(&model, TrainItem { batch, number });
+            model = model.optimize(&mut optimizer, 0.0.into(), output.grads);
+        }
+        let synced = device.sync();
+        synced.map_err(|e| crate::Error::device(format!("{device:?}"), format!("{e:?}")))?;
+        seconds = start.elapsed().as_secs_f64();
+    }
+    run.failure().map_or(Ok(seconds), Err)
+}
