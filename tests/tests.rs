@@ -3,3 +3,4 @@
 mod bert_parity;
 mod checkpoint;
 mod cross_backend;
+mod trace;

@@ -72,6 +72,9 @@ pub struct PruningConfig {
     pub structure: Structure,
     /// Whether a pruned neuron may come back.
     pub regrowth: Regrowth,
+    /// Keep importance per entry of `S` even where one number a neuron is enough.
+    #[serde(default)]
+    pub per_entry: bool,
     /// So many updates in a row with a gradient that is not finite end the training.
     pub max_skipped_in_a_row: usize,
 }
@@ -87,6 +90,7 @@ impl PruningConfig {
             reduction: Reduction::default(),
             structure: Structure::default(),
             regrowth: Regrowth::default(),
+            per_entry: false,
             max_skipped_in_a_row: 20,
         }
     }
@@ -99,7 +103,8 @@ impl PruningConfig {
     /// Whether state is kept per entry of `S`. With mean or sum and `β₂ = 1` the reduction commutes
     /// with the averages, and one number a neuron is enough.
     pub fn needs_entries(&self) -> bool {
-        self.structure == Structure::Unstructured
+        self.per_entry
+            || self.structure == Structure::Unstructured
             || self.uses_uncertainty()
             || matches!(self.reduction, Reduction::Max | Reduction::Min)
     }

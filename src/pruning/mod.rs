@@ -10,6 +10,10 @@ mod config;
 mod importance;
 mod norm;
 mod pruner;
+#[cfg(test)]
+mod pruner_reference;
+#[cfg(test)]
+mod pruner_tests;
 mod schedule;
 mod selection;
 

@@ -78,13 +78,12 @@ impl Pruner {
         let device = device.ok_or_else(|| {
             Error::layer("all", "no layer has a sparse part to prune; decompose the model first")
         })?;
-        let host = Counters::default();
-        Ok(Self { layers, counters: host.to_param(&device), host: Some(host), config })
+        // Counters are mirrored on the host from the first use on, so that a record may come first.
+        Ok(Self { layers, counters: Counters::default().to_param(&device), host: None, config })
     }
 
     /// A pruner without layers, for models that are trained without pruning.
     pub fn idle(total_steps: usize, device: &Device) -> Self {
-        let host = Counters::default();
         let config = PruningConfig::new(super::Schedule {
             initial_keep_ratio: 1.0,
             final_keep_ratio: 1.0,
@@ -94,7 +93,8 @@ impl Pruner {
             interval: 10,
         });
         let device = device.clone().without_autodiff();
-        Self { layers: Vec::new(), counters: host.to_param(&device), host: Some(host), config }
+        let counters = Counters::default().to_param(&device);
+        Self { layers: Vec::new(), counters, host: None, config }
     }
 
     /// The settings.
@@ -179,9 +179,11 @@ impl Pruner {
         let mut at = 0;
         let layers = &mut self.layers;
         for_each_sparse(model, |_, sparse| {
-            if let Some(Some(gradient)) = gradients.get(at) {
+            if let Some(gradient) = gradients.get(at) {
                 let sparse = sparse.val().inner();
-                layers[at].observe(&config, sparse, gradient.clone(), counters.window);
+                // A layer that took no part in the loss has a gradient of zero.
+                let gradient = gradient.clone().unwrap_or_else(|| sparse.zeros_like());
+                layers[at].observe(&config, sparse, gradient, counters.window);
             }
             at += 1;
         });

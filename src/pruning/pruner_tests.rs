@@ -1,0 +1,422 @@
+//! The pruner step by step: against the method written out entry by entry, and at its edges.
+
+use burn::module::Module;
+use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::pruner_reference::Reference;
+use super::{
+    Importance, LayerImportance, PruneStep, Pruner, PruningConfig, Reduction, Regrowth, Schedule,
+    Structure,
+};
+use crate::Error;
+use crate::decompose::to_vec;
+use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, leaf};
+
+const LR: f64 = 0.5;
+/// `[d_input, d_output]` of the layers.
+const SHAPES: [[usize; 2]; 2] = [[6, 8], [8, 5]];
+
+#[derive(Module, Debug)]
+struct Mlp {
+    up: CompressibleLinear,
+    down: CompressibleLinear,
+}
+
+impl Compressible for Mlp {
+    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+        f("up", &mut self.up);
+        f("down", &mut self.down);
+    }
+}
+
+/// Numbers in `(-1, 1)`, other ones for every seed.
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn weights(seed: u64) -> Vec<Vec<f32>> {
+    let layers = SHAPES.iter().enumerate();
+    layers.map(|(i, [a, b])| numbers(a * b, seed * 1000 + i as u64)).collect()
+}
+
+fn gradients(seed: u64, step: usize) -> Vec<Vec<f32>> {
+    weights(seed * 100 + step as u64 + 7)
+}
+
+fn model(seed: u64) -> Mlp {
+    let device = Device::default().autodiff();
+    let mut layers = weights(seed).into_iter().zip(SHAPES).map(|(values, shape)| {
+        CompressibleLinear::LowRankSparse(LowRankSparseLinear {
+            low_rank: None,
+            sparse: Some(leaf(Tensor::from_data(TensorData::new(values, shape), &device))),
+            bias: None,
+        })
+    });
+    Mlp { up: layers.next().unwrap(), down: layers.next().unwrap() }
+}
+
+fn schedule(interval: usize) -> Schedule {
+    Schedule {
+        initial_keep_ratio: 1.0,
+        final_keep_ratio: 0.3,
+        initial_warmup_steps: 3,
+        final_warmup_steps: 5,
+        total_steps: 20,
+        interval,
+    }
+}
+
+fn config() -> PruningConfig {
+    PruningConfig::new(schedule(4))
+}
+
+/// `S` of every layer.
+fn sparse(model: &Mlp) -> Vec<Vec<f32>> {
+    let mut values = Vec::new();
+    model.for_each_linear(&mut |_, linear| values.push(to_vec(linear.effective_weight())));
+    values
+}
+
+fn optimizer() -> ModuleOptimizer {
+    SgdConfig::new().init()
+}
+
+/// One update with the given gradients of `S`; `None`: the layer has no gradient.
+fn update(
+    pruner: &mut Pruner,
+    model: Mlp,
+    optimizer: &mut ModuleOptimizer,
+    values: &[Option<Vec<f32>>],
+) -> crate::Result<(Mlp, PruneStep)> {
+    let mut gradients = GradientsParams::new();
+    let mut at = 0;
+    model.for_each_linear(&mut |_, linear| {
+        let CompressibleLinear::LowRankSparse(layer) = linear else { panic!("not decomposed") };
+        if let Some(values) = values[at].clone() {
+            let data = TensorData::new(values, SHAPES[at]);
+            let gradient: Tensor<2> = Tensor::from_data(data, &Device::default());
+            gradients.register(layer.sparse.as_ref().unwrap().id, gradient);
+        }
+        at += 1;
+    });
+    pruner.optimize(model, optimizer, LR, gradients)
+}
+
+fn step(pruner: &mut Pruner, model: Mlp, seed: u64) -> (Mlp, PruneStep) {
+    let values: Vec<_> = gradients(seed, pruner.step()).into_iter().map(Some).collect();
+    update(pruner, model, &mut optimizer(), &values).unwrap()
+}
+
+fn skipped(pruner: &mut Pruner, model: Mlp) -> crate::Result<(Mlp, PruneStep)> {
+    let mut values: Vec<_> = gradients(1, pruner.step()).into_iter().map(Some).collect();
+    values[1].as_mut().unwrap()[3] = f32::NAN;
+    update(pruner, model, &mut optimizer(), &values)
+}
+
+fn zeros(layers: &[Vec<f32>]) -> Vec<Vec<bool>> {
+    layers.iter().map(|layer| layer.iter().map(|s| *s == 0.0).collect()).collect()
+}
+
+fn assert_close(found: &[f32], expected: impl IntoIterator<Item = f64>, what: &str) {
+    let expected: Vec<f64> = expected.into_iter().collect();
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (at, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!((f64::from(*a) - b).abs() <= 2e-6, "{what}[{at}]: {a}, expected {b}");
+    }
+}
+
+/// Settings in all combinations.
+fn all_settings() -> Vec<PruningConfig> {
+    let mut all = Vec::new();
+    for structure in [Structure::Rows, Structure::Columns, Structure::Unstructured] {
+        for reduction in [Reduction::Mean, Reduction::Sum, Reduction::Max, Reduction::Min] {
+            for (importance, beta2) in [
+                (Importance::Sensitivity, 1.0),
+                (Importance::Sensitivity, 0.95),
+                (Importance::Magnitude, 1.0),
+            ] {
+                for regrowth in [Regrowth::Allowed, Regrowth::Frozen] {
+                    let settings = config();
+                    all.push(PruningConfig {
+                        structure,
+                        reduction,
+                        importance,
+                        beta2,
+                        regrowth,
+                        ..settings
+                    });
+                }
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_setting_does_what_the_method_says_entry_by_entry() {
+    for (seed, config) in all_settings().into_iter().enumerate() {
+        let seed = seed as u64;
+        let mut model = model(seed);
+        let mut pruner = Pruner::new(&model, config).unwrap();
+        let mut reference = Reference::new(config, &SHAPES, weights(seed));
+        let mut prunings = 0;
+        for t in 0..config.schedule.total_steps {
+            let expected = reference.step(&gradients(seed, t), LR as f32);
+            let done;
+            (model, done) = step(&mut pruner, model, seed);
+            let place = format!("{config:?}, step {t}");
+            match (done.threshold, expected) {
+                (None, None) => {}
+                (Some(found), Some(expected)) => {
+                    prunings += 1;
+                    assert_close(&[found], [expected], &place);
+                }
+                (found, expected) => panic!("{place}: threshold {found:?}, expected {expected:?}"),
+            }
+            let found = sparse(&model);
+            assert_eq!(zeros(&found), zeros(&reference.sparse), "{place}");
+            for (found, expected) in found.iter().zip(&reference.sparse) {
+                assert_close(found, expected.iter().map(|s| f64::from(*s)), &place);
+            }
+        }
+        // Steps 4, 8, 12 and the last four.
+        assert_eq!(prunings, 7, "{config:?}");
+        for (layer, expected) in pruner.importance().iter().zip(reference.smoothed_scores()) {
+            assert_close(&to_vec(layer.smoothed.val()), expected, &format!("{config:?}"));
+        }
+    }
+}
+
+/// With mean or sum and `β₂ = 1` the reduction commutes with the averages.
+#[test]
+fn state_per_entry_and_per_neuron_prune_the_same() {
+    for seed in 0..8 {
+        for structure in [Structure::Rows, Structure::Columns] {
+            for reduction in [Reduction::Mean, Reduction::Sum] {
+                let interval = 2 + seed as usize % 4;
+                let neurons = PruningConfig {
+                    structure,
+                    reduction,
+                    ..PruningConfig::new(schedule(interval))
+                };
+                let entries = PruningConfig { per_entry: true, ..neurons };
+                assert!(entries.needs_entries() && !neurons.needs_entries());
+                let (mut a, mut b) = (model(seed), model(seed));
+                let mut by_neuron = Pruner::new(&a, neurons).unwrap();
+                let mut by_entry = Pruner::new(&b, entries).unwrap();
+                for t in 0..20 {
+                    let (done_a, done_b);
+                    (a, done_a) = step(&mut by_neuron, a, seed);
+                    (b, done_b) = step(&mut by_entry, b, seed);
+                    let place = format!("{neurons:?}, seed {seed}, step {t}");
+                    assert_eq!(sparse(&a), sparse(&b), "{place}");
+                    assert_eq!(done_a.threshold.is_some(), done_b.threshold.is_some(), "{place}");
+                    if let (Some(a), Some(b)) = (done_a.threshold, done_b.threshold) {
+                        assert_close(&[a], [f64::from(b)], &place);
+                    }
+                }
+                for (a, b) in by_neuron.importance().iter().zip(by_entry.importance()) {
+                    let dim = usize::from(structure == Structure::Columns);
+                    let entries = b.smoothed.val();
+                    let reduced = match reduction {
+                        Reduction::Sum => entries.sum_dim(dim),
+                        _ => entries.mean_dim(dim),
+                    };
+                    let reduced = to_vec(reduced).into_iter().map(f64::from);
+                    assert_close(&to_vec(a.smoothed.val()), reduced, &format!("{neurons:?}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_skips_the_update_and_folds_the_window() {
+    let config = PruningConfig { per_entry: true, ..config() };
+    let mut model = model(1);
+    let mut pruner = Pruner::new(&model, config).unwrap();
+    let mut mean = vec![0f64; SHAPES[0][0] * SHAPES[0][1]];
+    for t in 0..4 {
+        (model, _) = step(&mut pruner, model, 1);
+        let entries = sparse(&model)[0].clone().into_iter().zip(gradients(1, t)[0].clone());
+        mean.iter_mut().zip(entries).for_each(|(m, (s, g))| *m += f64::from((s * g).abs()) / 4.0);
+    }
+    // Step 4 ends the window of the four before it.
+    let before = sparse(&model);
+    let (model, done) = skipped(&mut pruner, model).unwrap();
+    assert!(done.skipped && done.step == 4 && done.threshold.is_none());
+    assert!(!done.gradient_norm.is_finite());
+    assert_eq!(sparse(&model), before, "nothing was updated or pruned");
+    assert_eq!((pruner.step(), pruner.skipped()), (5, 1));
+    let folded = mean.iter().map(|m| m * 0.15);
+    assert_close(&to_vec(pruner.importance()[0].smoothed.val()), folded, "smoothed");
+
+    // The next window has the valid samples only.
+    let (model, done) = step(&mut pruner, model, 1);
+    assert!(!done.skipped && done.step == 5);
+    let sample = |s: &Mlp, t: usize| -> Vec<f64> {
+        let pairs = sparse(s)[0].clone().into_iter().zip(gradients(1, t)[0].clone());
+        pairs.map(|(s, g)| f64::from((s * g).abs())).collect()
+    };
+    let fifth = sample(&model, 5);
+    assert_close(&to_vec(pruner.importance()[0].window.val()), fifth.clone(), "window");
+    let (model, _) = skipped(&mut pruner, model).unwrap();
+    let (model, _) = step(&mut pruner, model, 1);
+    let both = fifth.iter().zip(sample(&model, 7)).map(|(a, b)| (a + b) / 2.0);
+    assert_close(&to_vec(pruner.importance()[0].window.val()), both, "window of two");
+    assert_eq!(pruner.skipped(), 2);
+}
+
+#[test]
+fn an_empty_window_leaves_the_importance_as_it_is() {
+    let mut model = model(2);
+    let mut pruner = Pruner::new(&model, config()).unwrap();
+    for _ in 0..4 {
+        (model, _) = step(&mut pruner, model, 2);
+    }
+    // Steps 4 to 7 all fail: step 4 folds, step 8 has nothing to fold.
+    for _ in 0..4 {
+        (model, _) = skipped(&mut pruner, model).unwrap();
+    }
+    let smoothed = to_vec(pruner.importance()[0].smoothed.val());
+    assert!(smoothed.iter().all(|s| *s > 0.0));
+    let (_, done) = step(&mut pruner, model, 2);
+    assert_eq!(done.step, 8);
+    assert_eq!(to_vec(pruner.importance()[0].smoothed.val()), smoothed);
+}
+
+#[test]
+fn too_many_skipped_in_a_row_end_the_training() {
+    let config = PruningConfig { max_skipped_in_a_row: 3, ..config() };
+    let mut model = model(3);
+    let mut pruner = Pruner::new(&model, config).unwrap();
+    for _ in 0..2 {
+        (model, _) = skipped(&mut pruner, model).unwrap();
+        (model, _) = skipped(&mut pruner, model).unwrap();
+        // A valid update between them starts the count anew.
+        (model, _) = step(&mut pruner, model, 3);
+    }
+    (model, _) = skipped(&mut pruner, model).unwrap();
+    (model, _) = skipped(&mut pruner, model).unwrap();
+    let error = skipped(&mut pruner, model).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Training(_)));
+    let message = error.to_string();
+    assert!(message.contains("3 updates in a row") && message.contains("step 8"), "{message}");
+    assert_eq!(pruner.skipped(), 7);
+}
+
+#[test]
+fn a_layer_without_a_gradient_counts_as_unimportant_for_that_step() {
+    let mut model = model(4);
+    let mut pruner = Pruner::new(&model, config()).unwrap();
+    for _ in 0..4 {
+        (model, _) = step(&mut pruner, model, 4);
+    }
+    assert!(to_vec(pruner.importance()[1].window.val()).iter().all(|w| *w > 0.0));
+    // Step 4 begins a window in which `down` took no part.
+    let values = [Some(gradients(4, 4)[0].clone()), None];
+    let _ = update(&mut pruner, model, &mut optimizer(), &values).unwrap();
+    assert!(to_vec(pruner.importance()[0].window.val()).iter().all(|w| *w > 0.0));
+    assert!(to_vec(pruner.importance()[1].window.val()).iter().all(|w| *w == 0.0));
+}
+
+#[test]
+fn keep_ratio_0_prunes_everything_and_1_nothing() {
+    for (final_keep_ratio, share) in [(0.0, 0), (1.0, 1)] {
+        for structure in [Structure::Rows, Structure::Columns, Structure::Unstructured] {
+            let schedule = Schedule { final_keep_ratio, ..schedule(4) };
+            let config = PruningConfig { structure, ..PruningConfig::new(schedule) };
+            let mut model = model(5);
+            let mut pruner = Pruner::new(&model, config).unwrap();
+            for _ in 0..20 {
+                (model, _) = step(&mut pruner, model, 5);
+            }
+            let kept = Pruner::kept(&model);
+            let names: Vec<&str> = kept.iter().map(|l| l.name.as_str()).collect();
+            assert_eq!(names, ["up", "down"]);
+            assert!(kept.iter().all(|l| l.kept == l.neurons * share), "{kept:?}");
+            let entries = sparse(&model).into_iter().flatten();
+            assert!(entries.into_iter().all(|s| (s != 0.0) == (share == 1)));
+        }
+    }
+}
+
+#[test]
+fn what_is_pruned_comes_back_unless_it_is_frozen() {
+    for structure in [Structure::Rows, Structure::Columns, Structure::Unstructured] {
+        for regrowth in [Regrowth::Allowed, Regrowth::Frozen] {
+            let config = PruningConfig { structure, regrowth, ..config() };
+            let mut model = model(6);
+            let mut pruner = Pruner::new(&model, config).unwrap();
+            let mut was_zero = zeros(&sparse(&model));
+            let mut returned = 0;
+            for _ in 0..20 {
+                (model, _) = step(&mut pruner, model, 6);
+                let is_zero = zeros(&sparse(&model));
+                let pairs = was_zero.iter().flatten().zip(is_zero.iter().flatten());
+                returned += pairs.filter(|(was, is)| **was && !**is).count();
+                was_zero = is_zero;
+            }
+            assert!(was_zero.iter().flatten().any(|zero| *zero));
+            assert_eq!(returned > 0, regrowth == Regrowth::Allowed, "{structure:?} {regrowth:?}");
+        }
+    }
+}
+
+fn state(layer: &LayerImportance) -> Vec<Vec<f32>> {
+    let mut state = vec![to_vec(layer.window.val()), to_vec(layer.smoothed.val())];
+    state.extend([&layer.uncertainty, &layer.mask].into_iter().flatten().map(|p| to_vec(p.val())));
+    state
+}
+
+#[test]
+fn a_pruner_from_a_record_goes_on_exactly() {
+    for (beta2, regrowth) in [(1.0, Regrowth::Allowed), (0.9, Regrowth::Frozen)] {
+        let config = PruningConfig { beta2, regrowth, ..config() };
+        let mut original = model(7);
+        let mut pruner = Pruner::new(&original, config).unwrap();
+        // To the middle of a window, one update of it skipped.
+        for _ in 0..9 {
+            (original, _) = step(&mut pruner, original, 7);
+        }
+        (original, _) = skipped(&mut pruner, original).unwrap();
+
+        let mut resumed = original.clone();
+        let mut loaded = Pruner::new(&resumed, config).unwrap();
+        // Counters were read before the record came.
+        assert_eq!(loaded.step(), 0);
+        loaded = loaded.try_load_record(pruner.clone().into_record()).unwrap();
+        loaded.reload();
+        assert_eq!((loaded.step(), loaded.skipped()), (10, 1));
+        for _ in 10..20 {
+            let (done, again);
+            (original, done) = step(&mut pruner, original, 7);
+            (resumed, again) = step(&mut loaded, resumed, 7);
+            assert_eq!(done, again);
+            assert_eq!(sparse(&original), sparse(&resumed));
+        }
+        for (a, b) in pruner.importance().iter().zip(loaded.importance()) {
+            assert_eq!(state(a), state(b));
+        }
+    }
+}
+
+/// Burn's learner loads a record into a fresh module and knows nothing of `reload`.
+#[test]
+fn a_record_in_a_fresh_pruner_needs_no_reload() {
+    let mut original = model(8);
+    let mut pruner = Pruner::new(&original, config()).unwrap();
+    for _ in 0..6 {
+        (original, _) = step(&mut pruner, original, 8);
+    }
+    let fresh = Pruner::new(&original, config()).unwrap();
+    let mut loaded = fresh.try_load_record(pruner.into_record()).unwrap();
+    assert_eq!(loaded.step(), 6);
+}

@@ -1,0 +1,264 @@
+//! A recorded run, and a model that takes part in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use losparse::checkpoint::{LoadOptions, SaveOptions, TensorSource, model_type};
+use losparse::linear::Compressible;
+use losparse::models::{AnySequenceClassifier, EncoderInput, Labels, ProblemType};
+use losparse::pruning::{Importance, PruningConfig, Reduction, Schedule, Structure};
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Deserialize;
+
+/// Name of a tensor → its shape and values.
+pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+#[derive(Deserialize)]
+pub struct Trace {
+    pub method: Method,
+    pub optimizer: OptimizerSettings,
+    pub compressed_layers: Vec<String>,
+    pub steps: Vec<Step>,
+    pub eval_loss: f64,
+}
+
+#[derive(Deserialize)]
+pub struct Method {
+    pub low_rank_parameter_ratio: f64,
+    initial_ratio: f64,
+    final_ratio: f64,
+    beta1: f64,
+    beta2: f64,
+    interval: usize,
+    initial_warmup_steps: usize,
+    final_warmup_steps: usize,
+    total_steps: usize,
+    importance: String,
+    pub reduction: String,
+    direction: String,
+}
+
+#[derive(Deserialize)]
+pub struct OptimizerSettings {
+    pub name: String,
+    pub betas: [f32; 2],
+    pub eps: f32,
+    pub weight_decay: f32,
+}
+
+#[derive(Deserialize)]
+pub struct Step {
+    pub lr: f64,
+    pub loss: f64,
+    pub keep_ratio: f64,
+    pub mask_threshold: Option<f64>,
+    pub kept_rows: BTreeMap<String, usize>,
+}
+
+impl Method {
+    pub fn pruning(&self) -> Result<PruningConfig, String> {
+        let unknown =
+            |what: &str, value: &str| Err(format!("trace.json: unknown {what} `{value}`"));
+        let mut config = PruningConfig::new(Schedule {
+            initial_keep_ratio: self.initial_ratio,
+            final_keep_ratio: self.final_ratio,
+            initial_warmup_steps: self.initial_warmup_steps,
+            final_warmup_steps: self.final_warmup_steps,
+            total_steps: self.total_steps,
+            interval: self.interval,
+        });
+        (config.beta1, config.beta2) = (self.beta1, self.beta2);
+        config.importance = match self.importance.as_str() {
+            "PLATON" => Importance::Sensitivity,
+            "Magnitude" => Importance::Magnitude,
+            other => return unknown("importance", other),
+        };
+        config.structure = match self.direction.as_str() {
+            "row" => Structure::Rows,
+            "col" => Structure::Columns,
+            other => return unknown("direction", other),
+        };
+        match self.reduction.as_str() {
+            "mean" => config.reduction = Reduction::Mean,
+            "sum" => config.reduction = Reduction::Sum,
+            "max" => config.reduction = Reduction::Max,
+            "min" => config.reduction = Reduction::Min,
+            "none" => config.structure = Structure::Unstructured,
+            other => return unknown("reduction", other),
+        }
+        Ok(config)
+    }
+}
+
+/// The files of one run.
+pub struct Run {
+    pub folder: PathBuf,
+    pub trace: Trace,
+    pub model_type: String,
+    /// The model generates text: labels are the decoder's tokens.
+    encoder_decoder: bool,
+}
+
+impl Run {
+    pub fn open(folder: &Path) -> Result<Self, String> {
+        let read =
+            |name: &str| fs::read_to_string(folder.join(name)).map_err(|e| format!("{name}: {e}"));
+        let trace =
+            serde_json::from_str(&read("trace.json")?).map_err(|e| format!("trace.json: {e}"))?;
+        let config: serde_json::Value =
+            serde_json::from_str(&read("config.json")?).map_err(|e| format!("config.json: {e}"))?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            trace,
+            model_type: model_type(folder).map_err(|e| e.to_string())?,
+            encoder_decoder: config["is_encoder_decoder"].as_bool().unwrap_or(false),
+        })
+    }
+
+    /// Whether the library dispatches on this architecture: classifiers do on `model_type`, models
+    /// that generate have no dispatch.
+    pub fn supported(&self) -> bool {
+        !self.encoder_decoder
+            && AnySequenceClassifier::SUPPORTED.contains(&self.model_type.as_str())
+    }
+
+    pub fn open_tensors(&self, name: &str) -> losparse::Result<TensorSource> {
+        TensorSource::open(self.folder.join(format!("{name}.safetensors")))
+    }
+
+    /// The tensors of one file under this library's names, those without elements left out.
+    pub fn tensors(&self, name: &str) -> losparse::Result<Tensors> {
+        let source = self.open_tensors(name)?;
+        let mut tensors = read_all(&source)?;
+        tensors.retain(|_, (_, values)| !values.is_empty());
+        Ok(tensors.into_iter().map(|(name, tensor)| (own_name(&name), tensor)).collect())
+    }
+
+    /// The dense model before decomposition.
+    pub fn initial(&self, device: &Device) -> losparse::Result<AnySequenceClassifier> {
+        self.model(&self.tensors("initial")?, device)
+    }
+
+    /// The model that the recorded training began with.
+    pub fn decomposed(&self, device: &Device) -> losparse::Result<AnySequenceClassifier> {
+        let mut tensors = self.tensors("initial")?;
+        for layer in &self.trace.compressed_layers {
+            tensors.remove(&format!("{layer}.weight"));
+        }
+        tensors.extend(self.tensors("decomposed")?);
+        self.model(&tensors, device)
+    }
+
+    fn model(&self, tensors: &Tensors, device: &Device) -> losparse::Result<AnySequenceClassifier> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::copy(self.folder.join("config.json"), folder.path().join("config.json"))
+            .expect("config.json copied");
+        let bytes: BTreeMap<&String, (&Vec<usize>, Vec<u8>)> = tensors
+            .iter()
+            .map(|(name, (shape, v))| {
+                (name, (shape, v.iter().flat_map(|x| x.to_le_bytes()).collect()))
+            })
+            .collect();
+        let views = bytes.iter().map(|(name, (shape, bytes))| {
+            (name, TensorView::new(Dtype::F32, shape.to_vec(), bytes).expect("a sound tensor"))
+        });
+        let file = safetensors::serialize(views, None).expect("sound tensors");
+        fs::write(folder.path().join("model.safetensors"), file)
+            .expect("model.safetensors written");
+        let options = LoadOptions::default();
+        AnySequenceClassifier::load(folder.path(), device, &options).map(|(model, _)| model)
+    }
+
+    /// The batch of a step, or `eval`.
+    pub fn batch(
+        &self,
+        batches: &TensorSource,
+        step: &str,
+        device: &Device,
+    ) -> losparse::Result<Batch> {
+        let ints = |name: &str| -> losparse::Result<Tensor<2, Int>> {
+            let name = format!("{step}.{name}");
+            let values = batches.read_int(&name)?;
+            let shape = batches.shape(&name).unwrap_or_default().to_vec();
+            Ok(Tensor::from_data(TensorData::new(values, shape), device))
+        };
+        let input =
+            EncoderInput::new(ints("input_ids")?).with_attention_mask(ints("attention_mask")?);
+        Ok(Batch { input, labels: format!("{step}.labels") })
+    }
+}
+
+pub struct Batch {
+    input: EncoderInput,
+    labels: String,
+}
+
+/// What a replay asks of a model.
+pub trait Replayed: Compressible {
+    /// Logits, and the loss `[1]`.
+    fn logits_and_loss(
+        &self,
+        batch: Batch,
+        batches: &TensorSource,
+    ) -> losparse::Result<(Vec<f32>, Tensor<1>)>;
+
+    /// All parameters under Hugging Face's names and in its orientation.
+    fn tensors(&self) -> losparse::Result<Tensors>;
+}
+
+impl Replayed for AnySequenceClassifier {
+    fn logits_and_loss(
+        &self,
+        batch: Batch,
+        batches: &TensorSource,
+    ) -> losparse::Result<(Vec<f32>, Tensor<1>)> {
+        let logits = self.forward(batch.input);
+        let device = logits.device();
+        let [rows, width] = logits.dims();
+        let labels = match self.labels().problem_type() {
+            ProblemType::SingleLabelClassification => {
+                let classes = batches.read_int(&batch.labels)?;
+                Labels::Classes(Tensor::from_data(TensorData::new(classes, [rows]), &device))
+            }
+            _ => {
+                let values = batches.read(&batch.labels)?;
+                Labels::Values(Tensor::from_data(TensorData::new(values, [rows, width]), &device))
+            }
+        };
+        let loss = self.loss(logits.clone(), labels);
+        Ok((logits.into_data().convert::<f32>().iter::<f32>().collect(), loss))
+    }
+
+    fn tensors(&self) -> losparse::Result<Tensors> {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let folder = parent.path().join("model");
+        self.save(&folder, &SaveOptions::default())?;
+        read_all(&TensorSource::open(folder)?)
+    }
+}
+
+fn read_all(source: &TensorSource) -> losparse::Result<Tensors> {
+    let names: BTreeSet<String> = source.names().map(str::to_string).collect();
+    let read = |name: String| {
+        let shape = source.shape(&name).unwrap_or_default().to_vec();
+        let values = if shape.contains(&0) { Vec::new() } else { source.read(&name)? };
+        Ok((name, (shape, values)))
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// The published code's `layer.left.weight` is `layer.left` here; so for `right` and `sparse`.
+pub fn own_name(recorded: &str) -> String {
+    let part = [".left", ".right", ".sparse"]
+        .into_iter()
+        .find_map(|part| recorded.strip_suffix(&format!("{part}.weight")).map(|l| (l, part)));
+    part.map_or_else(|| recorded.to_string(), |(layer, part)| format!("{layer}{part}"))
+}
+
+/// BERT's and BART's key projection biases: softmax makes their gradient zero, so what is recorded
+/// is rounding noise.
+pub fn is_key_bias(name: &str) -> bool {
+    name.ends_with(".key.bias") || name.ends_with(".k_proj.bias")
+}
