@@ -2,4 +2,6 @@
 
 mod bert_parity;
 mod checkpoint;
+#[cfg(feature = "cli")]
+mod cli;
 mod cross_backend;
