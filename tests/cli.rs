@@ -194,7 +194,7 @@ fn settings_that_cannot_be_are_named() {
     };
     with(&["--ratio", "1.7"], &["option ratio", "1.7"]);
     with(&["--ratio", "0.1", "--low-rank-ratio", "0.2"], &["option low_rank_ratio"]);
-    with(&["--lr", "-1"], &["option learning_rate"]);
+    with(&["--weight-decay=-1"], &["option weight_decay"]);
     with(&["--epochs", "0"], &["option epochs"]);
     with(&["--recipe", "no/such.toml"], &["no/such.toml"]);
     place.write("bad.toml", "[training]\nepoch = 3\n");
@@ -394,8 +394,7 @@ fn ctrl_c_stops_cleanly_and_the_run_goes_on() {
     let hint = message.lines().find_map(|line| line.strip_prefix("go on with: losparse "));
     let hint: Vec<&str> = hint.expect(&message).split(' ').collect();
     assert_eq!(hint.last(), Some(&"--resume"));
-    let last = text(&run(&hint).stdout).lines().last().map(str::to_string).unwrap();
-    let done: Value = serde_json::from_str(&last).unwrap();
+    let done: Value = serde_json::from_str(stdout(&hint).lines().last().unwrap()).unwrap();
     assert_eq!(done["report"]["training"]["resumed"], json!(true));
     assert_eq!(done["report"]["training"]["steps"], json!(720));
 }
