@@ -2,5 +2,7 @@
 
 mod bert_parity;
 mod checkpoint;
+#[cfg(feature = "cli")]
+mod cli;
 mod cross_backend;
 mod trace;

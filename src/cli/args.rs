@@ -38,34 +38,35 @@ macro_rules! override_settings {
 #[command(next_help_heading = "Data")]
 pub struct TaskArgs {
     /// GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or what to call your own
-    #[arg(long = "task", value_name = "NAME")]
+    #[arg(long = "task", display_order = 1, value_name = "NAME")]
     pub name: Option<String>,
     /// Folder of a GLUE task's official files, or the one above it
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, display_order = 2, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
     /// Your own evaluation data: .csv, .tsv or .jsonl
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, display_order = 4, value_name = "FILE")]
     pub dev: Option<PathBuf>,
     /// Column of the text
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, display_order = 5, value_name = "COLUMN")]
     pub text: Option<String>,
     /// Column of the second text, for tasks about pairs
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, display_order = 6, value_name = "COLUMN")]
     pub pair: Option<String>,
     /// Column of the label, for classification
-    #[arg(long, value_name = "COLUMN", conflicts_with = "score")]
+    #[arg(long, display_order = 7, value_name = "COLUMN", conflicts_with = "score")]
     pub label: Option<String>,
     /// Column of the score, for regression
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, display_order = 8, value_name = "COLUMN")]
     pub score: Option<String>,
     #[arg(
         long,
+        display_order = 9,
         value_name = "TOKENS",
         help = shown("Longest input; longer ones are cut", TaskRecipe::default().max_length)
     )]
     pub max_length: Option<usize>,
     /// Evaluate on the first N examples only
-    #[arg(long, value_name = "N")]
+    #[arg(long, display_order = 11, value_name = "N")]
     pub max_eval_examples: Option<usize>,
 }
 
@@ -74,10 +75,10 @@ pub struct TaskArgs {
 #[command(next_help_heading = "Data")]
 pub struct TrainDataArgs {
     /// Your own training data: .csv, .tsv or .jsonl
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, display_order = 3, value_name = "FILE")]
     pub train: Option<PathBuf>,
     /// Train on the first N examples only
-    #[arg(long, value_name = "N")]
+    #[arg(long, display_order = 10, value_name = "N")]
     pub max_train_examples: Option<usize>,
 }
 

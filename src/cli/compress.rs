@@ -5,7 +5,11 @@ use super::machine::MachineArgs;
 use super::run::RunArgs;
 
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "\
+losparse compress [OPTIONS] <MODEL> --output <FOLDER>
+       losparse compress [OPTIONS] --recipe <FILE> --output <FOLDER>",
+    after_help = "\
 Examples:
   A GLUE task, to 20% of the weights:
     losparse compress bert-base-uncased -o small --task rte --data glue --ratio 0.2
@@ -17,7 +21,8 @@ Examples:
     losparse compress my-model -o small --task sst2 --data glue \\
         --layers 'intermediate.dense,layer.*.output.dense,!layer.0.**'
 
-The result, FOLDER/model, loads without the model it was made from.")]
+The result, FOLDER/model, loads without the model it was made from."
+)]
 pub struct Args {
     #[command(flatten)]
     run: RunArgs,

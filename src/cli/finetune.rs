@@ -5,12 +5,17 @@ use super::machine::MachineArgs;
 use super::run::RunArgs;
 
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "\
+losparse finetune [OPTIONS] <MODEL> --output <FOLDER>
+       losparse finetune [OPTIONS] --recipe <FILE> --output <FOLDER>",
+    after_help = "\
 Examples:
   losparse finetune bert-base-uncased -o tuned --task rte --data glue --epochs 3
   losparse finetune my-model -o tuned --train train.jsonl --dev dev.jsonl --text text --score rating
 
-The result, FOLDER/model, is a plain Hugging Face model folder.")]
+The result, FOLDER/model, is a plain Hugging Face model folder."
+)]
 pub struct Args {
     #[command(flatten)]
     run: RunArgs,

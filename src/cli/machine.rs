@@ -2,17 +2,18 @@
 
 use anyhow::Context;
 use burn::tensor::Device;
-use losparse::device::DeviceSpec;
+use clap::ArgAction;
+use losparse::device::{Backend, DeviceSpec};
 
 use super::output;
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Machine and output")]
 pub struct MachineArgs {
-    /// Where to compute: auto, flex, ndarray, cuda:0, wgpu, …, as far as this build has it
     #[arg(
         long,
         global = true,
+        help = format!("Where to compute; this build has {}", backends()),
         env = "LOSPARSE_DEVICE",
         value_name = "DEVICE",
         default_value = "auto",
@@ -28,6 +29,9 @@ pub struct MachineArgs {
     /// Print no progress, only results and errors
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Print help
+    #[arg(long, short, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
 }
 
 impl MachineArgs {
@@ -56,6 +60,12 @@ impl MachineArgs {
             output::note(text);
         }
     }
+}
+
+/// Names of this build's backends.
+fn backends() -> String {
+    let names = Backend::compiled().map(Backend::name);
+    std::iter::once("auto").chain(names).collect::<Vec<_>>().join(", ")
 }
 
 fn parse_device(text: &str) -> Result<DeviceSpec, String> {

@@ -35,7 +35,8 @@ Examples:
 `losparse <COMMAND> --help` tells more. Model folders are in Hugging Face's layout.",
     subcommand_required = true,
     arg_required_else_help = true,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    disable_help_flag = true
 )]
 struct Cli {
     #[command(subcommand)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::builder::Resettable;
 use losparse::Error;
 use losparse::inspect::{RunReport, percent, thousands};
 use losparse::train::{Interrupt, Recipe, RunOptions};
@@ -18,7 +19,7 @@ use super::{output, progress};
 #[command(next_help_heading = "Run")]
 pub struct RunArgs {
     /// Model folder to start from, in Hugging Face's layout; may be in the recipe instead
-    #[arg(value_name = "MODEL")]
+    #[arg(value_name = "MODEL", help_heading = Resettable::Reset)]
     model: Option<PathBuf>,
     /// Folder for the result: model/, recipe.toml, report.md, report.json, checkpoints
     #[arg(long, short, value_name = "FOLDER", required_unless_present = "dry_run")]

@@ -8,6 +8,7 @@
 //! ```
 //! Random numbers need no state: batch order and dropout are functions of the seed and the step.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -48,8 +49,9 @@ pub struct CheckpointStore {
 
 #[derive(Default)]
 struct Shared {
-    /// The checkpoint being written: its state and the parts that are there.
-    pending: Option<(CheckpointState, usize)>,
+    /// Checkpoints being written, by segment: their state and how many parts are there. A thread
+    /// writes each part, so the next checkpoint may begin while the last parts of one are written.
+    pending: BTreeMap<usize, (CheckpointState, usize)>,
     /// Told of every whole checkpoint.
     written: Option<Box<dyn Fn(usize, &Path) + Send>>,
 }
@@ -127,7 +129,7 @@ impl CheckpointStore {
     /// Announces the checkpoint whose parts come next.
     pub(crate) fn begin(&self, state: CheckpointState) {
         if let Ok(mut shared) = self.shared.lock() {
-            shared.pending = Some((state, 0));
+            shared.pending.insert(state.segment, (state, 0));
         }
     }
 
@@ -136,8 +138,8 @@ impl CheckpointStore {
         PARTS.map(|part| PartCheckpointer { part, store: self.clone() })
     }
 
-    fn save<R: Checkpoint>(&self, part: &str, record: R) -> Result<()> {
-        let state = self.pending()?;
+    fn save<R: Checkpoint>(&self, part: &str, segment: usize, record: R) -> Result<()> {
+        let state = self.pending(segment)?;
         let partial = self.path(state.step).with_extension("partial");
         fs::create_dir_all(&partial).map_err(|e| Error::io(&partial, e))?;
         let file = partial.join(format!("{part}.bpk"));
@@ -145,12 +147,12 @@ impl CheckpointStore {
         let synced = fs::File::open(&file).and_then(|f| f.sync_all());
         synced.map_err(|e| Error::io(&file, e))?;
         let mut shared = self.shared.lock().map_err(|_| poisoned())?;
-        let complete = shared.pending.as_mut().is_some_and(|(_, parts)| {
+        let complete = shared.pending.get_mut(&segment).is_some_and(|(_, parts)| {
             *parts += 1;
             *parts == PARTS.len()
         });
         if complete {
-            shared.pending = None;
+            shared.pending.remove(&segment);
             self.commit(&state, &partial)?;
             if let Some(written) = &shared.written {
                 written(state.step, &self.path(state.step));
@@ -159,9 +161,9 @@ impl CheckpointStore {
         Ok(())
     }
 
-    fn pending(&self) -> Result<CheckpointState> {
+    fn pending(&self, segment: usize) -> Result<CheckpointState> {
         let shared = self.shared.lock().map_err(|_| poisoned())?;
-        let pending = shared.pending.as_ref().map(|(state, _)| state.clone());
+        let pending = shared.pending.get(&segment).map(|(state, _)| state.clone());
         pending.ok_or_else(|| Error::Training("a checkpoint without a state".to_string()))
     }
 
@@ -199,9 +201,9 @@ pub(crate) struct PartCheckpointer {
 }
 
 impl<R: Checkpoint> Checkpointer<R> for PartCheckpointer {
-    fn save(&self, _epoch: usize, record: R) -> Result<(), CheckpointerError> {
+    fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
         self.store
-            .save(self.part, record)
+            .save(self.part, epoch, record)
             .map_err(|e| CheckpointerError::Unknown(format!("{e}; the last checkpoint is kept")))
     }
 

@@ -1,0 +1,400 @@
+//! The `losparse` command, run as users run it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use burn::tensor::Device;
+use losparse::checkpoint::{SaveOptions, save_pretrained};
+use losparse::models::LabelConfig;
+use losparse::models::bert::{BertConfig, BertForSequenceClassification};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const COMMANDS: [&str; 6] = ["compress", "finetune", "evaluate", "predict", "inspect", "bench"];
+const WORDS: [&str; 8] = ["the", "film", "is", "very", "good", "great", "bad", "dull"];
+
+fn losparse(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_losparse"));
+    command.args(args).env_remove("LOSPARSE_DEVICE").stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    losparse(args).output().unwrap()
+}
+
+/// Standard output of a run that must succeed.
+fn stdout(args: &[&str]) -> String {
+    let output = run(args);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{args:?}: {}\n{out}\n{err}", output.status);
+    out
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json_lines(args: &[&str]) -> Vec<Value> {
+    let out = stdout(&[args, &["--json"]].concat());
+    out.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// Checks that a run fails as promised: exit code, no panic, and a message with all of `parts`.
+fn fails(args: &[&str], code: i32, parts: &[&str]) {
+    let output = run(args);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {message}");
+    assert!(message.contains("error: "), "{args:?}: {message}");
+    assert!(!message.contains("panicked"), "{args:?}: {message}");
+    for part in parts {
+        assert!(message.contains(part), "{args:?}: no {part:?} in: {message}");
+    }
+}
+
+/// A folder with a tiny random model, `model`, and the data files `train.csv` and `dev.csv`.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        let model = BertForSequenceClassification::new(&config(), &Device::default());
+        save_pretrained(&model, place.path("model"), &SaveOptions::default()).unwrap();
+        let vocabulary = [&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"][..], &WORDS].concat();
+        place.write("model/vocab.txt", vocabulary.join("\n"));
+        place.write("train.csv", reviews(96));
+        place.write("dev.csv", reviews(24));
+        place
+    }
+
+    /// One for all tests that only read.
+    fn shared() -> &'static Self {
+        static PLACE: OnceLock<Place> = OnceLock::new();
+        PLACE.get_or_init(Self::new)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn arg(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.path(name), contents).unwrap();
+    }
+
+    /// A copy of the model folder whose files can be damaged.
+    fn copy(&self, name: &str) -> PathBuf {
+        let copy = self.path(name);
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(self.path("model")).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        copy
+    }
+
+    /// Arguments of a short run on the place's own data.
+    fn run<'a>(&self, command: &'a str, output: &str, more: &[&'a str]) -> Vec<String> {
+        let mut args: Vec<String> = vec![command.into(), self.arg("model"), "-o".into()];
+        args.extend([self.arg(output), "--train".into(), self.arg("train.csv")]);
+        args.extend(["--dev".into(), self.arg("dev.csv")]);
+        args.extend(
+            ["--text", "review", "--label", "mood", "--max-length", "12"].map(String::from),
+        );
+        args.extend(["--batch-size", "8", "--lr", "5e-3"].map(String::from));
+        args.extend(more.iter().map(|word| word.to_string()));
+        args
+    }
+}
+
+fn config() -> BertConfig {
+    BertConfig {
+        vocab_size: WORDS.len() + 5,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 32,
+        max_position_embeddings: 24,
+        labels: LabelConfig::named(["down", "up"]),
+        ..BertConfig::default()
+    }
+}
+
+/// Reviews whose last word decides their label.
+fn reviews(count: usize) -> String {
+    let row = |at: usize| {
+        let filler = WORDS[at / 4 % 4];
+        let label = if at % 4 < 2 { "up" } else { "down" };
+        format!("the {filler} film is {},{label}\n", WORDS[4 + at % 4])
+    };
+    (0..count).fold("review,mood\n".to_string(), |text, at| text + &row(at))
+}
+
+fn refs(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn help_of_every_command() {
+    let top = stdout(&["--help"]);
+    for command in COMMANDS {
+        assert!(top.contains(&format!("\n  {command} ")), "{command} in\n{top}");
+        let help = stdout(&[command, "--help"]);
+        assert!(help.contains(&format!("Usage: losparse {command}")), "{help}");
+        assert!(help.contains("--device <DEVICE>") && help.contains("LOSPARSE_DEVICE"), "{help}");
+        assert!(help.contains("Example"), "{help}");
+        let long = help.lines().find(|line| line.chars().count() > 100);
+        assert_eq!(long, None, "{command}");
+    }
+    let help = stdout(&["compress", "--help"]);
+    for part in [
+        "\nData:\n",
+        "\nCompression:\n",
+        "\nTraining:\n",
+        "\nRun:\n",
+        "\nMachine and output:\n",
+        "[default: 0.2]",
+        "[default: 0.05]",
+        "[default: 5e-5]",
+        "[default: sensitivity]",
+        "--layers <PATTERN>",
+    ] {
+        assert!(help.contains(part), "no {part:?} in\n{help}");
+    }
+    assert!(!stdout(&["finetune", "--help"]).contains("--ratio"));
+    assert!(stdout(&["--version"]).starts_with("losparse "));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let place = Place::shared();
+    fails(&["shrink"], 2, &["shrink"]);
+    fails(&["inspect"], 2, &["MODEL"]);
+    fails(&["inspect", "x", "--device", "tpu"], 2, &["'tpu'", "--device", "no such device"]);
+    fails(&["bench", "x", "--threads", "0"], 2, &["--threads"]);
+    fails(&["compress", &place.arg("model")], 2, &["--output"]);
+    fails(&["compress", "m", "-o", "x", "--keep", "worst"], 2, &["--keep", "best", "last"]);
+    fails(&["compress", "m", "-o", "x", "--resume", "--overwrite"], 2, &["--overwrite"]);
+    let output = losparse(&["inspect", "x"]).env("LOSPARSE_DEVICE", "tpu").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn settings_that_cannot_be_are_named() {
+    let place = Place::shared();
+    let with = |more: &[&str], parts: &[&str]| {
+        fails(&refs(&place.run("compress", "never", more)), 1, parts);
+        assert!(!place.path("never").exists(), "{more:?} left something behind");
+    };
+    with(&["--ratio", "1.7"], &["option ratio", "1.7"]);
+    with(&["--ratio", "0.1", "--low-rank-ratio", "0.2"], &["option low_rank_ratio"]);
+    with(&["--weight-decay=-1"], &["option weight_decay"]);
+    with(&["--epochs", "0"], &["option epochs"]);
+    with(&["--recipe", "no/such.toml"], &["no/such.toml"]);
+    place.write("bad.toml", "[training]\nepoch = 3\n");
+    with(&["--recipe", &place.arg("bad.toml")], &["bad.toml", "epoch"]);
+    let model = place.arg("model");
+    let output = place.arg("never");
+    let args = ["compress", model.as_str(), "-o", &output];
+    fails(&args, 1, &["option task", "missing"]);
+    fails(&[&args[..], &["--task", "sst3"]].concat(), 1, &["option task", "sst3", "sst2"]);
+    let unknown = [&args[..], &["--task", "sst3", "--data", &model]].concat();
+    fails(&unknown, 1, &["option task", "sst3", "sst2"]);
+    let absent = [&args[..], &["--task", "sst2", "--data", "no/such"]].concat();
+    fails(&absent, 1, &["no/such"]);
+}
+
+#[test]
+fn damaged_models_are_refused() {
+    let place = Place::shared();
+    for command in ["inspect", "predict", "bench", "evaluate"] {
+        fails(&[command, "no/such/folder"], 1, &["no/such/folder: no such folder"]);
+    }
+    let broken = place.copy("truncated");
+    let weights = broken.join("model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    fails(&["inspect", &place.arg("truncated")], 1, &["model.safetensors"]);
+    fs::write(&weights, b"").unwrap();
+    fails(&["inspect", &place.arg("truncated")], 1, &["model.safetensors"]);
+
+    let nan = place.copy("nan");
+    let mut bytes = bytes.clone();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(nan.join("model.safetensors"), bytes).unwrap();
+    fails(&["predict", &place.arg("nan"), "good"], 1, &["layer ", "NaN"]);
+
+    let other = place.copy("other");
+    fs::write(other.join("config.json"), r#"{"model_type": "gpt2"}"#).unwrap();
+    fails(&["inspect", &place.arg("other")], 1, &["architecture not supported: gpt2", "bert"]);
+    fs::write(other.join("config.json"), "{").unwrap();
+    fails(&["inspect", &place.arg("other")], 1, &["config.json"]);
+
+    let mute = place.copy("mute");
+    fs::remove_file(mute.join("vocab.txt")).unwrap();
+    fails(&["predict", &place.arg("mute"), "good"], 1, &["tokenizer.json"]);
+    let talkative = place.copy("talkative");
+    let mut file = fs::OpenOptions::new().append(true).open(talkative.join("vocab.txt")).unwrap();
+    write!(file, "\nword\nwords").unwrap();
+    fails(&["predict", &place.arg("talkative"), "good"], 1, &["15 tokens", "13"]);
+}
+
+#[test]
+fn unusable_data_is_refused() {
+    let place = Place::shared();
+    place.write("empty.csv", "");
+    place.write("constant.csv", "review,mood\ngood,up\n");
+    place.write("strange.csv", "review,mood\ngood,sideways\n");
+    let train = |file: &str, parts: &[&str]| {
+        let mut args = place.run("finetune", "never-data", &[]);
+        let at = args.iter().position(|word| word == "--train").unwrap() + 1;
+        args[at] = place.arg(file);
+        fails(&refs(&args), 1, parts);
+    };
+    train("empty.csv", &["empty.csv", "no rows"]);
+    train("absent.csv", &["absent.csv"]);
+    train("constant.csv", &["constant.csv", "two"]);
+    let mut args = place.run("finetune", "never-data", &[]);
+    let at = args.iter().position(|word| word == "mood").unwrap();
+    args[at] = "stars".into();
+    fails(&refs(&args), 1, &["train.csv", "no column \"stars\"", "review, mood"]);
+
+    let model = place.arg("model");
+    let evaluate = |file: &str, parts: &[&str]| {
+        let file = place.arg(file);
+        let args = ["evaluate", &model, "--dev", &file, "--text", "review", "--label", "mood"];
+        fails(&args, 1, parts);
+    };
+    evaluate("empty.csv", &["empty.csv", "no rows"]);
+    evaluate("strange.csv", &["line 2", "sideways", "down, up"]);
+    fails(&["evaluate", &model], 1, &["option task", "missing"]);
+    let empty = place.arg("empty.csv");
+    fails(&["predict", &model, "--file", &empty, "--text", "x"], 1, &["no rows"]);
+    fails(&["predict", &model], 1, &["no text given"]);
+    fails(&["predict", &model, "a", "b", "--pair", "c"], 1, &["option pair"]);
+    fails(&["bench", &model, "--length", "25"], 1, &["option length", "24"]);
+    fails(&["bench", &model, "--length", "8", "--repeat", "0"], 1, &["option repeat"]);
+    fails(&["inspect", &model, "--layers", "decoder.*"], 1, &["decoder.*", "matches no layer"]);
+}
+
+#[test]
+fn predictions_from_arguments_lines_and_files_agree() {
+    let place = Place::shared();
+    let model = place.arg("model");
+    let answers = json_lines(&["predict", &model, "the film is good", "dull"]);
+    assert_eq!(answers.len(), 2);
+    assert_eq!(answers[1]["text"], "dull");
+    let both = &answers[0]["probabilities"];
+    let sum = both["up"].as_f64().unwrap() + both["down"].as_f64().unwrap();
+    assert!((sum - 1.0).abs() < 1e-9, "{both}");
+    let label = answers[0]["label"].as_str().unwrap();
+    assert_eq!(answers[0]["probability"], both[label]);
+
+    let mut child = losparse(&["predict", &model, "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"the film is good\n\ndull\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines, answers);
+
+    place.write("texts.jsonl", "{\"a\": \"the film is good\"}\n{\"a\": \"dull\"}\n");
+    let file = place.arg("texts.jsonl");
+    assert_eq!(json_lines(&["predict", &model, "--file", &file, "--text", "a"]), answers);
+    let table = stdout(&["predict", &model, "the film is good", "--pair", "it is great"]);
+    assert!(table.starts_with("label  probability  text\n"), "{table}");
+    assert!(table.contains("the film is good | it is great"), "{table}");
+}
+
+#[test]
+fn a_model_is_tuned_compressed_and_used() {
+    let place = Place::new();
+    let tuned = place.run("finetune", "tuned", &["--epochs", "2", "--json"]);
+    let events: Vec<Value> =
+        stdout(&refs(&tuned)).lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let kinds = |kind: &str| events.iter().filter(|e| e["event"] == kind).count();
+    assert_eq!(kinds("step"), 24);
+    assert_eq!(kinds("evaluation"), 2);
+    assert_eq!(events.last().unwrap()["event"], "done");
+    fails(&refs(&tuned), 1, &["tuned", "--resume", "--overwrite"]);
+
+    let more = ["--epochs", "4", "--ratio", "0.4", "--low-rank-ratio", "0.2", "--interval", "2"];
+    let mut compress = place.run("compress", "small", &more);
+    compress[1] = place.arg("tuned/model");
+    let summary = stdout(&refs(&compress));
+    assert!(summary.contains("compacted") && summary.contains("on disk"), "{summary}");
+    let report: Value =
+        serde_json::from_slice(&fs::read(place.path("small/report.json")).unwrap()).unwrap();
+    assert!(report["agreement"]["largest_logit_difference"].as_f64().unwrap() < 1e-4, "{report}");
+
+    // The run's folder stands for the model in it.
+    let small = place.arg("small");
+    let inspected = &json_lines(&["inspect", &small])[0];
+    let ratio = inspected["linear_ratio"].as_f64().unwrap();
+    assert!((0.2..0.6).contains(&ratio), "{ratio}");
+    assert_eq!(inspected["layers"].as_array().unwrap().len(), 12);
+    assert_eq!(inspected["bytes"], report["bytes"]);
+    let queries = stdout(&["inspect", &small, "--layers", "self.query,!layer.0.**"]);
+    assert!(queries.contains("selected: 1 of 12 layers"), "{queries}");
+
+    let dev = place.arg("dev.csv");
+    let data = ["--dev", &dev, "--text", "review", "--label", "mood"];
+    let result = &json_lines(&[&["evaluate", &small][..], &data].concat())[0]["result"];
+    assert_eq!(*result, report["compacted"][0]);
+    let answer = &json_lines(&["predict", &small, "the film is good"])[0];
+    assert!(["up", "down"].contains(&answer["label"].as_str().unwrap()), "{answer}");
+    let tuned = place.arg("tuned");
+    let sizes = ["--batch", "2", "--length", "8", "--repeat", "3", "--threads", "1"];
+    let times = &json_lines(&[&["bench", &tuned, &small][..], &sizes].concat())[0];
+    assert_eq!((&times["repetitions"], &times["threads"]), (&json!(3), &json!(1)));
+    assert_eq!(times["contestants"][0]["speedup"], json!(1.0));
+    assert_eq!(times["contestants"].as_array().unwrap().len(), 2);
+    assert!(Path::new(&small).join("recipe.toml").is_file());
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let place = Place::shared();
+    let mut args = place.run("compress", "dry", &["--dry-run"]);
+    let plan = stdout(&refs(&args));
+    assert!(plan.contains("layers"), "{plan}");
+    assert!(!place.path("dry").exists());
+    args.push("--json".into());
+    assert!(serde_json::from_str::<Value>(&stdout(&refs(&args))).unwrap().is_object());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_cleanly_and_the_run_goes_on() {
+    let place = Place::new();
+    let args = place.run("compress", "long", &["--epochs", "60", "--interval", "2", "--json"]);
+    let mut child =
+        losparse(&refs(&args)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // With a checkpoint written there is something to go on from.
+    let checkpoint = lines.by_ref().find(|line| line.as_ref().unwrap().contains("\"checkpoint\""));
+    assert!(checkpoint.is_some());
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    lines.by_ref().for_each(|line| drop(line.unwrap()));
+    let output = child.wait_with_output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("error: interrupted: by Ctrl-C"), "{message}");
+    let hint = message.lines().find_map(|line| line.strip_prefix("go on with: losparse "));
+    let hint: Vec<&str> = hint.expect(&message).split(' ').collect();
+    assert_eq!(hint.last(), Some(&"--resume"));
+    let done: Value = serde_json::from_str(stdout(&hint).lines().last().unwrap()).unwrap();
+    assert_eq!(done["report"]["training"]["resumed"], json!(true));
+    assert_eq!(done["report"]["training"]["steps"], json!(720));
+}
