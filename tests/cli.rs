@@ -13,10 +13,11 @@ use losparse::models::bert::{BertConfig, BertForSequenceClassification};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 6] = ["compress", "finetune", "evaluate", "predict", "inspect", "bench"];
+const COMMANDS: [&str; 7] =
+    ["quickstart", "compress", "finetune", "evaluate", "predict", "inspect", "bench"];
 const WORDS: [&str; 8] = ["the", "film", "is", "very", "good", "great", "bad", "dull"];
 
-fn losparse(args: &[&str]) -> Command {
+pub(super) fn losparse(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_losparse"));
     command.args(args).env_remove("LOSPARSE_DEVICE").stdin(Stdio::null());
     command
@@ -34,7 +35,7 @@ fn stdout(args: &[&str]) -> String {
     out
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -44,7 +45,7 @@ fn json_lines(args: &[&str]) -> Vec<Value> {
 }
 
 /// Checks that a run fails as promised: exit code, no panic, and a message with all of `parts`.
-fn fails(args: &[&str], code: i32, parts: &[&str]) {
+pub(super) fn fails(args: &[&str], code: i32, parts: &[&str]) {
     let output = run(args);
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {message}");
@@ -56,10 +57,10 @@ fn fails(args: &[&str], code: i32, parts: &[&str]) {
 }
 
 /// A folder with a tiny random model, `model`, and the data files `train.csv` and `dev.csv`.
-struct Place(TempDir);
+pub(super) struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         let model = BertForSequenceClassification::new(&config(), &Device::default());
         save_pretrained(&model, place.path("model"), &SaveOptions::default()).unwrap();
@@ -76,7 +77,7 @@ impl Place {
         PLACE.get_or_init(Self::new)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -100,7 +101,7 @@ impl Place {
     }
 
     /// Arguments of a short run on the place's own data.
-    fn run<'a>(&self, command: &'a str, output: &str, more: &[&'a str]) -> Vec<String> {
+    pub(super) fn run<'a>(&self, command: &'a str, output: &str, more: &[&'a str]) -> Vec<String> {
         let mut args: Vec<String> = vec![command.into(), self.arg("model"), "-o".into()];
         args.extend([self.arg(output), "--train".into(), self.arg("train.csv")]);
         args.extend(["--dev".into(), self.arg("dev.csv")]);
@@ -136,7 +137,7 @@ fn reviews(count: usize) -> String {
     (0..count).fold("review,mood\n".to_string(), |text, at| text + &row(at))
 }
 
-fn refs(args: &[String]) -> Vec<&str> {
+pub(super) fn refs(args: &[String]) -> Vec<&str> {
     args.iter().map(String::as_str).collect()
 }
 

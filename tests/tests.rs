@@ -5,4 +5,6 @@ mod checkpoint;
 #[cfg(feature = "cli")]
 mod cli;
 mod cross_backend;
+#[cfg(feature = "cli")]
+mod resume;
 mod trace;

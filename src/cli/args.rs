@@ -19,7 +19,7 @@ fn default_word<T: Default + Serialize>() -> String {
 }
 
 /// Parses one of a setting's words.
-fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+pub fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let text = text.to_ascii_lowercase().replace('-', "_");
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }

@@ -11,6 +11,7 @@ mod model;
 mod output;
 mod predict;
 mod progress;
+mod quickstart;
 mod run;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ const INTERRUPTED: u8 = 130;
     about = "Compress transformers by low-rank plus structured-sparse approximation (LoSparse)",
     after_help = "\
 Examples:
+  losparse quickstart
   losparse compress bert-base-uncased -o small --task rte --data glue --ratio 0.2
   losparse evaluate small/model --data glue
   losparse predict small/model \"Is it smaller?\" \"It is.\"
@@ -47,6 +49,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// See it work: compress a small built-in model on built-in data, in about two minutes
+    Quickstart(quickstart::Args),
     /// Compress a model while training it for a task
     Compress(Box<compress::Args>),
     /// Train a model for a task, without compressing it
@@ -83,6 +87,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let machine = cli.machine;
     machine.apply()?;
     match cli.command {
+        Command::Quickstart(args) => args.run(&machine),
         Command::Compress(args) => args.run(&machine),
         Command::Finetune(args) => args.run(&machine),
         Command::Evaluate(args) => args.run(&machine),

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::builder::Resettable;
 use losparse::Error;
+use losparse::checkpoint::StorageDtype;
 use losparse::inspect::{RunReport, percent, thousands};
 use losparse::train::{Interrupt, Recipe, RunOptions};
 use serde_json::json;
 
+use super::args::word;
 use super::machine::MachineArgs;
 use super::progress::Progress;
 use super::{output, progress};
@@ -27,6 +29,9 @@ pub struct RunArgs {
     /// Recipe with the settings (TOML); options given here override it
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
+    /// What the result's weights are stored as [default: f32]
+    #[arg(long, value_name = "f32|f16|bf16|int8", value_parser = word::<StorageDtype>)]
+    storage: Option<StorageDtype>,
     /// Only say what would be done and what it would take
     #[arg(long)]
     dry_run: bool,
@@ -55,6 +60,9 @@ impl RunArgs {
     ) -> anyhow::Result<()> {
         if let Some(model) = &self.model {
             recipe.model = Some(model.clone());
+        }
+        if let Some(storage) = self.storage {
+            recipe.storage = storage;
         }
         check(&recipe)?;
         recipe.validate()?;
@@ -119,7 +127,7 @@ fn check(recipe: &Recipe) -> losparse::Result<()> {
 }
 
 /// The first Ctrl-C stops the run cleanly, the second at once.
-fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
+pub fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
     let handler = move || {
         if interrupt.stopped() {
             std::process::exit(super::INTERRUPTED.into());
@@ -147,7 +155,7 @@ fn resume_command(args: impl Iterator<Item = String>) -> String {
 }
 
 /// The result in a few lines.
-fn summary(report: &RunReport, folder: &str) -> String {
+pub fn summary(report: &RunReport, folder: &str) -> String {
     let mut rows = Vec::new();
     let compressed = report.method.is_some();
     let trained = if compressed { "compressed (masked)" } else { "fine-tuned" };

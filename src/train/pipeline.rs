@@ -260,6 +260,7 @@ impl<'a> Run<'a> {
         }
         losparse["max_length"] = json!(self.recipe.task.max_length);
         let options = SaveOptions {
+            dtype: self.recipe.storage,
             losparse: Some(losparse),
             tokenizer_from: Some(self.prepared.folder.clone()),
             ..SaveOptions::default()

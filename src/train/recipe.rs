@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::StorageDtype;
 use crate::decompose::Rank;
 use crate::linear::LayerSelection;
 use crate::pruning::{Importance, PruningConfig, Reduction, Regrowth, Schedule, Structure};
@@ -19,6 +20,8 @@ pub struct Recipe {
     /// The model folder to start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
+    /// What the result's weights are stored as.
+    pub storage: StorageDtype,
     /// The data and what is predicted.
     pub task: TaskRecipe,
     /// The compression; absent: plain fine-tuning.

@@ -1,0 +1,120 @@
+//! Runs that are killed, run out of disk or are resumed with other settings.
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::cli::{Place, fails, losparse, refs, text};
+
+/// 480 updates, a checkpoint every 4, pruning and dropout on.
+const RUN: [&str; 10] = [
+    "--epochs",
+    "40",
+    "--save-steps",
+    "4",
+    "--eval-steps",
+    "12",
+    "--interval",
+    "2",
+    "--keep",
+    "last",
+];
+
+fn weights(place: &Place, output: &str) -> Vec<u8> {
+    fs::read(place.path(output).join("model/model.safetensors")).unwrap()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn half_written(checkpoints: &Path) -> bool {
+    entries(checkpoints).iter().any(|path| path.extension().is_some_and(|e| e == "partial"))
+}
+
+/// Starts a run and kills it (SIGKILL) after `updates` updates, or in the next save after them.
+fn run_and_kill(args: &[&str], updates: usize, in_save: Option<&Path>) {
+    let mut child = losparse(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let steps = lines.map(|line| line.unwrap()).filter(|line| line.contains("\"event\":\"step\""));
+    assert_eq!(steps.take(updates).count(), updates, "the run ended before it was killed");
+    while in_save.is_some_and(|checkpoints| !half_written(checkpoints)) {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn twenty_kills_change_no_weight() {
+    let place = Place::new();
+    let mut whole = place.run("compress", "whole", &RUN);
+    whole.push("--quiet".into());
+    let done = losparse(&refs(&whole)).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+
+    let mut args = place.run("compress", "killed", &RUN);
+    args.push("--json".into());
+    let checkpoints = place.path("killed").join("checkpoints");
+    let mut in_save = 0;
+    let mut random = 12345u64;
+    for kill in 0..20 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // At least one checkpoint further each time, and fewer than 480 updates in all.
+        let updates = 5 + (random >> 33) as usize % 14;
+        let save = (kill % 2 == 1).then_some(checkpoints.as_path());
+        run_and_kill(&refs(&args), updates, save);
+        in_save += usize::from(half_written(&checkpoints));
+        if kill == 0 {
+            args.push("--resume".into());
+        }
+    }
+    assert!(in_save > 0, "no kill came during a save");
+    let done = losparse(&refs(&args)).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(!half_written(&checkpoints));
+    assert!(weights(&place, "killed") == weights(&place, "whole"), "the weights differ");
+}
+
+#[test]
+fn a_full_disk_leaves_the_last_good_checkpoint() {
+    let place = Place::new();
+    let mut args = place.run("compress", "full", &RUN);
+    args.push("--json".into());
+    run_and_kill(&refs(&args), 9, None);
+    let checkpoints = place.path("full").join("checkpoints");
+    let before: Vec<PathBuf> =
+        entries(&checkpoints).into_iter().filter(|path| path.extension().is_none()).collect();
+    assert!(!before.is_empty());
+
+    // No file may grow beyond 16 kB: what a full disk does, for the optimizer's moments.
+    args.push("--resume".into());
+    let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_losparse")]).args(&args);
+    let output = shell.env_remove("LOSPARSE_DEVICE").stdin(Stdio::null()).output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains(".bpk"), "{message}");
+    assert!(message.contains("the last checkpoint is kept"), "{message}");
+    assert!(before.iter().all(|path| path.join("state.json").is_file()), "{message}");
+
+    let done = losparse(&refs(&args)).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+}
+
+#[test]
+fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
+    let place = Place::new();
+    let mut args = place.run("finetune", "run", &["--epochs", "1"]);
+    args.push("--resume".into());
+    fails(&refs(&args), 1, &["checkpoints", "no checkpoint to resume from"]);
+    args.pop();
+    assert!(losparse(&refs(&args)).output().unwrap().status.success());
+    fails(&refs(&args), 1, &["holds an earlier run", "--resume", "--overwrite"]);
+    args.extend(["--seed", "7", "--resume"].map(String::from));
+    fails(&refs(&args), 1, &["another recipe", "seed = 42", "seed = 7"]);
+}
