@@ -223,7 +223,11 @@ impl Replayed for AnySequenceClassifier {
                 Labels::Classes(Tensor::from_data(TensorData::new(classes, [rows]), &device))
             }
             _ => {
-                let values = batches.read(&batch.labels)?;
+                // Targets of a regression may be recorded as whole numbers.
+                let whole = |v: Vec<i64>| v.into_iter().map(|v| v as f32).collect();
+                let values = batches
+                    .read_int(&batch.labels)
+                    .map_or_else(|_| batches.read(&batch.labels), |values| Ok(whole(values)))?;
                 Labels::Values(Tensor::from_data(TensorData::new(values, [rows, width]), &device))
             }
         };
