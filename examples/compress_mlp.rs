@@ -15,6 +15,8 @@ use losparse::pruning::{Pruner, PruningConfig, Schedule};
 const SIDE: usize = 12;
 const PIXELS: usize = SIDE * SIDE;
 const BATCH: usize = 64;
+const DENSE_STEPS: usize = 1500;
+const STEPS: usize = 1000;
 
 /// `[batch, 144]` → `[batch, 10]`.
 #[derive(Module, Debug)]
@@ -53,7 +55,7 @@ fn main() -> losparse::Result<()> {
     let mut optimizer = AdamWConfig::new().init();
 
     // 1. The dense model, trained.
-    for step in 0..300 {
+    for step in 0..DENSE_STEPS {
         let gradients = gradients(&model, step, &training);
         model = optimizer.step(1e-3, model, gradients);
     }
@@ -62,9 +64,9 @@ fn main() -> losparse::Result<()> {
     // 2. Decomposed, then trained on while S loses all but 10% of its neurons.
     let config = DecomposeConfig { rank: Rank::Budget(0.10), sparse: true };
     let decomposed = decompose(&mut model, &LayerSelection::all(), config)?;
-    let mut pruner = Pruner::new(&model, PruningConfig::new(Schedule::new(0.10, 400)))?;
-    for step in 0..400 {
-        let gradients = gradients(&model, 300 + step, &training);
+    let mut pruner = Pruner::new(&model, PruningConfig::new(Schedule::new(0.10, STEPS)))?;
+    for step in 0..STEPS {
+        let gradients = gradients(&model, DENSE_STEPS + step, &training);
         (model, _) = pruner.optimize(model, &mut optimizer, 1e-3, gradients)?;
     }
 

@@ -242,7 +242,10 @@ impl FromStr for DeviceSpec {
             None => (name.as_str(), None),
         };
         let backend = Backend::ALL.into_iter().find(|b| b.name() == head).ok_or_else(|| {
-            Error::device(text, format!("no such device; give auto or one of {}", in_this_build()))
+            Error::device(
+                text,
+                format!("no such device; give auto or a backend ({})", in_this_build()),
+            )
         })?;
         let index = match index {
             Some(_) if !backend.is_indexed() => {

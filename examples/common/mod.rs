@@ -25,10 +25,10 @@ pub fn run(name: &str) -> Result<(), Box<dyn Error>> {
 
     let config = BertConfig {
         vocab_size: 200,
-        hidden_size: 128,
+        hidden_size: 256,
         num_hidden_layers: 2,
         num_attention_heads: 4,
-        intermediate_size: 512,
+        intermediate_size: 1024,
         max_position_embeddings: LENGTH,
         ..BertConfig::default()
     };
