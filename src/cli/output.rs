@@ -93,7 +93,16 @@ fn describe_into(lines: &mut Vec<String>, value: &Value, depth: usize) {
                         lines.push(format!("{indent}{name} ({}):", items.len()));
                         describe_into(lines, value, depth + 1);
                     }
-                    other => lines.push(format!("{indent}{name}: {}", cell(other))),
+                    other => lines.push(match (name.as_str(), other.as_f64()) {
+                        (name, Some(bytes)) if name.ends_with(" bytes") => {
+                            format!("{indent}{}: {}", name.trim_end_matches(" bytes"), size(bytes))
+                        }
+                        (name, Some(seconds)) if name.ends_with(" seconds") => {
+                            let name = name.trim_end_matches(" seconds");
+                            format!("{indent}{name} time: {}", duration(seconds))
+                        }
+                        (name, _) => format!("{indent}{name}: {}", cell(other)),
+                    }),
                 }
             }
         }
@@ -127,7 +136,13 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "–".into(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Array(items) => {
+            let pairs = items.iter().map(|item| match item {
+                Value::Array(parts) => parts.iter().map(cell).collect::<Vec<_>>().join(": "),
+                item => cell(item),
+            });
+            pairs.collect::<Vec<_>>().join(", ")
+        }
         Value::Object(fields) => {
             let field = |(name, value): (&String, &Value)| format!("{name} {}", cell(value));
             fields.iter().map(field).collect::<Vec<_>>().join(", ")
@@ -142,6 +157,26 @@ fn cell(value: &Value) -> String {
         },
         other => other.to_string(),
     }
+}
+
+/// Seconds for people: `42 s`, `3 min 05 s`, `2 h 07 min`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+/// Bytes for people: `512 bytes`, `1.5 MiB`.
+fn size(bytes: f64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.iter().find(|(power, _)| bytes >= f64::from(1 << power));
+    unit.map_or_else(
+        || format!("{bytes} bytes"),
+        |(power, unit)| format!("{:.1} {unit}", bytes / f64::from(1 << power)),
+    )
 }
 
 /// The first `most` characters, with an ellipsis where something is left out.
@@ -174,14 +209,23 @@ mod tests {
     fn any_value_can_be_described() {
         let value = json!({
             "total_steps": 12, "share": 0.25, "tiny": 0.00001, "none": null, "words": ["a", "b"],
-            "nested": {"x": true},
+            "nested": {"x": true}, "expected_memory_bytes": 1572864, "expected_seconds": 185.4,
+            "keep_ratios": [[0, 1.0], [50, 0.5]],
             "layers": [{"name": "q", "rank": 3}, {"name": "long", "rank": 12}],
         });
         assert_eq!(
             describe(&value),
-            "layers (2):\n  name  rank\n  q        3\n  long    12\nnested:\n  x: true\n\
+            "expected memory: 1.5 MiB\nexpected time: 3 min 05 s\nkeep ratios: 0: 1, 50: 0.5\n\
+             layers (2):\n  name  rank\n  q        3\n  long    12\nnested:\n  x: true\n\
              share: 0.25\ntiny: 1.00e-5\ntotal steps: 12\nwords: a, b"
         );
+    }
+
+    #[test]
+    fn durations_and_sizes_are_readable() {
+        let all = [0.4, 42.0, 185.0, 7620.0].map(duration);
+        assert_eq!(all, ["0 s", "42 s", "3 min 05 s", "2 h 07 min"]);
+        assert_eq!([100.0, 2048.0, 3.5e9].map(size), ["100 bytes", "2.0 KiB", "3.3 GiB"]);
     }
 
     #[test]

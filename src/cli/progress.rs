@@ -111,7 +111,7 @@ impl State {
                 if step > &first {
                     let each = (seconds - begun) / (step - first) as f64;
                     let left = each * total.saturating_sub(*step) as f64;
-                    line += &format!("  {} left", duration(left));
+                    line += &format!("  {} left", output::duration(left));
                 }
                 line
             }
@@ -123,16 +123,6 @@ impl State {
             // Evaluations tell where the run is; a line for each checkpoint is noise.
             _ => return None,
         })
-    }
-}
-
-/// Seconds for people: `42 s`, `3 min 05 s`, `2 h 07 min`.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.max(0.0).round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s:02} s"),
-        (h, m, _) => format!("{h} h {m:02} min"),
     }
 }
 
@@ -171,11 +161,5 @@ mod tests {
         assert_eq!(line, "step 50/100  loss 0.9500  kept 20.0%  accuracy 0.7500  1 min 40 s left");
         let line = state.line(&step(51, f64::NAN, 0.2, 322.0)).unwrap();
         assert!(line.contains("loss 0.9500") && line.contains("skipped 1"), "{line}");
-    }
-
-    #[test]
-    fn durations_are_readable() {
-        let all = [0.4, 42.0, 185.0, 7620.0].map(duration);
-        assert_eq!(all, ["0 s", "42 s", "3 min 05 s", "2 h 07 min"]);
     }
 }

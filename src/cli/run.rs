@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::args::word;
 use super::machine::MachineArgs;
+use super::output;
 use super::progress::Progress;
-use super::{output, progress};
 
 /// Where a run starts and what becomes of it.
 #[derive(clap::Args)]
@@ -193,7 +193,7 @@ pub fn summary(report: &RunReport, folder: &str) -> String {
             times.join(", ")
         ));
     }
-    let took = progress::duration(report.training.seconds);
+    let took = output::duration(report.training.seconds);
     lines.push(format!("trained for {took}; all of it in {folder}/report.md"));
     lines.join("\n")
 }
