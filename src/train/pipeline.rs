@@ -113,7 +113,10 @@ impl<'a> Run<'a> {
         stage("Reading model and data");
         let prepared = Prepared::load(recipe, &options.device, options.observer.as_ref())?;
         let segments = prepared.segments(recipe)?;
-        atomic::write_file(options.output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+        if !options.resume {
+            let path = options.output.join("recipe.toml");
+            atomic::write_file(path, recipe.to_toml().as_bytes())?;
+        }
         Ok(Self { recipe, options, prepared, segments, pace: Arc::default() })
     }
 
@@ -381,6 +384,10 @@ fn claim_output(options: &RunOptions) -> Result<()> {
             false => "is not empty and no earlier run; choose another folder",
         };
         return Err(Error::format(output, message));
+    }
+    if options.resume && !output.join("checkpoints").is_dir() {
+        let message = "holds no checkpoint to resume from; start the run without --resume";
+        return Err(Error::format(output.join("checkpoints"), message));
     }
     std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))
 }
