@@ -7,6 +7,7 @@ pub mod decompose;
 pub mod device;
 pub mod error;
 pub mod inspect;
+pub mod kernels;
 pub mod linear;
 pub mod models;
 pub mod pruning;

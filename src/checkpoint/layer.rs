@@ -170,7 +170,9 @@ pub(crate) fn read(
                 None => None,
             };
             let first = leaf(join(first, 1));
-            CompressibleLinear::Compact(CompactLinear { first, left, bias, order, kept, d_output })
+            let cache = Default::default();
+            let compact = CompactLinear { first, left, bias, order, kept, d_output, cache };
+            CompressibleLinear::Compact(compact)
         }
         StoredState::ColumnCompact { kept, rank } => {
             let mut second = vec![matrix("kept_columns", d_output, kept)?];

@@ -5,6 +5,7 @@ use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
 
 use super::leaf;
+use crate::kernels::{NeuronCache, NeuronWeights};
 
 /// A linear layer whose kept neurons have their dense rows `w_i = L_i·R + S_i` and whose other
 /// neurons have their low-rank rows `L_i·R` only.
@@ -25,6 +26,9 @@ pub struct CompactLinear {
     pub kept: usize,
     /// Number of outputs.
     pub d_output: usize,
+    /// What a backend prepares for [`CompactLinear::forward`].
+    #[module(skip)]
+    pub cache: NeuronCache,
 }
 
 impl CompactLinear {
@@ -60,6 +64,7 @@ impl CompactLinear {
             order,
             kept,
             d_output,
+            cache: NeuronCache::default(),
         }
     }
 
@@ -90,9 +95,24 @@ impl CompactLinear {
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let [d_input, d_output] = self.dims();
         assert_shape!(input, [.., d_input]);
-        let last = D - 1;
-        let others = d_output - self.kept;
         let hidden = linear(input, self.first.val(), None);
+        let weights = NeuronWeights {
+            left: self.left.as_ref().map(|left| left.val()),
+            order: self.order.as_ref().map(|order| order.val()),
+            bias: self.bias.as_ref().map(|bias| bias.val()),
+            kept: self.kept,
+            d_output,
+        };
+        match self.cache.outputs(&hidden, &weights) {
+            Some(output) => output,
+            None => self.composed_outputs(hidden),
+        }
+    }
+
+    /// The outputs from those of the first product, `[.., kept + rank]`.
+    fn composed_outputs<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
+        let last = D - 1;
+        let others = self.d_output - self.kept;
         let output = match &self.left {
             Some(left) if self.kept == 0 => linear(hidden, left.val(), None),
             Some(left) => {

@@ -3,6 +3,8 @@
 use burn::tensor::{Tensor, activation};
 use serde::{Deserialize, Serialize};
 
+use crate::kernels;
+
 /// The activation functions of `hidden_act`, named as in Hugging Face's `ACT2FN`.
 ///
 /// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/activations.py>
@@ -48,10 +50,10 @@ impl Activation {
     /// Applies the function elementwise.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::Gelu => activation::gelu(x),
+            Self::Gelu => kernels::gelu(x),
             Self::GeluNew | Self::GeluPytorchTanh | Self::GeluFast => gelu_tanh(x),
             Self::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
-            Self::Gelu10 => activation::gelu(x).clamp(-10.0, 10.0),
+            Self::Gelu10 => kernels::gelu(x).clamp(-10.0, 10.0),
             Self::Relu => activation::relu(x),
             Self::Relu2 => {
                 let x = activation::relu(x);

@@ -1,0 +1,57 @@
+//! Operations that Burn's CPU backend is slow at, as backend extensions.
+//!
+//! [`Kernels`] is generic over the backend: its default bodies are composed of Burn's own
+//! operations, `Flex` overrides them with loops over plain slices, and `Autodiff` adds the
+//! backward pass. What is public beside it picks the extension for 32-bit floats on `flex`, and
+//! Burn's tensor operations everywhere else: on a GPU `Fusion` merges those already, and no
+//! backend is shut out.
+//!
+//! ```text
+//! models, linear ── gelu, NeuronCache ─┬─ flex, f32: Kernels ─ Autodiff<B> ─ Flex ─ slices
+//!                                      └─ otherwise: Burn's tensor operations
+//! ```
+
+#[cfg(feature = "flex")]
+mod autodiff;
+#[cfg(feature = "flex")]
+mod extension;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "flex")]
+mod gelu;
+mod neurons;
+#[cfg(feature = "flex")]
+mod plan;
+#[cfg(feature = "flex")]
+mod rows;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
+
+#[cfg(feature = "flex")]
+pub use extension::Kernels;
+pub use neurons::{NeuronCache, NeuronWeights};
+#[cfg(feature = "flex")]
+pub use plan::NeuronPlan;
+
+use burn::tensor::Tensor;
+
+/// `x Φ(x)`, the GELU with `erf`, elementwise; differentiable.
+///
+/// On `flex` it is vectorised, runs on all cores, and stays precise in the negative tail.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_flex_f32(&x) {
+        use burn::backend::Dispatch;
+        return Tensor::from_dispatch(<Dispatch as Kernels>::gelu_erf(x.into_dispatch()));
+    }
+    burn::tensor::activation::gelu(x)
+}
+
+/// Whether `tensor` holds 32-bit floats on the `flex` backend, tracked by autodiff or not.
+#[cfg(feature = "flex")]
+fn is_flex_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
+    use burn::backend::DispatchDevice;
+    use burn::tensor::DType;
+    let device = tensor.device().without_autodiff();
+    tensor.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+}
