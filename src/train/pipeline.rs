@@ -147,14 +147,14 @@ impl<'a> Run<'a> {
         let (model, metrics_as_saved, agreement) = match self.recipe.method {
             None => {
                 self.stage("Saving")?;
-                self.save(&trained.model, None)?;
+                self.save(&trained.model, None, &[])?;
                 (trained.model.clone(), Vec::new(), None)
             }
             Some(_) => {
                 self.stage("Compacting and saving")?;
                 let (small, _) = compact_model(trained.model.clone());
                 let account = ModelAccount::of(&small).over(&names);
-                self.save(&small, Some(&account))?;
+                self.save(&small, Some(&account), &names)?;
                 let (saved, _) = self.load_saved()?;
                 self.stage("Evaluating the compact model as saved")?;
                 let (metrics, compact_logits) = self.evaluate(&saved)?;
@@ -253,11 +253,17 @@ impl<'a> Run<'a> {
         .launch()
     }
 
-    fn save(&self, model: &AnySequenceClassifier, account: Option<&ModelAccount>) -> Result<()> {
+    fn save(
+        &self,
+        model: &AnySequenceClassifier,
+        account: Option<&ModelAccount>,
+        layers: &[String],
+    ) -> Result<()> {
         let mut losparse = json!({ "format_version": 1, "task": self.prepared.task });
         if let (Some(account), Some(method)) = (account, &self.recipe.method) {
             losparse["ratio"] = json!(method.ratio);
             losparse["low_rank_ratio"] = json!(method.low_rank_ratio);
+            losparse["layers"] = json!(layers);
             losparse["linear_ratio"] = json!(account.linear_ratio());
             losparse["whole_model_ratio"] = json!(account.whole_ratio());
         }
@@ -301,7 +307,7 @@ impl<'a> Run<'a> {
         let pace = self.pace.lock().map(|pace| pace.clone()).unwrap_or_default();
         let batches = trained.steps * settings.gradient_accumulation;
         let best_of = (settings.keep == Keep::Best && trained.history.len() > 1)
-            .then(|| trained.history.len());
+            .then_some(trained.history.len());
         RunReport {
             task: self.prepared.task.clone(),
             model: self.prepared.folder.display().to_string(),
