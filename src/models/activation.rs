@@ -80,7 +80,8 @@ fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Tolerance};
+    use burn::tensor::Device;
+    use burn::tensor::Tolerance;
 
     fn at(name: &str, x: [f32; 4]) -> burn::tensor::TensorData {
         let activation: Activation = serde_json::from_str(&format!("\"{name}\"")).unwrap();
@@ -111,6 +112,26 @@ mod tests {
         for (name, expected) in cases {
             let expected = burn::tensor::TensorData::from(expected);
             at(name, x).assert_approx_eq::<f32>(&expected, Tolerance::absolute(2e-6));
+        }
+    }
+
+    /// `Φ(x) + x φ(x)`; the derivative of the `tanh` form is off by 9e-4 at −2.
+    #[test]
+    fn gelu_has_its_own_derivative_on_every_backend() {
+        let expected = burn::tensor::TensorData::from([
+            -0.08523180_f32,
+            0.13250488_f32,
+            0.86749512_f32,
+            1.01194565_f32,
+        ]);
+        for (backend, device) in crate::device::available() {
+            let Ok(device) = device else { continue };
+            let x = Tensor::<1>::from_floats([-2.0, -0.5, 0.5, 3.0], &device.autodiff());
+            let x = x.require_grad();
+            let gradients = Activation::Gelu.forward(x.clone()).sum().backward();
+            let gradient = x.grad(&gradients).unwrap().into_data();
+            println!("{backend}: {gradient:?}");
+            gradient.assert_approx_eq::<f32>(&expected, Tolerance::absolute(2e-6));
         }
     }
 
