@@ -41,9 +41,13 @@ const BATCH: [usize; 2] = [32, 32];
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Nothing is downloaded and nothing is precomputed: a small BERT that tells good film reviews from bad
-is decomposed, pruned to 20% of its linear layers' weights while it trains, evaluated on sentences it
-has not seen, compacted, saved, timed and tried out. Another --seed prunes other neurons.")]
+Examples:
+  losparse quickstart
+  losparse quickstart --ratio 0.1 --seed 7 --output tenth
+
+Nothing is downloaded and nothing is precomputed: a small BERT that tells good film reviews from
+bad is decomposed, pruned to 20% of its linear layers' weights while it trains, evaluated on
+sentences it has not seen, compacted, saved, timed and tried out. Another --seed prunes others.")]
 pub struct Args {
     /// Folder for the result
     #[arg(long, short, value_name = "FOLDER", default_value = "losparse-quickstart")]
