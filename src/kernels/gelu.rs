@@ -9,12 +9,13 @@ use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// `x ← x Φ(x)`. From `|x| = 13` on, where `Q < 10⁻³⁸`, `Φ` is 0 or 1.
+/// `x ← x Φ(x)`, within 7 units in the last place up to `|x| = 12.5`. From 13 on, where
+/// `Q < 10⁻³⁸`, `Φ` is 0 or 1.
 pub(super) fn gelu_in_place(x: &mut [f32]) {
     Arch::new().dispatch(Forward(x));
 }
 
-/// `grad ← grad (Φ(x) + x φ(x))`.
+/// `grad ← grad (Φ(x) + x φ(x))`, the sum within 5 units in the last place of its greater term.
 pub(super) fn gelu_backward_in_place(x: &[f32], grad: &mut [f32]) {
     Arch::new().dispatch(Gradient(x, grad));
 }
@@ -87,7 +88,7 @@ fn polynomial<const FUSED: bool, const N: usize>(x: f32, coefficients: [f32; N])
 #[inline(always)]
 fn mills_ratio<const FUSED: bool>(a: f32) -> f32 {
     let numerator =
-        polynomial::<FUSED, 5>(a, [0.5, 0.436_147_39, 0.181_646_69, 0.040_098_358, 0.004_037_044]);
+        polynomial::<FUSED, 5>(a, [0.5, 0.436_147_4, 0.181_646_69, 0.040_098_358, 0.004_037_044]);
     let denominator = polynomial::<FUSED, 6>(
         a,
         [1.0, 1.670_179_7, 1.195_899_7, 0.465_277_5, 0.100_518_88, 0.010_119_229],
@@ -159,7 +160,7 @@ mod tests {
             }
         }
         println!("GELU: at most {:.2} ulp, at {}", worst.0, worst.1);
-        assert!(worst.0 <= 8.0, "{worst:?}");
+        assert!(worst.0 <= 7.0, "{worst:?}");
     }
 
     /// The gradient has a zero at −0.75, so its error is measured against the greater summand.
@@ -179,7 +180,7 @@ mod tests {
             }
         }
         println!("gradient: at most {:.2} ulp, at {}", worst.0, worst.1);
-        assert!(worst.0 <= 8.0, "{worst:?}");
+        assert!(worst.0 <= 5.0, "{worst:?}");
     }
 
     #[test]

@@ -94,10 +94,8 @@ impl NeuronCache {
             Some(left) => Some(float_tensor(left)?),
             None => None,
         };
-        let order = match &weights.order {
-            Some(order) => Some(order.to_data().iter::<i64>().collect::<Vec<_>>()),
-            None => None,
-        };
+        let order =
+            weights.order.as_ref().map(|order| order.to_data().iter().collect::<Vec<i64>>());
         let left = match &left {
             Some(left) => Some(left.as_slice::<f32>()?),
             None => None,
