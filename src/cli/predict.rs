@@ -79,14 +79,15 @@ impl Args {
                 vec![label, number, output::shorten(&text, 60)]
             })
             .collect();
-        Ok(match kind {
+        let table = match kind {
             ProblemType::Regression => {
                 let rows: Vec<Vec<String>> =
                     rows.into_iter().map(|row| row[1..].to_vec()).collect();
-                output::print(&output::table(&["score", "text"], &[0], &rows))?
+                output::table(&["score", "text"], &[0], &rows)
             }
-            _ => output::print(&output::table(&["label", "probability", "text"], &[1], &rows))?,
-        })
+            _ => output::table(&["label", "probability", "text"], &[1], &rows),
+        };
+        Ok(output::print(&table)?)
     }
 
     fn examples(&self, opened: &Opened) -> anyhow::Result<Vec<Example>> {

@@ -47,13 +47,15 @@ pub struct CheckpointStore {
     shared: Mutex<Shared>,
 }
 
+type Written = Box<dyn Fn(usize, &Path) + Send>;
+
 #[derive(Default)]
 struct Shared {
     /// Checkpoints being written, by segment: their state and how many parts are there. A thread
     /// writes each part, so the next checkpoint may begin while the last parts of one are written.
     pending: BTreeMap<usize, (CheckpointState, usize)>,
     /// Told of every whole checkpoint.
-    written: Option<Box<dyn Fn(usize, &Path) + Send>>,
+    written: Option<Written>,
 }
 
 fn step_folder(folder: &Path, step: usize) -> PathBuf {

@@ -227,10 +227,9 @@ impl<'a> Run<'a> {
         let observer = move |event: &Event| {
             if let Event::Step { seconds, .. } = event
                 && let (Ok(mut last), Ok(mut pace)) = (last.lock(), pace.lock())
+                && let Some(before) = last.replace(*seconds)
             {
-                if let Some(before) = last.replace(*seconds) {
-                    pace.push(seconds - before);
-                }
+                pace.push(seconds - before);
             }
             watcher.event(event);
         };
