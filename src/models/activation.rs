@@ -119,10 +119,10 @@ mod tests {
     #[test]
     fn gelu_has_its_own_derivative_on_every_backend() {
         let expected = burn::tensor::TensorData::from([
-            -0.08523180_f32,
-            0.13250488_f32,
-            0.86749512_f32,
-            1.01194565_f32,
+            -0.085_231_8_f32,
+            0.132_504_88_f32,
+            0.867_495_1_f32,
+            1.011_945_6_f32,
         ]);
         for (backend, device) in crate::device::available() {
             let Ok(device) = device else { continue };
