@@ -11,12 +11,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be read or written.
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {cause}", path = .path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
+        /// What the operating system said. No `source`, since the message says it already.
+        cause: std::io::Error,
     },
     /// A file was read but does not hold what it should.
     #[error("{path}: {message}", path = .path.display())]
@@ -60,8 +60,8 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Io`] about `path`.
-    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io { path: path.as_ref().to_path_buf(), source }
+    pub fn io(path: impl AsRef<Path>, cause: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_path_buf(), cause }
     }
 
     /// An [`Error::Format`] about `path`.

@@ -108,11 +108,12 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn start(recipe: &'a Recipe, options: &'a RunOptions) -> Result<Self> {
         recipe.validate()?;
-        claim_output(options)?;
+        check_output(options)?;
         let stage = |name: &str| options.observer.event(&Event::Stage { name: name.to_string() });
         stage("Reading model and data");
         let prepared = Prepared::load(recipe, &options.device, options.observer.as_ref())?;
         let segments = prepared.segments(recipe)?;
+        std::fs::create_dir_all(&options.output).map_err(|e| Error::io(&options.output, e))?;
         if !options.resume {
             let path = options.output.join("recipe.toml");
             atomic::write_file(path, recipe.to_toml().as_bytes())?;
@@ -375,8 +376,8 @@ pub fn contestant(
     (name.to_string(), Box::new(run))
 }
 
-/// Makes sure that the output folder is ours to write to.
-fn claim_output(options: &RunOptions) -> Result<()> {
+/// Makes sure that the output folder is ours to write to; makes nothing yet.
+fn check_output(options: &RunOptions) -> Result<()> {
     let output: &Path = &options.output;
     let earlier = output.join("recipe.toml").is_file();
     let occupied = std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
@@ -394,5 +395,5 @@ fn claim_output(options: &RunOptions) -> Result<()> {
         let message = "holds no checkpoint to resume from; start the run without --resume";
         return Err(Error::format(output.join("checkpoints"), message));
     }
-    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))
+    Ok(())
 }
