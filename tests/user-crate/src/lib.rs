@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
-use burn::tensor::{Device, Distribution, Tensor, activation::gelu};
+use burn::tensor::{Device, Tensor, activation::gelu};
 use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
@@ -63,6 +63,7 @@ pub fn compress(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Distribution;
 
     #[test]
     fn a_users_model_gets_smaller_and_computes_the_same() {
