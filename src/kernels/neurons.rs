@@ -61,14 +61,14 @@ impl NeuronCache {
         let prepared = self.prepare(weights)?;
         let mut shape = hidden.dims();
         let width = shape[D - 1];
-        if width != weights.kept + prepared.plan.rank {
+        if width == 0 || width != weights.kept + prepared.plan.rank {
             return None;
         }
         let bias = match &weights.bias {
             Some(bias) => bias.clone(),
             None => Tensor::zeros([weights.d_output], &hidden.device()),
         };
-        let tokens = shape.iter().product::<usize>() / width.max(1);
+        let tokens = shape.iter().product::<usize>() / width;
         let output = <Dispatch as Kernels>::neuron_outputs(
             hidden.clone().reshape([tokens, width]).into_dispatch(),
             bias.into_dispatch(),

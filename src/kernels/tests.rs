@@ -123,6 +123,7 @@ fn compact_layers_of_all_kinds() {
         ([7, 33], 33, 0),
         ([7, 33], 16, 17),
         ([7, 1], 0, 1),
+        ([7, 33], 0, 0),
     ] {
         for (tokens, spread, bias) in
             [(1, true, true), (6, true, false), (83, false, true), (200, true, true)]
