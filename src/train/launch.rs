@@ -58,6 +58,13 @@ impl std::fmt::Debug for Interrupt {
     }
 }
 
+/// What a [`CompressingModel`]'s record holds, to read one without a run.
+#[derive(Module, Debug)]
+struct Checkpointed<M: Module> {
+    model: M,
+    pruner: Pruner,
+}
+
 /// A training to be launched.
 pub struct Training<'a, M: TrainableModel, E> {
     /// The model, decomposed if it is to be pruned, on a plain device.
@@ -128,13 +135,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             batches_per_epoch: self.segments.batches_per_epoch,
         };
         let run = RunHandle::new(settings, self.observer.clone(), self.interrupt.0.clone());
-        let mut pruner = match self.pruning {
-            Some(config) => Pruner::new(&self.model, config)?,
-            None => Pruner::idle(self.segments.total_steps, &plain),
-        };
-        if state.segment > 0 {
-            pruner.reload();
-        }
+        let pruner = self.pruner(&plain)?;
         let latest = Latest::default();
         let shared = Arc::new(Mutex::new(state.clone()));
         let follow = Follow {
@@ -233,6 +234,13 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         Ok(state)
     }
 
+    fn pruner(&self, device: &Device) -> Result<Pruner> {
+        match self.pruning {
+            Some(config) => Pruner::new(&self.model, config),
+            None => Ok(Pruner::idle(self.segments.total_steps, device)),
+        }
+    }
+
     /// The first step whose evaluation counts: the final ratio is reached.
     fn counts_from(&self) -> usize {
         let Some(config) = &self.pruning else { return 0 };
@@ -315,22 +323,10 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         let file = store.path(step).join("model.bpk");
         let failed = |e: &dyn std::fmt::Display| Error::format(&file, e.to_string());
         let record = ModuleRecord::load(&file).map_err(|e| failed(&e))?;
-        let mut pruner = match self.pruning {
-            Some(config) => Pruner::new(&self.model, config)?,
-            None => Pruner::idle(self.segments.total_steps, &self.device),
-        };
-        pruner.reload();
-        let settings = RunSettings {
-            seed: 0,
-            accumulation: 1,
-            max_grad_norm: None,
-            total_steps: self.segments.total_steps,
-            batches_per_epoch: 1,
-        };
-        let run = RunHandle::new(settings, self.observer.clone(), Interrupter::new());
-        let whole = CompressingModel::new(self.model.clone(), pruner, run);
+        let pruner = self.pruner(&self.device)?;
+        let whole = Checkpointed { model: self.model.clone(), pruner };
         let whole = whole.try_load_record(record).map_err(|e| failed(&e))?;
-        let CompressingModel { model, mut pruner, .. } = whole.valid();
+        let Checkpointed { model, mut pruner } = whole.valid();
         Ok((model, pruner.skipped()))
     }
 }
