@@ -63,7 +63,8 @@ impl Default for SummarizationSettings {
 impl SummarizationPreset {
     /// The settings.
     pub fn settings(self) -> SummarizationSettings {
-        // BART has 1024 positions and was fine-tuned on all of them.
+        // The configurations say how to generate, not what to train on: documents get all of
+        // BART's 1024 positions, reference summaries the length of the longest to generate.
         let bart = SummarizationSettings {
             preset: self,
             max_source_length: 1024,
