@@ -7,12 +7,15 @@
 //! ```
 //!
 //! This module holds sequence classification and regression. [`tokenize`] knows nothing of labels
-//! and [`batch::BatchPlan`] nothing of tasks, so other kinds of task share them.
+//! and [`batch::BatchPlan`] nothing of tasks, so other kinds of task share them. Summarization has
+//! its own data ([`summarization`]) and scores ([`rouge`]).
 
 pub mod batch;
 pub mod glue;
 pub mod metrics;
+pub mod rouge;
 mod rows;
+pub mod summarization;
 pub mod table;
 pub mod tokenize;
 
@@ -21,6 +24,8 @@ use serde::{Deserialize, Serialize};
 pub use batch::{BatchPlan, EncodedExample, HostBatch, Labels, TextBatch, collate};
 pub use glue::{GlueTask, Split};
 pub use metrics::{MetricKind, MetricReport, Predictions};
+pub use rouge::{Rouge, RougeScorer, RougeScores};
+pub use summarization::{SummarizationDataset, SummarizationOptions, SummarizationSettings};
 pub use table::{TableFormat, TableOptions, TableTarget};
 pub use tokenize::TextTokenizer;
 

@@ -1,12 +1,12 @@
 //! Classification and regression on any CSV, TSV or JSON-lines file with named columns.
 
-mod parse;
+pub(super) mod parse;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use self::parse::{Field, Record, read_records};
+use self::parse::{Columns, Field, Record, read_records};
 use super::rows::{error_at, parse_score};
 use super::{Example, Label, Task, TaskKind, TextDataset};
 use crate::{Error, Result};
@@ -132,7 +132,13 @@ impl TableOptions {
 
     fn records(&self, path: &Path, with_target: bool) -> Result<Vec<Record>> {
         let format = self.format.map_or_else(|| TableFormat::of(path), Ok)?;
-        read_records(path, format, self, with_target.then(|| self.target_column()))
+        let columns = Columns {
+            text: &self.text,
+            pair: self.pair.as_deref(),
+            target: with_target.then(|| self.target_column()),
+            quoting: self.quoting,
+        };
+        read_records(path, format, columns)
     }
 
     fn dataset(&self, path: &Path, records: Vec<Record>, task: Task) -> Result<TextDataset> {

@@ -43,12 +43,37 @@ pub enum MetricKind {
     /// Spearman's rank correlation of prediction and score.
     #[serde(rename = "spearmanr")]
     Spearman,
+    /// ROUGE-1 of generated texts, see [`crate::tasks::rouge`].
+    #[serde(rename = "rouge1")]
+    Rouge1,
+    /// ROUGE-2.
+    #[serde(rename = "rouge2")]
+    Rouge2,
+    /// ROUGE-L of whole texts.
+    #[serde(rename = "rougeL")]
+    RougeL,
+    /// ROUGE-L of texts line by line.
+    #[serde(rename = "rougeLsum")]
+    RougeLsum,
 }
 
 impl MetricKind {
     /// Every metric there is.
-    pub const ALL: [Self; 6] =
-        [Self::Accuracy, Self::F1, Self::MacroF1, Self::Matthews, Self::Pearson, Self::Spearman];
+    pub const ALL: [Self; 10] = [
+        Self::Accuracy,
+        Self::F1,
+        Self::MacroF1,
+        Self::Matthews,
+        Self::Pearson,
+        Self::Spearman,
+        Self::Rouge1,
+        Self::Rouge2,
+        Self::RougeL,
+        Self::RougeLsum,
+    ];
+
+    /// The metrics of generated texts.
+    pub const ROUGE: [Self; 4] = [Self::Rouge1, Self::Rouge2, Self::RougeL, Self::RougeLsum];
 
     /// The metric's name, as in files.
     pub fn name(self) -> &'static str {
@@ -59,6 +84,10 @@ impl MetricKind {
             Self::Matthews => "matthews_correlation",
             Self::Pearson => "pearson",
             Self::Spearman => "spearmanr",
+            Self::Rouge1 => "rouge1",
+            Self::Rouge2 => "rouge2",
+            Self::RougeL => "rougeL",
+            Self::RougeLsum => "rougeLsum",
         }
     }
 
@@ -67,6 +96,7 @@ impl MetricKind {
         match self {
             Self::Accuracy | Self::F1 | Self::MacroF1 => true,
             Self::Matthews | Self::Pearson | Self::Spearman => true,
+            Self::Rouge1 | Self::Rouge2 | Self::RougeL | Self::RougeLsum => true,
         }
     }
 
@@ -77,6 +107,9 @@ impl MetricKind {
     pub fn check(self, kind: &TaskKind) -> Result<()> {
         let regression = matches!(self, Self::Pearson | Self::Spearman);
         let message = match kind {
+            _ if Self::ROUGE.contains(&self) => {
+                format!("{self} scores generated texts, not classes or numbers")
+            }
             TaskKind::Classification { .. } if regression => {
                 format!("{self} needs scores, but the task is a classification")
             }
@@ -110,6 +143,10 @@ impl FromStr for MetricKind {
             "matthews_correlation" | "matthews" | "mcc" => Self::Matthews,
             "pearson" | "pearsonr" => Self::Pearson,
             "spearmanr" | "spearman" => Self::Spearman,
+            "rouge1" | "rouge_1" => Self::Rouge1,
+            "rouge2" | "rouge_2" => Self::Rouge2,
+            "rougel" | "rouge_l" => Self::RougeL,
+            "rougelsum" | "rouge_lsum" => Self::RougeLsum,
             _ => {
                 let names = Self::ALL.map(Self::name).join(", ");
                 let message = format!("there is no metric {text:?}; there are {names}");

@@ -84,8 +84,20 @@ fn names_parse_and_print() {
     }
     assert_eq!("MCC".parse::<MetricKind>().unwrap(), MetricKind::Matthews);
     assert_eq!("Spearman".parse::<MetricKind>().unwrap(), MetricKind::Spearman);
+    assert_eq!("ROUGE-L".parse::<MetricKind>().unwrap(), MetricKind::RougeL);
     let message = "bleu".parse::<MetricKind>().unwrap_err().to_string();
     assert!(message.contains("\"bleu\"") && message.contains("spearmanr"), "{message}");
+}
+
+#[test]
+fn rouge_does_not_score_classes_or_numbers() {
+    let classes = TaskKind::Classification { labels: vec!["a".into(), "b".into()] };
+    for kind in MetricKind::ROUGE {
+        for task in [&classes, &TaskKind::Regression] {
+            let message = kind.check(task).unwrap_err().to_string();
+            assert!(message.contains(&format!("{kind} scores generated texts")), "{message}");
+        }
+    }
 }
 
 fn three_way() -> Task {

@@ -4,13 +4,24 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{TableFormat, TableOptions};
+use super::TableFormat;
 use crate::tasks::rows::{Dialect, Rows, error_at, missing_column, read_text};
 use crate::{Error, Result};
 
+/// The columns to read.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::tasks) struct Columns<'a> {
+    pub text: &'a str,
+    /// A second column of text.
+    pub pair: Option<&'a str>,
+    pub target: Option<&'a str>,
+    /// Whether `"` quotes; by default in CSV but not in TSV.
+    pub quoting: Option<bool>,
+}
+
 /// What a row says to predict.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Field {
+pub(in crate::tasks) enum Field {
     Text(String),
     /// A JSON number or truth value, as JSON writes it.
     Other(String),
@@ -18,7 +29,7 @@ pub(super) enum Field {
 
 /// The columns asked for, of one row.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Record {
+pub(in crate::tasks) struct Record {
     /// Line of the file the row begins at, from 1.
     pub line: u64,
     pub text: String,
@@ -28,21 +39,20 @@ pub(super) struct Record {
 }
 
 /// Reads a file's records; there is at least one.
-pub(super) fn read_records(
+pub(in crate::tasks) fn read_records(
     path: &Path,
     format: TableFormat,
-    options: &TableOptions,
-    target: Option<&str>,
+    columns: Columns<'_>,
 ) -> Result<Vec<Record>> {
     let dialect = match format {
-        TableFormat::Csv => Dialect { delimiter: b',', quoting: options.quoting.unwrap_or(true) },
-        TableFormat::Tsv => Dialect { delimiter: b'\t', quoting: options.quoting.unwrap_or(false) },
-        TableFormat::Jsonl => return read_json_lines(path, options, target),
+        TableFormat::Csv => Dialect { delimiter: b',', quoting: columns.quoting.unwrap_or(true) },
+        TableFormat::Tsv => Dialect { delimiter: b'\t', quoting: columns.quoting.unwrap_or(false) },
+        TableFormat::Jsonl => return read_json_lines(path, columns),
     };
     let rows = Rows::read(path, dialect, None)?;
-    let text = rows.column(&options.text)?;
-    let pair = options.pair.as_deref().map(|name| rows.column(name)).transpose()?;
-    let target = target.map(|name| rows.column(name)).transpose()?;
+    let text = rows.column(columns.text)?;
+    let pair = columns.pair.map(|name| rows.column(name)).transpose()?;
+    let target = columns.target.map(|name| rows.column(name)).transpose()?;
     let records = rows.rows.into_iter().map(|row| Record {
         line: row.line,
         text: row.fields[text].clone(),
@@ -52,11 +62,7 @@ pub(super) fn read_records(
     Ok(records.collect())
 }
 
-fn read_json_lines(
-    path: &Path,
-    options: &TableOptions,
-    target: Option<&str>,
-) -> Result<Vec<Record>> {
+fn read_json_lines(path: &Path, columns: Columns<'_>) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for (line, text) in (1..).zip(read_text(path)?.lines()) {
         if text.trim().is_empty() {
@@ -67,9 +73,9 @@ fn read_json_lines(
         let record = JsonRow { path, line, object };
         records.push(Record {
             line,
-            text: record.text(&options.text)?,
-            pair: options.pair.as_deref().map(|name| record.text(name)).transpose()?,
-            target: target.map(|name| record.field(name)).transpose()?.flatten(),
+            text: record.text(columns.text)?,
+            pair: columns.pair.map(|name| record.text(name)).transpose()?,
+            target: columns.target.map(|name| record.field(name)).transpose()?.flatten(),
         });
     }
     if records.is_empty() {

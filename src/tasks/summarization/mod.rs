@@ -1,0 +1,44 @@
+//! Summarization: documents and their summaries from files, and how summaries are generated.
+//!
+//! Scores are in [`crate::tasks::rouge`].
+
+mod read;
+mod settings;
+
+pub use read::SummarizationOptions;
+pub use settings::{SummarizationPreset, SummarizationSettings};
+
+/// One document, with its summary where the file has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SummarizationExample {
+    /// The text to summarize, as the file has it.
+    pub document: String,
+    /// The reference summary; `None` where it was not asked for.
+    pub summary: Option<String>,
+}
+
+/// Examples of one split, in the file's order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SummarizationDataset {
+    /// The examples.
+    pub examples: Vec<SummarizationExample>,
+    /// Rows that were left out because document or summary is empty (XSum has some).
+    pub skipped: usize,
+}
+
+impl SummarizationDataset {
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are no examples.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// Keeps the first `count` examples, for quick trials.
+    pub fn truncate(&mut self, count: usize) {
+        self.examples.truncate(count);
+    }
+}

@@ -1,0 +1,220 @@
+//! How long documents and summaries are, and how summaries are generated.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Published settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SummarizationPreset {
+    /// `facebook/bart-large`: its configuration's `summarization`.
+    #[default]
+    Bart,
+    /// `facebook/bart-large-xsum`: its configuration's `summarization_xsum`.
+    Xsum,
+    /// `facebook/bart-large-cnn`: its configuration's `summarization_cnn`.
+    CnnDailymail,
+    /// LoSparse's runs on XSum and CNN/DailyMail: 256 tokens to 128, six beams, else as `bart`
+    /// without its shortest length.
+    Losparse,
+}
+
+/// Lengths of documents and summaries, and beam search as Hugging Face's `generate` names it.
+///
+/// In TOML, `preset` gives the settings that are not there:
+///
+/// ```toml
+/// preset = "xsum"
+/// num_beams = 4
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct SummarizationSettings {
+    /// Where settings come from that were not given.
+    pub preset: SummarizationPreset,
+    /// Longest document in tokens, special tokens among them; longer ones are cut.
+    pub max_source_length: usize,
+    /// Longest reference summary in tokens, in training, special tokens among them.
+    pub max_target_length: usize,
+    /// Number of beams; 1 is greedy.
+    pub num_beams: usize,
+    /// A beam's score is its log-probability over its length to this power: larger values favour
+    /// longer summaries.
+    pub length_penalty: f64,
+    /// Shortest summary to generate, in tokens; counted as `max_length`.
+    pub min_length: usize,
+    /// Longest summary to generate, in tokens; the decoder's start token and the end token count.
+    pub max_length: usize,
+    /// No run of so many tokens occurs twice in a summary; 0: no such rule.
+    pub no_repeat_ngram_size: usize,
+    /// Whether search ends as soon as there are `num_beams` finished summaries.
+    pub early_stopping: bool,
+    /// Whether ROUGE compares stems.
+    pub use_stemmer: bool,
+}
+
+impl Default for SummarizationSettings {
+    fn default() -> Self {
+        SummarizationPreset::default().settings()
+    }
+}
+
+impl SummarizationPreset {
+    /// The settings.
+    pub fn settings(self) -> SummarizationSettings {
+        // The configurations say how to generate, not what to train on: documents get all of
+        // BART's 1024 positions, reference summaries the length of the longest to generate.
+        let bart = SummarizationSettings {
+            preset: self,
+            max_source_length: 1024,
+            max_target_length: 128,
+            num_beams: 4,
+            length_penalty: 1.0,
+            min_length: 12,
+            max_length: 128,
+            no_repeat_ngram_size: 3,
+            early_stopping: true,
+            use_stemmer: true,
+        };
+        match self {
+            Self::Bart => bart,
+            Self::Xsum => SummarizationSettings {
+                max_target_length: 62,
+                num_beams: 6,
+                min_length: 11,
+                max_length: 62,
+                ..bart
+            },
+            Self::CnnDailymail => SummarizationSettings {
+                max_target_length: 142,
+                length_penalty: 2.0,
+                min_length: 56,
+                max_length: 142,
+                ..bart
+            },
+            Self::Losparse => SummarizationSettings {
+                max_source_length: 256,
+                num_beams: 6,
+                min_length: 0,
+                ..bart
+            },
+        }
+    }
+}
+
+impl SummarizationSettings {
+    /// Checks that every setting is possible. Reading from TOML or JSON does so too.
+    ///
+    /// # Errors
+    /// If one is not; the message names it.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |option: &str, message: String| Err(Error::option(option, message));
+        for (option, length) in [
+            ("max_source_length", self.max_source_length),
+            ("max_target_length", self.max_target_length),
+            ("max_length", self.max_length),
+        ] {
+            // The start and end tokens and one between them.
+            if length < 3 {
+                return refuse(option, format!("{length} leaves no room for text; at least 3"));
+            }
+        }
+        if self.num_beams == 0 {
+            return refuse("num_beams", "0; 1 is greedy search".into());
+        }
+        if !self.length_penalty.is_finite() {
+            let message = format!("{} is not a finite number", self.length_penalty);
+            return refuse("length_penalty", message);
+        }
+        if self.min_length > self.max_length {
+            let (least, most) = (self.min_length, self.max_length);
+            return refuse("min_length", format!("{least} is more than max_length, {most}"));
+        }
+        Ok(())
+    }
+}
+
+/// The settings as files have them: what is absent comes from the preset.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    preset: SummarizationPreset,
+    max_source_length: Option<usize>,
+    max_target_length: Option<usize>,
+    num_beams: Option<usize>,
+    length_penalty: Option<f64>,
+    min_length: Option<usize>,
+    max_length: Option<usize>,
+    no_repeat_ngram_size: Option<usize>,
+    early_stopping: Option<bool>,
+    use_stemmer: Option<bool>,
+}
+
+impl TryFrom<Written> for SummarizationSettings {
+    type Error = Error;
+
+    fn try_from(written: Written) -> Result<Self> {
+        let preset = written.preset.settings();
+        let settings = Self {
+            preset: written.preset,
+            max_source_length: written.max_source_length.unwrap_or(preset.max_source_length),
+            max_target_length: written.max_target_length.unwrap_or(preset.max_target_length),
+            num_beams: written.num_beams.unwrap_or(preset.num_beams),
+            length_penalty: written.length_penalty.unwrap_or(preset.length_penalty),
+            min_length: written.min_length.unwrap_or(preset.min_length),
+            max_length: written.max_length.unwrap_or(preset.max_length),
+            no_repeat_ngram_size: written
+                .no_repeat_ngram_size
+                .unwrap_or(preset.no_repeat_ngram_size),
+            early_stopping: written.early_stopping.unwrap_or(preset.early_stopping),
+            use_stemmer: written.use_stemmer.unwrap_or(preset.use_stemmer),
+        };
+        settings.validate()?;
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_possible_and_survive_toml() {
+        use SummarizationPreset::*;
+        for preset in [Bart, Xsum, CnnDailymail, Losparse] {
+            let settings = preset.settings();
+            assert_eq!(settings.preset, preset);
+            settings.validate().unwrap();
+            let text = toml::to_string(&settings).unwrap();
+            assert_eq!(toml::from_str::<SummarizationSettings>(&text).unwrap(), settings, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_absent_comes_from_the_preset() {
+        let none: SummarizationSettings = toml::from_str("").unwrap();
+        assert_eq!(none, SummarizationSettings::default());
+        let text = "preset = \"cnn_dailymail\"\nnum_beams = 2\nlength_penalty = 0.5";
+        let some: SummarizationSettings = toml::from_str(text).unwrap();
+        let preset = SummarizationPreset::CnnDailymail.settings();
+        assert_eq!((preset.min_length, preset.max_length, preset.length_penalty), (56, 142, 2.0));
+        assert_eq!(some, SummarizationSettings { num_beams: 2, length_penalty: 0.5, ..preset });
+    }
+
+    #[test]
+    fn impossible_settings_are_refused_by_name() {
+        for (text, wanted) in [
+            ("max_source_length = 2", "option max_source_length: 2 leaves no room"),
+            ("num_beams = 0", "option num_beams: 0; 1 is greedy"),
+            ("length_penalty = nan", "option length_penalty: NaN"),
+            ("max_length = 11", "option min_length: 12 is more than max_length, 11"),
+            ("beams = 3", "unknown field `beams`"),
+            ("preset = \"cnn\"", "unknown variant `cnn`"),
+        ] {
+            let message = toml::from_str::<SummarizationSettings>(text).unwrap_err().to_string();
+            assert!(message.contains(wanted), "{message}");
+        }
+    }
+}
