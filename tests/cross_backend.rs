@@ -154,6 +154,7 @@ fn run(device: &Device) -> Run {
         final_warmup_steps: 1,
         total_steps: STEPS,
         interval: 1,
+        curve: losparse::pruning::Curve::Cubic,
     };
     let mut pruner = Pruner::new(&model, PruningConfig::new(schedule)).unwrap();
     let mut optimizer = AdamWConfig::new().with_epsilon(EPSILON).init();

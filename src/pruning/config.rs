@@ -14,6 +14,21 @@ pub enum Importance {
     Sensitivity,
     /// `|s|`.
     Magnitude,
+    /// `−s · ∂loss/∂s`, summed over all steps: high where training moves a weight away from zero
+    /// (Sanh et al. 2020, movement pruning).
+    Movement,
+    /// `β₁ Ī + |s · ∂loss/∂s|` at every step, without windows (SNIP with momentum, as Intel's
+    /// neural-compressor has it).
+    SnipMomentum,
+    /// A number drawn once for every neuron: what any criterion must beat.
+    Random,
+}
+
+impl Importance {
+    /// Whether it is computed from gradients.
+    pub fn needs_gradients(self) -> bool {
+        !matches!(self, Self::Magnitude | Self::Random)
+    }
 }
 
 /// How the entries of a neuron become one score.
@@ -72,11 +87,24 @@ pub struct PruningConfig {
     pub structure: Structure,
     /// Whether a pruned neuron may come back.
     pub regrowth: Regrowth,
+    /// Share of every layer's neurons that is kept, whatever they score; 0: no floor.
+    #[serde(default)]
+    pub min_kept: f64,
+    /// Share of every layer's neurons beyond which none is kept; 1: no cap.
+    #[serde(default = "one")]
+    pub max_kept: f64,
+    /// Seed of random importance.
+    #[serde(default)]
+    pub seed: u64,
     /// Keep importance per entry of `S` even where one number a neuron is enough.
     #[serde(default)]
     pub per_entry: bool,
     /// So many updates in a row with a gradient that is not finite end the training.
     pub max_skipped_in_a_row: usize,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl PruningConfig {
@@ -90,6 +118,9 @@ impl PruningConfig {
             reduction: Reduction::default(),
             structure: Structure::default(),
             regrowth: Regrowth::default(),
+            min_kept: 0.0,
+            max_kept: 1.0,
+            seed: 0,
             per_entry: false,
             max_skipped_in_a_row: 20,
         }
@@ -98,6 +129,11 @@ impl PruningConfig {
     /// Whether scores include uncertainty.
     pub fn uses_uncertainty(&self) -> bool {
         self.importance == Importance::Sensitivity && self.beta2 > 0.0 && self.beta2 < 1.0
+    }
+
+    /// Whether layers have a floor or a cap.
+    pub fn bounds_layers(&self) -> bool {
+        self.min_kept > 0.0 || self.max_kept < 1.0
     }
 
     /// Whether state is kept per entry of `S`. With mean or sum and `β₂ = 1` the reduction commutes
@@ -120,6 +156,23 @@ impl PruningConfig {
         }
         if !(0.0..=1.0).contains(&self.beta2) {
             return Err(Error::option("beta2", format!("{} is not in 0 ≤ β₂ ≤ 1", self.beta2)));
+        }
+        let keep = self.schedule.final_keep_ratio;
+        if !(0.0..=keep).contains(&self.min_kept) {
+            let message = format!(
+                "{} is not within 0 and the {keep} of S that are kept in the end; a floor above \
+                 that cannot be met",
+                self.min_kept
+            );
+            return Err(Error::option("min_kept", message));
+        }
+        if !(keep..=1.0).contains(&self.max_kept) {
+            let message = format!(
+                "{} is not within the {keep} of S that are kept in the end and 1; a cap below \
+                 that cannot be met",
+                self.max_kept
+            );
+            return Err(Error::option("max_kept", message));
         }
         Ok(())
     }

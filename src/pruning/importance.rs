@@ -1,7 +1,7 @@
 //! Importance of one layer's neurons over the steps.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Importance, PruningConfig, Reduction, Structure};
 
@@ -13,7 +13,7 @@ use super::{Importance, PruningConfig, Reduction, Structure};
 pub struct LayerImportance {
     /// Mean of `I` over the valid steps of the current window, `w`.
     pub window: Param<Tensor<2>>,
-    /// Smoothed importance `Ī`.
+    /// Smoothed importance `Ī`; the sum so far for movement, the draw for random importance.
     pub smoothed: Param<Tensor<2>>,
     /// Smoothed uncertainty `Ū`; `None` at `β₂ = 1`.
     pub uncertainty: Option<Param<Tensor<2>>>,
@@ -53,15 +53,39 @@ fn update(param: &mut Param<Tensor<2>>, f: impl FnOnce(Tensor<2>) -> Tensor<2>) 
     *param = param.clone().map(f);
 }
 
+/// Uniform numbers in `[0, 1)` that depend on seed, layer and position only (SplitMix64, Steele et
+/// al. 2014).
+fn random(seed: u64, layer: usize, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    let draw = |at: usize| {
+        let key = ((layer as u64) << 40) + at as u64 + 1;
+        let mut z = seed.wrapping_add(key.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        // 24 bits are all that an f32 has.
+        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32
+    };
+    let values: Vec<f32> = (0..shape[0] * shape[1]).map(draw).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
 impl LayerImportance {
-    /// The state before the first step: all zeros.
-    pub(crate) fn new(config: &PruningConfig, dims: [usize; 2], device: &Device) -> Self {
+    /// The state of the layer with number `layer` before the first step: all zeros, but random
+    /// importance is drawn here.
+    pub(crate) fn new(
+        config: &PruningConfig,
+        layer: usize,
+        dims: [usize; 2],
+        device: &Device,
+    ) -> Self {
         let shape = if config.needs_entries() { dims } else { score_shape(config.structure, dims) };
         let zeros = || state(Tensor::zeros(shape, device));
         let frozen = config.regrowth == super::Regrowth::Frozen;
         Self {
             window: zeros(),
-            smoothed: zeros(),
+            smoothed: match config.importance {
+                Importance::Random => state(random(config.seed, layer, shape, device)),
+                _ => zeros(),
+            },
             uncertainty: config.uses_uncertainty().then(zeros),
             mask: frozen.then(|| state(Tensor::ones(score_shape(config.structure, dims), device))),
         }
@@ -69,6 +93,9 @@ impl LayerImportance {
 
     /// Ends a window: `Ī ← β₁ Ī + (1 − β₁) w`, then `Ū ← β₂ Ū + (1 − β₂)|w − Ī|`.
     pub(crate) fn fold(&mut self, config: &PruningConfig) {
+        if config.importance != Importance::Sensitivity {
+            return;
+        }
         let window = self.window.val();
         update(&mut self.smoothed, |smoothed| {
             smoothed * config.beta1 + window.clone() * (1.0 - config.beta1)
@@ -81,8 +108,8 @@ impl LayerImportance {
         }
     }
 
-    /// Adds one valid step to a window of `valid` earlier ones: `w ← (w·k + I)/(k + 1)` with
-    /// `I = |s · ∂loss/∂s|`.
+    /// Adds one valid step to a window of `valid` earlier ones, `w ← (w·k + I)/(k + 1)` with
+    /// `I = |s · ∂loss/∂s|`; criteria without windows add it to what they have.
     pub(crate) fn observe(
         &mut self,
         config: &PruningConfig,
@@ -90,12 +117,22 @@ impl LayerImportance {
         gradient: Tensor<2>,
         valid: usize,
     ) {
-        let sensitivity = (sparse * gradient).abs();
-        let sample = if config.needs_entries() {
-            sensitivity
-        } else {
-            reduce(sensitivity, config.structure, config.reduction)
+        let product = sparse * gradient;
+        let entries = match config.importance {
+            Importance::Movement => -product,
+            _ => product.abs(),
         };
+        let sample = match config.needs_entries() {
+            true => entries,
+            false => reduce(entries, config.structure, config.reduction),
+        };
+        match config.importance {
+            Importance::Movement => return update(&mut self.smoothed, |sum| sum + sample),
+            Importance::SnipMomentum => {
+                return update(&mut self.smoothed, |sum| sum * config.beta1 + sample);
+            }
+            _ => {}
+        }
         update(&mut self.window, |window| match valid {
             0 => sample,
             k => (window * k as f64 + sample) / (k + 1) as f64,
@@ -106,17 +143,17 @@ impl LayerImportance {
     pub(crate) fn scores(&self, config: &PruningConfig, sparse: Tensor<2>) -> Tensor<2> {
         let entries = match config.importance {
             Importance::Magnitude => sparse.abs(),
-            Importance::Sensitivity => match &self.uncertainty {
+            _ => match &self.uncertainty {
                 Some(uncertainty) => self.smoothed.val() * uncertainty.val(),
                 None => self.smoothed.val(),
             },
         };
-        let reduced = config.importance == Importance::Sensitivity && !config.needs_entries();
+        let reduced = config.importance != Importance::Magnitude && !config.needs_entries();
         let scores =
             if reduced { entries } else { reduce(entries, config.structure, config.reduction) };
         match &self.mask {
             // What is frozen stays pruned: below every score.
-            Some(mask) => scores.mask_fill(mask.val().equal_scalar(0.0), -1.0),
+            Some(mask) => scores.mask_fill(mask.val().equal_scalar(0.0), f32::MIN),
             None => scores,
         }
     }

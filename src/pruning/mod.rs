@@ -21,5 +21,5 @@ pub use config::{Importance, PruningConfig, Reduction, Regrowth, Structure};
 pub use importance::LayerImportance;
 pub use norm::{gradient_norm, scale_gradients};
 pub use pruner::{LayerKept, PruneStep, Pruner};
-pub use schedule::{Phase, Schedule};
-pub use selection::{Group, prune_count, threshold};
+pub use schedule::{Curve, Phase, Schedule};
+pub use selection::{Group, bound, prune_count, threshold};

@@ -6,8 +6,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{
-    Group, Importance, LayerImportance, PruningConfig, Regrowth, Structure, gradient_norm,
-    threshold,
+    Group, LayerImportance, PruningConfig, Regrowth, Structure, bound, gradient_norm, threshold,
 };
 use crate::linear::{Compressible, CompressibleLinear};
 use crate::{Error, Result};
@@ -72,7 +71,8 @@ impl Pruner {
         let mut device = None;
         for_each_sparse(&mut model.clone(), |_, sparse| {
             let on = sparse.lazy_device().without_autodiff();
-            layers.push(LayerImportance::new(&config, sparse.lazy_shape().dims(), &on));
+            let dims = sparse.lazy_shape().dims();
+            layers.push(LayerImportance::new(&config, layers.len(), dims, &on));
             device = Some(on);
         });
         let device = device.ok_or_else(|| {
@@ -91,6 +91,7 @@ impl Pruner {
             final_warmup_steps: 0,
             total_steps,
             interval: 10,
+            curve: super::Curve::default(),
         });
         let device = device.clone().without_autodiff();
         let counters = Counters::default().to_param(&device);
@@ -154,7 +155,7 @@ impl Pruner {
         model: &M,
         gradients: &GradientsParams,
     ) -> Vec<Option<Tensor<2>>> {
-        if self.config.importance == Importance::Magnitude {
+        if !self.config.importance.needs_gradients() {
             return Vec::new();
         }
         let mut taken = Vec::with_capacity(self.layers.len());
@@ -255,7 +256,14 @@ impl Pruner {
             scores.push(score);
             at += 1;
         });
-        let groups = read_groups(&scores, &groups);
+        let mut groups = read_groups(&scores, &groups);
+        if config.bounds_layers() {
+            for (group, scores) in groups.iter_mut().zip(&mut scores) {
+                bound(group, config.min_kept, config.max_kept);
+                let data = TensorData::new(group.scores.clone(), scores.dims());
+                *scores = Tensor::from_data(data, &scores.device());
+            }
+        }
         let threshold = threshold(&groups, keep_ratio)?;
         let frozen = config.regrowth == Regrowth::Frozen;
         let mut at = 0;

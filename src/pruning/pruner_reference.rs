@@ -39,6 +39,19 @@ impl Reference {
             for (at, &gradient) in gradients.iter().enumerate() {
                 let s = &mut self.sparse[layer][at];
                 *s -= lr * gradient;
+                match config.importance {
+                    Importance::Movement => {
+                        self.smoothed[layer][at] -= f64::from(*s * gradient);
+                        continue;
+                    }
+                    Importance::SnipMomentum => {
+                        let smoothed = &mut self.smoothed[layer][at];
+                        *smoothed = config.beta1 * *smoothed + f64::from((*s * gradient).abs());
+                        continue;
+                    }
+                    Importance::Random => panic!("drawn by the pruner"),
+                    Importance::Sensitivity | Importance::Magnitude => {}
+                }
                 let importance = f64::from((*s * gradient).abs());
                 let window = &mut self.window[layer][at];
                 if k != 0 {
@@ -69,7 +82,11 @@ impl Reference {
             (0..self.sparse.len()).map(|layer| self.expanded(layer)).collect();
         if self.config.regrowth == Regrowth::Frozen {
             for (scores, pruned) in scores.iter_mut().zip(&self.pruned) {
-                scores.iter_mut().zip(pruned).filter(|(_, p)| **p).for_each(|(s, _)| *s = -1.0);
+                scores
+                    .iter_mut()
+                    .zip(pruned)
+                    .filter(|(_, p)| **p)
+                    .for_each(|(s, _)| *s = f64::from(f32::MIN));
             }
         }
         let mut all: Vec<f64> = scores.iter().flatten().copied().collect();
@@ -95,7 +112,7 @@ impl Reference {
             Importance::Sensitivity if config.uses_uncertainty() => {
                 self.smoothed[layer][at] * self.uncertainty[layer][at]
             }
-            Importance::Sensitivity => self.smoothed[layer][at],
+            _ => self.smoothed[layer][at],
         };
         let entries: Vec<f64> = (0..self.sparse[layer].len()).map(score).collect();
         self.groups(layer)

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::pruner_reference::Reference;
 use super::{
-    Importance, LayerImportance, PruneStep, Pruner, PruningConfig, Reduction, Regrowth, Schedule,
-    Structure,
+    Curve, Importance, LayerImportance, PruneStep, Pruner, PruningConfig, Reduction, Regrowth,
+    Schedule, Structure,
 };
 use crate::Error;
 use crate::decompose::to_vec;
@@ -70,6 +70,7 @@ fn schedule(interval: usize) -> Schedule {
         final_warmup_steps: 5,
         total_steps: 20,
         interval,
+        curve: Curve::Cubic,
     }
 }
 
@@ -141,6 +142,8 @@ fn all_settings() -> Vec<PruningConfig> {
                 (Importance::Sensitivity, 1.0),
                 (Importance::Sensitivity, 0.95),
                 (Importance::Magnitude, 1.0),
+                (Importance::Movement, 1.0),
+                (Importance::SnipMomentum, 1.0),
             ] {
                 for regrowth in [Regrowth::Allowed, Regrowth::Frozen] {
                     let settings = config();
@@ -192,6 +195,92 @@ fn every_setting_does_what_the_method_says_entry_by_entry() {
             assert_close(&to_vec(layer.smoothed.val()), expected, &format!("{config:?}"));
         }
     }
+}
+
+/// Runs all steps with gradients of `seed`; which neurons ended pruned, and the thresholds.
+fn trained(config: PruningConfig, seed: u64) -> (Vec<Vec<bool>>, Vec<Option<f32>>) {
+    let mut model = model(seed);
+    let mut pruner = Pruner::new(&model, config).unwrap();
+    let mut thresholds = Vec::new();
+    for _ in 0..config.schedule.total_steps {
+        let done;
+        (model, done) = step(&mut pruner, model, seed);
+        thresholds.push(done.threshold);
+    }
+    (zeros(&sparse(&model)), thresholds)
+}
+
+#[test]
+fn random_importance_depends_on_its_seed_alone() {
+    let random = |seed| PruningConfig { importance: Importance::Random, seed, ..config() };
+    let (a, thresholds) = trained(random(1), 5);
+    assert_eq!(a, trained(random(1), 6).0, "other weights and gradients, same neurons");
+    assert_ne!(a, trained(random(2), 5).0);
+    let last = thresholds[19];
+    assert!(last.is_some() && thresholds[17..].iter().all(|t| *t == last), "drawn once");
+    let pruned: usize = a.iter().flatten().filter(|zero| **zero).count();
+    assert!((48..=61).contains(&pruned), "{pruned} of 88 entries for 70%");
+}
+
+#[test]
+fn one_shot_pruning_keeps_to_its_one_choice() {
+    let schedule = Schedule { curve: Curve::OneShot, ..schedule(4) };
+    let config = PruningConfig {
+        schedule,
+        importance: Importance::Magnitude,
+        regrowth: Regrowth::Frozen,
+        ..config()
+    };
+    let mut model = model(3);
+    let mut pruner = Pruner::new(&model, config).unwrap();
+    let mut chosen = Vec::new();
+    for t in 0..20 {
+        (model, _) = step(&mut pruner, model, 3);
+        let pruned = zeros(&sparse(&model));
+        match t {
+            0..=3 => assert!(pruned.iter().flatten().all(|zero| !zero), "step {t}"),
+            4 => chosen = pruned,
+            _ => assert_eq!(pruned, chosen, "step {t}"),
+        }
+    }
+    assert!(chosen.iter().flatten().any(|zero| *zero));
+}
+
+#[test]
+fn a_floor_and_a_cap_bound_what_each_layer_keeps() {
+    let kept = |config: PruningConfig| -> Vec<usize> {
+        let mut model = model(2);
+        // The second layer's weights say little: alone by magnitude it would lose everything.
+        model.down = match model.down {
+            CompressibleLinear::LowRankSparse(mut layer) => {
+                layer.sparse = layer.sparse.map(|s| leaf(s.val().detach() * 0.01));
+                CompressibleLinear::LowRankSparse(layer)
+            }
+            other => other,
+        };
+        let mut pruner = Pruner::new(&model, config).unwrap();
+        for t in 0..20 {
+            let still = SHAPES.map(|[a, b]| Some(vec![0.0; a * b])).to_vec();
+            (model, _) = update(&mut pruner, model, &mut optimizer(), &still).unwrap();
+            assert_eq!(pruner.step(), t + 1);
+        }
+        Pruner::kept(&model).iter().map(|layer| layer.kept).collect()
+    };
+    let magnitude = PruningConfig { importance: Importance::Magnitude, ..config() };
+    let [up, down] = kept(magnitude)[..] else { panic!() };
+    assert!(up >= 4 && down == 0, "{up}, {down}");
+    let [up, down] = kept(PruningConfig { min_kept: 0.3, ..magnitude })[..] else { panic!() };
+    assert!(up >= 2 && down == 2, "{up}, {down}: 0.3 of 5 neurons are 2");
+    let [up, _] = kept(PruningConfig { max_kept: 0.4, ..magnitude })[..] else { panic!() };
+    assert_eq!(up, 3, "0.4 of 8 neurons are 3");
+}
+
+#[test]
+fn a_floor_or_cap_that_cannot_be_met_is_an_error() {
+    let error = |config: PruningConfig| config.validate().unwrap_err().to_string();
+    assert!(error(PruningConfig { min_kept: 0.4, ..config() }).contains("min_kept"));
+    assert!(error(PruningConfig { max_kept: 0.2, ..config() }).contains("max_kept"));
+    assert!(error(PruningConfig { min_kept: f64::NAN, ..config() }).contains("min_kept"));
 }
 
 /// With mean or sum and `β₂ = 1` the reduction commutes with the averages.

@@ -1,4 +1,4 @@
-//! The cubic schedule, a pure function of the step.
+//! The schedule of the keep ratio, a pure function of the step.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,24 @@ pub enum Phase {
     /// `t ≤ t_i`: nothing is pruned.
     Warmup,
     /// The keep ratio falls; pruning every `interval` steps.
-    Cubic,
+    Falling,
     /// `t > T − t_f`: the final ratio, pruning at every step.
     Final,
+}
+
+/// How the keep ratio falls from first to last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Curve {
+    /// `(1 − x)³` (Zhu & Gupta 2017; LoSparse).
+    #[default]
+    Cubic,
+    /// `1 − x`.
+    Linear,
+    /// `(1 + cos πx)/2`.
+    Cosine,
+    /// At once, after the initial warmup; the rest of the training heals.
+    OneShot,
 }
 
 /// Keep ratio of `S` over the steps `t = 0, 1, …, T − 1` (LoSparse eq. 9).
@@ -30,6 +45,9 @@ pub struct Schedule {
     pub total_steps: usize,
     /// `ΔT`: steps between prunings, and length of the importance window.
     pub interval: usize,
+    /// How the ratio falls.
+    #[serde(default)]
+    pub curve: Curve,
 }
 
 impl Schedule {
@@ -43,6 +61,7 @@ impl Schedule {
             final_warmup_steps: total_steps * 3 / 8,
             total_steps,
             interval: 10,
+            curve: Curve::default(),
         }
     }
 
@@ -89,10 +108,12 @@ impl Schedule {
     pub fn phase(&self, step: usize) -> Phase {
         if step <= self.initial_warmup_steps {
             Phase::Warmup
+        } else if self.curve == Curve::OneShot {
+            Phase::Final
         } else if step + self.final_warmup_steps > self.total_steps {
             Phase::Final
         } else {
-            Phase::Cubic
+            Phase::Falling
         }
     }
 
@@ -101,11 +122,17 @@ impl Schedule {
         match self.phase(step) {
             Phase::Warmup => self.initial_keep_ratio,
             Phase::Final => self.final_keep_ratio,
-            Phase::Cubic => {
+            Phase::Falling => {
                 let steps = self.total_steps - self.initial_warmup_steps - self.final_warmup_steps;
                 let left = 1.0 - (step - self.initial_warmup_steps) as f64 / steps as f64;
                 let span = self.initial_keep_ratio - self.final_keep_ratio;
-                self.final_keep_ratio + span * left.powi(3)
+                let share = match self.curve {
+                    Curve::Cubic => left.powi(3),
+                    Curve::Linear => left,
+                    Curve::Cosine => (1.0 - (std::f64::consts::PI * left).cos()) / 2.0,
+                    Curve::OneShot => 0.0,
+                };
+                self.final_keep_ratio + span * share
             }
         }
     }
@@ -114,7 +141,7 @@ impl Schedule {
     pub fn prunes(&self, step: usize) -> bool {
         match self.phase(step) {
             Phase::Warmup => false,
-            Phase::Cubic => step.is_multiple_of(self.interval),
+            Phase::Falling => step.is_multiple_of(self.interval),
             Phase::Final => true,
         }
     }
@@ -132,7 +159,29 @@ mod tests {
             final_warmup_steps: 12,
             total_steps: 48,
             interval: 5,
+            curve: Curve::Cubic,
         }
+    }
+
+    #[test]
+    fn every_curve_falls_from_first_to_last() {
+        for (curve, halfway) in [
+            (Curve::Cubic, 0.125),
+            (Curve::Linear, 0.5),
+            (Curve::Cosine, 0.5),
+            (Curve::OneShot, 0.0),
+        ] {
+            let s = Schedule { curve, ..schedule() };
+            assert_eq!((s.keep_ratio(6), s.keep_ratio(47)), (1.0, 0.15));
+            assert!((0..48).all(|t| s.keep_ratio(t) >= s.keep_ratio(t + 1)), "{curve:?}");
+            // Step 21 is half of the 30 steps from 6 to 36.
+            assert!((s.keep_ratio(21) - (0.15 + 0.85 * halfway)).abs() < 1e-15, "{curve:?}");
+        }
+        let cosine = Schedule { curve: Curve::Cosine, ..schedule() };
+        let early = (1.0 + (std::f64::consts::PI / 10.0).cos()) / 2.0;
+        assert!((cosine.keep_ratio(9) - (0.15 + 0.85 * early)).abs() < 1e-15);
+        let once = Schedule { curve: Curve::OneShot, ..schedule() };
+        assert!((7..48).all(|t| once.keep_ratio(t) == 0.15 && once.prunes(t)));
     }
 
     #[test]

@@ -55,9 +55,41 @@ pub fn threshold(groups: &[Group], keep_ratio: f64) -> Option<f32> {
         .map(|(score, _)| *score)
 }
 
+/// Raises the best `min_kept` of a layer's neurons above every score, and lowers all beyond the best
+/// `max_kept` below: a floor and a cap of what a layer keeps under one threshold for all. Ties are
+/// resolved for the earlier neuron.
+pub fn bound(group: &mut Group, min_kept: f64, max_kept: f64) {
+    let n = group.scores.len() as f64;
+    let mut best: Vec<usize> = (0..group.scores.len()).collect();
+    best.sort_by(|&a, &b| group.scores[b].total_cmp(&group.scores[a]));
+    for &neuron in &best[..(min_kept * n).ceil() as usize] {
+        group.scores[neuron] = f32::MAX;
+    }
+    for &neuron in &best[(max_kept * n).floor() as usize..] {
+        group.scores[neuron] = f32::MIN;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn layers_keep_at_least_the_floor_and_at_most_the_cap() {
+        // Without bounds the second layer would lose all and the first none.
+        let mut groups = [
+            Group { scores: (0..100).map(|i| 100.0 + i as f32).collect(), entries: 8 },
+            Group { scores: (0..100).map(|i| i as f32).collect(), entries: 8 },
+        ];
+        groups.iter_mut().for_each(|group| bound(group, 0.1, 0.8));
+        let threshold = threshold(&groups, 0.5).unwrap();
+        let kept = |group: &Group| group.scores.iter().filter(|&&s| s >= threshold).count();
+        assert_eq!(kept(&groups[0]), 80);
+        assert_eq!(kept(&groups[1]), 21, "the boundary neuron survives");
+        // The best are the kept ones.
+        assert!(groups[0].scores[..20].iter().all(|&s| s < threshold));
+        assert!(groups[1].scores[79..].iter().all(|&s| s >= threshold));
+    }
 
     /// The published rule, literally.
     fn kthvalue(groups: &[Group], keep_ratio: f64) -> Option<f32> {

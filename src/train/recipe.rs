@@ -359,6 +359,7 @@ impl MethodRecipe {
                     .unwrap_or(default.initial_warmup_steps),
                 final_warmup_steps: self.final_warmup_steps.unwrap_or(default.final_warmup_steps),
                 interval: self.interval,
+                curve: Default::default(),
                 ..default
             })
         }

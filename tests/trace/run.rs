@@ -68,6 +68,7 @@ impl Method {
             final_warmup_steps: self.final_warmup_steps,
             total_steps: self.total_steps,
             interval: self.interval,
+            curve: losparse::pruning::Curve::Cubic,
         });
         (config.beta1, config.beta2) = (self.beta1, self.beta2);
         config.importance = match self.importance.as_str() {
