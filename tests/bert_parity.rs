@@ -17,7 +17,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert").join(name)
 }
 
-fn folder_from(variable: &str) -> Option<PathBuf> {
+pub(super) fn folder_from(variable: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(variable).map(PathBuf::from);
     if folder.is_none() {
         eprintln!("skipped: {variable} is not set");
@@ -30,12 +30,12 @@ fn load(name: &str, device: &Device) -> (BertForSequenceClassification, LoadRepo
 }
 
 /// A `[rows, columns]` integer tensor, if the source has it.
-fn ints(source: &TensorSource, name: &str, device: &Device) -> Option<Tensor<2, Int>> {
+pub(super) fn ints(source: &TensorSource, name: &str, device: &Device) -> Option<Tensor<2, Int>> {
     let shape: [usize; 2] = source.shape(name)?.try_into().unwrap();
     Some(Tensor::from_data(TensorData::new(source.read_int(name).unwrap(), shape), device))
 }
 
-fn input(source: &TensorSource, device: &Device) -> EncoderInput {
+pub(super) fn input(source: &TensorSource, device: &Device) -> EncoderInput {
     let mut input = EncoderInput::new(ints(source, "input_ids", device).unwrap())
         .with_hidden_states()
         .with_attentions();
@@ -45,17 +45,23 @@ fn input(source: &TensorSource, device: &Device) -> EncoderInput {
     input
 }
 
-fn assert_close<const D: usize>(found: Tensor<D>, expected: &TensorSource, name: &str, most: f32) {
+pub(super) fn assert_close<const D: usize>(
+    found: Tensor<D>,
+    expected: &TensorSource,
+    name: &str,
+    most: f32,
+) {
     assert_eq!(found.dims().as_slice(), expected.shape(name).expect(name), "shape of {name}");
     let found = found.into_data().try_into_vec::<f32>().unwrap();
     let pairs = found.iter().zip(expected.read(name).unwrap());
     let distance = pairs
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, |a: f32, b| if b.is_nan() { f32::INFINITY } else { a.max(b) });
+    println!("{name}: {distance:.1e}");
     assert!(distance <= most, "{name} differs by {distance}");
 }
 
-fn check_states(output: EncoderOutput, expected: &TensorSource) {
+pub(super) fn check_states(output: EncoderOutput, expected: &TensorSource) {
     let (states, attentions) = (output.hidden_states.unwrap(), output.attentions.unwrap());
     assert_eq!(states.len(), attentions.len() + 1);
     assert!(!expected.contains(&format!("attentions.{}", attentions.len())));
@@ -67,8 +73,8 @@ fn check_states(output: EncoderOutput, expected: &TensorSource) {
     }
 }
 
-fn labels(model: &BertForSequenceClassification, source: &TensorSource, device: &Device) -> Labels {
-    match model.config().labels().problem_type() {
+pub(super) fn labels(config: &impl ModelConfig, source: &TensorSource, device: &Device) -> Labels {
+    match config.labels().problem_type() {
         ProblemType::SingleLabelClassification => {
             let classes = source.read_int("labels").unwrap();
             let batch = classes.len();
@@ -76,7 +82,7 @@ fn labels(model: &BertForSequenceClassification, source: &TensorSource, device: 
         }
         _ => {
             let values = source.read("labels").unwrap();
-            let width = model.config().labels().num_labels();
+            let width = config.labels().num_labels();
             let shape = [values.len() / width, width];
             Labels::Values(Tensor::from_data(TensorData::new(values, shape), device))
         }
@@ -91,7 +97,7 @@ fn check_classifier(name: &str) {
     let output = model.bert.forward(input(&expected, &device));
     let logits = model.logits(output.pooler_output.clone().unwrap());
     assert_close(logits.clone(), &expected, "logits", TOLERANCE);
-    let loss = model.loss(logits, labels(&model, &expected, &device));
+    let loss = model.loss(logits, labels(model.config(), &expected, &device));
     assert_close(loss, &expected, "loss", TOLERANCE);
     check_states(output, &expected);
 }
@@ -182,7 +188,7 @@ fn gradients_of_all_parameters() {
         model = without_dropout(model);
         let expected = TensorSource::open(fixture(name).join("expected.safetensors")).unwrap();
         let logits = model.forward(input(&expected, &device));
-        let loss = model.loss(logits, labels(&model, &expected, &device));
+        let loss = model.loss(logits, labels(model.config(), &expected, &device));
         let gradients = loss.backward();
 
         let mut checked = 0;
