@@ -36,7 +36,9 @@ use losparse::checkpoint::{
     LoadOptions, PretrainedModel, StorageDtype, TensorSource, load_from, load_pretrained,
     read_config, to_safetensors,
 };
-use losparse::linear::linear_names;
+use losparse::compact::{Form, compact};
+use losparse::decompose::{DecomposeConfig, Rank, decompose};
+use losparse::linear::{Compressible, CompressibleLinear, LayerSelection, linear_names};
 use losparse::models::deberta_v2::{
     DebertaV2Config, DebertaV2ForQuestionAnswering, DebertaV2ForSequenceClassification,
     DebertaV2Model, RelativeBuckets,
@@ -222,6 +224,70 @@ fn a_new_classifier_keeps_the_pooler() {
         AnySequenceClassifier::load(fixture("v3"), &Device::default(), &options).unwrap();
     assert_eq!(report.newly_initialised, ["classifier.bias", "classifier.weight"]);
     assert_eq!(model.labels().num_labels(), 5);
+}
+
+/// Multiplies every parameter.
+struct Scale(f64);
+
+impl ModuleMapper for Scale {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor * self.0)
+    }
+}
+
+/// Inference keeps projections of positions: never those of other weights, and for all lengths.
+#[test]
+fn kept_projections_are_those_of_the_weights() {
+    let device = Device::default();
+    let host = |tensor: Tensor<2>| tensor.into_data().try_into_vec::<f32>().unwrap();
+    for name in ["v3", "own"] {
+        let long = EncoderInput::new(ints(&expected(name), "input_ids", &device).unwrap());
+        let short = EncoderInput::new(long.input_ids.clone().narrow(1, 0, 3));
+        let fresh = || load::<DebertaV2ForSequenceClassification>(name, &device);
+        let model = fresh();
+        let first = host(model.forward(long.clone()));
+        assert_eq!(host(model.forward(long.clone())), first);
+        assert_eq!(host(model.forward(short.clone())), host(fresh().forward(short)));
+        let changed = host(model.map(&mut Scale(1.1)).forward(long.clone()));
+        assert_eq!(changed, host(fresh().map(&mut Scale(1.1)).forward(long)));
+        assert_ne!(changed, first);
+    }
+}
+
+/// Every layer's position projections go through the compressed layers, shared or not.
+#[test]
+fn compacted_models_compute_what_the_training_form_does() {
+    let device = Device::default();
+    for name in ["v3", "own", "v2_conv"] {
+        let mut model: DebertaV2ForSequenceClassification = load(name, &device);
+        let ids = ints(&expected(name), "input_ids", &device).unwrap();
+        let dense = model.forward(EncoderInput::new(ids.clone()));
+        let config = DecomposeConfig { rank: Rank::Fixed(2), sparse: true };
+        decompose(&mut model, &LayerSelection::all(), config).unwrap();
+        let decomposed = model.forward(EncoderInput::new(ids.clone()));
+        assert!(largest_difference(&decomposed, &dense) < 1e-5);
+        // Two thirds of every layer's neurons are pruned.
+        model.for_each_linear_mut(&mut |_, linear| {
+            let CompressibleLinear::LowRankSparse(layer) = linear else { panic!("decomposed") };
+            let sparse = layer.sparse.take().unwrap().val();
+            let pruned = Tensor::<1, Int>::arange(0..sparse.dims()[1] as i64, &device);
+            let pruned = pruned.remainder_scalar(3).greater_elem(0).unsqueeze::<2>();
+            let pruned = pruned.expand(sparse.dims());
+            layer.sparse = Some(Param::from_tensor(sparse.mask_fill(pruned, 0.0)));
+        });
+        let pruned = model.forward(EncoderInput::new(ids.clone()));
+        assert!(largest_difference(&pruned, &dense) > 1e-2, "pruning changes the model");
+        let (small, report) = compact(model);
+        assert!(report.iter().all(|layer| layer.form == Form::Folded), "{report:?}");
+        for _ in 0..2 {
+            let logits = small.forward(EncoderInput::new(ids.clone()));
+            assert!(largest_difference(&logits, &pruned) < 1e-5);
+        }
+    }
+}
+
+fn largest_difference(a: &Tensor<2>, b: &Tensor<2>) -> f32 {
+    (a.clone() - b.clone()).abs().max().into_scalar()
 }
 
 /// Heads of pretraining and buffers are told of, and nothing else is let pass.

@@ -17,6 +17,7 @@ use crate::{Error, Result};
 
 /// A sequence classifier of any supported architecture.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // One a process.
 pub enum AnySequenceClassifier {
     /// `model_type` `bert`.
     Bert(BertForSequenceClassification),

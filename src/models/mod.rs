@@ -11,6 +11,7 @@ mod config;
 pub mod deberta_v2;
 mod encoder;
 pub(crate) mod init;
+mod kept;
 mod question_answering;
 mod words;
 

@@ -9,6 +9,7 @@ use super::{DebertaV2Config, RelativePositions};
 use crate::linear::CompressibleLinear;
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
+use crate::models::kept::{Kept, Sources};
 
 /// `DebertaV2Attention`: self-attention and its output projection, which is BERT's.
 #[derive(Module, Debug)]
@@ -42,6 +43,17 @@ pub struct DisentangledSelfAttention {
     head_size: usize,
     /// The scores are divided by the root of this.
     scale_square: usize,
+    #[module(skip)]
+    projected: Kept<ProjectedPositions>,
+}
+
+/// A layer's projections of embeddings of relative positions, `[rows, hidden_size]` each.
+#[derive(Debug, Clone)]
+struct ProjectedPositions {
+    /// For content → position.
+    keys: Option<Tensor<2>>,
+    /// For position → content, scaled.
+    queries: Option<Tensor<2>>,
 }
 
 impl DebertaV2Attention {
@@ -95,6 +107,7 @@ impl DisentangledSelfAttention {
             head_size: config.head_size(),
             // Hugging Face counts the parts named even without relative attention.
             scale_square: config.head_size() * (1 + usize::from(c2p) + usize::from(p2c)),
+            projected: Kept::default(),
         }
     }
 
@@ -152,29 +165,39 @@ impl DisentangledSelfAttention {
         key: Tensor<4>,
         positions: &RelativePositions,
     ) -> Tensor<4> {
-        if !self.content_to_position && !self.position_to_content {
-            return scores;
-        }
-        let embeddings = self.pos_dropout.forward(positions.embeddings.clone());
-        if self.content_to_position {
-            let keys = match &self.pos_key_proj {
-                Some(projection) => projection.forward(embeddings.clone()),
-                None => self.key_proj.forward(embeddings.clone()),
-            };
+        let projected = self.project(positions);
+        if let Some(keys) = projected.keys {
             // Column j − i + length − 1 of row i: the difference i − j, descending.
             let keys = self.position_heads(keys, &positions.descending);
             scores = scores + shear(query.matmul(keys));
         }
-        if self.position_to_content {
-            let queries = match &self.pos_query_proj {
-                Some(projection) => projection.forward(embeddings),
-                None => self.query_proj.forward(embeddings),
-            };
+        if let Some(queries) = projected.queries {
             // Here rows are keys: column i − j + length − 1 of row j.
-            let queries = self.position_heads(queries * self.scale(), &positions.ascending);
+            let queries = self.position_heads(queries, &positions.ascending);
             scores = scores + shear(key.matmul(queries)).transpose();
         }
         scores
+    }
+
+    fn project(&self, positions: &RelativePositions) -> ProjectedPositions {
+        let sources = || {
+            let sources = Sources::default().and_tensor(&positions.embeddings)?;
+            let sources = sources.and(&self.query_proj)?.and(&self.key_proj)?;
+            sources.and(&self.pos_query_proj)?.and(&self.pos_key_proj)
+        };
+        let sources = if positions.lasting { sources() } else { None };
+        self.projected.get(sources, || {
+            let embeddings = self.pos_dropout.forward(positions.embeddings.clone());
+            let keys = self.content_to_position.then(|| match &self.pos_key_proj {
+                Some(projection) => projection.forward(embeddings.clone()),
+                None => self.key_proj.forward(embeddings.clone()),
+            });
+            let queries = self.position_to_content.then(|| match &self.pos_query_proj {
+                Some(projection) => projection.forward(embeddings) * self.scale(),
+                None => self.query_proj.forward(embeddings) * self.scale(),
+            });
+            ProjectedPositions { keys, queries }
+        })
     }
 
     /// Rows of projected positions for every difference: `[rows, hidden_size]` →

@@ -7,6 +7,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, RelativePositions};
 use crate::linear::CompressibleLinear;
 use crate::models::init;
+use crate::models::kept::{Kept, Sources};
 
 /// `DebertaV2Encoder`.
 #[derive(Module, Debug)]
@@ -21,6 +22,9 @@ pub struct DebertaV2Encoder {
     pub conv: Option<ConvLayer>,
     #[module(skip)]
     buckets: Option<RelativeBuckets>,
+    /// `rel_embeddings`, normalised.
+    #[module(skip)]
+    normalised: Kept<Tensor<2>>,
 }
 
 impl DebertaV2Encoder {
@@ -39,18 +43,29 @@ impl DebertaV2Encoder {
                 .then(|| init::layer_norm(size, config.layer_norm_eps, device)),
             conv: (config.conv_kernel_size > 0).then(|| ConvLayer::new(config, device)),
             buckets,
+            normalised: Kept::default(),
         }
     }
 
     /// What all layers share of the embeddings of relative positions, for inputs of `length`
     /// tokens; `None` without relative attention.
+    ///
+    /// In inference on `flex`, these embeddings and each layer's projections of them are kept until
+    /// a parameter that they come from changes.
     pub fn relative_positions(&self, length: usize) -> Option<RelativePositions> {
-        let embedding = self.rel_embeddings.as_ref()?.weight.val();
+        let (buckets, embedding) = (self.buckets?, self.rel_embeddings.as_ref()?);
         let norm = |rows: Tensor<2>| match &self.layer_norm {
             Some(norm) => norm.forward(rows),
             None => rows,
         };
-        Some(RelativePositions::new(self.buckets?, length, embedding, norm))
+        let weight = embedding.weight.val();
+        let Some(sources) = Sources::default().and(embedding).and_then(|s| s.and(&self.layer_norm))
+        else {
+            return Some(RelativePositions::narrowed(buckets, length, weight, norm));
+        };
+        let embeddings = self.normalised.get(Some(sources), || norm(weight));
+        let positions = RelativePositions::new(buckets, length, embeddings);
+        Some(RelativePositions { lasting: true, ..positions })
     }
 
     /// Applies all layers; `each` sees every layer's output and attention probabilities.

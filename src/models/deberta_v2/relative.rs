@@ -49,7 +49,7 @@ impl RelativeBuckets {
 /// The relative positions of one forward pass, shared by all layers.
 #[derive(Debug, Clone)]
 pub struct RelativePositions {
-    /// `[rows, hidden_size]`: embeddings of the positions that occur, normalised if they are.
+    /// `[rows, hidden_size]`: embeddings, normalised if they are.
     pub embeddings: Tensor<2>,
     /// `[2·length]`: rows of `embeddings` for the differences `length − 1, …, 1 − length`, then
     /// one that is not used.
@@ -57,30 +57,40 @@ pub struct RelativePositions {
     /// `[2·length]`: rows of `embeddings` for the differences `1 − length, …, length − 1`, then
     /// one that is not used.
     pub ascending: Tensor<1, Int>,
+    /// Whether `embeddings` are one tensor in all forward passes: what is computed of them may be
+    /// kept.
+    pub(super) lasting: bool,
 }
 
 impl RelativePositions {
-    /// Selects what inputs of `length` tokens need of an embedding `[2·span, hidden_size]`, then
-    /// applies `norm` to it.
-    pub fn new(
+    /// For inputs of `length` tokens, of all `embeddings: [2·span, hidden_size]`.
+    pub fn new(buckets: RelativeBuckets, length: usize, embeddings: Tensor<2>) -> Self {
+        Self::of_rows(&buckets.rows(length), 0, embeddings)
+    }
+
+    /// Like [`Self::new`], with `norm` applied and only to the rows that inputs of this length
+    /// need: what is computed for one pass need not be computed for others.
+    pub(super) fn narrowed(
         buckets: RelativeBuckets,
         length: usize,
-        embedding: Tensor<2>,
+        embeddings: Tensor<2>,
         norm: impl FnOnce(Tensor<2>) -> Tensor<2>,
     ) -> Self {
         let rows = buckets.rows(length);
         let first = rows.iter().copied().min().unwrap_or(0);
         let last = rows.iter().copied().max().unwrap_or(0);
-        let device = embedding.device();
-        let own = |row: usize| (row - first) as i64;
+        Self::of_rows(&rows, first, norm(embeddings.narrow(0, first, last + 1 - first)))
+    }
+
+    fn of_rows(rows: &[usize], first: usize, embeddings: Tensor<2>) -> Self {
+        let device = embeddings.device();
+        let own = |&row: &usize| (row - first) as i64;
         let unused = std::iter::once(0);
         Self {
-            descending: index(
-                rows.iter().rev().map(|&row| own(row)).chain(unused.clone()),
-                &device,
-            ),
-            ascending: index(rows.iter().map(|&row| own(row)).chain(unused), &device),
-            embeddings: norm(embedding.narrow(0, first, last + 1 - first)),
+            descending: index(rows.iter().rev().map(own).chain(unused.clone()), &device),
+            ascending: index(rows.iter().map(own).chain(unused), &device),
+            embeddings,
+            lasting: false,
         }
     }
 }
@@ -156,13 +166,16 @@ mod tests {
             &device,
         );
         let buckets = RelativeBuckets { buckets: Some(8), furthest: 40 };
-        let positions = RelativePositions::new(buckets, 3, embedding, |e| e);
-        let rows = |index: Tensor<1, Int>| {
-            let rows = positions.embeddings.clone().select(0, index);
-            rows.into_data().try_into_vec::<f32>().unwrap()
-        };
-        assert_eq!(positions.embeddings.dims(), [5, 1]);
-        assert_eq!(rows(positions.ascending.clone())[..5], [6.0, 7.0, 8.0, 9.0, 10.0]);
-        assert_eq!(rows(positions.descending.clone())[..5], [10.0, 9.0, 8.0, 7.0, 6.0]);
+        let all = RelativePositions::new(buckets, 3, embedding.clone());
+        let narrowed = RelativePositions::narrowed(buckets, 3, embedding, |e| e);
+        assert_eq!((all.embeddings.dims(), narrowed.embeddings.dims()), ([16, 1], [5, 1]));
+        for positions in [all, narrowed] {
+            let rows = |index: Tensor<1, Int>| {
+                let rows = positions.embeddings.clone().select(0, index);
+                rows.into_data().try_into_vec::<f32>().unwrap()
+            };
+            assert_eq!(rows(positions.ascending.clone())[..5], [6.0, 7.0, 8.0, 9.0, 10.0]);
+            assert_eq!(rows(positions.descending.clone())[..5], [10.0, 9.0, 8.0, 7.0, 6.0]);
+        }
     }
 }
