@@ -9,9 +9,10 @@ use losparse::checkpoint::{
 };
 use losparse::linear::{Compressible, CompressibleLinear};
 use losparse::models::bert::{BertForSequenceClassification, BertModel};
-use losparse::models::{EncoderInput, EncoderOutput, Labels, ModelConfig, ProblemType};
+use losparse::models::{EncoderInput, EncoderOutput, LabelConfig, Labels};
+use losparse::models::{ModelConfig, ProblemType};
 
-const TOLERANCE: f32 = 1e-5;
+pub(super) const TOLERANCE: f32 = 1e-5;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert").join(name)
@@ -57,7 +58,6 @@ pub(super) fn assert_close<const D: usize>(
     let distance = pairs
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, |a: f32, b| if b.is_nan() { f32::INFINITY } else { a.max(b) });
-    println!("{name}: {distance:.1e}");
     assert!(distance <= most, "{name} differs by {distance}");
 }
 
@@ -73,8 +73,8 @@ pub(super) fn check_states(output: EncoderOutput, expected: &TensorSource) {
     }
 }
 
-pub(super) fn labels(config: &impl ModelConfig, source: &TensorSource, device: &Device) -> Labels {
-    match config.labels().problem_type() {
+pub(super) fn labels_of(config: &LabelConfig, source: &TensorSource, device: &Device) -> Labels {
+    match config.problem_type() {
         ProblemType::SingleLabelClassification => {
             let classes = source.read_int("labels").unwrap();
             let batch = classes.len();
@@ -82,11 +82,15 @@ pub(super) fn labels(config: &impl ModelConfig, source: &TensorSource, device: &
         }
         _ => {
             let values = source.read("labels").unwrap();
-            let width = config.labels().num_labels();
+            let width = config.num_labels();
             let shape = [values.len() / width, width];
             Labels::Values(Tensor::from_data(TensorData::new(values, shape), device))
         }
     }
+}
+
+fn labels(model: &BertForSequenceClassification, source: &TensorSource, device: &Device) -> Labels {
+    labels_of(model.config().labels(), source, device)
 }
 
 fn check_classifier(name: &str) {
@@ -97,7 +101,7 @@ fn check_classifier(name: &str) {
     let output = model.bert.forward(input(&expected, &device));
     let logits = model.logits(output.pooler_output.clone().unwrap());
     assert_close(logits.clone(), &expected, "logits", TOLERANCE);
-    let loss = model.loss(logits, labels(model.config(), &expected, &device));
+    let loss = model.loss(logits, labels(&model, &expected, &device));
     assert_close(loss, &expected, "loss", TOLERANCE);
     check_states(output, &expected);
 }
@@ -188,7 +192,7 @@ fn gradients_of_all_parameters() {
         model = without_dropout(model);
         let expected = TensorSource::open(fixture(name).join("expected.safetensors")).unwrap();
         let logits = model.forward(input(&expected, &device));
-        let loss = model.loss(logits, labels(model.config(), &expected, &device));
+        let loss = model.loss(logits, labels(&model, &expected, &device));
         let gradients = loss.backward();
 
         let mut checked = 0;

@@ -20,4 +20,4 @@ pub use any::AnySequenceClassifier;
 pub use classification::{Labels, sequence_classification_loss};
 pub use config::{LabelConfig, ModelConfig, ProblemType};
 pub use encoder::{EncoderInput, EncoderOutput};
-pub use question_answering::{SpanLogits, question_answering_loss};
+pub use question_answering::{question_answering_loss, span_logits};

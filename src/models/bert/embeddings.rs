@@ -5,7 +5,6 @@ use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Int, Tensor, assert_shape};
 
 use super::BertConfig;
-use crate::models::words::word_embeddings;
 use crate::models::{EncoderInput, init};
 
 /// `BertEmbeddings`: the sum of three embeddings, normalised.
@@ -70,8 +69,22 @@ impl BertEmbeddings {
             }
             None => self.token_type_embeddings.forward(Tensor::zeros([1, 1], &device)),
         };
-        let words = word_embeddings(&self.word_embeddings, &input.input_ids, self.pad_token_id);
-        let embeddings = words + token_types + positions;
+        let embeddings = self.words(&input.input_ids) + token_types + positions;
         self.dropout.forward(self.layer_norm.forward(embeddings))
+    }
+
+    /// `[batch, length, hidden_size]`; as with PyTorch's `padding_idx`, the padding token's row
+    /// gets no gradient.
+    fn words(&self, input_ids: &Tensor<2, Int>) -> Tensor<3> {
+        let words = self.word_embeddings.forward(input_ids.clone());
+        match self.pad_token_id {
+            Some(pad) if words.is_autodiff() => {
+                // [batch, length] → [batch, length, 1]
+                let padding = input_ids.clone().equal_elem(pad as i64).unsqueeze_dim::<3>(2);
+                let padding = padding.expand(words.dims());
+                words.clone().mask_where(padding, words.detach())
+            }
+            _ => words,
+        }
     }
 }

@@ -7,8 +7,8 @@ use burn::tensor::{Device, Int, Tensor};
 use super::{DebertaV2Config, DebertaV2Model};
 use crate::linear::{Compressible, CompressibleLinear};
 use crate::models::{
-    Activation, EncoderInput, LabelConfig, Labels, ModelConfig, SpanLogits, init,
-    question_answering_loss, sequence_classification_loss,
+    Activation, EncoderInput, LabelConfig, Labels, ModelConfig, init, question_answering_loss,
+    sequence_classification_loss, span_logits,
 };
 
 /// `ContextPooler`: a projection of the first token's state.
@@ -132,26 +132,27 @@ impl DebertaV2ForQuestionAnswering {
     ///
     /// # Panics
     /// As [`DebertaV2Model::forward`].
-    pub fn forward(&self, input: EncoderInput) -> SpanLogits {
+    pub fn forward(&self, input: EncoderInput) -> (Tensor<2>, Tensor<2>) {
         self.logits(self.deberta.forward(input).last_hidden_state)
     }
 
-    /// Logits `[batch, length]` of the encoder's output `[batch, length, hidden_size]`.
-    pub fn logits(&self, hidden_states: Tensor<3>) -> SpanLogits {
-        SpanLogits::from_outputs(self.qa_outputs.forward(hidden_states))
+    /// Logits of the answer's first and last token of the encoder's output `[batch, length, hidden_size]`.
+    pub fn logits(&self, hidden_states: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
+        span_logits(self.qa_outputs.forward(hidden_states))
     }
 
+    /// The loss `[1]` of logits `[batch, length]` and positions `[batch]`:
     /// [`question_answering_loss`].
     ///
     /// # Panics
     /// If shapes differ.
     pub fn loss(
         &self,
-        logits: SpanLogits,
+        (start, end): (Tensor<2>, Tensor<2>),
         start_positions: Tensor<1, Int>,
         end_positions: Tensor<1, Int>,
     ) -> Tensor<1> {
-        question_answering_loss(logits, start_positions, end_positions)
+        question_answering_loss(start, end, start_positions, end_positions)
     }
 }
 
