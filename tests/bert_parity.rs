@@ -9,15 +9,16 @@ use losparse::checkpoint::{
 };
 use losparse::linear::{Compressible, CompressibleLinear};
 use losparse::models::bert::{BertForSequenceClassification, BertModel};
-use losparse::models::{EncoderInput, EncoderOutput, Labels, ModelConfig, ProblemType};
+use losparse::models::{EncoderInput, EncoderOutput, LabelConfig, Labels};
+use losparse::models::{ModelConfig, ProblemType};
 
-const TOLERANCE: f32 = 1e-5;
+pub(super) const TOLERANCE: f32 = 1e-5;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bert").join(name)
 }
 
-fn folder_from(variable: &str) -> Option<PathBuf> {
+pub(super) fn folder_from(variable: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(variable).map(PathBuf::from);
     if folder.is_none() {
         eprintln!("skipped: {variable} is not set");
@@ -30,12 +31,12 @@ fn load(name: &str, device: &Device) -> (BertForSequenceClassification, LoadRepo
 }
 
 /// A `[rows, columns]` integer tensor, if the source has it.
-fn ints(source: &TensorSource, name: &str, device: &Device) -> Option<Tensor<2, Int>> {
+pub(super) fn ints(source: &TensorSource, name: &str, device: &Device) -> Option<Tensor<2, Int>> {
     let shape: [usize; 2] = source.shape(name)?.try_into().unwrap();
     Some(Tensor::from_data(TensorData::new(source.read_int(name).unwrap(), shape), device))
 }
 
-fn input(source: &TensorSource, device: &Device) -> EncoderInput {
+pub(super) fn input(source: &TensorSource, device: &Device) -> EncoderInput {
     let mut input = EncoderInput::new(ints(source, "input_ids", device).unwrap())
         .with_hidden_states()
         .with_attentions();
@@ -45,7 +46,12 @@ fn input(source: &TensorSource, device: &Device) -> EncoderInput {
     input
 }
 
-fn assert_close<const D: usize>(found: Tensor<D>, expected: &TensorSource, name: &str, most: f32) {
+pub(super) fn assert_close<const D: usize>(
+    found: Tensor<D>,
+    expected: &TensorSource,
+    name: &str,
+    most: f32,
+) {
     assert_eq!(found.dims().as_slice(), expected.shape(name).expect(name), "shape of {name}");
     let found = found.into_data().try_into_vec::<f32>().unwrap();
     let pairs = found.iter().zip(expected.read(name).unwrap());
@@ -55,7 +61,7 @@ fn assert_close<const D: usize>(found: Tensor<D>, expected: &TensorSource, name:
     assert!(distance <= most, "{name} differs by {distance}");
 }
 
-fn check_states(output: EncoderOutput, expected: &TensorSource) {
+pub(super) fn check_states(output: EncoderOutput, expected: &TensorSource) {
     let (states, attentions) = (output.hidden_states.unwrap(), output.attentions.unwrap());
     assert_eq!(states.len(), attentions.len() + 1);
     assert!(!expected.contains(&format!("attentions.{}", attentions.len())));
@@ -67,8 +73,8 @@ fn check_states(output: EncoderOutput, expected: &TensorSource) {
     }
 }
 
-fn labels(model: &BertForSequenceClassification, source: &TensorSource, device: &Device) -> Labels {
-    match model.config().labels().problem_type() {
+pub(super) fn labels_of(config: &LabelConfig, source: &TensorSource, device: &Device) -> Labels {
+    match config.problem_type() {
         ProblemType::SingleLabelClassification => {
             let classes = source.read_int("labels").unwrap();
             let batch = classes.len();
@@ -76,11 +82,15 @@ fn labels(model: &BertForSequenceClassification, source: &TensorSource, device: 
         }
         _ => {
             let values = source.read("labels").unwrap();
-            let width = model.config().labels().num_labels();
+            let width = config.num_labels();
             let shape = [values.len() / width, width];
             Labels::Values(Tensor::from_data(TensorData::new(values, shape), device))
         }
     }
+}
+
+fn labels(model: &BertForSequenceClassification, source: &TensorSource, device: &Device) -> Labels {
+    labels_of(model.config().labels(), source, device)
 }
 
 fn check_classifier(name: &str) {

@@ -10,8 +10,9 @@ use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::device::{Backend, DeviceSpec};
 use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
-use losparse::models::bert::{BertConfig, BertForSequenceClassification};
-use losparse::models::{EncoderInput, Labels};
+use losparse::models::bert::BertForSequenceClassification;
+use losparse::models::deberta_v2::DebertaV2ForSequenceClassification;
+use losparse::models::{AnySequenceClassifier, EncoderInput, Labels, ModelConfig};
 use losparse::pruning::{Pruner, PruningConfig, Schedule};
 
 const BATCH: usize = 4;
@@ -126,15 +127,35 @@ fn input(device: &Device) -> (EncoderInput, Labels) {
     (input, Labels::Classes(Tensor::from_ints([0, 1, 2, 1], device)))
 }
 
-fn run(device: &Device) -> Run {
-    let config: BertConfig = serde_json::from_value(serde_json::json!({
+/// What every architecture's configuration here says.
+fn config<C: ModelConfig>(own: serde_json::Value) -> C {
+    let mut config = serde_json::json!({
         "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
         "intermediate_size": 64, "max_position_embeddings": 16, "num_labels": 3,
         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pad_token_id": null,
-    }))
-    .unwrap();
+    });
+    config.as_object_mut().unwrap().append(&mut own.as_object().unwrap().clone());
+    serde_json::from_value(config).unwrap()
+}
+
+fn bert(device: &Device) -> AnySequenceClassifier {
+    let config = config(serde_json::json!({}));
+    AnySequenceClassifier::Bert(BertForSequenceClassification::new(&config, device))
+}
+
+/// With the settings of v3 and the convolution of v2-xlarge.
+fn deberta(device: &Device) -> AnySequenceClassifier {
+    let config = config(serde_json::json!({
+        "relative_attention": true, "position_buckets": 6, "pos_att_type": "c2p|p2c",
+        "share_att_key": true, "norm_rel_ebd": "layer_norm", "position_biased_input": false,
+        "conv_kernel_size": 3,
+    }));
+    AnySequenceClassifier::DebertaV2(DebertaV2ForSequenceClassification::new(&config, device))
+}
+
+fn run(build: fn(&Device) -> AnySequenceClassifier, device: &Device) -> Run {
     let training = device.clone().autodiff();
-    let model = BertForSequenceClassification::new(&config, &training);
+    let model = build(&training);
     let mut model = model.map(&mut Fill { host: Host(230_611_222), field: Vec::new() });
     let (plain_input, _) = input(device);
     let (training_input, labels) = input(&training);
@@ -264,9 +285,18 @@ fn required() -> Vec<Backend> {
 }
 
 #[test]
-fn every_backend_agrees_with_flex() {
+fn bert_agrees_with_flex_on_every_backend() {
+    every_backend_agrees_with_flex(bert);
+}
+
+#[test]
+fn deberta_agrees_with_flex_on_every_backend() {
+    every_backend_agrees_with_flex(deberta);
+}
+
+fn every_backend_agrees_with_flex(build: fn(&Device) -> AnySequenceClassifier) {
     let required = required();
-    let reference = run(&DeviceSpec::from(Backend::Flex).open().unwrap());
+    let reference = run(build, &DeviceSpec::from(Backend::Flex).open().unwrap());
     let logits = reference.dense.iter().chain(&reference.pruned);
     let largest = logits.chain(&reference.gradients).fold(0f32, |m, v| m.max(v.abs()));
     assert!((0.1..4.0).contains(&largest), "tolerances suppose values of size 1, not {largest}");
@@ -276,7 +306,7 @@ fn every_backend_agrees_with_flex() {
 
     for backend in Backend::ALL.into_iter().filter(|&backend| backend != Backend::Flex) {
         match DeviceSpec::from(backend).open() {
-            Ok(device) => compare(backend, &run(&device), &reference),
+            Ok(device) => compare(backend, &run(build, &device), &reference),
             Err(error) if required.contains(&backend) => panic!("required, but {error}"),
             Err(error) if backend.is_compiled() => println!("SKIPPED {backend}: {error}"),
             Err(_) => {}

@@ -5,6 +5,8 @@ mod checkpoint;
 #[cfg(feature = "cli")]
 mod cli;
 mod cross_backend;
+mod deberta;
+mod deberta_parity;
 #[cfg(feature = "cli")]
 mod resume;
 mod trace;

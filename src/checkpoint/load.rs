@@ -36,6 +36,12 @@ pub trait PretrainedModel: Compressible {
     /// Whether a parameter may be missing from a checkpoint and stay freshly initialised: heads.
     fn may_be_new(name: &str) -> bool;
 
+    /// Whether a parameter is made anew with a new head: those that may be new, but for a pooler
+    /// that belongs to the base model.
+    fn is_head(name: &str) -> bool {
+        Self::may_be_new(name) && !name.starts_with(Self::BASE_PREFIX)
+    }
+
     /// Whether a checkpoint's tensor is known to have no place in this model.
     fn may_be_unused(name: &str) -> bool;
 }
@@ -245,7 +251,7 @@ impl Plan {
             used.insert(checkpoint.key(&param.name).to_string());
             match found {
                 // The pooler is part of a pretrained model: only what follows it is replaced.
-                _ if new_head && M::may_be_new(&param.name) && !is_base::<M>(&param.name) => {
+                _ if new_head && M::is_head(&param.name) => {
                     new.insert(param.name);
                 }
                 None if M::may_be_new(&param.name) => {
@@ -325,11 +331,6 @@ impl Plan {
         });
         result.map(|()| (model, self.report))
     }
-}
-
-/// Whether a parameter belongs to the base model.
-fn is_base<M: PretrainedModel>(name: &str) -> bool {
-    name.starts_with(M::BASE_PREFIX)
 }
 
 /// Whether a freshly built layer has a bias.

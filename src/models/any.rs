@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::bert::BertForSequenceClassification;
+use super::deberta_v2::DebertaV2ForSequenceClassification;
 use super::{EncoderInput, LabelConfig, Labels, ModelConfig};
 use crate::checkpoint::{
     LoadOptions, LoadReport, PretrainedModel, SaveOptions, load_pretrained, model_type,
@@ -16,9 +17,12 @@ use crate::{Error, Result};
 
 /// A sequence classifier of any supported architecture.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // One a process.
 pub enum AnySequenceClassifier {
     /// `model_type` `bert`.
     Bert(BertForSequenceClassification),
+    /// `model_type` `deberta-v2`, which DeBERTa-v3 has too.
+    DebertaV2(DebertaV2ForSequenceClassification),
 }
 
 /// Runs an expression on whichever model it is.
@@ -26,13 +30,15 @@ macro_rules! each {
     ($any:expr, $model:ident => $body:expr) => {
         match $any {
             AnySequenceClassifier::Bert($model) => $body,
+            AnySequenceClassifier::DebertaV2($model) => $body,
         }
     };
 }
 
 impl AnySequenceClassifier {
     /// The values of `model_type` that can be loaded.
-    pub const SUPPORTED: [&'static str; 1] = [BertForSequenceClassification::MODEL_TYPE];
+    pub const SUPPORTED: [&'static str; 2] =
+        [BertForSequenceClassification::MODEL_TYPE, DebertaV2ForSequenceClassification::MODEL_TYPE];
 
     /// Loads the model of a folder, whichever architecture it is.
     ///
@@ -47,6 +53,10 @@ impl AnySequenceClassifier {
         match model_type(folder)?.as_str() {
             BertForSequenceClassification::MODEL_TYPE => load_pretrained(folder, device, options)
                 .map(|(model, report)| (Self::Bert(model), report)),
+            DebertaV2ForSequenceClassification::MODEL_TYPE => {
+                load_pretrained(folder, device, options)
+                    .map(|(model, report)| (Self::DebertaV2(model), report))
+            }
             other => Err(Error::format(
                 folder.join("config.json"),
                 format!(

@@ -8,11 +8,16 @@ mod any;
 pub mod bert;
 mod classification;
 mod config;
+pub mod deberta_v2;
 mod encoder;
 pub(crate) mod init;
+mod kept;
+mod question_answering;
+mod words;
 
 pub use activation::Activation;
 pub use any::AnySequenceClassifier;
 pub use classification::{Labels, sequence_classification_loss};
 pub use config::{LabelConfig, ModelConfig, ProblemType};
 pub use encoder::{EncoderInput, EncoderOutput};
+pub use question_answering::{question_answering_loss, span_logits};

@@ -42,19 +42,10 @@ pub struct BertOutput {
 impl BertLayer {
     /// A freshly initialised layer.
     pub fn new(config: &BertConfig, device: &Device) -> Self {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let std = config.initializer_range;
         Self {
             attention: BertAttention::new(config, device),
-            intermediate: BertIntermediate {
-                dense: init::compressible(hidden, inner, std, device),
-                activation: config.hidden_act,
-            },
-            output: BertOutput {
-                dense: init::compressible(inner, hidden, std, device),
-                layer_norm: init::layer_norm(hidden, config.layer_norm_eps, device),
-                dropout: init::dropout(config.hidden_dropout_prob),
-            },
+            intermediate: BertIntermediate::new(config, device),
+            output: BertOutput::new(config, device),
         }
     }
 
@@ -75,6 +66,15 @@ impl BertLayer {
 }
 
 impl BertIntermediate {
+    /// A freshly initialised projection.
+    pub fn new(config: &BertConfig, device: &Device) -> Self {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        Self {
+            dense: init::compressible(hidden, inner, config.initializer_range, device),
+            activation: config.hidden_act,
+        }
+    }
+
     /// `[batch, length, hidden_size]` → `[batch, length, intermediate_size]`.
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
         self.activation.forward(self.dense.forward(hidden_states))
@@ -87,6 +87,16 @@ impl BertIntermediate {
 }
 
 impl BertOutput {
+    /// A freshly initialised projection.
+    pub fn new(config: &BertConfig, device: &Device) -> Self {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        Self {
+            dense: init::compressible(inner, hidden, config.initializer_range, device),
+            layer_norm: init::layer_norm(hidden, config.layer_norm_eps, device),
+            dropout: init::dropout(config.hidden_dropout_prob),
+        }
+    }
+
     /// `LayerNorm(dense(inner) + residual)`: `[batch, length, hidden_size]`.
     pub fn forward(&self, inner: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
         let output = self.dropout.forward(self.dense.forward(inner));

@@ -1,0 +1,129 @@
+//! The stack of layers, and the relative positions that they share.
+
+use burn::module::Module;
+use burn::nn::{Embedding, LayerNorm};
+use burn::tensor::{Bool, Device, Int, Tensor};
+
+use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, RelativePositions};
+use crate::linear::CompressibleLinear;
+use crate::models::init;
+use crate::models::kept::{Kept, Sources};
+
+/// `DebertaV2Encoder`.
+#[derive(Module, Debug)]
+pub struct DebertaV2Encoder {
+    /// The layers, first to last.
+    pub layer: Vec<DebertaV2Layer>,
+    /// `[2·span, hidden_size]`: embeddings of relative positions, with `relative_attention`.
+    pub rel_embeddings: Option<Embedding>,
+    /// Their normalisation, with `norm_rel_ebd`.
+    pub layer_norm: Option<LayerNorm>,
+    /// The convolution beside the first layer, with `conv_kernel_size`.
+    pub conv: Option<ConvLayer>,
+    #[module(skip)]
+    buckets: Option<RelativeBuckets>,
+    /// `rel_embeddings`, normalised.
+    #[module(skip)]
+    normalised: Kept<Tensor<2>>,
+}
+
+impl DebertaV2Encoder {
+    /// Freshly initialised layers.
+    pub fn new(config: &DebertaV2Config, device: &Device) -> Self {
+        let (size, std) = (config.hidden_size, config.initializer_range);
+        let buckets = config.relative_buckets();
+        Self {
+            layer: (0..config.num_hidden_layers)
+                .map(|_| DebertaV2Layer::new(config, device))
+                .collect(),
+            rel_embeddings: buckets
+                .map(|buckets| init::embedding(2 * buckets.span(), size, std, None, device)),
+            layer_norm: config
+                .norm_rel_ebd()
+                .then(|| init::layer_norm(size, config.layer_norm_eps, device)),
+            conv: (config.conv_kernel_size > 0).then(|| ConvLayer::new(config, device)),
+            buckets,
+            normalised: Kept::default(),
+        }
+    }
+
+    /// What all layers share of the embeddings of relative positions, for inputs of `length`
+    /// tokens; `None` without relative attention.
+    ///
+    /// In inference on `flex`, these embeddings and each layer's projections of them are kept until
+    /// a parameter that they come from changes.
+    pub fn relative_positions(&self, length: usize) -> Option<RelativePositions> {
+        let (buckets, embedding) = (self.buckets?, self.rel_embeddings.as_ref()?);
+        let norm = |rows: Tensor<2>| match &self.layer_norm {
+            Some(norm) => norm.forward(rows),
+            None => rows,
+        };
+        let weight = embedding.weight.val();
+        let Some(sources) = Sources::default().and(embedding).and_then(|s| s.and(&self.layer_norm))
+        else {
+            return Some(RelativePositions::narrowed(buckets, length, weight, norm));
+        };
+        let embeddings = self.normalised.get(Some(sources), || norm(weight));
+        let positions = RelativePositions::new(buckets, length, embeddings);
+        Some(RelativePositions { lasting: true, ..positions })
+    }
+
+    /// Applies all layers; `each` sees every layer's output and attention probabilities.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`
+    /// - `attention_mask`: `[batch, length]`, 0 for padding
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        attention_mask: Option<&Tensor<2, Int>>,
+        mut each: impl FnMut(&Tensor<3>, Tensor<4>),
+    ) -> Tensor<3> {
+        let [_, length, _] = hidden_states.dims();
+        let masked = attention_mask.map(pairs_with_padding);
+        let positions = self.relative_positions(length);
+        let mut output = hidden_states.clone();
+        for (i, layer) in self.layer.iter().enumerate() {
+            let probabilities;
+            (output, probabilities) = layer.forward(output, masked.as_ref(), positions.as_ref());
+            if let (0, Some(conv)) = (i, &self.conv) {
+                // [batch, length] → [batch, length, 1]
+                let padding = attention_mask.map(|m| m.clone().equal_elem(0).unsqueeze_dim(2));
+                output = conv.forward(hidden_states.clone(), output, padding.as_ref());
+            }
+            each(&output, probabilities);
+        }
+        output
+    }
+
+    /// Visits the layers' projections under `prefix`, in the order of computation.
+    pub(crate) fn for_each_linear_mut(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
+    ) {
+        for (i, layer) in self.layer.iter_mut().enumerate() {
+            let attention = &mut layer.attention.self_attention;
+            let projections = [
+                ("attention.self.query_proj", &mut attention.query_proj),
+                ("attention.self.key_proj", &mut attention.key_proj),
+                ("attention.self.value_proj", &mut attention.value_proj),
+                ("attention.output.dense", &mut layer.attention.output.dense),
+                ("intermediate.dense", &mut layer.intermediate.dense),
+                ("output.dense", &mut layer.output.dense),
+            ];
+            for (name, linear) in projections {
+                f(&format!("{prefix}encoder.layer.{i}.{name}"), linear);
+            }
+        }
+    }
+}
+
+/// `[batch, length]` → `[batch, 1, length, length]`: true where query or key is padding. Queries
+/// too, as in Hugging Face: their rows attend to everything alike.
+fn pairs_with_padding(attention_mask: &Tensor<2, Int>) -> Tensor<4, Bool> {
+    let [batch, length] = attention_mask.dims();
+    let queries = attention_mask.clone().reshape([batch, 1, length, 1]);
+    let keys = attention_mask.clone().reshape([batch, 1, 1, length]);
+    (queries * keys).equal_elem(0)
+}

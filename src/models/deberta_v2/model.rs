@@ -1,0 +1,64 @@
+//! The bare model: embeddings and encoder.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::{DebertaV2Config, DebertaV2Embeddings, DebertaV2Encoder};
+use crate::linear::{Compressible, CompressibleLinear};
+use crate::models::{EncoderInput, EncoderOutput};
+
+/// `DebertaV2Model`.
+#[derive(Module, Debug)]
+pub struct DebertaV2Model {
+    /// Token embeddings.
+    pub embeddings: DebertaV2Embeddings,
+    /// The layers.
+    pub encoder: DebertaV2Encoder,
+    #[module(skip)]
+    config: Arc<DebertaV2Config>,
+}
+
+impl DebertaV2Model {
+    /// A freshly initialised model.
+    pub fn new(config: &DebertaV2Config, device: &Device) -> Self {
+        Self {
+            embeddings: DebertaV2Embeddings::new(config, device),
+            encoder: DebertaV2Encoder::new(config, device),
+            config: Arc::new(config.clone()),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &DebertaV2Config {
+        &self.config
+    }
+
+    /// Runs the model.
+    ///
+    /// # Panics
+    /// If there are position embeddings and sequences are longer than `max_position_embeddings`,
+    /// or if shapes differ.
+    pub fn forward(&self, input: EncoderInput) -> EncoderOutput {
+        let embedded = self.embeddings.forward(&input);
+        let mut hidden_states = input.output_hidden_states.then(|| vec![embedded.clone()]);
+        let mut attentions = input.output_attentions.then(Vec::new);
+        let mask = input.attention_mask.as_ref();
+        let last_hidden_state = self.encoder.forward(embedded, mask, |output, probabilities| {
+            if let Some(states) = &mut hidden_states {
+                states.push(output.clone());
+            }
+            if let Some(attentions) = &mut attentions {
+                attentions.push(probabilities);
+            }
+        });
+        EncoderOutput { last_hidden_state, pooler_output: None, hidden_states, attentions }
+    }
+}
+
+impl Compressible for DebertaV2Model {
+    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+        self.encoder.for_each_linear_mut("", f);
+    }
+}

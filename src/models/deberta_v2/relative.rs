@@ -1,0 +1,181 @@
+//! Relative positions: buckets, and what of their embedding an input of some length needs.
+//!
+//! The row for a pair of tokens depends on `query − key` alone, so attention to positions is
+//! computed for the `2·length − 1` differences and sheared to `length × length`: a slice and two
+//! reshapes, without an index of that size.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// Which row of the embedding of relative positions each difference `query − key` has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelativeBuckets {
+    /// Rows a direction where far differences share rows; `None`: each has its own.
+    pub buckets: Option<usize>,
+    /// Furthest difference that is told from further ones.
+    pub furthest: usize,
+}
+
+impl RelativeBuckets {
+    /// Rows a direction; the embedding has twice as many.
+    pub fn span(&self) -> usize {
+        self.buckets.unwrap_or(self.furthest)
+    }
+
+    /// Rows of the differences `1 − length, …, length − 1`.
+    pub fn rows(&self, length: usize) -> Vec<usize> {
+        let (span, most) = (self.span() as f32, (2 * self.span() - 1) as f32);
+        let far = length as i64 - 1;
+        // Not a number, where a configuration's logarithm is of 1, becomes row 0.
+        let row = |difference| (self.bucket(difference) + span).clamp(0.0, most) as usize;
+        (-far..=far).map(row).collect()
+    }
+
+    /// Near differences are their own bucket, far ones share by the logarithm of their distance.
+    /// In 32 bits, since a bucket's border is where that is rounded up.
+    fn bucket(&self, difference: i64) -> f32 {
+        let Some(buckets) = self.buckets else { return difference as f32 };
+        let middle = buckets / 2;
+        let distance = difference.unsigned_abs() as f32;
+        if distance <= middle as f32 {
+            return difference as f32;
+        }
+        let most = ((self.furthest as f64 - 1.0) / middle as f64) as f32;
+        let fraction = (distance / middle as f32).ln() / most.ln();
+        let bucket = (fraction * (middle as f32 - 1.0)).ceil() + middle as f32;
+        bucket * difference.signum() as f32
+    }
+}
+
+/// The relative positions of one forward pass, shared by all layers.
+#[derive(Debug, Clone)]
+pub struct RelativePositions {
+    /// `[rows, hidden_size]`: embeddings, normalised if they are.
+    pub embeddings: Tensor<2>,
+    /// `[2·length]`: rows of `embeddings` for the differences `length − 1, …, 1 − length`, then
+    /// one that is not used.
+    pub descending: Tensor<1, Int>,
+    /// `[2·length]`: rows of `embeddings` for the differences `1 − length, …, length − 1`, then
+    /// one that is not used.
+    pub ascending: Tensor<1, Int>,
+    /// Whether `embeddings` are one tensor in all forward passes: what is computed of them may be
+    /// kept.
+    pub(super) lasting: bool,
+}
+
+impl RelativePositions {
+    /// For inputs of `length` tokens, of all `embeddings: [2·span, hidden_size]`.
+    pub fn new(buckets: RelativeBuckets, length: usize, embeddings: Tensor<2>) -> Self {
+        Self::of_rows(&buckets.rows(length), 0, embeddings)
+    }
+
+    /// Like [`Self::new`], with `norm` applied and only to the rows that inputs of this length
+    /// need: what is computed for one pass need not be computed for others.
+    pub(super) fn narrowed(
+        buckets: RelativeBuckets,
+        length: usize,
+        embeddings: Tensor<2>,
+        norm: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    ) -> Self {
+        let rows = buckets.rows(length);
+        let first = rows.iter().copied().min().unwrap_or(0);
+        let last = rows.iter().copied().max().unwrap_or(0);
+        Self::of_rows(&rows, first, norm(embeddings.narrow(0, first, last + 1 - first)))
+    }
+
+    fn of_rows(rows: &[usize], first: usize, embeddings: Tensor<2>) -> Self {
+        let device = embeddings.device();
+        let own = |&row: &usize| (row - first) as i64;
+        let unused = std::iter::once(0);
+        Self {
+            descending: index(rows.iter().rev().map(own).chain(unused.clone()), &device),
+            ascending: index(rows.iter().map(own).chain(unused), &device),
+            embeddings,
+            lasting: false,
+        }
+    }
+}
+
+fn index(rows: impl Iterator<Item = i64>, device: &Device) -> Tensor<1, Int> {
+    let rows: Vec<i64> = rows.collect();
+    let count = rows.len();
+    Tensor::from_data(TensorData::new(rows, [count]), device)
+}
+
+/// `sheared[.., i, j] = relative[.., i, j − i + length − 1]`.
+///
+/// # Shapes
+/// - `relative`: `[batch, heads, length, 2·length]`, the last column not used
+/// - output: `[batch, heads, length, length]`
+pub(super) fn shear(relative: Tensor<4>) -> Tensor<4> {
+    let [batch, heads, length, width] = relative.dims();
+    // In rows one shorter, each row begins one column further left than the row above.
+    relative
+        .reshape([batch, heads, length * width])
+        .narrow(2, length - 1, length * (width - 1))
+        .reshape([batch, heads, length, width - 1])
+        .narrow(3, 0, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_for_each_difference_up_to_the_furthest() {
+        let buckets = RelativeBuckets { buckets: None, furthest: 3 };
+        assert_eq!(buckets.span(), 3);
+        assert_eq!(buckets.rows(6), [0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 5]);
+        assert_eq!(buckets.rows(1), [3]);
+    }
+
+    #[test]
+    fn far_differences_share_rows() {
+        let buckets = RelativeBuckets { buckets: Some(8), furthest: 40 };
+        let rows = buckets.rows(40);
+        assert_eq!(rows.len(), 79);
+        // Own rows up to 4; 39, the furthest, has the last row of its direction, 8 + 7.
+        assert_eq!(rows[39..44], [8, 9, 10, 11, 12]);
+        assert_eq!((rows[78], rows[0]), (15, 1));
+        assert!(rows.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert!((0..79).all(|at| rows[at] + rows[78 - at] == 16), "odd");
+    }
+
+    #[test]
+    fn sheared_by_the_definition() {
+        for length in [1, 2, 5] {
+            let device = Device::default();
+            let values: Vec<f32> = (0..6 * length * 2 * length).map(|v| v as f32).collect();
+            let relative = Tensor::<4>::from_data(
+                TensorData::new(values.clone(), [2, 3, length, 2 * length]),
+                &device,
+            );
+            let sheared = shear(relative).into_data().try_into_vec::<f32>().unwrap();
+            for (at, found) in sheared.into_iter().enumerate() {
+                let (row, j) = (at / length, at % length);
+                let expected = values[row * 2 * length + j + length - 1 - row % length];
+                assert_eq!(found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn only_rows_that_occur_are_taken() {
+        let device = Device::default();
+        let embedding = Tensor::<2>::from_data(
+            TensorData::new((0..16).map(|v| v as f32).collect::<Vec<_>>(), [16, 1]),
+            &device,
+        );
+        let buckets = RelativeBuckets { buckets: Some(8), furthest: 40 };
+        let all = RelativePositions::new(buckets, 3, embedding.clone());
+        let narrowed = RelativePositions::narrowed(buckets, 3, embedding, |e| e);
+        assert_eq!((all.embeddings.dims(), narrowed.embeddings.dims()), ([16, 1], [5, 1]));
+        for positions in [all, narrowed] {
+            let rows = |index: Tensor<1, Int>| {
+                let rows = positions.embeddings.clone().select(0, index);
+                rows.into_data().try_into_vec::<f32>().unwrap()
+            };
+            assert_eq!(rows(positions.ascending.clone())[..5], [6.0, 7.0, 8.0, 9.0, 10.0]);
+            assert_eq!(rows(positions.descending.clone())[..5], [10.0, 9.0, 8.0, 7.0, 6.0]);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! DeBERTa-v2 in this library's own ways: loading, layers, counts, compaction, what inference keeps.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Int, Tensor};
+use losparse::checkpoint::{LoadOptions, TensorSource, load_pretrained};
+use losparse::compact::{Form, compact};
+use losparse::decompose::{DecomposeConfig, Rank, decompose};
+use losparse::linear::{Compressible, CompressibleLinear, LayerSelection, linear_names};
+use losparse::models::deberta_v2::{
+    DebertaV2Config, DebertaV2ForQuestionAnswering, DebertaV2ForSequenceClassification,
+    DebertaV2Model,
+};
+use losparse::models::{AnySequenceClassifier, EncoderInput, LabelConfig, ModelConfig};
+
+use super::bert_parity::ints;
+use super::deberta_parity::{expected, fixture, load};
+
+#[test]
+fn a_new_classifier_keeps_the_pooler() {
+    let options = LoadOptions { labels: Some(LabelConfig::numbered(5)), ..LoadOptions::default() };
+    let (model, report) =
+        AnySequenceClassifier::load(fixture("v3"), &Device::default(), &options).unwrap();
+    assert_eq!(report.newly_initialised, ["classifier.bias", "classifier.weight"]);
+    assert_eq!(model.labels().num_labels(), 5);
+}
+
+/// Heads of pretraining and buffers are told of, and nothing else is let pass.
+#[test]
+fn what_old_checkpoints_hold_besides() {
+    let (_, report) = load_pretrained::<DebertaV2ForSequenceClassification>(
+        fixture("old_names"),
+        &Device::default(),
+        &LoadOptions::default(),
+    )
+    .unwrap();
+    let unused = [
+        "cls.predictions.bias",
+        "deberta.embeddings.position_embeddings.weight",
+        "deberta.embeddings.position_ids",
+        "lm_predictions.lm_head.dense.weight",
+        "mask_predictions.classifier.weight",
+    ];
+    assert_eq!(report.unused.len(), unused.len(), "{report}");
+    assert!(unused.iter().all(|name| report.unused.iter().any(|found| found == name)), "{report}");
+    let error = load_pretrained::<DebertaV2ForSequenceClassification>(
+        fixture("answers"),
+        &Device::default(),
+        &LoadOptions::default(),
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(error.contains("qa_outputs"), "{error}");
+}
+
+#[test]
+fn layers_are_named_as_in_the_checkpoint_in_the_order_of_computation() {
+    let model: DebertaV2ForSequenceClassification = load("v2_conv", &Device::default());
+    let names = linear_names(&model);
+    assert_eq!(names.len(), 3 * 6);
+    assert_eq!(
+        names[6..12],
+        [
+            "deberta.encoder.layer.1.attention.self.query_proj",
+            "deberta.encoder.layer.1.attention.self.key_proj",
+            "deberta.encoder.layer.1.attention.self.value_proj",
+            "deberta.encoder.layer.1.attention.output.dense",
+            "deberta.encoder.layer.1.intermediate.dense",
+            "deberta.encoder.layer.1.output.dense",
+        ]
+    );
+    let source = TensorSource::open(fixture("v2_conv")).unwrap();
+    assert!(names.iter().all(|name| source.contains(&format!("{name}.weight"))));
+}
+
+/// Counted from shapes; nothing of these models is allocated.
+#[test]
+fn published_models_have_as_many_parameters() {
+    #[derive(serde::Deserialize)]
+    struct Published {
+        config: serde_json::Value,
+        parameters: BTreeMap<String, usize>,
+    }
+    let text = std::fs::read_to_string(fixture("published.json")).unwrap();
+    let models: BTreeMap<String, Published> = serde_json::from_str(&text).unwrap();
+    assert_eq!(models.len(), 7);
+    let device = Device::default();
+    for (name, Published { config, parameters }) in models {
+        let config = DebertaV2Config::from_json(&config.to_string(), Path::new(&name)).unwrap();
+        for (kind, expected) in parameters {
+            let found = match kind.as_str() {
+                "bare" => DebertaV2Model::new(&config, &device).num_params(),
+                "qa" => DebertaV2ForQuestionAnswering::new(&config, &device).num_params(),
+                _ => DebertaV2ForSequenceClassification::new(&config, &device).num_params(),
+            };
+            assert_eq!(found, expected, "{name}, {kind}");
+        }
+    }
+}
+
+/// Multiplies every parameter.
+struct Scale(f64);
+
+impl ModuleMapper for Scale {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor * self.0)
+    }
+}
+
+/// Inference keeps projections of positions: never those of other weights, and for all lengths.
+#[test]
+fn kept_projections_are_those_of_the_weights() {
+    let device = Device::default();
+    let host = |tensor: Tensor<2>| tensor.into_data().try_into_vec::<f32>().unwrap();
+    for name in ["v3", "own"] {
+        let long = EncoderInput::new(ints(&expected(name), "input_ids", &device).unwrap());
+        let short = EncoderInput::new(long.input_ids.clone().narrow(1, 0, 3));
+        let fresh = || load::<DebertaV2ForSequenceClassification>(name, &device);
+        let model = fresh();
+        let first = host(model.forward(long.clone()));
+        assert_eq!(host(model.forward(long.clone())), first);
+        assert_eq!(host(model.forward(short.clone())), host(fresh().forward(short)));
+        let changed = host(model.map(&mut Scale(1.1)).forward(long.clone()));
+        assert_eq!(changed, host(fresh().map(&mut Scale(1.1)).forward(long)));
+        assert_ne!(changed, first);
+    }
+}
+
+/// Every layer's position projections go through the compressed layers, shared or not.
+#[test]
+fn compacted_models_compute_what_the_training_form_does() {
+    let device = Device::default();
+    for name in ["v3", "own", "v2_conv"] {
+        let mut model: DebertaV2ForSequenceClassification = load(name, &device);
+        let ids = ints(&expected(name), "input_ids", &device).unwrap();
+        let dense = model.forward(EncoderInput::new(ids.clone()));
+        let config = DecomposeConfig { rank: Rank::Fixed(2), sparse: true };
+        decompose(&mut model, &LayerSelection::all(), config).unwrap();
+        let decomposed = model.forward(EncoderInput::new(ids.clone()));
+        assert!(largest_difference(&decomposed, &dense) < 1e-5);
+        // Two thirds of every layer's neurons are pruned.
+        model.for_each_linear_mut(&mut |_, linear| {
+            let CompressibleLinear::LowRankSparse(layer) = linear else { panic!("decomposed") };
+            let sparse = layer.sparse.take().unwrap().val();
+            let pruned = Tensor::<1, Int>::arange(0..sparse.dims()[1] as i64, &device);
+            let pruned = pruned.remainder_scalar(3).greater_elem(0).unsqueeze::<2>();
+            let pruned = pruned.expand(sparse.dims());
+            layer.sparse = Some(Param::from_tensor(sparse.mask_fill(pruned, 0.0)));
+        });
+        let pruned = model.forward(EncoderInput::new(ids.clone()));
+        assert!(largest_difference(&pruned, &dense) > 1e-2, "pruning changes the model");
+        let (small, report) = compact(model);
+        assert!(report.iter().all(|layer| layer.form == Form::Folded), "{report:?}");
+        for _ in 0..2 {
+            let logits = small.forward(EncoderInput::new(ids.clone()));
+            assert!(largest_difference(&logits, &pruned) < 1e-5);
+        }
+    }
+}
+
+fn largest_difference(a: &Tensor<2>, b: &Tensor<2>) -> f32 {
+    (a.clone() - b.clone()).abs().max().into_scalar()
+}
