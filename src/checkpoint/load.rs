@@ -22,6 +22,9 @@ pub trait PretrainedModel: Compressible {
     const ARCHITECTURE: &'static str;
     /// Prefix that the base model's tensors have when under a head, with its dot (`bert.`).
     const BASE_PREFIX: &'static str;
+    /// Tied parameters: each with the other names under which a file may hold it instead, without
+    /// the base prefix.
+    const TIED: &'static [(&'static str, &'static [&'static str])] = &[];
 
     /// A freshly initialised model with the parts that a checkpoint has: `has` tells whether it
     /// has a tensor, by its name without the base prefix.
@@ -186,6 +189,14 @@ impl<'a> Checkpoint<'a> {
             if let Some(first) = files.insert(name, file_name.to_string()) {
                 let message = format!("tensors {first} and {file_name} are the same parameter");
                 return Err(Error::format(source.path(), message));
+            }
+        }
+        for (name, others) in M::TIED {
+            if files.contains_key(*name) {
+                continue;
+            }
+            if let Some(file_name) = others.iter().find_map(|other| files.remove(*other)) {
+                files.insert(name.to_string(), file_name);
             }
         }
         Ok(Self { source, files, prefix: M::BASE_PREFIX })

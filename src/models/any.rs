@@ -5,6 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::bart::BartForSequenceClassification;
 use super::bert::BertForSequenceClassification;
 use super::deberta_v2::DebertaV2ForSequenceClassification;
 use super::{EncoderInput, LabelConfig, Labels, ModelConfig};
@@ -23,6 +24,8 @@ pub enum AnySequenceClassifier {
     Bert(BertForSequenceClassification),
     /// `model_type` `deberta-v2`, which DeBERTa-v3 has too.
     DebertaV2(DebertaV2ForSequenceClassification),
+    /// `model_type` `bart`.
+    Bart(BartForSequenceClassification),
 }
 
 /// Runs an expression on whichever model it is.
@@ -31,14 +34,18 @@ macro_rules! each {
         match $any {
             AnySequenceClassifier::Bert($model) => $body,
             AnySequenceClassifier::DebertaV2($model) => $body,
+            AnySequenceClassifier::Bart($model) => $body,
         }
     };
 }
 
 impl AnySequenceClassifier {
     /// The values of `model_type` that can be loaded.
-    pub const SUPPORTED: [&'static str; 2] =
-        [BertForSequenceClassification::MODEL_TYPE, DebertaV2ForSequenceClassification::MODEL_TYPE];
+    pub const SUPPORTED: [&'static str; 3] = [
+        BertForSequenceClassification::MODEL_TYPE,
+        BartForSequenceClassification::MODEL_TYPE,
+        DebertaV2ForSequenceClassification::MODEL_TYPE,
+    ];
 
     /// Loads the model of a folder, whichever architecture it is.
     ///
@@ -57,6 +64,8 @@ impl AnySequenceClassifier {
                 load_pretrained(folder, device, options)
                     .map(|(model, report)| (Self::DebertaV2(model), report))
             }
+            BartForSequenceClassification::MODEL_TYPE => load_pretrained(folder, device, options)
+                .map(|(model, report)| (Self::Bart(model), report)),
             other => Err(Error::format(
                 folder.join("config.json"),
                 format!(

@@ -53,7 +53,8 @@ pub fn sequence_classification_loss(
     }
 }
 
-fn cross_entropy(logits: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
+/// Cross-entropy of logits `[n, classes]`, mean over the classes `[n]` that are not −100.
+pub(crate) fn cross_entropy(logits: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
     let [batch, _] = logits.dims();
     let ignored = classes.clone().equal_elem(-100);
     // [batch] → [batch, 1]

@@ -5,6 +5,8 @@
 
 mod activation;
 mod any;
+mod any_seq2seq;
+pub mod bart;
 pub mod bert;
 mod classification;
 mod config;
@@ -14,10 +16,13 @@ pub(crate) mod init;
 mod kept;
 mod question_answering;
 mod words;
+mod seq2seq;
 
 pub use activation::Activation;
 pub use any::AnySequenceClassifier;
+pub use any_seq2seq::AnySeq2Seq;
 pub use classification::{Labels, sequence_classification_loss};
 pub use config::{LabelConfig, ModelConfig, ProblemType};
 pub use encoder::{EncoderInput, EncoderOutput};
 pub use question_answering::{question_answering_loss, span_logits};
+pub use seq2seq::{Seq2SeqInput, Seq2SeqOutput, language_model_loss, shift_tokens_right};

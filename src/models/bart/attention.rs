@@ -1,0 +1,118 @@
+//! Multi-head attention, to the sequence itself or to the encoder's output.
+
+use burn::module::Module;
+use burn::nn::Dropout;
+use burn::tensor::{Device, Tensor, activation::softmax};
+
+use super::BartConfig;
+use crate::linear::CompressibleLinear;
+use crate::models::init;
+
+/// `BartAttention`: `out_proj(softmax(Q Kᵀ / √d + mask) V)`, each head on its own.
+#[derive(Module, Debug)]
+pub struct BartAttention {
+    /// `[d_model, d_model]`.
+    pub q_proj: CompressibleLinear,
+    /// `[d_model, d_model]`.
+    pub k_proj: CompressibleLinear,
+    /// `[d_model, d_model]`.
+    pub v_proj: CompressibleLinear,
+    /// `[d_model, d_model]`.
+    pub out_proj: CompressibleLinear,
+    /// Dropout of the probabilities.
+    pub dropout: Dropout,
+    num_heads: usize,
+    head_size: usize,
+}
+
+impl BartAttention {
+    /// Freshly initialised projections for `num_heads` heads.
+    pub fn new(config: &BartConfig, num_heads: usize, device: &Device) -> Self {
+        let (size, std) = (config.d_model, config.init_std);
+        let projection = || init::compressible(size, size, std, device);
+        Self {
+            q_proj: projection(),
+            k_proj: projection(),
+            v_proj: projection(),
+            out_proj: projection(),
+            dropout: init::dropout(config.attention_dropout),
+            num_heads,
+            head_size: size / num_heads,
+        }
+    }
+
+    /// Attends from `hidden_states` to `key_value_states`; also gives the probabilities
+    /// `[batch, heads, length, source]`.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, d_model]`
+    /// - `key_value_states`: `[batch, source, d_model]`; `None`: `hidden_states`
+    /// - `mask`: `[batch or 1, 1, length or 1, source]`, added to the scores
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        key_value_states: Option<Tensor<3>>,
+        mask: Option<&Tensor<4>>,
+    ) -> (Tensor<3>, Tensor<4>) {
+        let source = key_value_states.unwrap_or_else(|| hidden_states.clone());
+        let query = self.queries(hidden_states);
+        let (key, value) = self.keys_and_values(source);
+        self.attend(query, key, value, mask)
+    }
+
+    /// Scaled queries `[batch, heads, length, head_size]` of `[batch, length, d_model]`.
+    pub(super) fn queries(&self, hidden_states: Tensor<3>) -> Tensor<4> {
+        // Scaling the queries costs less than scaling the scores.
+        let scale = 1.0 / (self.head_size as f64).sqrt();
+        self.heads(self.q_proj.forward(hidden_states) * scale)
+    }
+
+    /// Keys and values `[batch, heads, source, head_size]` of `[batch, source, d_model]`.
+    pub(super) fn keys_and_values(&self, source: Tensor<3>) -> (Tensor<4>, Tensor<4>) {
+        let key = self.heads(self.k_proj.forward(source.clone()));
+        (key, self.heads(self.v_proj.forward(source)))
+    }
+
+    /// [`BartAttention::forward`] from projected heads on.
+    pub(super) fn attend(
+        &self,
+        query: Tensor<4>,
+        key: Tensor<4>,
+        value: Tensor<4>,
+        mask: Option<&Tensor<4>>,
+    ) -> (Tensor<3>, Tensor<4>) {
+        let [batch, heads, length, head_size] = query.dims();
+        let scores = query.matmul(key.transpose());
+        let scores = match mask {
+            Some(mask) => scores + mask.clone(),
+            None => scores,
+        };
+        let probabilities = softmax(scores, 3);
+        let context = self.dropout.forward(probabilities.clone()).matmul(value);
+        // [batch, heads, length, head_size] → [batch, length, d_model]
+        let context = context.swap_dims(1, 2).reshape([batch, length, heads * head_size]);
+        (self.out_proj.forward(context), probabilities)
+    }
+
+    /// `[batch, length, d_model]` → `[batch, heads, length, head_size]`.
+    fn heads(&self, projected: Tensor<3>) -> Tensor<4> {
+        let [batch, length, _] = projected.dims();
+        projected.reshape([batch, length, self.num_heads, self.head_size]).swap_dims(1, 2)
+    }
+
+    /// Visits the projections under `prefix`, in the order of computation.
+    pub(super) fn for_each_linear_mut(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
+    ) {
+        for (name, linear) in [
+            ("q_proj", &mut self.q_proj),
+            ("k_proj", &mut self.k_proj),
+            ("v_proj", &mut self.v_proj),
+            ("out_proj", &mut self.out_proj),
+        ] {
+            f(&format!("{prefix}.{name}"), linear);
+        }
+    }
+}

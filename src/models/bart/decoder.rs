@@ -1,0 +1,147 @@
+//! The decoder.
+
+use burn::module::Module;
+use burn::nn::{Dropout, LayerNorm};
+use burn::tensor::{Device, Tensor};
+
+use super::embeddings::LAYER_NORM_EPS;
+use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
+use crate::linear::CompressibleLinear;
+use crate::models::init;
+
+/// `BartDecoder`, without the token embeddings, which are the whole model's.
+#[derive(Module, Debug)]
+pub struct BartDecoder {
+    /// Positions and their normalisation.
+    pub embeddings: BartEmbeddings,
+    /// The layers, first to last.
+    pub layers: Vec<BartDecoderLayer>,
+}
+
+/// `BartDecoderLayer`.
+#[derive(Module, Debug)]
+pub struct BartDecoderLayer {
+    /// Attention to the tokens so far.
+    pub self_attn: BartAttention,
+    /// Normalisation after it.
+    pub self_attn_layer_norm: LayerNorm,
+    /// Attention to the encoder's output.
+    pub encoder_attn: BartAttention,
+    /// Normalisation after it.
+    pub encoder_attn_layer_norm: LayerNorm,
+    /// Feed-forward network and the last normalisation.
+    pub feed_forward: BartFeedForward,
+    /// Dropout of the attentions' outputs.
+    pub dropout: Dropout,
+}
+
+/// What a decoder attends to and where it may not look.
+#[derive(Debug, Clone)]
+pub struct DecoderContext {
+    /// `[batch, source, d_model]`: the encoder's output.
+    pub encoder_hidden_states: Tensor<3>,
+    /// `[batch, 1, 1, source]`, added to the cross-attention scores.
+    pub encoder_mask: Option<Tensor<4>>,
+    /// `[batch or 1, 1, length, length]`, added to the self-attention scores.
+    pub mask: Tensor<4>,
+}
+
+/// Self- and cross-attention probabilities of a layer: `[batch, heads, length, length]` and
+/// `[batch, heads, length, source]`.
+pub type DecoderAttentions = (Tensor<4>, Tensor<4>);
+
+impl BartDecoder {
+    /// Freshly initialised layers.
+    pub fn new(config: &BartConfig, device: &Device) -> Self {
+        let layer = |_| BartDecoderLayer::new(config, device);
+        Self {
+            embeddings: BartEmbeddings::new(config, device),
+            layers: (0..config.decoder_layers).map(layer).collect(),
+        }
+    }
+
+    /// Decodes embedded tokens `[batch, length, d_model]`; `each` sees the hidden states before the
+    /// first layer, and after every layer with its attention probabilities.
+    ///
+    /// # Panics
+    /// If the sequences are longer than `max_position_embeddings`.
+    pub fn forward(
+        &self,
+        embedded: Tensor<3>,
+        context: &DecoderContext,
+        mut each: impl FnMut(&Tensor<3>, Option<DecoderAttentions>),
+    ) -> Tensor<3> {
+        let hidden_states = self.embeddings.forward(embedded);
+        each(&hidden_states, None);
+        self.layers.iter().fold(hidden_states, |hidden_states, layer| {
+            let (output, probabilities) = layer.forward(hidden_states, context);
+            each(&output, Some(probabilities));
+            output
+        })
+    }
+
+    /// Visits the layers' projections under `prefix`, in the order of computation.
+    pub(super) fn for_each_linear_mut(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
+    ) {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let name = format!("{prefix}decoder.layers.{i}");
+            layer.self_attn.for_each_linear_mut(&format!("{name}.self_attn"), f);
+            layer.encoder_attn.for_each_linear_mut(&format!("{name}.encoder_attn"), f);
+            layer.feed_forward.for_each_linear_mut(&name, f);
+        }
+    }
+}
+
+impl BartDecoderLayer {
+    /// A freshly initialised layer.
+    pub fn new(config: &BartConfig, device: &Device) -> Self {
+        let attention = || BartAttention::new(config, config.decoder_attention_heads, device);
+        let norm = || init::layer_norm(config.d_model, LAYER_NORM_EPS, device);
+        Self {
+            self_attn: attention(),
+            self_attn_layer_norm: norm(),
+            encoder_attn: attention(),
+            encoder_attn_layer_norm: norm(),
+            feed_forward: BartFeedForward::new(config, config.decoder_ffn_dim, device),
+            dropout: init::dropout(config.dropout),
+        }
+    }
+
+    /// Applies the layer to `[batch, length, d_model]`; also gives the attention probabilities.
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        context: &DecoderContext,
+    ) -> (Tensor<3>, DecoderAttentions) {
+        let (attended, own) =
+            self.self_attn.forward(hidden_states.clone(), None, Some(&context.mask));
+        let hidden_states = self.after_self_attention(attended, hidden_states);
+        let source = context.encoder_hidden_states.clone();
+        let mask = context.encoder_mask.as_ref();
+        let (attended, cross) =
+            self.encoder_attn.forward(hidden_states.clone(), Some(source), mask);
+        (self.after_cross_attention(attended, hidden_states), (own, cross))
+    }
+
+    /// Residual and normalisation of the self-attention's output, `[batch, length, d_model]`.
+    pub(super) fn after_self_attention(
+        &self,
+        attended: Tensor<3>,
+        residual: Tensor<3>,
+    ) -> Tensor<3> {
+        self.self_attn_layer_norm.forward(self.dropout.forward(attended) + residual)
+    }
+
+    /// Everything after the cross-attention, `[batch, length, d_model]`.
+    pub(super) fn after_cross_attention(
+        &self,
+        attended: Tensor<3>,
+        residual: Tensor<3>,
+    ) -> Tensor<3> {
+        let sum = self.dropout.forward(attended) + residual;
+        self.feed_forward.forward(self.encoder_attn_layer_norm.forward(sum))
+    }
+}

@@ -1,0 +1,107 @@
+//! The encoder.
+
+use burn::module::Module;
+use burn::nn::{Dropout, LayerNorm};
+use burn::tensor::{Device, Tensor};
+
+use super::embeddings::LAYER_NORM_EPS;
+use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
+use crate::linear::CompressibleLinear;
+use crate::models::init;
+
+/// `BartEncoder`, without the token embeddings, which are the whole model's.
+#[derive(Module, Debug)]
+pub struct BartEncoder {
+    /// Positions and their normalisation.
+    pub embeddings: BartEmbeddings,
+    /// The layers, first to last.
+    pub layers: Vec<BartEncoderLayer>,
+}
+
+/// `BartEncoderLayer`.
+#[derive(Module, Debug)]
+pub struct BartEncoderLayer {
+    /// Self-attention.
+    pub self_attn: BartAttention,
+    /// Normalisation after it.
+    pub self_attn_layer_norm: LayerNorm,
+    /// Feed-forward network and the last normalisation.
+    pub feed_forward: BartFeedForward,
+    /// Dropout of the attention's output.
+    pub dropout: Dropout,
+}
+
+impl BartEncoder {
+    /// Freshly initialised layers.
+    pub fn new(config: &BartConfig, device: &Device) -> Self {
+        let layer = |_| BartEncoderLayer::new(config, device);
+        Self {
+            embeddings: BartEmbeddings::new(config, device),
+            layers: (0..config.encoder_layers).map(layer).collect(),
+        }
+    }
+
+    /// Encodes embedded tokens; `each` sees the hidden states before the first layer, and after
+    /// every layer with its attention probabilities.
+    ///
+    /// # Shapes
+    /// - `embedded`, output: `[batch, length, d_model]`
+    /// - `mask`: `[batch, 1, 1, length]`, added to the attention scores
+    ///
+    /// # Panics
+    /// If the sequences are longer than `max_position_embeddings`.
+    pub fn forward(
+        &self,
+        embedded: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+        mut each: impl FnMut(&Tensor<3>, Option<Tensor<4>>),
+    ) -> Tensor<3> {
+        let hidden_states = self.embeddings.forward(embedded);
+        each(&hidden_states, None);
+        self.layers.iter().fold(hidden_states, |hidden_states, layer| {
+            let (output, probabilities) = layer.forward(hidden_states, mask);
+            each(&output, Some(probabilities));
+            output
+        })
+    }
+
+    /// Visits the layers' projections under `prefix`, in the order of computation.
+    pub(super) fn for_each_linear_mut(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
+    ) {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let name = format!("{prefix}encoder.layers.{i}");
+            layer.self_attn.for_each_linear_mut(&format!("{name}.self_attn"), f);
+            layer.feed_forward.for_each_linear_mut(&name, f);
+        }
+    }
+}
+
+impl BartEncoderLayer {
+    /// A freshly initialised layer.
+    pub fn new(config: &BartConfig, device: &Device) -> Self {
+        Self {
+            self_attn: BartAttention::new(config, config.encoder_attention_heads, device),
+            self_attn_layer_norm: init::layer_norm(config.d_model, LAYER_NORM_EPS, device),
+            feed_forward: BartFeedForward::new(config, config.encoder_ffn_dim, device),
+            dropout: init::dropout(config.dropout),
+        }
+    }
+
+    /// Applies the layer; also gives the attention probabilities `[batch, heads, length, length]`.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, d_model]`
+    /// - `mask`: `[batch, 1, 1, length]`, added to the attention scores
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+    ) -> (Tensor<3>, Tensor<4>) {
+        let (attended, probabilities) = self.self_attn.forward(hidden_states.clone(), None, mask);
+        let sum = self.dropout.forward(attended) + hidden_states;
+        (self.feed_forward.forward(self.self_attn_layer_norm.forward(sum)), probabilities)
+    }
+}

@@ -1,0 +1,133 @@
+//! The bare model: embeddings, encoder and decoder.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::nn::Embedding;
+use burn::tensor::{Device, Int, Tensor};
+
+use super::embeddings::embed_tokens;
+use super::{BartConfig, BartDecoder, BartEncoder, DecoderContext};
+use crate::linear::{Compressible, CompressibleLinear};
+use crate::models::seq2seq::causal_mask;
+use crate::models::{EncoderInput, Seq2SeqInput, Seq2SeqOutput, init, shift_tokens_right};
+
+/// `BartModel`.
+#[derive(Module, Debug)]
+pub struct BartModel {
+    /// `[vocab_size, d_model]`: the embedding of encoder and decoder, and the language-model head.
+    pub shared: Embedding,
+    /// The encoder.
+    pub encoder: BartEncoder,
+    /// The decoder.
+    pub decoder: BartDecoder,
+    #[module(skip)]
+    pub(super) config: Arc<BartConfig>,
+}
+
+impl BartModel {
+    /// A freshly initialised model.
+    pub fn new(config: &BartConfig, device: &Device) -> Self {
+        let (vocab_size, padding) = (config.vocab_size, Some(config.pad_token_id));
+        Self {
+            shared: init::embedding(vocab_size, config.d_model, config.init_std, padding, device),
+            encoder: BartEncoder::new(config, device),
+            decoder: BartDecoder::new(config, device),
+            config: Arc::new(config.clone()),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &BartConfig {
+        &self.config
+    }
+
+    /// Runs both sides. Segments and positions of the input are not used: BART has none.
+    ///
+    /// # Panics
+    /// If sequences are longer than `max_position_embeddings`, or shapes differ.
+    pub fn forward(&self, input: Seq2SeqInput) -> Seq2SeqOutput {
+        let mut encoder_states = input.encoder.output_hidden_states.then(Vec::new);
+        let mut encoder_attentions = input.encoder.output_attentions.then(Vec::new);
+        let (encoded, encoder_mask) = self.encode(&input.encoder, |state, attention| {
+            push(&mut encoder_states, state);
+            push(&mut encoder_attentions, attention);
+        });
+
+        let decoder_input_ids = input
+            .decoder_input_ids
+            .unwrap_or_else(|| self.shift_tokens_right(input.encoder.input_ids.clone()));
+        let embedded = self.embed(decoder_input_ids);
+        let context = DecoderContext {
+            encoder_hidden_states: encoded.clone(),
+            encoder_mask,
+            mask: causal_mask(&embedded, input.decoder_attention_mask.as_ref()),
+        };
+        let mut decoder_states = input.encoder.output_hidden_states.then(Vec::new);
+        let mut decoder_attentions = input.encoder.output_attentions.then(Vec::new);
+        let mut cross_attentions = input.encoder.output_attentions.then(Vec::new);
+        let last_hidden_state = self.decoder.forward(embedded, &context, |state, attentions| {
+            push(&mut decoder_states, Some(state.clone()));
+            let (own, cross) = attentions.unzip();
+            push(&mut decoder_attentions, own);
+            push(&mut cross_attentions, cross);
+        });
+        Seq2SeqOutput {
+            last_hidden_state,
+            decoder_hidden_states: decoder_states,
+            decoder_attentions,
+            cross_attentions,
+            encoder_last_hidden_state: encoded,
+            encoder_hidden_states: encoder_states,
+            encoder_attentions,
+        }
+    }
+
+    /// The encoder's output `[batch, source, d_model]` and the additive mask
+    /// `[batch, 1, 1, source]` of its padding; `each` sees the states as [`BartEncoder::forward`]
+    /// shows them.
+    pub(super) fn encode(
+        &self,
+        input: &EncoderInput,
+        mut each: impl FnMut(Option<Tensor<3>>, Option<Tensor<4>>),
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
+        let embedded = self.embed(input.input_ids.clone());
+        let mask = input.additive_mask(&embedded);
+        let encoded = self.encoder.forward(embedded, mask.as_ref(), |state, attention| {
+            each(Some(state.clone()), attention);
+        });
+        (encoded, mask)
+    }
+
+    /// `[batch, length]` → `[batch, length, d_model]`.
+    pub(super) fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
+        embed_tokens(&self.shared, &self.config, input_ids)
+    }
+
+    /// What the decoder reads to predict `labels`, `[batch, target]`.
+    pub fn shift_tokens_right(&self, labels: Tensor<2, Int>) -> Tensor<2, Int> {
+        shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+    }
+
+    /// Visits the layers' projections under `prefix`, in the order of computation.
+    pub(super) fn for_each_prefixed(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
+    ) {
+        self.encoder.for_each_linear_mut(prefix, f);
+        self.decoder.for_each_linear_mut(prefix, f);
+    }
+}
+
+fn push<T>(list: &mut Option<Vec<T>>, item: Option<T>) {
+    if let (Some(list), Some(item)) = (list, item) {
+        list.push(item);
+    }
+}
+
+impl Compressible for BartModel {
+    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+        self.for_each_prefixed("", f);
+    }
+}
