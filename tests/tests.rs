@@ -1,5 +1,7 @@
 //! Whole-pipeline tests, one binary since each links Burn again.
 
+mod bart_generation;
+mod bart_parity;
 mod bert_parity;
 mod checkpoint;
 #[cfg(feature = "cli")]

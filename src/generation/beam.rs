@@ -59,11 +59,6 @@ impl<'a> BeamSearch<'a> {
         2.max(1 + settings.eos.len()) * settings.num_beams
     }
 
-    /// Tokens of every running hypothesis.
-    pub fn length(&self) -> usize {
-        self.length
-    }
-
     /// The running hypotheses, example after example.
     pub fn running(&self) -> impl Iterator<Item = &Hypothesis> {
         self.examples.iter().flat_map(|example| &example.running)

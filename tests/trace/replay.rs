@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{ModuleMapper, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::linear::{CompressibleLinear, LayerSelection};
+use losparse::models::{AnySeq2Seq, AnySequenceClassifier};
 use losparse::pruning::{Pruner, PruningConfig, Reduction, Structure};
 
 use super::compare::{Replay, absolute, largest, relative};
@@ -19,13 +20,20 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 /// # Errors
 /// If the run cannot be replayed to its end.
 pub fn replay(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
-    decomposition(run, device, found)?;
-    training(run, &device.clone().autodiff(), found)
+    match run.encoder_decoder {
+        true => replay_as::<AnySeq2Seq>(run, device, found),
+        false => replay_as::<AnySequenceClassifier>(run, device, found),
+    }
+}
+
+fn replay_as<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
+    decomposition::<M>(run, device, found)?;
+    training::<M>(run, &device.clone().autodiff(), found)
 }
 
 /// The SVD of the dense weights; signs of singular vectors are free, `L·R` and `S` are not.
-fn decomposition(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
-    let mut model = run.initial(device)?;
+fn decomposition<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
+    let mut model: M = run.initial(device)?;
     let selection = LayerSelection::new(run.trace.compressed_layers.clone());
     let rank = Rank::Budget(run.trace.method.low_rank_parameter_ratio);
     let layers = decompose(&mut model, &selection, DecomposeConfig { rank, sparse: true })?;
@@ -69,7 +77,7 @@ fn product(tensors: &Tensors, layer: &str) -> (usize, Vec<f32>) {
 }
 
 /// All updates, from the recorded decomposition so that signs of singular vectors agree.
-fn training(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
+fn training<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
     let trace = &run.trace;
     let config = trace.method.pruning()?;
     let settings = &trace.optimizer;
@@ -82,7 +90,7 @@ fn training(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
         .with_epsilon(settings.eps)
         .with_weight_decay(settings.weight_decay)
         .init();
-    let mut model = run.decomposed(device)?;
+    let mut model: M = run.decomposed(device)?;
     let mut pruner = Pruner::new(&model, config)?;
     let batches = run.open_tensors("batches")?;
     let observed = run.tensors("observed")?;

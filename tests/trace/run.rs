@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use losparse::checkpoint::{LoadOptions, SaveOptions, TensorSource, model_type};
 use losparse::linear::Compressible;
-use losparse::models::{AnySequenceClassifier, EncoderInput, Labels, ProblemType};
+use losparse::models::{
+    AnySeq2Seq, AnySequenceClassifier, EncoderInput, Labels, ProblemType, Seq2SeqInput,
+};
 use losparse::pruning::{Importance, PruningConfig, Reduction, Schedule, Structure};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
@@ -99,7 +101,7 @@ pub struct Run {
     pub trace: Trace,
     pub model_type: String,
     /// The model generates text: labels are the decoder's tokens.
-    encoder_decoder: bool,
+    pub encoder_decoder: bool,
 }
 
 impl Run {
@@ -118,11 +120,13 @@ impl Run {
         })
     }
 
-    /// Whether the library dispatches on this architecture: classifiers do on `model_type`, models
-    /// that generate have no dispatch.
+    /// Whether the library dispatches on this architecture.
     pub fn supported(&self) -> bool {
-        !self.encoder_decoder
-            && AnySequenceClassifier::SUPPORTED.contains(&self.model_type.as_str())
+        let model_type = self.model_type.as_str();
+        match self.encoder_decoder {
+            true => AnySeq2Seq::SUPPORTED.contains(&model_type),
+            false => AnySequenceClassifier::SUPPORTED.contains(&model_type),
+        }
     }
 
     pub fn open_tensors(&self, name: &str) -> losparse::Result<TensorSource> {
@@ -138,12 +142,12 @@ impl Run {
     }
 
     /// The dense model before decomposition.
-    pub fn initial(&self, device: &Device) -> losparse::Result<AnySequenceClassifier> {
+    pub fn initial<M: Replayed>(&self, device: &Device) -> losparse::Result<M> {
         self.model(&self.tensors("initial")?, device)
     }
 
     /// The model that the recorded training began with.
-    pub fn decomposed(&self, device: &Device) -> losparse::Result<AnySequenceClassifier> {
+    pub fn decomposed<M: Replayed>(&self, device: &Device) -> losparse::Result<M> {
         let mut tensors = self.tensors("initial")?;
         for layer in &self.trace.compressed_layers {
             tensors.remove(&format!("{layer}.weight"));
@@ -152,7 +156,7 @@ impl Run {
         self.model(&tensors, device)
     }
 
-    fn model(&self, tensors: &Tensors, device: &Device) -> losparse::Result<AnySequenceClassifier> {
+    fn model<M: Replayed>(&self, tensors: &Tensors, device: &Device) -> losparse::Result<M> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::copy(self.folder.join("config.json"), folder.path().join("config.json"))
             .expect("config.json copied");
@@ -168,8 +172,7 @@ impl Run {
         let file = safetensors::serialize(views, None).expect("sound tensors");
         fs::write(folder.path().join("model.safetensors"), file)
             .expect("model.safetensors written");
-        let options = LoadOptions::default();
-        AnySequenceClassifier::load(folder.path(), device, &options).map(|(model, _)| model)
+        M::open(folder.path(), device)
     }
 
     /// The batch of a step, or `eval`.
@@ -198,6 +201,12 @@ pub struct Batch {
 
 /// What a replay asks of a model.
 pub trait Replayed: Compressible {
+    /// The model of a folder.
+    fn open(folder: &Path, device: &Device) -> losparse::Result<Self>;
+
+    /// Writes the model to a folder.
+    fn write(&self, folder: &Path) -> losparse::Result<()>;
+
     /// Logits, and the loss `[1]`.
     fn logits_and_loss(
         &self,
@@ -206,10 +215,48 @@ pub trait Replayed: Compressible {
     ) -> losparse::Result<(Vec<f32>, Tensor<1>)>;
 
     /// All parameters under Hugging Face's names and in its orientation.
-    fn tensors(&self) -> losparse::Result<Tensors>;
+    fn tensors(&self) -> losparse::Result<Tensors> {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let folder = parent.path().join("model");
+        self.write(&folder)?;
+        read_all(&TensorSource::open(folder)?)
+    }
+}
+
+impl Replayed for AnySeq2Seq {
+    fn open(folder: &Path, device: &Device) -> losparse::Result<Self> {
+        Self::load(folder, device, &LoadOptions::default()).map(|(model, _)| model)
+    }
+
+    fn write(&self, folder: &Path) -> losparse::Result<()> {
+        self.save(folder, &SaveOptions::default())
+    }
+
+    fn logits_and_loss(
+        &self,
+        batch: Batch,
+        batches: &TensorSource,
+    ) -> losparse::Result<(Vec<f32>, Tensor<1>)> {
+        let device = batch.input.input_ids.device();
+        let shape = batches.shape(&batch.labels).unwrap_or_default().to_vec();
+        let data = TensorData::new(batches.read_int(&batch.labels)?, shape);
+        let labels = Tensor::<2, Int>::from_data(data, &device);
+        let input = self.teacher_forced(Seq2SeqInput::new(batch.input), labels.clone());
+        let logits = self.forward(input);
+        let loss = self.loss(logits.clone(), labels, 0.0);
+        Ok((logits.into_data().convert::<f32>().iter::<f32>().collect(), loss))
+    }
 }
 
 impl Replayed for AnySequenceClassifier {
+    fn open(folder: &Path, device: &Device) -> losparse::Result<Self> {
+        Self::load(folder, device, &LoadOptions::default()).map(|(model, _)| model)
+    }
+
+    fn write(&self, folder: &Path) -> losparse::Result<()> {
+        self.save(folder, &SaveOptions::default())
+    }
+
     fn logits_and_loss(
         &self,
         batch: Batch,
@@ -234,13 +281,6 @@ impl Replayed for AnySequenceClassifier {
         };
         let loss = self.loss(logits.clone(), labels);
         Ok((logits.into_data().convert::<f32>().iter::<f32>().collect(), loss))
-    }
-
-    fn tensors(&self) -> losparse::Result<Tensors> {
-        let parent = tempfile::tempdir().expect("a temporary folder");
-        let folder = parent.path().join("model");
-        self.save(&folder, &SaveOptions::default())?;
-        read_all(&TensorSource::open(folder)?)
     }
 }
 
