@@ -10,6 +10,7 @@ use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::device::{Backend, DeviceSpec};
 use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
+use losparse::models::bart::BartForSequenceClassification;
 use losparse::models::bert::BertForSequenceClassification;
 use losparse::models::deberta_v2::DebertaV2ForSequenceClassification;
 use losparse::models::{AnySequenceClassifier, EncoderInput, Labels, ModelConfig};
@@ -17,6 +18,8 @@ use losparse::pruning::{Pruner, PruningConfig, Schedule};
 
 const BATCH: usize = 4;
 const LENGTH: usize = 12;
+/// Token that ends every sequence: BART classifies its state.
+const END: i64 = 49;
 const LEARNING_RATE: f64 = 1e-3;
 const STEPS: usize = 3;
 /// AdamW's.
@@ -116,10 +119,12 @@ fn parameters<M: Module>(model: &M, gradients: Option<&GradientsParams>) -> Vec<
 }
 
 fn input(device: &Device) -> (EncoderInput, Labels) {
-    let ids: Vec<i64> =
+    let mut ids: Vec<i64> =
         (0..BATCH * LENGTH).map(|i| ((i * i * 31 + i * 7) % 49 + 1) as i64).collect();
+    let length = |row: usize| LENGTH - 2 * row;
+    (0..BATCH).for_each(|row| ids[row * LENGTH + length(row) - 1] = END);
     let mask: Vec<i64> =
-        (0..BATCH * LENGTH).map(|i| i64::from(i % LENGTH < LENGTH - 2 * (i / LENGTH))).collect();
+        (0..BATCH * LENGTH).map(|i| i64::from(i % LENGTH < length(i / LENGTH))).collect();
     let ints = |values: Vec<i64>| -> Tensor<2, Int> {
         Tensor::from_data(TensorData::new(values, [BATCH, LENGTH]), device)
     };
@@ -151,6 +156,15 @@ fn deberta(device: &Device) -> AnySequenceClassifier {
         "conv_kernel_size": 3,
     }));
     AnySequenceClassifier::DebertaV2(DebertaV2ForSequenceClassification::new(&config, device))
+}
+
+fn bart(device: &Device) -> AnySequenceClassifier {
+    let config = config(serde_json::json!({
+        "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "dropout": 0.0,
+        "eos_token_id": END, "pad_token_id": 0,
+    }));
+    AnySequenceClassifier::Bart(BartForSequenceClassification::new(&config, device))
 }
 
 fn run(build: fn(&Device) -> AnySequenceClassifier, device: &Device) -> Run {
@@ -312,4 +326,9 @@ fn every_backend_agrees_with_flex(build: fn(&Device) -> AnySequenceClassifier) {
             Err(_) => {}
         }
     }
+}
+
+#[test]
+fn bart_agrees_with_flex_on_every_backend() {
+    every_backend_agrees_with_flex(bart);
 }
