@@ -257,7 +257,7 @@ fn a_real_model_spells_what_hugging_face_spells() {
             .collect();
         assert!(wrong.is_empty(), "{search}: {wrong:?}");
         for word in &words[..10] {
-            let alone = EncoderInput::new(rows(&[word.input_ids.clone()], &device));
+            let alone = EncoderInput::new(rows(std::slice::from_ref(&word.input_ids), &device));
             let found = first(model.generate(&alone, &config).unwrap());
             assert_eq!(found[0].tokens, word.output_ids, "{search}: {} alone", word.word);
         }

@@ -170,7 +170,13 @@ impl GenerationConfig {
 
     fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        serde_json::from_str(&text).map_err(|e| Error::format(path, e.to_string()))
+        let mut config: Self =
+            serde_json::from_str(&text).map_err(|e| Error::format(path, e.to_string()))?;
+        // The setting's old name, in files of BART's first years.
+        if config.other.get("force_bos_token_to_be_generated") == Some(&Value::Bool(true)) {
+            config.forced_bos_token_id = config.forced_bos_token_id.or(config.bos_token_id);
+        }
+        Ok(config)
     }
 
     /// These settings, and `defaults` where there are none.
@@ -285,5 +291,66 @@ impl GenerationConfig {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn settings_are_those_of_generation_config_or_of_config() {
+        let model = r#"{"model_type": "bart", "num_beams": 4, "early_stopping": "never",
+            "decoder_start_token_id": 2, "eos_token_id": [2, 3], "bos_token_id": 0,
+            "force_bos_token_to_be_generated": true, "min_length": null}"#;
+        let only = folder(&[("config.json", model)]);
+        let config = GenerationConfig::from_folder(only.path()).unwrap();
+        assert_eq!((config.num_beams, config.min_length), (Some(4), None));
+        assert_eq!(config.early_stopping, Some(EarlyStopping::Never));
+        assert_eq!(config.forced_bos_token_id, Some(0));
+
+        let own = r#"{"num_beams": 6, "bos_token_id": 7}"#;
+        let both = folder(&[("config.json", model), ("generation_config.json", own)]);
+        let config = GenerationConfig::from_folder(both.path()).unwrap();
+        assert_eq!((config.num_beams, config.early_stopping), (Some(6), None));
+        assert_eq!((config.bos_token_id, config.decoder_start_token_id), (Some(7), Some(2)));
+        assert_eq!(config.eos_token_id, Some(TokenIds::Many(vec![2, 3])));
+
+        let mine = GenerationConfig { num_beams: Some(1), ..GenerationConfig::default() };
+        let merged = mine.or(&config);
+        assert_eq!((merged.num_beams, merged.bos_token_id), (Some(1), Some(7)));
+        let text = serde_json::to_string(&merged).unwrap();
+        assert_eq!(serde_json::from_str::<GenerationConfig>(&text).unwrap(), merged);
+
+        let damaged = folder(&[("config.json", "{"), ("generation_config.json", own)]);
+        let error = GenerationConfig::from_folder(damaged.path()).unwrap_err().to_string();
+        assert!(error.contains("config.json"), "{error}");
+    }
+
+    #[test]
+    fn lengths_count_the_start_token() {
+        let config = GenerationConfig { bos_token_id: Some(0), ..GenerationConfig::default() };
+        let lengths = |config: GenerationConfig, model| {
+            config.resolve(9, model).map(|r| (r.min_length, r.max_length))
+        };
+        assert_eq!(lengths(config.clone(), 100).unwrap(), (0, 21));
+        assert_eq!(lengths(config.clone(), 15).unwrap(), (0, 15));
+        let new = GenerationConfig {
+            max_new_tokens: Some(15),
+            max_length: Some(99),
+            min_new_tokens: Some(3),
+            min_length: Some(9),
+            ..config
+        };
+        assert_eq!(lengths(new.clone(), 15).unwrap(), (4, 16));
+        assert!(lengths(new, 14).is_err());
     }
 }
