@@ -31,11 +31,10 @@ use losparse::checkpoint::{
 use losparse::models::bart::{
     BartConfig, BartForConditionalGeneration, BartForSequenceClassification, BartModel,
 };
-use losparse::models::{EncoderInput, Seq2SeqInput, Seq2SeqOutput};
+use losparse::models::{EncoderInput, ModelConfig, Seq2SeqInput, Seq2SeqOutput};
 
-use super::bert_parity::{assert_close, ints, labels};
+use super::bert_parity::{TOLERANCE, assert_close, ints, labels_of};
 
-const TOLERANCE: f32 = 1e-5;
 const GENERATORS: [&str; 11] = [
     "base",
     "scaled",
@@ -181,7 +180,7 @@ fn classifiers_of_every_configuration() {
         let logits = model.logits(output.last_hidden_state.clone(), input_ids);
         assert_close(logits.clone(), &expected, "logits", TOLERANCE);
         assert_close(model.forward(input.encoder), &expected, "logits", TOLERANCE);
-        let loss = model.loss(logits, labels(model.config(), &expected, &device));
+        let loss = model.loss(logits, labels_of(model.config().labels(), &expected, &device));
         assert_close(loss.clone(), &expected, "loss", TOLERANCE);
         check_states(output, &expected);
         gradients += check_gradients(model, loss, &expected, name);

@@ -308,6 +308,11 @@ fn deberta_agrees_with_flex_on_every_backend() {
     every_backend_agrees_with_flex(deberta);
 }
 
+#[test]
+fn bart_agrees_with_flex_on_every_backend() {
+    every_backend_agrees_with_flex(bart);
+}
+
 fn every_backend_agrees_with_flex(build: fn(&Device) -> AnySequenceClassifier) {
     let required = required();
     let reference = run(build, &DeviceSpec::from(Backend::Flex).open().unwrap());
@@ -326,9 +331,4 @@ fn every_backend_agrees_with_flex(build: fn(&Device) -> AnySequenceClassifier) {
             Err(_) => {}
         }
     }
-}
-
-#[test]
-fn bart_agrees_with_flex_on_every_backend() {
-    every_backend_agrees_with_flex(bart);
 }

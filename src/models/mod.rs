@@ -15,8 +15,8 @@ mod encoder;
 pub(crate) mod init;
 mod kept;
 mod question_answering;
-mod words;
 mod seq2seq;
+mod words;
 
 pub use activation::Activation;
 pub use any::AnySequenceClassifier;

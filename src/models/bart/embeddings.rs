@@ -6,6 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::BartConfig;
 use crate::models::init;
+use crate::models::words::word_embeddings;
 
 /// Rows before that of position 0: a quirk of BART, whose first rows are for padding.
 const OFFSET: usize = 2;
@@ -60,20 +61,12 @@ impl BartEmbeddings {
     }
 }
 
-/// `BartScaledWordEmbedding`: `[batch, length]` → `[batch, length, d_model]`; as with PyTorch's
-/// `padding_idx`, the padding token's row gets no gradient.
+/// `BartScaledWordEmbedding`: `[batch, length]` → `[batch, length, d_model]`.
 pub(super) fn embed_tokens(
     shared: &Embedding,
     config: &BartConfig,
     input_ids: Tensor<2, Int>,
 ) -> Tensor<3> {
-    let words = shared.forward(input_ids.clone());
-    let words = if words.is_autodiff() {
-        // [batch, length] → [batch, length, 1]
-        let padding = input_ids.equal_elem(config.pad_token_id as i64).unsqueeze_dim::<3>(2);
-        words.clone().mask_where(padding.expand(words.dims()), words.detach())
-    } else {
-        words
-    };
+    let words = word_embeddings(shared, &input_ids, Some(config.pad_token_id));
     if config.scale_embedding { words * config.embed_scale() } else { words }
 }
