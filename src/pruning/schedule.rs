@@ -108,9 +108,8 @@ impl Schedule {
     pub fn phase(&self, step: usize) -> Phase {
         if step <= self.initial_warmup_steps {
             Phase::Warmup
-        } else if self.curve == Curve::OneShot {
-            Phase::Final
-        } else if step + self.final_warmup_steps > self.total_steps {
+        } else if self.curve == Curve::OneShot || step + self.final_warmup_steps > self.total_steps
+        {
             Phase::Final
         } else {
             Phase::Falling
