@@ -53,7 +53,8 @@ pub fn sequence_classification_loss(
     }
 }
 
-fn cross_entropy(logits: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
+/// The mean cross-entropy `[1]` over the examples whose class is not −100.
+pub(super) fn cross_entropy(logits: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
     let [batch, _] = logits.dims();
     let ignored = classes.clone().equal_elem(-100);
     // [batch] → [batch, 1]

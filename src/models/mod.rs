@@ -5,6 +5,8 @@
 
 mod activation;
 mod any;
+mod any_model;
+mod any_question_answerer;
 pub mod bert;
 mod classification;
 mod config;
@@ -12,11 +14,15 @@ pub mod deberta_v2;
 mod encoder;
 pub(crate) mod init;
 mod kept;
+pub mod mpnet;
 mod question_answering;
+pub mod roberta;
 mod words;
 
 pub use activation::Activation;
-pub use any::AnySequenceClassifier;
+pub use any::{AnySequenceClassifier, FolderModel};
+pub use any_model::AnyModel;
+pub use any_question_answerer::AnyQuestionAnswerer;
 pub use classification::{Labels, sequence_classification_loss};
 pub use config::{LabelConfig, ModelConfig, ProblemType};
 pub use encoder::{EncoderInput, EncoderOutput};
