@@ -41,7 +41,10 @@ impl Job for QuestionAnswering {
         let start = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
         tell_skipped(observer, "train", train.skipped, "questions");
-        let windows = Arc::new(encode_windows(&start.tokenizer, &train.examples, &settings)?);
+        let mut windows = encode_windows(&start.tokenizer, &train.examples, &settings)?;
+        // Training needs positions only, and offsets are most of a window.
+        windows.iter_mut().for_each(|window| window.offsets = Vec::new());
+        let train = qa_batches(Arc::new(windows), pad_id);
         let evaluator = QaEvaluator::new(&task, dev.examples, &start.tokenizer, settings)?;
         let dev = EvalSplit {
             name: "dev".to_string(),
@@ -49,7 +52,7 @@ impl Job for QuestionAnswering {
             evaluator,
         };
         let about = Map::from_iter([("question_answering".to_string(), json!(settings))]);
-        Ok(Prepared { start, task, about, train: qa_batches(windows, pad_id), dev: vec![dev] })
+        Ok(Prepared { start, task, about, train, dev: vec![dev] })
     }
 }
 

@@ -55,7 +55,7 @@ pub fn encode_windows(
         Ok(pieces.map(|piece| window(at, piece, &characters, &example.answers)).collect())
     });
     let windows: Vec<Vec<QaWindow>> = windows.collect::<Result<_>>()?;
-    Ok(windows.concat())
+    Ok(windows.into_iter().flatten().collect())
 }
 
 /// Which character each byte of a text belongs to.
