@@ -28,7 +28,7 @@ fn run(args: &[&str]) -> Output {
 }
 
 /// Standard output of a run that must succeed.
-fn stdout(args: &[&str]) -> String {
+pub(super) fn stdout(args: &[&str]) -> String {
     let output = run(args);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{args:?}: {}\n{out}\n{err}", output.status);
@@ -39,7 +39,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn json_lines(args: &[&str]) -> Vec<Value> {
+pub(super) fn json_lines(args: &[&str]) -> Vec<Value> {
     let out = stdout(&[args, &["--json"]].concat());
     out.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }

@@ -9,6 +9,9 @@ mod cli;
 mod cross_backend;
 mod deberta;
 mod deberta_parity;
+mod family_parity;
 #[cfg(feature = "cli")]
 mod resume;
+#[cfg(feature = "cli")]
+mod squad;
 mod trace;

@@ -4,8 +4,11 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use losparse::pruning::{Importance, Reduction, Regrowth, Structure};
+use losparse::tasks::squad::QaSettings;
 use losparse::train::{Keep, LrDecay, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
 use serde::{Serialize, de::DeserializeOwned};
+
+use super::run::RunArgs;
 
 /// `text [default: value]`; the value comes from the recipe's own defaults.
 fn shown(text: &str, default: impl Display) -> String {
@@ -37,13 +40,14 @@ macro_rules! override_settings {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Data")]
 pub struct TaskArgs {
-    /// GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), or what to call your own
+    /// GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), squad, squad_v2, or what to
+    /// call your own
     #[arg(long = "task", display_order = 1, value_name = "NAME")]
     pub name: Option<String>,
-    /// Folder of a GLUE task's official files, or the one above it
+    /// Folder of a GLUE task's official files, or the one above it; folder of SQuAD's files
     #[arg(long, display_order = 2, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
-    /// Your own evaluation data: .csv, .tsv or .jsonl
+    /// Your own evaluation data: .csv, .tsv or .jsonl; for squad .json
     #[arg(long, display_order = 4, value_name = "FILE")]
     pub dev: Option<PathBuf>,
     /// Column of the text
@@ -62,19 +66,53 @@ pub struct TaskArgs {
         long,
         display_order = 9,
         value_name = "TOKENS",
-        help = shown("Longest input; longer ones are cut", TaskRecipe::default().max_length)
+        help = shown("Longest input; longer ones are cut", "128, for squad 384")
     )]
     pub max_length: Option<usize>,
     /// Evaluate on the first N examples only
     #[arg(long, display_order = 11, value_name = "N")]
     pub max_eval_examples: Option<usize>,
+    #[command(flatten)]
+    pub questions: QuestionArgs,
+}
+
+/// How questions are answered.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Questions (squad)")]
+pub struct QuestionArgs {
+    #[arg(long, value_name = "TOKENS",
+        help = shown("Tokens that two windows of a long context share", QaSettings::default().doc_stride))]
+    pub doc_stride: Option<usize>,
+    #[arg(long, value_name = "TOKENS",
+        help = shown("Longest answer", QaSettings::default().max_answer_length))]
+    pub max_answer_length: Option<usize>,
+    #[arg(long, value_name = "N",
+        help = shown("Candidates for an answer", QaSettings::default().n_best))]
+    pub n_best: Option<usize>,
+    /// Whether some questions have no answer [default: as the task's name says]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    pub version_2_with_negative: Option<bool>,
+    #[arg(long, value_name = "DIFFERENCE", allow_negative_numbers = true, help = shown(
+        "Give no answer where its score exceeds the best one's by more",
+        QaSettings::default().null_score_diff_threshold
+    ))]
+    pub null_score_diff_threshold: Option<f64>,
+}
+
+impl QuestionArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, task: &mut TaskRecipe) {
+        override_settings!(self => task; ; optional doc_stride, max_answer_length, n_best,
+            version_2_with_negative, null_score_diff_threshold);
+    }
 }
 
 /// What is trained on.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Data")]
 pub struct TrainDataArgs {
-    /// Your own training data: .csv, .tsv or .jsonl
+    /// Your own training data: .csv, .tsv or .jsonl; for squad .json
     #[arg(long, display_order = 3, value_name = "FILE")]
     pub train: Option<PathBuf>,
     /// Train on the first N examples only
@@ -210,8 +248,9 @@ impl TaskArgs {
         if self.label.is_some() || self.score.is_some() {
             (task.label, task.score) = (None, None);
         }
-        override_settings!(self => task; name, max_length;
-            optional data, dev, text, pair, label, score, max_eval_examples);
+        self.questions.apply(task);
+        override_settings!(self => task; name;
+            optional max_length, data, dev, text, pair, label, score, max_eval_examples);
     }
 }
 
@@ -244,6 +283,30 @@ impl TrainingArgs {
             epochs, batch_size, gradient_accumulation, learning_rate, lr_decay, weight_decay,
             adam_beta1, adam_beta2, adam_epsilon, seed, eval_batch_size, keep;
             optional lr_warmup_steps, max_grad_norm, eval_steps, save_steps, early_stopping);
+    }
+}
+
+/// What is trained, on what, and how: what compressing and fine-tuning have in common.
+#[derive(clap::Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    task: TaskArgs,
+    #[command(flatten)]
+    train: TrainDataArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+}
+
+impl TrainArgs {
+    /// The recipe file, or the defaults, with the settings that were given.
+    pub fn recipe(&self) -> losparse::Result<Recipe> {
+        let mut recipe = read_recipe(self.run.recipe.as_ref())?;
+        self.task.apply(&mut recipe.task);
+        self.train.apply(&mut recipe.task);
+        self.training.apply(&mut recipe.training);
+        Ok(recipe)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use losparse::inspect::latency::{Contestant, Repetitions, measure};
+use losparse::models::FolderModel;
 use losparse::train::contestant;
 use losparse::{Error, Result};
 

@@ -1,8 +1,7 @@
 //! `losparse compress`.
 
-use super::args::{MethodArgs, TaskArgs, TrainDataArgs, TrainingArgs, read_recipe};
+use super::args::{MethodArgs, TrainArgs};
 use super::machine::MachineArgs;
-use super::run::RunArgs;
 
 #[derive(clap::Args)]
 #[command(
@@ -13,6 +12,8 @@ losparse compress [OPTIONS] <MODEL> --output <FOLDER>
 Examples:
   A GLUE task, to 20% of the weights:
     losparse compress bert-base-uncased -o small --task rte --data glue --ratio 0.2
+  Questions and answers, to 30%:
+    losparse compress bert-base-uncased -o small --task squad --data squad --ratio 0.3
   Your own data:
     losparse compress my-model -o small --train train.csv --dev dev.csv --text review --label stars
   A recipe, with one setting changed; first only what it would do:
@@ -25,25 +26,16 @@ The result, FOLDER/model, loads without the model it was made from."
 )]
 pub struct Args {
     #[command(flatten)]
-    run: RunArgs,
-    #[command(flatten)]
-    task: TaskArgs,
-    #[command(flatten)]
-    train: TrainDataArgs,
+    train: TrainArgs,
     #[command(flatten)]
     method: MethodArgs,
-    #[command(flatten)]
-    training: TrainingArgs,
 }
 
 impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
-        let mut recipe = read_recipe(self.run.recipe.as_ref())?;
-        self.task.apply(&mut recipe.task);
-        self.train.apply(&mut recipe.task);
-        self.training.apply(&mut recipe.training);
+        let mut recipe = self.train.recipe()?;
         self.method.apply(recipe.method.get_or_insert_default());
-        self.run.run(recipe, machine, losparse::train::compress)
+        self.train.run.run(recipe, machine, losparse::train::compress)
     }
 }

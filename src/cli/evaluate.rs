@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use losparse::inspect::SplitMetrics;
-use losparse::tasks::{GlueTask, Split, Task, TextDataset};
-use losparse::train::{Interrupt, TaskRecipe, evaluate_model, table_options};
+use losparse::models::{AnyModel, AnyQuestionAnswerer, AnySequenceClassifier, FolderModel};
+use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
+use losparse::train::{Evaluator, Interrupt, TaskRecipe, evaluate_model, table_options};
+use losparse::train::{answer_questions, read_split};
 use losparse::{Error, Result};
 use serde_json::json;
 
@@ -18,6 +21,7 @@ use super::output;
 Examples:
   losparse evaluate small/model --data glue
   losparse evaluate my-model --task rte --data glue
+  losparse evaluate answers/model --data squad
   losparse evaluate small/model --dev dev.csv --text review --label stars
 
 A model trained or compressed by losparse knows its task; others need --task or --dev.")]
@@ -43,28 +47,24 @@ impl Args {
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
         let mut recipe = read_recipe(self.recipe.as_ref())?.task;
         self.task.apply(&mut recipe);
+        let recipe = recipe;
         let device = machine.open()?;
         let opened = Opened::load(&self.model, &device)?;
         opened.check_head()?;
-        let length = self.task.max_length.or(self.recipe.is_some().then_some(recipe.max_length));
-        let tokenizer = opened.tokenizer(opened.max_length(length, recipe.max_length))?;
-        let mut results = Vec::new();
-        for (split, mut data) in self.datasets(&recipe, &opened)? {
-            if let Some(most) = recipe.max_eval_examples {
-                data.truncate(most);
+        let tokenizer = |default| opened.tokenizer(opened.max_length(recipe.max_length, default));
+        let results = match &opened.model {
+            AnyModel::SequenceClassifier(model) => {
+                let tokenizer = tokenizer(TaskRecipe::default().max_length())?;
+                self.classify(model, &opened, &recipe, &tokenizer, machine, &device)?
             }
-            check_outputs(&opened, &data.task)?;
-            machine.note(&format!("· evaluating {split}: {} examples", data.len()));
-            let (metrics, _) = evaluate_model(
-                &opened.model,
-                &tokenizer,
-                &data,
-                self.batch_size,
-                &device,
-                &Interrupt::default(),
-            )?;
-            results.push(SplitMetrics { split, metrics });
-        }
+            AnyModel::QuestionAnswerer(model) => {
+                // As long as for SQuAD, whatever the task is called.
+                let squad = TaskRecipe { name: "squad".into(), ..TaskRecipe::default() };
+                let tokenizer = tokenizer(squad.max_length())?;
+                vec![self.answer(model, &opened, &recipe, &tokenizer, machine, &device)?]
+            }
+            AnyModel::Seq2Seq(_) => return Err(opened.unsupported("evaluate").into()),
+        };
         if machine.json {
             for result in &results {
                 output::print_json(&json!({"model": self.model, "result": result}))?;
@@ -78,6 +78,51 @@ impl Args {
             })
             .collect();
         Ok(output::print(&output::table(&["split", "examples", "metrics"], &[1], &rows))?)
+    }
+
+    fn classify(
+        &self,
+        model: &AnySequenceClassifier,
+        opened: &Opened,
+        recipe: &TaskRecipe,
+        tokenizer: &TextTokenizer,
+        machine: &MachineArgs,
+        device: &Device,
+    ) -> Result<Vec<SplitMetrics>> {
+        let mut results = Vec::new();
+        for (split, mut data) in self.datasets(recipe, opened)? {
+            if let Some(most) = recipe.max_eval_examples {
+                data.truncate(most);
+            }
+            check_outputs(opened, &data.task)?;
+            machine.note(&format!("· evaluating {split}: {} examples", data.len()));
+            let never = Interrupt::default();
+            let batch_size = self.batch_size;
+            let (metrics, _) = evaluate_model(model, tokenizer, &data, batch_size, device, &never)?;
+            results.push(SplitMetrics { split, metrics });
+        }
+        Ok(results)
+    }
+
+    fn answer(
+        &self,
+        model: &AnyQuestionAnswerer,
+        opened: &Opened,
+        recipe: &TaskRecipe,
+        tokenizer: &TextTokenizer,
+        machine: &MachineArgs,
+        device: &Device,
+    ) -> Result<SplitMetrics> {
+        let settings = opened.qa_settings(recipe)?;
+        let version_2 = settings.version_2_with_negative;
+        let recipe = TaskRecipe { version_2_with_negative: Some(version_2), ..recipe.clone() };
+        let data = read_split(&recipe, "dev")?;
+        machine.note(&format!("· evaluating dev: {} questions", data.len()));
+        let task = squad::task("squad", version_2);
+        let examples = data.examples;
+        let evaluator =
+            answer_questions(model, tokenizer, &task, examples, settings, self.batch_size, device)?;
+        Ok(SplitMetrics { split: "dev".into(), metrics: evaluator.report()? })
     }
 
     /// What to evaluate on, by the name of each split.

@@ -1,8 +1,7 @@
 //! `losparse finetune`.
 
-use super::args::{TaskArgs, TrainDataArgs, TrainingArgs, read_recipe};
+use super::args::TrainArgs;
 use super::machine::MachineArgs;
-use super::run::RunArgs;
 
 #[derive(clap::Args)]
 #[command(
@@ -18,25 +17,16 @@ The result, FOLDER/model, is a plain Hugging Face model folder."
 )]
 pub struct Args {
     #[command(flatten)]
-    run: RunArgs,
-    #[command(flatten)]
-    task: TaskArgs,
-    #[command(flatten)]
-    train: TrainDataArgs,
-    #[command(flatten)]
-    training: TrainingArgs,
+    train: TrainArgs,
 }
 
 impl Args {
     /// Runs the command. A recipe's compression is left out.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
-        let mut recipe = read_recipe(self.run.recipe.as_ref())?;
-        self.task.apply(&mut recipe.task);
-        self.train.apply(&mut recipe.task);
-        self.training.apply(&mut recipe.training);
+        let mut recipe = self.train.recipe()?;
         if recipe.method.take().is_some() {
             machine.note("fine-tuning: the recipe's [method] is left out");
         }
-        self.run.run(recipe, machine, losparse::train::finetune)
+        self.train.run.run(recipe, machine, losparse::train::finetune)
     }
 }

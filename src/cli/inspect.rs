@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use losparse::inspect::{ModelAccount, bytes_on_disk, percent, thousands};
 use losparse::linear::LayerSelection;
+use losparse::models::{AnyModel, FolderModel};
 use serde_json::{Value, json};
 
 use super::machine::MachineArgs;
@@ -86,7 +87,10 @@ impl Args {
             lines.push(String::new());
         }
         let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("model");
-        lines.push(format!("{kind}, labels: {}", opened.model.labels().names().join(", ")));
+        lines.push(match &opened.model {
+            AnyModel::QuestionAnswerer(_) => format!("{kind}, answers questions"),
+            _ => format!("{kind}, labels: {}", opened.model.labels().names().join(", ")),
+        });
         if let Some(task) = opened.task()? {
             lines.push(format!("task: {}", task.name));
         }

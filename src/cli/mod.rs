@@ -1,5 +1,6 @@
 //! The command line: one file a command, what they share beside them.
 
+mod answer;
 mod args;
 mod bench;
 mod compress;
@@ -57,7 +58,7 @@ enum Command {
     Finetune(Box<finetune::Args>),
     /// Score a model on labelled data
     Evaluate(evaluate::Args),
-    /// Classify or score texts
+    /// Classify or score texts, or answer questions
     Predict(predict::Args),
     /// Show what a model is made of: layers, ranks, kept neurons, sizes
     Inspect(inspect::Args),

@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use losparse::checkpoint::{LoadOptions, LoadReport};
-use losparse::models::{AnySequenceClassifier, ProblemType};
-use losparse::tasks::{Example, Task, TextTokenizer};
-use losparse::train::{Interrupt, predict_logits};
+use losparse::models::{AnyModel, FolderModel, ProblemType};
+use losparse::tasks::squad::QaSettings;
+use losparse::tasks::{Task, TextTokenizer};
+use losparse::train::{TaskRecipe, model_tokenizer};
 use losparse::{Error, Result};
 use serde_json::{Map, Value};
 
 /// A loaded model folder.
 pub struct Opened {
     pub folder: PathBuf,
-    pub model: AnySequenceClassifier,
+    pub model: AnyModel,
     pub report: LoadReport,
     /// The `losparse` object of `config.json`; empty for other models.
     pub about: Map<String, Value>,
@@ -23,8 +24,7 @@ impl Opened {
     /// Loads the model of a folder: Hugging Face's, a compressed one, or a run's output folder.
     pub fn load(folder: &Path, device: &Device) -> Result<Self> {
         let folder = find(folder)?;
-        let (model, report) =
-            AnySequenceClassifier::load(&folder, device, &LoadOptions::default())?;
+        let (model, report) = AnyModel::load(&folder, device, &LoadOptions::default())?;
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
         let mut config: Map<String, Value> =
@@ -44,6 +44,11 @@ impl Opened {
         let new = self.report.newly_initialised.join(", ");
         let message = format!("the model has no trained head ({new} missing); fine-tune it first");
         Err(Error::format(&self.folder, message))
+    }
+
+    /// The error of a command that has no use for the model's head.
+    pub fn unsupported(&self, command: &str) -> Error {
+        Error::format(&self.folder, format!("`{command}` does not take text-to-text models"))
     }
 
     /// The task the model says it was trained for.
@@ -75,29 +80,23 @@ impl Opened {
 
     /// The folder's tokenizer.
     pub fn tokenizer(&self, max_length: usize) -> Result<TextTokenizer> {
-        let tokenizer = TextTokenizer::from_folder(&self.folder, max_length)?;
-        let (tokens, embeddings) = (tokenizer.vocab_size(), self.model.vocab_size());
-        if tokens > embeddings {
-            let message = format!(
-                "the tokenizer has {tokens} tokens but the model embeddings for {embeddings}: they \
-                 do not belong together"
-            );
-            return Err(Error::format(&self.folder, message));
-        }
-        Ok(tokenizer)
+        model_tokenizer(&self.folder, &self.model, max_length)
     }
 
-    /// Logits of every example, in the examples' order.
-    pub fn logits(
-        &self,
-        tokenizer: &TextTokenizer,
-        examples: &[Example],
-        batch_size: usize,
-        device: &Device,
-    ) -> Result<Vec<Vec<f32>>> {
-        let encoded = tokenizer.encode_examples(examples)?;
-        let never = Interrupt::default();
-        predict_logits(&self.model, &encoded, tokenizer.pad_id(), batch_size, device, &never)
+    /// How questions are answered: as asked for, else as trained, else as the task's name says.
+    pub fn qa_settings(&self, asked: &TaskRecipe) -> Result<QaSettings> {
+        let settings = match self.about.get("question_answering") {
+            Some(stored) => {
+                let stored = serde_json::from_value(stored.clone()).map_err(|e| {
+                    let path = self.folder.join("config.json");
+                    Error::format(path, format!("losparse.question_answering: {e}"))
+                })?;
+                asked.qa_settings_over(stored)
+            }
+            None => asked.qa_settings(),
+        };
+        settings.validate()?;
+        Ok(settings)
     }
 }
 

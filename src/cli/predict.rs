@@ -4,12 +4,14 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use losparse::models::ProblemType;
+use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::tasks::metrics::argmax;
 use losparse::tasks::{Example, TableOptions, TableTarget};
+use losparse::train::{Interrupt, predict_logits};
 use losparse::{Error, Result};
 use serde_json::{Map, Value, json};
 
+use super::answer::{AnswerArgs, answer};
 use super::machine::MachineArgs;
 use super::model::Opened;
 use super::output;
@@ -21,6 +23,7 @@ Examples:
   losparse predict small/model \"He is asleep.\" --pair \"He sleeps.\"
   losparse predict small/model --file reviews.csv --text review --json > labels.jsonl
   cat lines.txt | losparse predict small/model
+  losparse predict answers/model --question \"Who sleeps?\" --context \"The cat sleeps.\"
 
 Without texts and --file, every line of the standard input is a text; a tab divides a pair.")]
 pub struct Args {
@@ -33,8 +36,8 @@ pub struct Args {
     /// Second text of the pair, once for each TEXT; with --file, the column of the second text
     #[arg(long, value_name = "TEXT|COLUMN", help_heading = "Input")]
     pair: Vec<String>,
-    /// Texts from a .csv, .tsv or .jsonl file
-    #[arg(long, value_name = "FILE", requires = "text", help_heading = "Input")]
+    /// Texts from a .csv, .tsv or .jsonl file; questions from SQuAD's .json
+    #[arg(long, value_name = "FILE", conflicts_with = "question", help_heading = "Input")]
     file: Option<PathBuf>,
     /// Column of the text in the file
     #[arg(long, value_name = "COLUMN", requires = "file", help_heading = "Input")]
@@ -45,6 +48,8 @@ pub struct Args {
     /// Texts in a batch
     #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Input")]
     batch_size: usize,
+    #[command(flatten)]
+    answer: AnswerArgs,
 }
 
 impl Args {
@@ -55,8 +60,27 @@ impl Args {
         opened.check_head()?;
         let longest = opened.max_length(self.max_length, opened.model.max_length());
         let tokenizer = opened.tokenizer(longest)?;
+        let model = match &opened.model {
+            AnyModel::SequenceClassifier(model) => model,
+            AnyModel::QuestionAnswerer(model) => {
+                if !self.texts.is_empty() {
+                    let message = "the model answers questions: give --question and --context";
+                    return Err(Error::option("TEXT", message).into());
+                }
+                let examples = self.answer.examples(self.file.as_ref())?;
+                let settings = self.answer.settings(&opened)?;
+                let batch_size = self.batch_size;
+                let json = machine.json;
+                return answer(model, &tokenizer, examples, settings, batch_size, &device, json);
+            }
+            AnyModel::Seq2Seq(_) => return Err(opened.unsupported("predict").into()),
+        };
+        self.answer.refuse()?;
         let examples = self.examples(&opened)?;
-        let logits = opened.logits(&tokenizer, &examples, self.batch_size, &device)?;
+        let encoded = tokenizer.encode_examples(&examples)?;
+        let never = Interrupt::default();
+        let pad_id = tokenizer.pad_id();
+        let logits = predict_logits(model, &encoded, pad_id, self.batch_size, &device, &never)?;
         if let Some(at) = logits.iter().position(|row| row.iter().any(|l| !l.is_finite())) {
             let message = format!("the model's answer to text {} is not a finite number", at + 1);
             return Err(Error::format(&opened.folder, message).into());
@@ -91,7 +115,11 @@ impl Args {
     }
 
     fn examples(&self, opened: &Opened) -> anyhow::Result<Vec<Example>> {
-        if let (Some(file), Some(text)) = (&self.file, &self.text) {
+        if let Some(file) = &self.file {
+            let Some(text) = &self.text else {
+                let message = "missing: the column of the file that holds the text";
+                return Err(Error::option("text", message).into());
+            };
             if self.pair.len() > 1 {
                 return Err(Error::option("pair", "with --file, give one column").into());
             }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use losparse::checkpoint::{LoadOptions, atomic};
 use losparse::inspect::latency::{Repetitions, measure};
-use losparse::inspect::{RunReport, bytes_on_disk, percent};
+use losparse::inspect::{RunReport, percent};
 use losparse::models::AnySequenceClassifier;
 use losparse::tasks::{Example, TextTokenizer};
-use losparse::train::{Interrupt, Recipe, RunOptions, compress, contestant, predict_logits};
+use losparse::train::{Interrupt, Recipe, RunOptions, compress, contestant};
+use losparse::train::{model_tokenizer, predict_logits};
 use serde_json::json;
 
 use super::machine::MachineArgs;
@@ -89,8 +90,10 @@ impl Args {
             return output::print_json(&json!({"event": "done", "report": report}));
         }
         let small = self.output.join("model");
-        let table = table(&report, &start, &small, &device)?;
-        let tried = try_out(&small, recipe.task.max_length, &device, &interrupt)?;
+        let model = load(&small, &device)?;
+        let table = table(&report, &load(&start, &device)?, &model, &device)?;
+        let tokenizer = model_tokenizer(&small, &model, recipe.task.max_length())?;
+        let tried = try_out(&model, &tokenizer, &device, &interrupt)?;
         Ok(output::print(&format!("\n{table}\n\n{tried}\n\n{}", self.next()))?)
     }
 
@@ -138,13 +141,13 @@ fn load(folder: &Path, device: &Device) -> losparse::Result<AnySequenceClassifie
 /// Before and after, for people.
 fn table(
     report: &RunReport,
-    dense: &Path,
-    small: &Path,
+    dense: &AnySequenceClassifier,
+    small: &AnySequenceClassifier,
     device: &Device,
 ) -> losparse::Result<String> {
     let mut contestants = vec![
-        contestant("dense", load(dense, device)?, BATCH, device),
-        contestant("compact", load(small, device)?, BATCH, device),
+        contestant("dense", dense.clone(), BATCH, device),
+        contestant("compact", small.clone(), BATCH, device),
     ];
     let repetitions = Repetitions { warmup: 2, measured: 15 };
     let latency = measure(&mut contestants, repetitions, BATCH, device)?;
@@ -162,7 +165,7 @@ fn table(
         vec![name.to_string(), before, after, change]
     };
     let dense_bytes = 4 * account.dense_elements() as u64;
-    let small_bytes = bytes_on_disk(small)?;
+    let small_bytes = report.bytes.unwrap_or_default();
     let rows = vec![
         row(
             "accuracy on held-out sentences",
@@ -200,20 +203,18 @@ fn table(
 
 /// What the small model says to some sentences.
 fn try_out(
-    small: &Path,
-    max_length: usize,
+    model: &AnySequenceClassifier,
+    tokenizer: &TextTokenizer,
     device: &Device,
     interrupt: &Interrupt,
 ) -> losparse::Result<String> {
-    let model = load(small, device)?;
-    let tokenizer = TextTokenizer::from_folder(small, max_length)?;
     let examples: Vec<Example> = SENTENCES
         .iter()
         .map(|text| Example { text: (*text).to_string(), pair: None, label: None })
         .collect();
     let encoded = tokenizer.encode_examples(&examples)?;
     let pad_id = tokenizer.pad_id();
-    let logits = predict_logits(&model, &encoded, pad_id, SENTENCES.len(), device, interrupt)?;
+    let logits = predict_logits(model, &encoded, pad_id, SENTENCES.len(), device, interrupt)?;
     let names = model.labels().names();
     let rows: Vec<Vec<String>> = SENTENCES
         .iter()

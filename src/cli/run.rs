@@ -8,7 +8,7 @@ use clap::builder::Resettable;
 use losparse::Error;
 use losparse::checkpoint::StorageDtype;
 use losparse::inspect::{RunReport, percent, thousands};
-use losparse::train::{Interrupt, Recipe, RunOptions};
+use losparse::train::{Interrupt, JobKind, Recipe, RunOptions};
 use serde_json::json;
 
 use super::args::word;
@@ -120,7 +120,9 @@ fn check(recipe: &Recipe) -> losparse::Result<()> {
         return Err(Error::option("task", message));
     }
     if !own && task.data.is_none() {
-        task.name.parse::<losparse::tasks::GlueTask>()?;
+        if task.kind() == JobKind::Classification {
+            task.name.parse::<losparse::tasks::GlueTask>()?;
+        }
         return Err(Error::option("data", "missing; give the folder of the task's files"));
     }
     Ok(())

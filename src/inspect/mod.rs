@@ -12,4 +12,4 @@ pub use latency::{Latency, LatencyReport};
 #[cfg(feature = "train")]
 pub use markdown::{percent, thousands};
 #[cfg(feature = "train")]
-pub use report::{Agreement, MethodReport, RunReport, SplitMetrics, TrainingReport};
+pub use report::{Agreement, Answers, MethodReport, RunReport, SplitMetrics, TrainingReport};

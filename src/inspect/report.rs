@@ -123,7 +123,30 @@ pub struct Agreement {
     pub examples: usize,
 }
 
+/// What a model answered to a data set, to be compared with another's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answers {
+    /// Logits of each piece of input.
+    pub logits: Vec<Vec<f32>>,
+    /// The answer to each example, in words; empty where only numbers count.
+    pub predictions: Vec<String>,
+}
+
 impl Agreement {
+    /// Compares answers; a logit that is not finite counts as infinitely far.
+    ///
+    /// # Errors
+    /// If there are not as many of each.
+    pub fn between_answers(masked: &Answers, compacted: &Answers) -> Result<Self> {
+        let logits = Self::between(&masked.logits, &compacted.logits)?;
+        let pairs = masked.predictions.iter().zip(&compacted.predictions);
+        Ok(Self {
+            changed_predictions: pairs.filter(|(a, b)| a != b).count(),
+            examples: masked.predictions.len(),
+            ..logits
+        })
+    }
+
     /// Compares logits `[example][label]`; a value that is not finite counts as infinitely far.
     ///
     /// # Errors

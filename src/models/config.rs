@@ -159,6 +159,19 @@ fn label_ids<'de, D: Deserializer<'de>>(
     labels.into_iter().map(|(key, name)| Ok((id(key)?, name))).collect::<Result<_, _>>().map(Some)
 }
 
+/// Reads a configuration whose fields, where the file leaves them out, have other `defaults` than
+/// the type's own.
+pub(crate) fn read_with_defaults<'de, C: DeserializeOwned, D: Deserializer<'de>, const N: usize>(
+    deserializer: D,
+    defaults: [(&str, usize); N],
+) -> Result<C, D::Error> {
+    let mut fields = serde_json::Map::deserialize(deserializer)?;
+    for (name, value) in defaults {
+        fields.entry(name).or_insert(value.into());
+    }
+    serde_json::from_value(fields.into()).map_err(D::Error::custom)
+}
+
 /// An error naming `field` if `value` is zero.
 pub(crate) fn nonzero(field: &str, value: usize) -> Result<(), String> {
     if value == 0 { Err(format!("{field}: must not be 0")) } else { Ok(()) }

@@ -5,6 +5,8 @@
 
 mod activation;
 mod any;
+mod any_model;
+mod any_question_answerer;
 mod any_seq2seq;
 pub mod bart;
 pub mod bert;
@@ -14,12 +16,16 @@ pub mod deberta_v2;
 mod encoder;
 pub(crate) mod init;
 mod kept;
+pub mod mpnet;
 mod question_answering;
+pub mod roberta;
 mod seq2seq;
 mod words;
 
 pub use activation::Activation;
-pub use any::AnySequenceClassifier;
+pub use any::{AnySequenceClassifier, FolderModel};
+pub use any_model::AnyModel;
+pub use any_question_answerer::AnyQuestionAnswerer;
 pub use any_seq2seq::AnySeq2Seq;
 pub use classification::{Labels, sequence_classification_loss};
 pub use config::{LabelConfig, ModelConfig, ProblemType};

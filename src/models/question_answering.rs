@@ -1,6 +1,8 @@
 //! Logits and loss of extractive question answering.
 
-use burn::tensor::{Int, Tensor, activation, assert_shape};
+use burn::tensor::{Int, Tensor, assert_shape};
+
+use super::classification::cross_entropy;
 
 /// The two columns of a head's output: logits of the answer's first and last token.
 ///
@@ -29,20 +31,15 @@ pub fn question_answering_loss(
     start_positions: Tensor<1, Int>,
     end_positions: Tensor<1, Int>,
 ) -> Tensor<1> {
-    (cross_entropy(start, start_positions) + cross_entropy(end, end_positions)) / 2.0
+    (position_loss(start, start_positions) + position_loss(end, end_positions)) / 2.0
 }
 
-fn cross_entropy(logits: Tensor<2>, positions: Tensor<1, Int>) -> Tensor<1> {
+fn position_loss(logits: Tensor<2>, positions: Tensor<1, Int>) -> Tensor<1> {
     let [batch, length] = logits.dims();
     assert_shape!(positions, [batch]);
     let positions = positions.clamp(0, length as i64);
     let ignored = positions.clone().equal_elem(length as i64);
-    // [batch] → [batch, 1]
-    let index = positions.mask_fill(ignored.clone(), 0).reshape([batch, 1]);
-    let log_probabilities: Tensor<1> =
-        activation::log_softmax(logits, 1).gather(1, index).reshape([batch]);
-    let counted = ignored.bool_not().float().cast(log_probabilities.dtype());
-    -(log_probabilities * counted.clone()).sum() / counted.sum()
+    cross_entropy(logits, positions.mask_fill(ignored, -100))
 }
 
 #[cfg(test)]

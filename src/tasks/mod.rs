@@ -7,14 +7,15 @@
 //! ```
 //!
 //! This module holds sequence classification and regression. [`tokenize`] knows nothing of labels
-//! and [`batch::BatchPlan`] nothing of tasks, so other kinds of task share them. Summarization has
-//! its own data ([`summarization`]) and scores ([`rouge`]).
+//! and [`batch::BatchPlan`] nothing of tasks, so all kinds of task share them. Question answering
+//! ([`squad`]) and summarization ([`summarization`], [`rouge`]) have their own data and scores.
 
 pub mod batch;
 pub mod glue;
 pub mod metrics;
 pub mod rouge;
 mod rows;
+pub mod squad;
 pub mod summarization;
 pub mod table;
 pub mod tokenize;
@@ -62,14 +63,21 @@ pub enum TaskKind {
     },
     /// One number.
     Regression,
+    /// The words of a text that answer a question about it.
+    QuestionAnswering {
+        /// Whether a question may have no answer.
+        version_2_with_negative: bool,
+    },
 }
 
 impl TaskKind {
-    /// Number of logits a model for this task has: one a class, or 1 for regression.
+    /// Number of logits a model for this task has: one a class, 1 for regression, or 2 a token for
+    /// question answering.
     pub fn num_labels(&self) -> usize {
         match self {
             Self::Classification { labels } => labels.len(),
             Self::Regression => 1,
+            Self::QuestionAnswering { .. } => 2,
         }
     }
 }
@@ -158,11 +166,11 @@ impl Task {
         self.kind.num_labels()
     }
 
-    /// Names of the classes; empty for regression.
+    /// Names of the classes; empty for other kinds of task.
     pub fn labels(&self) -> &[String] {
         match &self.kind {
             TaskKind::Classification { labels } => labels,
-            TaskKind::Regression => &[],
+            TaskKind::Regression | TaskKind::QuestionAnswering { .. } => &[],
         }
     }
 

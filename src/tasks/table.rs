@@ -102,7 +102,12 @@ impl TableOptions {
     pub fn read_eval(&self, path: impl AsRef<Path>, task: &Task) -> Result<TextDataset> {
         let path = path.as_ref();
         let regression = matches!(self.target, TableTarget::Score { .. });
-        if regression != (task.kind == TaskKind::Regression) {
+        let fits = match task.kind {
+            TaskKind::Regression => regression,
+            TaskKind::Classification { .. } => !regression,
+            TaskKind::QuestionAnswering { .. } => false,
+        };
+        if !fits {
             let message = format!(
                 "task {} and the {} column asked for do not go together",
                 task.name,
@@ -146,6 +151,10 @@ impl TableOptions {
         let examples = records.into_iter().map(|record| {
             let label = match task.kind {
                 TaskKind::Regression => Label::Score(record.score(path, column)?),
+                TaskKind::QuestionAnswering { .. } => {
+                    let message = "question answering has no labels; its data are SQuAD's JSON";
+                    return Err(Error::option("target", message));
+                }
                 TaskKind::Classification { .. } => {
                     let name = record.label_name(path, column)?;
                     let class = task.label_index(&name).ok_or_else(|| {

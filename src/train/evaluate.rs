@@ -1,13 +1,36 @@
-//! Evaluation of a classifier over a whole data set.
+//! Evaluation of a model over a whole data set.
 
 use burn::tensor::Device;
 
-use super::Interrupt;
-use super::trainable::encoder_input;
+use super::classification::{encoder_input, rows};
+use super::data::BatchSource;
+use super::{Evaluator, Interrupt, TrainableModel};
 use crate::models::AnySequenceClassifier;
 use crate::tasks::{BatchPlan, EncodedExample, MetricReport, Predictions, Task, TextBatch};
 use crate::tasks::{TextDataset, TextTokenizer};
 use crate::{Error, Result};
+
+/// Has `evaluator` take in the answers of `model` to all of `source`.
+///
+/// # Errors
+/// If an answer is not finite, the device fails, or the run is stopped.
+pub fn collect_answers<M: TrainableModel, E: Evaluator<M::Output>>(
+    model: &M,
+    source: &BatchSource<M::Batch>,
+    mut evaluator: E,
+    batch_size: usize,
+    device: &Device,
+    interrupt: &Interrupt,
+) -> Result<E> {
+    let plan = BatchPlan::sequential_by_length(&source.lengths, batch_size)?;
+    evaluator.clear();
+    for batch in &plan.batches {
+        interrupt.check()?;
+        let (_, output) = model.evaluate_batch((source.collate)(batch, device)?);
+        evaluator.push(&output)?;
+    }
+    Ok(evaluator)
+}
 
 /// Logits of every example, in the order of `examples`: `[example][label]`.
 ///
@@ -23,20 +46,14 @@ pub fn predict_logits(
 ) -> Result<Vec<Vec<f32>>> {
     let lengths: Vec<usize> = examples.iter().map(|e| e.input_ids.len()).collect();
     let plan = BatchPlan::sequential_by_length(&lengths, batch_size)?;
-    let mut rows = Vec::with_capacity(examples.len());
+    let mut answers = Vec::with_capacity(examples.len());
     for batch in &plan.batches {
         interrupt.check()?;
         let chosen: Vec<&EncodedExample> = batch.iter().map(|&at| &examples[at]).collect();
         let batch = TextBatch::new(&chosen, pad_id, device)?;
-        let logits = model.forward(encoder_input(&batch));
-        let width = logits.dims()[1];
-        let data = logits.try_into_data().map_err(|e| {
-            Error::Training(format!("reading the model's answers from the device: {e:?}"))
-        })?;
-        let values: Vec<f32> = data.convert::<f32>().iter::<f32>().collect();
-        rows.extend(values.chunks(width).map(<[f32]>::to_vec));
+        answers.extend(rows(model.forward(encoder_input(&batch)))?);
     }
-    Ok(plan.restore(rows))
+    Ok(plan.restore(answers))
 }
 
 /// The task's metrics of logits `[example][label]` against the examples' labels.

@@ -9,8 +9,10 @@
 //! ```
 
 pub mod checkpoints;
+mod classification;
 pub mod data;
 mod evaluate;
+mod job;
 mod launch;
 pub mod lr;
 pub mod metric;
@@ -18,19 +20,25 @@ pub mod model;
 mod observer;
 mod pipeline;
 mod plan;
-mod prepare;
+mod question_answering;
 mod recipe;
 mod renderer;
 mod strategy;
 mod task_data;
+mod task_recipe;
 mod trainable;
 
-pub use evaluate::{evaluate_model, predict_logits, score};
+pub use classification::{Classification, ClassifierEvaluator, ClassifierOutput};
+pub use evaluate::{collect_answers, evaluate_model, predict_logits, score};
+pub use job::{EvalSplit, Job, Prepared, Start, model_tokenizer};
 pub use launch::{Interrupt, Trained, Training};
 pub use observer::{Event, Observer, Silent};
 pub use pipeline::{RunOptions, compress, contestant, finetune, keep_ratio};
 pub use plan::{Plan, PlannedLayer, PlannedPattern, plan};
-pub use prepare::Prepared;
-pub use recipe::{Keep, LrDecay, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
+pub use question_answering::{
+    QaBatch, QaEvaluator, QaOutput, QuestionAnswering, answer_questions, qa_batches, read_split,
+};
+pub use recipe::{Keep, LrDecay, MethodRecipe, Recipe, TrainingRecipe};
 pub use task_data::{TaskData, label_config, load_task_data, table_options};
-pub use trainable::{ClassifierEvaluator, ClassifierOutput, Evaluator, TrainableModel};
+pub use task_recipe::{JobKind, TaskRecipe};
+pub use trainable::{Evaluator, TrainableModel};

@@ -231,7 +231,7 @@ impl<M: TrainableModel> InferenceStep for CompressingModel<M> {
     type Output = StepOutput<M::Output>;
 
     fn step(&self, batch: M::Batch) -> Self::Output {
-        let (loss, output) = self.model.forward_loss(batch);
+        let (loss, output) = self.model.evaluate_batch(batch);
         StepOutput { loss, output: Some(output) }
     }
 }

@@ -11,21 +11,22 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde_json::json;
 
-use super::data::{BatchSource, Segments};
-use super::evaluate::{predict_logits, score};
-use super::prepare::Prepared;
+use super::data::Segments;
+use super::evaluate::collect_answers;
+use super::job::{Job, Prepared};
 use super::{
-    ClassifierEvaluator, Event, Interrupt, Keep, MethodRecipe, Observer, Recipe, Trained, Training,
+    Classification, Evaluator, Event, Interrupt, JobKind, Keep, MethodRecipe, Observer,
+    QuestionAnswering, Recipe, Trained, Training,
 };
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
 use crate::decompose::{DecomposeConfig, Decomposed, decompose};
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{
-    Agreement, LatencyReport, MethodReport, ModelAccount, RunReport, SplitMetrics, TrainingReport,
-    bytes_on_disk,
+    Agreement, Answers, LatencyReport, MethodReport, ModelAccount, RunReport, SplitMetrics,
+    TrainingReport, bytes_on_disk,
 };
-use crate::models::AnySequenceClassifier;
+use crate::models::FolderModel;
 use crate::pruning::PruningConfig;
 use crate::{Error, Result};
 
@@ -55,8 +56,7 @@ pub struct RunOptions {
 /// # Errors
 /// Whatever is wrong with settings, files or the machine, by name.
 pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
-    let recipe = Recipe { method: None, ..recipe.clone() };
-    Run::start(&recipe, options)?.run()
+    run(&Recipe { method: None, ..recipe.resolved() }, options)
 }
 
 /// Compresses a model while fine-tuning it, and saves it compacted.
@@ -65,8 +65,15 @@ pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
 /// Whatever is wrong with settings, files or the machine, by name.
 pub fn compress(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let method = recipe.method.clone().unwrap_or_default();
-    let recipe = Recipe { method: Some(method), ..recipe.clone() };
-    Run::start(&recipe, options)?.run()
+    run(&Recipe { method: Some(method), ..recipe.resolved() }, options)
+}
+
+/// Runs whichever kind of job the recipe's task is.
+fn run(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
+    match recipe.task.kind() {
+        JobKind::Classification => Run::<Classification>::start(recipe, options)?.run(),
+        JobKind::QuestionAnswering => Run::<QuestionAnswering>::start(recipe, options)?.run(),
+    }
 }
 
 /// What pruning keeps of `S` so that low-rank part and `S` make up the ratio, or `None` if the
@@ -96,22 +103,22 @@ pub fn keep_ratio(method: &MethodRecipe, layers: &[(usize, usize)]) -> Result<Op
     Ok((keep > 1e-9).then_some(keep))
 }
 
-struct Run<'a> {
+struct Run<'a, J: Job> {
     recipe: &'a Recipe,
     options: &'a RunOptions,
-    prepared: Prepared,
+    prepared: Prepared<J::Model, J::Evaluator>,
     segments: Segments,
     /// Seconds between updates, from the events.
     pace: Arc<Mutex<Vec<f64>>>,
 }
 
-impl<'a> Run<'a> {
+impl<'a, J: Job> Run<'a, J> {
     fn start(recipe: &'a Recipe, options: &'a RunOptions) -> Result<Self> {
         recipe.validate()?;
         check_output(options)?;
         let stage = |name: &str| options.observer.event(&Event::Stage { name: name.to_string() });
         stage("Reading model and data");
-        let prepared = Prepared::load(recipe, &options.device, options.observer.as_ref())?;
+        let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
         let segments = prepared.segments(recipe)?;
         std::fs::create_dir_all(&options.output).map_err(|e| Error::io(&options.output, e))?;
         if !options.resume {
@@ -128,14 +135,14 @@ impl<'a> Run<'a> {
     }
 
     fn run(mut self) -> Result<RunReport> {
-        let starting = match self.prepared.new_head {
+        let starting = match self.prepared.start.new_head {
             true => Vec::new(),
             false => {
                 self.stage("Evaluating the model as it is")?;
-                self.evaluate(&self.prepared.model)?.0
+                self.evaluate(&self.prepared.start.model)?.0
             }
         };
-        let dense = self.prepared.model.clone();
+        let dense = self.prepared.start.model.clone();
         let (decomposed, pruning) = self.decompose()?;
         self.stage(match &pruning {
             Some(_) => "Training and pruning",
@@ -143,7 +150,7 @@ impl<'a> Run<'a> {
         })?;
         let trained = self.train(pruning)?;
         self.stage("Evaluating the trained model")?;
-        let (metrics, logits) = self.evaluate(&trained.model)?;
+        let (metrics, answers) = self.evaluate(&trained.model)?;
         let names: Vec<String> = decomposed.iter().map(|layer| layer.name.clone()).collect();
         let (model, metrics_as_saved, agreement) = match self.recipe.method {
             None => {
@@ -158,8 +165,8 @@ impl<'a> Run<'a> {
                 self.save(&small, Some(&account), &names)?;
                 let (saved, _) = self.load_saved()?;
                 self.stage("Evaluating the compact model as saved")?;
-                let (metrics, compact_logits) = self.evaluate(&saved)?;
-                let agreement = Agreement::between(&logits, &compact_logits)?;
+                let (metrics, compact_answers) = self.evaluate(&saved)?;
+                let agreement = Agreement::between_answers(&answers, &compact_answers)?;
                 (saved, metrics, Some(agreement))
             }
         };
@@ -181,27 +188,22 @@ impl<'a> Run<'a> {
         self.options.output.join("model")
     }
 
-    /// Metrics on every split, and the logits on the first.
-    fn evaluate(
-        &self,
-        model: &AnySequenceClassifier,
-    ) -> Result<(Vec<SplitMetrics>, Vec<Vec<f32>>)> {
+    /// Metrics on every split, and the answers on the first.
+    fn evaluate(&self, model: &J::Model) -> Result<(Vec<SplitMetrics>, Answers)> {
         let model = model.valid();
-        let batch_size = self.recipe.training.eval_batch_size;
         let mut first = None;
         let mut metrics = Vec::new();
-        for (name, data, examples) in &self.prepared.dev {
-            let logits = predict_logits(
+        for split in &self.prepared.dev {
+            let evaluator = collect_answers(
                 &model,
-                examples,
-                self.prepared.tokenizer.pad_id(),
-                batch_size,
+                &split.source,
+                split.evaluator.clone(),
+                self.recipe.training.eval_batch_size,
                 &self.options.device,
                 &self.options.interrupt,
             )?;
-            let report = score(&data.task, &logits, data)?;
-            metrics.push(SplitMetrics { split: name.clone(), metrics: report });
-            first.get_or_insert(logits);
+            metrics.push(SplitMetrics { split: split.name.clone(), metrics: evaluator.report()? });
+            first.get_or_insert_with(|| evaluator.answers());
         }
         Ok((metrics, first.unwrap_or_default()))
     }
@@ -216,13 +218,14 @@ impl<'a> Run<'a> {
             config.validate()?;
         }
         let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
-        let done = decompose(&mut self.prepared.model, &method.selection(), config)?;
+        let done = decompose(&mut self.prepared.start.model, &method.selection(), config)?;
         Ok((done, pruning))
     }
 
-    fn train(&self, pruning: Option<PruningConfig>) -> Result<Trained<AnySequenceClassifier>> {
-        let pad_id = self.prepared.tokenizer.pad_id();
-        let (_, _, dev) = &self.prepared.dev[0];
+    fn train(&self, pruning: Option<PruningConfig>) -> Result<Trained<J::Model>> {
+        let Some(dev) = self.prepared.dev.first() else {
+            return Err(Error::option("dev", "missing: there is nothing to evaluate on"));
+        };
         let (watcher, pace) = (self.options.observer.clone(), self.pace.clone());
         let last = Mutex::new(None);
         let observer = move |event: &Event| {
@@ -235,11 +238,11 @@ impl<'a> Run<'a> {
             watcher.event(event);
         };
         Training {
-            model: self.prepared.model.clone(),
+            model: self.prepared.start.model.clone(),
             pruning,
-            train: BatchSource::text(self.prepared.train.clone(), pad_id),
-            eval: BatchSource::text(dev.clone(), pad_id),
-            evaluator: ClassifierEvaluator::new(&self.prepared.task)?,
+            train: self.prepared.train.clone(),
+            eval: dev.source.clone(),
+            evaluator: dev.evaluator.clone(),
             recipe: &self.recipe.training,
             segments: self.segments,
             recipe_text: self.recipe.to_toml(),
@@ -255,7 +258,7 @@ impl<'a> Run<'a> {
 
     fn save(
         &self,
-        model: &AnySequenceClassifier,
+        model: &J::Model,
         account: Option<&ModelAccount>,
         layers: &[String],
     ) -> Result<()> {
@@ -267,26 +270,25 @@ impl<'a> Run<'a> {
             losparse["linear_ratio"] = json!(account.linear_ratio());
             losparse["whole_model_ratio"] = json!(account.whole_ratio());
         }
-        losparse["max_length"] = json!(self.recipe.task.max_length);
+        losparse["max_length"] = json!(self.recipe.task.max_length());
+        for (name, value) in &self.prepared.about {
+            losparse[name] = value.clone();
+        }
         let options = SaveOptions {
             dtype: self.recipe.storage,
             losparse: Some(losparse),
-            tokenizer_from: Some(self.prepared.folder.clone()),
+            tokenizer_from: Some(self.prepared.start.folder.clone()),
             ..SaveOptions::default()
         };
-        model.save(self.folder(), &options)
+        model.save(&self.folder(), &options)
     }
 
-    fn load_saved(&self) -> Result<(AnySequenceClassifier, crate::checkpoint::LoadReport)> {
-        AnySequenceClassifier::load(self.folder(), &self.options.device, &LoadOptions::default())
+    fn load_saved(&self) -> Result<(J::Model, crate::checkpoint::LoadReport)> {
+        J::Model::load(&self.folder(), &self.options.device, &LoadOptions::default())
     }
 
-    fn latency(
-        &self,
-        dense: &AnySequenceClassifier,
-        result: &AnySequenceClassifier,
-    ) -> Result<Option<LatencyReport>> {
-        let length = self.recipe.task.max_length.min(dense.max_length());
+    fn latency(&self, dense: &J::Model, result: &J::Model) -> Result<Option<LatencyReport>> {
+        let length = self.recipe.task.max_length().min(dense.max_length());
         let name = if self.recipe.method.is_some() { "compact" } else { "fine-tuned" };
         let mut contestants: Vec<Contestant<'_>> = vec![
             contestant("dense", dense.valid(), [1, length], &self.options.device),
@@ -299,7 +301,7 @@ impl<'a> Run<'a> {
     fn report(
         &self,
         outcome: Outcome,
-        trained: &Trained<AnySequenceClassifier>,
+        trained: &Trained<J::Model>,
         pruning: Option<PruningConfig>,
     ) -> RunReport {
         let settings = &self.recipe.training;
@@ -310,7 +312,7 @@ impl<'a> Run<'a> {
             .then_some(trained.history.len());
         RunReport {
             task: self.prepared.task.clone(),
-            model: self.prepared.folder.display().to_string(),
+            model: self.prepared.start.folder.display().to_string(),
             method: self.recipe.method.as_ref().map(|method| MethodReport {
                 ratio: method.ratio,
                 low_rank_ratio: method.low_rank_ratio,
@@ -319,12 +321,12 @@ impl<'a> Run<'a> {
                 pruning,
             }),
             training: TrainingReport {
-                examples: self.prepared.train.len(),
+                examples: self.prepared.train.lengths.len(),
                 steps: trained.steps,
                 epochs: batches as f64 / self.segments.batches_per_epoch as f64,
                 examples_per_update: per_update,
                 learning_rate: settings.learning_rate,
-                max_length: self.recipe.task.max_length,
+                max_length: self.recipe.task.max_length(),
                 seed: settings.seed,
                 skipped_updates: trained.skipped,
                 result_step: trained.kept_step,
@@ -338,7 +340,7 @@ impl<'a> Run<'a> {
             compacted: outcome.metrics_as_saved,
             agreement: outcome.agreement,
             account: outcome.account,
-            starting_bytes: bytes_on_disk(&self.prepared.folder).ok(),
+            starting_bytes: bytes_on_disk(&self.prepared.start.folder).ok(),
             bytes: bytes_on_disk(self.folder()).ok(),
             latency: outcome.latency,
             device: self.options.device_name.clone(),
@@ -357,23 +359,19 @@ struct Outcome {
 }
 
 /// A model that runs on a batch of `[batch, length]` tokens.
-pub fn contestant(
+pub fn contestant<M: FolderModel + 'static>(
     name: &str,
-    model: AnySequenceClassifier,
+    model: M,
     [batch, length]: [usize; 2],
     device: &Device,
 ) -> Contestant<'static> {
     use burn::tensor::{Int, Tensor, TensorData};
-    let vocabulary = model.vocab_size().max(2) as i64;
-    let ids: Vec<i64> =
-        (0..batch * length).map(|at| 1 + (at as i64 * 31) % (vocabulary - 1)).collect();
+    // Tokens beyond the special ones, which are no padding in any model.
+    let words = model.vocab_size().saturating_sub(5).max(1) as i64;
+    let first = model.vocab_size() as i64 - words;
+    let ids: Vec<i64> = (0..batch * length).map(|at| first + (at as i64 * 31) % words).collect();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, length]), device);
-    let run = move || {
-        let logits = model.forward(crate::models::EncoderInput::new(ids.clone()));
-        let read = logits.try_into_data().map(|_| ());
-        read.map_err(|e| Error::Training(format!("reading logits from the device: {e:?}")))
-    };
-    (name.to_string(), Box::new(run))
+    (name.to_string(), Box::new(move || model.run(ids.clone())))
 }
 
 /// Makes sure that the output folder is ours to write to; makes nothing yet.

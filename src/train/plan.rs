@@ -10,15 +10,13 @@ use burn::train::{Interrupter, TrainStep};
 use serde::Serialize;
 
 use super::data::{Segments, TrainItem};
+use super::job::{Job, Prepared};
 use super::model::{CompressingModel, RunHandle, RunSettings};
 use super::pipeline::keep_ratio;
-use super::prepare::Prepared;
-use super::{Recipe, Silent};
+use super::{Classification, JobKind, QuestionAnswering, Recipe, Silent, TrainableModel};
 use crate::Result;
 use crate::decompose::{DecomposeConfig, decompose};
-use crate::linear::Compressible;
 use crate::pruning::{Pruner, Schedule};
-use crate::tasks::TextBatch;
 
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -83,14 +81,22 @@ pub struct PlannedLayer {
 /// # Errors
 /// Whatever would end the run early.
 pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
+    let recipe = recipe.resolved();
     recipe.validate()?;
-    let mut prepared = Prepared::load(recipe, device, &Silent)?;
+    match recipe.task.kind() {
+        JobKind::Classification => plan_job::<Classification>(&recipe, device),
+        JobKind::QuestionAnswering => plan_job::<QuestionAnswering>(&recipe, device),
+    }
+}
+
+fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
+    let mut prepared = J::prepare(recipe, device, &Silent)?;
     let segments = prepared.segments(recipe)?;
     let mut patterns = Vec::new();
     let mut layers = Vec::new();
     let mut pruning = None;
     if let Some(method) = &recipe.method {
-        let matches = method.selection().dry_run(&prepared.model)?;
+        let matches = method.selection().dry_run(&prepared.start.model)?;
         patterns = matches
             .into_iter()
             .map(|m| PlannedPattern { pattern: m.pattern, layers: m.layers.len() })
@@ -101,7 +107,7 @@ pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
             config.validate()?;
         }
         let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
-        layers = decompose(&mut prepared.model, &method.selection(), config)?
+        layers = decompose(&mut prepared.start.model, &method.selection(), config)?
             .into_iter()
             .map(|d| PlannedLayer {
                 name: d.name,
@@ -113,16 +119,16 @@ pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
     }
     let schedule = pruning.map(|config| config.schedule);
     let pruner = match pruning {
-        Some(config) => Pruner::new(&prepared.model, config)?,
+        Some(config) => Pruner::new(&prepared.start.model, config)?,
         None => Pruner::idle(segments.total_steps, device),
     };
     let seconds_per_step = time_updates(recipe, &prepared, pruner, segments, device)?;
-    let trained_parameters = prepared.model.num_params();
+    let trained_parameters = prepared.start.model.num_params();
     Ok(Plan {
-        model: prepared.folder.display().to_string(),
+        model: prepared.start.folder.display().to_string(),
         task: prepared.task.name.clone(),
-        training_examples: prepared.train.len(),
-        evaluation_examples: prepared.dev.iter().map(|(_, data, _)| data.len()).sum(),
+        training_examples: prepared.train.lengths.len(),
+        evaluation_examples: prepared.dev.iter().map(|split| split.source.lengths.len()).sum(),
         patterns,
         layers,
         total_steps: segments.total_steps,
@@ -148,10 +154,14 @@ fn milestones(schedule: Schedule) -> Vec<(usize, f64)> {
 
 /// Weights, gradients and both moments in f32, and the inputs and outputs that the backward pass of
 /// every layer needs for a batch of typical length.
-fn memory(recipe: &Recipe, prepared: &Prepared, parameters: usize) -> u64 {
-    let tokens = (recipe.training.batch_size * typical_length(prepared)) as u64;
+fn memory<M: TrainableModel, E>(
+    recipe: &Recipe,
+    prepared: &Prepared<M, E>,
+    parameters: usize,
+) -> u64 {
+    let tokens = (recipe.training.batch_size * typical_length(&prepared.train.lengths)) as u64;
     let mut widths = 0;
-    prepared.model.for_each_linear(&mut |_, linear| {
+    prepared.start.model.for_each_linear(&mut |_, linear| {
         let [d_input, d_output] = linear.dims();
         // Input, output, and about as much again for activations, norms and dropout.
         widths += 2 * (d_input + d_output) as u64;
@@ -159,16 +169,16 @@ fn memory(recipe: &Recipe, prepared: &Prepared, parameters: usize) -> u64 {
     4 * (4 * parameters as u64 + tokens * widths)
 }
 
-fn typical_length(prepared: &Prepared) -> usize {
-    let mut lengths: Vec<usize> = prepared.train.iter().map(|e| e.input_ids.len()).collect();
+fn typical_length(lengths: &[usize]) -> usize {
+    let mut lengths = lengths.to_vec();
     lengths.sort_unstable();
     lengths.get(lengths.len() / 2).copied().unwrap_or(1)
 }
 
 /// Seconds of an update on batches of typical examples: the second of two, the first warms up.
-fn time_updates(
+fn time_updates<M: TrainableModel, E>(
     recipe: &Recipe,
-    prepared: &Prepared,
+    prepared: &Prepared<M, E>,
     pruner: Pruner,
     segments: Segments,
     device: &Device,
@@ -181,23 +191,21 @@ fn time_updates(
         batches_per_epoch: segments.batches_per_epoch,
     };
     let run = RunHandle::new(settings, Arc::new(Silent), Interrupter::new());
-    let mut model = CompressingModel::new(prepared.model.clone(), pruner, run.clone()).train();
+    let mut model =
+        CompressingModel::new(prepared.start.model.clone(), pruner, run.clone()).train();
     let mut optimizer = AdamWConfig::new().init();
     let device = device.clone().autodiff();
     // Examples spread evenly over all lengths.
-    let mut order: Vec<usize> = (0..prepared.train.len()).collect();
-    order.sort_by_key(|&at| prepared.train[at].input_ids.len());
+    let mut order: Vec<usize> = (0..prepared.train.lengths.len()).collect();
+    order.sort_by_key(|&at| prepared.train.lengths[at]);
     let middle = order.len() / 2;
     let half = (recipe.training.batch_size / 2).min(middle);
-    let chosen: Vec<_> = order[middle - half..(middle + half + 1).min(order.len())]
-        .iter()
-        .map(|&at| &prepared.train[at])
-        .collect();
+    let chosen = &order[middle - half..(middle + half + 1).min(order.len())];
     let mut seconds = 0.0;
     for number in 0..2 {
         let start = Instant::now();
         for _ in 0..recipe.training.gradient_accumulation {
-            let batch = TextBatch::new(&chosen, prepared.tokenizer.pad_id(), &device)?;
+            let batch = (prepared.train.collate)(chosen, &device)?;
             let output = TrainStep::step(&model, TrainItem { batch, number });
             model = model.optimize(&mut optimizer, 0.0.into(), output.grads);
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::TaskRecipe;
 use crate::checkpoint::StorageDtype;
 use crate::decompose::Rank;
 use crate::linear::LayerSelection;
@@ -29,61 +30,6 @@ pub struct Recipe {
     pub method: Option<MethodRecipe>,
     /// The training.
     pub training: TrainingRecipe,
-}
-
-/// The data and what is predicted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TaskRecipe {
-    /// A GLUE task (`stsb`, `mrpc`, …), or any other name with `train`, `dev` and columns below.
-    pub name: String,
-    /// Folder of the GLUE task's files.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<PathBuf>,
-    /// Training file (CSV, TSV or JSON lines).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub train: Option<PathBuf>,
-    /// Evaluation file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dev: Option<PathBuf>,
-    /// Column of the text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// Column of the second text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pair: Option<String>,
-    /// Column of the label, for classification.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-    /// Column of the score, for regression.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub score: Option<String>,
-    /// Longest input in tokens; longer ones are cut.
-    pub max_length: usize,
-    /// Train on the first so many examples only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_train_examples: Option<usize>,
-    /// Evaluate on the first so many examples only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_eval_examples: Option<usize>,
-}
-
-impl Default for TaskRecipe {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            data: None,
-            train: None,
-            dev: None,
-            text: None,
-            pair: None,
-            label: None,
-            score: None,
-            max_length: 128,
-            max_train_examples: None,
-            max_eval_examples: None,
-        }
-    }
 }
 
 /// The compression.
@@ -258,6 +204,11 @@ impl Recipe {
         toml::to_string_pretty(self).unwrap_or_default()
     }
 
+    /// The recipe with the settings written out that otherwise depend on the kind of task.
+    pub fn resolved(&self) -> Self {
+        Self { task: self.task.resolved(), ..self.clone() }
+    }
+
     /// Checks every setting that can be checked without data.
     ///
     /// # Errors
@@ -294,9 +245,7 @@ impl Recipe {
         if training.adam_epsilon.is_nan() || training.adam_epsilon <= 0.0 {
             return Err(Error::option("adam_epsilon", "must be a positive number"));
         }
-        if self.task.max_length < 3 {
-            return Err(Error::option("max_length", "must be at least 3 tokens"));
-        }
+        self.task.validate()?;
         self.method.as_ref().map_or(Ok(()), MethodRecipe::validate)
     }
 }

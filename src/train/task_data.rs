@@ -33,6 +33,7 @@ pub fn label_config(task: &Task) -> LabelConfig {
         TaskKind::Regression => {
             LabelConfig { problem_type: Some(ProblemType::Regression), ..LabelConfig::numbered(1) }
         }
+        TaskKind::QuestionAnswering { .. } => LabelConfig::default(),
     }
 }
 

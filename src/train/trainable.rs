@@ -1,12 +1,12 @@
-//! What a model must offer to be trained here, and sequence classifiers as such a model.
+//! What a model must offer to be trained here, and how its answers are scored.
 
 use burn::module::ModuleDisplay;
 use burn::tensor::Tensor;
 
 use crate::Result;
+use crate::inspect::Answers;
 use crate::linear::Compressible;
-use crate::models::{self, AnySequenceClassifier, EncoderInput};
-use crate::tasks::{self, MetricReport, Predictions, Task, TextBatch};
+use crate::tasks::MetricReport;
 
 /// A model with a loss on batches of its task.
 pub trait TrainableModel: Compressible + ModuleDisplay + 'static {
@@ -17,6 +17,12 @@ pub trait TrainableModel: Compressible + ModuleDisplay + 'static {
 
     /// The model's answer to `batch`, and its loss `[1]`, mean over the batch.
     fn forward_loss(&self, batch: Self::Batch) -> (Tensor<1>, Self::Output);
+
+    /// The same for evaluation, where the answer is scored: a model whose answer takes more than
+    /// its forward pass, such as generated text, makes it here.
+    fn evaluate_batch(&self, batch: Self::Batch) -> (Tensor<1>, Self::Output) {
+        self.forward_loss(batch)
+    }
 }
 
 /// Scores answers over a whole data set.
@@ -38,76 +44,10 @@ pub trait Evaluator<O>: Clone + Send + Sync + 'static {
 
     /// Name of the metric that decides.
     fn primary(&self) -> String;
-}
 
-/// Logits of a batch and what they should say.
-#[derive(Debug, Clone)]
-pub struct ClassifierOutput {
-    /// `[batch, num_labels]`.
-    pub logits: Tensor<2>,
-    /// The labels.
-    pub labels: tasks::Labels,
-}
-
-/// The encoder's input of a batch.
-pub(crate) fn encoder_input(batch: &TextBatch) -> EncoderInput {
-    EncoderInput::new(batch.input_ids.clone())
-        .with_attention_mask(batch.attention_mask.clone())
-        .with_token_type_ids(batch.token_type_ids.clone())
-}
-
-impl TrainableModel for AnySequenceClassifier {
-    type Batch = TextBatch;
-    type Output = ClassifierOutput;
-
-    fn forward_loss(&self, batch: TextBatch) -> (Tensor<1>, ClassifierOutput) {
-        let logits = self.forward(encoder_input(&batch));
-        let labels = batch.labels.expect("training and evaluation data are labelled");
-        let targets = match labels.clone() {
-            tasks::Labels::Classes(classes) => models::Labels::Classes(classes),
-            tasks::Labels::Scores(scores) => {
-                let [batch] = scores.dims();
-                models::Labels::Values(scores.reshape([batch, 1]))
-            }
-        };
-        let loss = self.loss(logits.clone(), targets);
-        (loss, ClassifierOutput { logits, labels })
-    }
-}
-
-/// Scores a classifier's logits by a task's metrics.
-#[derive(Debug, Clone)]
-pub struct ClassifierEvaluator {
-    task: Task,
-    predictions: Predictions,
-}
-
-impl ClassifierEvaluator {
-    /// An evaluator for `task`.
-    ///
-    /// # Errors
-    /// If the task's metrics do not fit its kind.
-    pub fn new(task: &Task) -> Result<Self> {
-        Ok(Self { task: task.clone(), predictions: Predictions::new(task)? })
-    }
-}
-
-impl Evaluator<ClassifierOutput> for ClassifierEvaluator {
-    fn clear(&mut self) {
-        if let Ok(empty) = Predictions::new(&self.task) {
-            self.predictions = empty;
-        }
-    }
-
-    fn push(&mut self, output: &ClassifierOutput) -> Result<()> {
-        self.predictions.push_batch(output.logits.clone(), &output.labels)
-    }
-
-    fn report(&self) -> Result<MetricReport> {
-        self.predictions.report()
-    }
-
-    fn primary(&self) -> String {
-        self.task.primary.to_string()
+    /// The answers themselves, for a comparison with another model's to the same batches; empty
+    /// where there is nothing to compare.
+    fn answers(&self) -> Answers {
+        Answers::default()
     }
 }

@@ -56,7 +56,7 @@ impl BertAttention {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `mask`: `[batch, 1, 1, length]`, added to the scores
+    /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the scores
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
@@ -86,7 +86,7 @@ impl BertSelfAttention {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `mask`: `[batch, 1, 1, length]`, added to the scores
+    /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the scores
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,

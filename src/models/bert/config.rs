@@ -95,6 +95,12 @@ impl BertConfig {
     }
 }
 
+impl AsRef<BertConfig> for BertConfig {
+    fn as_ref(&self) -> &BertConfig {
+        self
+    }
+}
+
 impl ModelConfig for BertConfig {
     fn validate(&self) -> Result<(), String> {
         nonzero("vocab_size", self.vocab_size)?;

@@ -4,18 +4,19 @@ use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Int, Tensor, assert_shape};
 
-use super::BertConfig;
+use super::{BertConfig, BertVariation, Positions};
+use crate::models::words::word_embeddings;
 use crate::models::{EncoderInput, init};
 
-/// `BertEmbeddings`: the sum of three embeddings, normalised.
+/// `BertEmbeddings`: the sum of two or three embeddings, normalised.
 #[derive(Module, Debug)]
 pub struct BertEmbeddings {
     /// `[vocab_size, hidden_size]`.
     pub word_embeddings: Embedding,
     /// `[max_position_embeddings, hidden_size]`.
     pub position_embeddings: Embedding,
-    /// `[type_vocab_size, hidden_size]`.
-    pub token_type_embeddings: Embedding,
+    /// `[type_vocab_size, hidden_size]`, if the architecture tells segments apart.
+    pub token_type_embeddings: Option<Embedding>,
     /// Normalisation of the sum.
     pub layer_norm: LayerNorm,
     /// Dropout of the result.
@@ -23,20 +24,33 @@ pub struct BertEmbeddings {
     /// Token whose embedding gets no gradient.
     #[module(skip)]
     pad_token_id: Option<usize>,
+    #[module(skip)]
+    positions: Positions,
 }
 
 impl BertEmbeddings {
     /// Freshly initialised embeddings.
-    pub fn new(config: &BertConfig, device: &burn::tensor::Device) -> Self {
+    pub fn new(
+        config: &BertConfig,
+        variation: &BertVariation,
+        device: &burn::tensor::Device,
+    ) -> Self {
         let (hidden, std) = (config.hidden_size, config.initializer_range);
         let embedding = |n, padding| init::embedding(n, hidden, std, padding, device);
+        let padding = variation.padding_token(config);
+        let types = variation.token_types.then(|| embedding(config.type_vocab_size, None));
+        let position = match variation.positions {
+            Positions::FromZero => None,
+            Positions::AfterPadding(padding) => Some(padding),
+        };
         Self {
-            word_embeddings: embedding(config.vocab_size, config.pad_token_id),
-            position_embeddings: embedding(config.max_position_embeddings, None),
-            token_type_embeddings: embedding(config.type_vocab_size, None),
+            word_embeddings: embedding(config.vocab_size, padding),
+            position_embeddings: embedding(config.max_position_embeddings, position),
+            token_type_embeddings: types,
             layer_norm: init::layer_norm(hidden, config.layer_norm_eps, device),
             dropout: init::dropout(config.hidden_dropout_prob),
-            pad_token_id: config.pad_token_id,
+            pad_token_id: padding,
+            positions: variation.positions,
         }
     }
 
@@ -46,45 +60,58 @@ impl BertEmbeddings {
     /// - output: `[batch, length, hidden_size]`
     ///
     /// # Panics
-    /// If the sequences are longer than `max_position_embeddings`, or shapes differ.
+    /// If the sequences are longer than the positions there are, or shapes differ.
     pub fn forward(&self, input: &EncoderInput) -> Tensor<3> {
-        let [batch, length] = input.input_ids.dims();
-        let device = input.input_ids.device();
-        let max = self.position_embeddings.weight.lazy_shape()[0];
-        assert!(length <= max, "input of {length} tokens, but max_position_embeddings is {max}");
-        let positions = match &input.position_ids {
-            Some(ids) => {
-                assert_shape!(ids, [batch, length]);
-                self.position_embeddings.forward(ids.clone())
-            }
-            // [length] → [1, length], the same for the whole batch
-            None => self
-                .position_embeddings
-                .forward(Tensor::<1, Int>::arange(0..length as i64, &device).unsqueeze()),
-        };
-        let token_types = match &input.token_type_ids {
-            Some(ids) => {
-                assert_shape!(ids, [batch, length]);
-                self.token_type_embeddings.forward(ids.clone())
-            }
-            None => self.token_type_embeddings.forward(Tensor::zeros([1, 1], &device)),
-        };
-        let embeddings = self.words(&input.input_ids) + token_types + positions;
+        let mut embeddings =
+            word_embeddings(&self.word_embeddings, &input.input_ids, self.pad_token_id);
+        if let Some(types) = self.token_types(input) {
+            embeddings = embeddings + types;
+        }
+        embeddings = embeddings + self.places(input);
         self.dropout.forward(self.layer_norm.forward(embeddings))
     }
 
-    /// `[batch, length, hidden_size]`; as with PyTorch's `padding_idx`, the padding token's row
-    /// gets no gradient.
-    fn words(&self, input_ids: &Tensor<2, Int>) -> Tensor<3> {
-        let words = self.word_embeddings.forward(input_ids.clone());
-        match self.pad_token_id {
-            Some(pad) if words.is_autodiff() => {
-                // [batch, length] → [batch, length, 1]
-                let padding = input_ids.clone().equal_elem(pad as i64).unsqueeze_dim::<3>(2);
-                let padding = padding.expand(words.dims());
-                words.clone().mask_where(padding, words.detach())
+    /// Embeddings of the token types, `[batch, length, hidden_size]` or `[1, 1, hidden_size]`.
+    fn token_types(&self, input: &EncoderInput) -> Option<Tensor<3>> {
+        let embedding = self.token_type_embeddings.as_ref()?;
+        let device = input.input_ids.device();
+        // With a single type (RoBERTa) there is nothing to tell apart.
+        let single = embedding.weight.lazy_shape()[0] == 1;
+        Some(match &input.token_type_ids {
+            Some(ids) if !single => {
+                let [batch, length] = input.input_ids.dims();
+                assert_shape!(ids, [batch, length]);
+                embedding.forward(ids.clone())
             }
-            _ => words,
-        }
+            _ => embedding.forward(Tensor::zeros([1, 1], &device)),
+        })
+    }
+
+    /// Embeddings of the positions, `[batch, length, hidden_size]` or `[1, length, hidden_size]`.
+    fn places(&self, input: &EncoderInput) -> Tensor<3> {
+        let [batch, length] = input.input_ids.dims();
+        let most = self.positions.room(self.position_embeddings.weight.lazy_shape()[0]);
+        assert!(length <= most, "input of {length} tokens, but the model has positions for {most}");
+        let ids = match (&input.position_ids, self.positions) {
+            (Some(ids), _) => {
+                assert_shape!(ids, [batch, length]);
+                ids.clone()
+            }
+            // [length] → [1, length], the same for the whole batch
+            (None, Positions::FromZero) => {
+                Tensor::<1, Int>::arange(0..length as i64, &input.input_ids.device()).unsqueeze()
+            }
+            // Tokens are counted from the place after padding's; padding has its own.
+            (None, Positions::AfterPadding(padding)) => {
+                let token = input.input_ids.clone().not_equal_elem(padding as i64).int();
+                token.clone().cumsum(1) * token + padding as i64
+            }
+        };
+        let padding = match self.positions {
+            Positions::FromZero => None,
+            Positions::AfterPadding(padding) => Some(padding),
+        };
+        // Padding's position gets no gradient either.
+        word_embeddings(&self.position_embeddings, &ids, padding)
     }
 }

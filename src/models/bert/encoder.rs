@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{BertConfig, BertLayer};
+use super::{BertConfig, BertLayer, BertVariation, RelativeAttentionBias};
 use crate::linear::CompressibleLinear;
 
 /// `BertEncoder`.
@@ -11,13 +11,33 @@ use crate::linear::CompressibleLinear;
 pub struct BertEncoder {
     /// The layers, first to last.
     pub layer: Vec<BertLayer>,
+    /// What all layers add to their attention scores by distance (MPNet).
+    pub relative_attention_bias: Option<RelativeAttentionBias>,
 }
+
+/// Names of a layer's projections, in the order of computation.
+pub(crate) type LayerNames = [&'static str; 6];
+
+/// BERT's and RoBERTa's.
+pub(crate) const LAYER_NAMES: LayerNames = [
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+];
 
 impl BertEncoder {
     /// Freshly initialised layers.
-    pub fn new(config: &BertConfig, device: &Device) -> Self {
+    pub fn new(config: &BertConfig, variation: &BertVariation, device: &Device) -> Self {
+        let bias = variation.relative_attention_num_buckets.map(|buckets| {
+            let (heads, std) = (config.num_attention_heads, config.initializer_range);
+            RelativeAttentionBias::new(buckets, heads, std, device)
+        });
         Self {
             layer: (0..config.num_hidden_layers).map(|_| BertLayer::new(config, device)).collect(),
+            relative_attention_bias: bias,
         }
     }
 
@@ -32,6 +52,14 @@ impl BertEncoder {
         mask: Option<&Tensor<4>>,
         mut each: impl FnMut(&Tensor<3>, Tensor<4>),
     ) -> Tensor<3> {
+        let length = hidden_states.dims()[1];
+        let bias = self.relative_attention_bias.as_ref();
+        // One sum for all layers.
+        let sum = bias.map(|bias| {
+            let bias = bias.forward(length, &hidden_states.device());
+            mask.map_or(bias.clone(), |mask| bias + mask.clone())
+        });
+        let mask = sum.as_ref().or(mask);
         self.layer.iter().fold(hidden_states, |hidden_states, layer| {
             let (output, probabilities) = layer.forward(hidden_states, mask);
             each(&output, probabilities);
@@ -43,19 +71,20 @@ impl BertEncoder {
     pub(crate) fn for_each_linear_mut(
         &mut self,
         prefix: &str,
+        names: &LayerNames,
         f: &mut dyn FnMut(&str, &mut CompressibleLinear),
     ) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
             let attention = &mut layer.attention.self_attention;
             let projections = [
-                ("attention.self.query", &mut attention.query),
-                ("attention.self.key", &mut attention.key),
-                ("attention.self.value", &mut attention.value),
-                ("attention.output.dense", &mut layer.attention.output.dense),
-                ("intermediate.dense", &mut layer.intermediate.dense),
-                ("output.dense", &mut layer.output.dense),
+                &mut attention.query,
+                &mut attention.key,
+                &mut attention.value,
+                &mut layer.attention.output.dense,
+                &mut layer.intermediate.dense,
+                &mut layer.output.dense,
             ];
-            for (name, linear) in projections {
+            for (name, linear) in names.iter().zip(projections) {
                 f(&format!("{prefix}encoder.layer.{i}.{name}"), linear);
             }
         }

@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Tensor};
 
-use super::{BertConfig, BertModel};
+use super::encoder::LAYER_NAMES;
+use super::{BertConfig, BertModel, ForQuestionAnswering};
 use crate::linear::{Compressible, CompressibleLinear};
 use crate::models::{EncoderInput, Labels, ModelConfig, init, sequence_classification_loss};
 
@@ -63,8 +64,43 @@ impl BertForSequenceClassification {
     }
 }
 
+/// `RobertaClassificationHead`: `out_proj(tanh(dense(x)))` of the first token's state `x`.
+#[derive(Module, Debug)]
+pub struct ClassificationHead {
+    /// `[hidden_size, hidden_size]`.
+    pub dense: Linear,
+    /// Dropout before each of the two layers.
+    pub dropout: Dropout,
+    /// `[hidden_size, num_labels]`.
+    pub out_proj: Linear,
+}
+
+impl ClassificationHead {
+    /// A freshly initialised head.
+    pub fn new(config: &BertConfig, num_labels: usize, dropout: f64, device: &Device) -> Self {
+        let (size, std) = (config.hidden_size, config.initializer_range);
+        Self {
+            dense: init::linear(size, size, std, device),
+            dropout: init::dropout(dropout),
+            out_proj: init::linear(size, num_labels, std, device),
+        }
+    }
+
+    /// `[batch, length, hidden_size]` → `[batch, num_labels]`.
+    pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<2> {
+        let [batch, _, hidden_size] = hidden_states.dims();
+        // [batch, 1, hidden_size] → [batch, hidden_size]
+        let first = hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size]);
+        let inner = self.dense.forward(self.dropout.forward(first)).tanh();
+        self.out_proj.forward(self.dropout.forward(inner))
+    }
+}
+
+/// BERT with a start and an end logit for every token.
+pub type BertForQuestionAnswering = ForQuestionAnswering<BertModel>;
+
 impl Compressible for BertForSequenceClassification {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.bert.encoder.for_each_linear_mut("bert.", f);
+        self.bert.encoder.for_each_linear_mut("bert.", &LAYER_NAMES, f);
     }
 }

@@ -53,7 +53,7 @@ impl BertLayer {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `mask`: `[batch, 1, 1, length]`, added to the attention scores
+    /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the attention scores
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,

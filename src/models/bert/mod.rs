@@ -7,21 +7,33 @@
 //!         a ─ intermediate.dense ─ hidden_act ─ output.dense ─ + a ─ LayerNorm
 //! ```
 //!
+//! RoBERTa and MPNet are the same layers with the few differences of a [`BertVariation`].
+//!
 //! <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 
 mod attention;
 mod config;
 mod embeddings;
 mod encoder;
+mod family;
 mod heads;
 mod layer;
 mod model;
 mod pretrained;
+mod relative;
+mod variation;
 
 pub use attention::{BertAttention, BertSelfAttention, BertSelfOutput};
 pub use config::BertConfig;
 pub use embeddings::BertEmbeddings;
 pub use encoder::BertEncoder;
-pub use heads::BertForSequenceClassification;
+pub use family::{BertFamily, ForQuestionAnswering, ForSequenceClassification};
+pub use heads::{BertForQuestionAnswering, BertForSequenceClassification, ClassificationHead};
 pub use layer::{BertIntermediate, BertLayer, BertOutput};
 pub use model::{BertModel, BertPooler};
+pub use relative::RelativeAttentionBias;
+pub use variation::{BertVariation, Positions};
+
+pub(crate) use encoder::{LAYER_NAMES, LayerNames};
+pub(crate) use pretrained::hugging_face_name;
+pub(crate) use relative::BUCKETS;

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
-use super::{BertConfig, BertEmbeddings, BertEncoder};
+use super::encoder::LAYER_NAMES;
+use super::{BertConfig, BertEmbeddings, BertEncoder, BertVariation};
 use crate::linear::{Compressible, CompressibleLinear};
 use crate::models::{EncoderInput, EncoderOutput, init};
 
@@ -33,9 +34,19 @@ pub struct BertPooler {
 impl BertModel {
     /// A freshly initialised model.
     pub fn new(config: &BertConfig, pooler: bool, device: &Device) -> Self {
+        Self::varied(config, &BertVariation::default(), pooler, device)
+    }
+
+    /// A freshly initialised model of an architecture that differs from BERT by `variation`.
+    pub fn varied(
+        config: &BertConfig,
+        variation: &BertVariation,
+        pooler: bool,
+        device: &Device,
+    ) -> Self {
         Self {
-            embeddings: BertEmbeddings::new(config, device),
-            encoder: BertEncoder::new(config, device),
+            embeddings: BertEmbeddings::new(config, variation, device),
+            encoder: BertEncoder::new(config, variation, device),
             pooler: pooler.then(|| BertPooler::new(config, device)),
             config: Arc::new(config.clone()),
         }
@@ -49,7 +60,7 @@ impl BertModel {
     /// Runs the model.
     ///
     /// # Panics
-    /// If sequences are longer than `max_position_embeddings`, or shapes differ.
+    /// If sequences are longer than the positions there are, or shapes differ.
     pub fn forward(&self, input: EncoderInput) -> EncoderOutput {
         let embedded = self.embeddings.forward(&input);
         let mask = input.additive_mask(&embedded);
@@ -86,6 +97,6 @@ impl BertPooler {
 
 impl Compressible for BertModel {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.encoder.for_each_linear_mut("", f);
+        self.encoder.for_each_linear_mut("", &LAYER_NAMES, f);
     }
 }

@@ -2,45 +2,42 @@
 
 use burn::tensor::Device;
 
-use super::{BertConfig, BertForSequenceClassification, BertModel};
+use super::family::always_unused;
+use super::{BertConfig, BertFamily, BertForSequenceClassification, BertModel};
+use super::{LAYER_NAMES, LayerNames};
 use crate::checkpoint::PretrainedModel;
 
 /// Fields here and parts of Hugging Face's names that Rust does not allow as field names.
-fn hugging_face_name(path: &str) -> String {
+pub(crate) fn hugging_face_name(path: &str) -> String {
     path.replace("self_attention", "self").replace("layer_norm", "LayerNorm")
 }
 
-/// Buffers of old checkpoints, and the heads of pretraining.
-fn always_unused(name: &str) -> bool {
-    name.starts_with("cls.")
-        || name == "embeddings.position_ids"
-        || name == "embeddings.token_type_ids"
-}
-
-impl PretrainedModel for BertModel {
+impl BertFamily for BertModel {
     type Config = BertConfig;
-    const MODEL_TYPE: &'static str = "bert";
-    const ARCHITECTURE: &'static str = "BertModel";
-    const BASE_PREFIX: &'static str = "bert.";
+    const NAME: &'static str = "bert";
+    const PREFIX: &'static str = "bert.";
+    const ARCHITECTURES: [&'static str; 3] =
+        ["BertModel", "BertForSequenceClassification", "BertForQuestionAnswering"];
+    const LAYER_NAMES: LayerNames = LAYER_NAMES;
 
-    fn build(config: &BertConfig, has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
-        Self::new(config, has("pooler.dense.weight"), device)
+    fn init(config: &BertConfig, pooler: bool, device: &Device) -> Self {
+        Self::new(config, pooler, device)
     }
 
-    fn config(&self) -> &BertConfig {
+    fn family_config(&self) -> &BertConfig {
         self.config()
     }
 
-    fn hugging_face_name(path: &str) -> String {
+    fn bert(&self) -> &BertModel {
+        self
+    }
+
+    fn bert_mut(&mut self) -> &mut BertModel {
+        self
+    }
+
+    fn parameter_name(path: &str) -> String {
         hugging_face_name(path)
-    }
-
-    fn may_be_new(_name: &str) -> bool {
-        false
-    }
-
-    fn may_be_unused(name: &str) -> bool {
-        always_unused(name) || name.starts_with("classifier.") || name.starts_with("qa_outputs.")
     }
 }
 
@@ -67,6 +64,6 @@ impl PretrainedModel for BertForSequenceClassification {
     }
 
     fn may_be_unused(name: &str) -> bool {
-        always_unused(name)
+        always_unused(name) || name.starts_with("qa_outputs.")
     }
 }

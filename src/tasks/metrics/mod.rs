@@ -55,11 +55,38 @@ pub enum MetricKind {
     /// ROUGE-L of texts line by line.
     #[serde(rename = "rougeLsum")]
     RougeLsum,
+    /// Share of questions answered as one of the right answers has it (SQuAD).
+    #[serde(rename = "exact_match")]
+    ExactMatch,
+    /// Exact match over the questions that have an answer (SQuAD 2.0, as those below).
+    #[serde(rename = "HasAns_exact")]
+    HasAnsExact,
+    /// F1 over the questions that have an answer.
+    #[serde(rename = "HasAns_f1")]
+    HasAnsF1,
+    /// Share of the questions without an answer to which none is given.
+    #[serde(rename = "NoAns_exact")]
+    NoAnsExact,
+    /// The same again, as the official script lists it.
+    #[serde(rename = "NoAns_f1")]
+    NoAnsF1,
+    /// Exact match with the threshold that is best for it.
+    #[serde(rename = "best_exact")]
+    BestExact,
+    /// That threshold.
+    #[serde(rename = "best_exact_thresh")]
+    BestExactThreshold,
+    /// F1 with the threshold that is best for it.
+    #[serde(rename = "best_f1")]
+    BestF1,
+    /// That threshold.
+    #[serde(rename = "best_f1_thresh")]
+    BestF1Threshold,
 }
 
 impl MetricKind {
     /// Every metric there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 19] = [
         Self::Accuracy,
         Self::F1,
         Self::MacroF1,
@@ -70,6 +97,15 @@ impl MetricKind {
         Self::Rouge2,
         Self::RougeL,
         Self::RougeLsum,
+        Self::ExactMatch,
+        Self::HasAnsExact,
+        Self::HasAnsF1,
+        Self::NoAnsExact,
+        Self::NoAnsF1,
+        Self::BestExact,
+        Self::BestExactThreshold,
+        Self::BestF1,
+        Self::BestF1Threshold,
     ];
 
     /// The metrics of generated texts.
@@ -88,16 +124,26 @@ impl MetricKind {
             Self::Rouge2 => "rouge2",
             Self::RougeL => "rougeL",
             Self::RougeLsum => "rougeLsum",
+            Self::ExactMatch => "exact_match",
+            Self::HasAnsExact => "HasAns_exact",
+            Self::HasAnsF1 => "HasAns_f1",
+            Self::NoAnsExact => "NoAns_exact",
+            Self::NoAnsF1 => "NoAns_f1",
+            Self::BestExact => "best_exact",
+            Self::BestExactThreshold => "best_exact_thresh",
+            Self::BestF1 => "best_f1",
+            Self::BestF1Threshold => "best_f1_thresh",
         }
     }
 
-    /// Whether a larger value is a better model: so far true of all.
+    /// Whether a larger value is a better model; thresholds say nothing about that.
     pub fn higher_is_better(self) -> bool {
-        match self {
-            Self::Accuracy | Self::F1 | Self::MacroF1 => true,
-            Self::Matthews | Self::Pearson | Self::Spearman => true,
-            Self::Rouge1 | Self::Rouge2 | Self::RougeL | Self::RougeLsum => true,
-        }
+        !matches!(self, Self::BestExactThreshold | Self::BestF1Threshold)
+    }
+
+    /// Whether the metric is one of question answering's alone.
+    fn of_answers(self) -> bool {
+        self >= Self::ExactMatch && self <= Self::BestF1Threshold
     }
 
     /// Whether the metric can score tasks of this kind.
@@ -106,9 +152,16 @@ impl MetricKind {
     /// An error that says why not.
     pub fn check(self, kind: &TaskKind) -> Result<()> {
         let regression = matches!(self, Self::Pearson | Self::Spearman);
+        let answering = matches!(kind, TaskKind::QuestionAnswering { .. });
         let message = match kind {
             _ if Self::ROUGE.contains(&self) => {
-                format!("{self} scores generated texts, not classes or numbers")
+                format!("{self} scores generated texts, not classes, numbers or answers")
+            }
+            TaskKind::QuestionAnswering { .. } if !self.of_answers() && self != Self::F1 => {
+                format!("{self} does not score answers to questions")
+            }
+            _ if self.of_answers() && !answering => {
+                format!("{self} needs questions, but the task is another one")
             }
             TaskKind::Classification { .. } if regression => {
                 format!("{self} needs scores, but the task is a classification")
@@ -143,11 +196,17 @@ impl FromStr for MetricKind {
             "matthews_correlation" | "matthews" | "mcc" => Self::Matthews,
             "pearson" | "pearsonr" => Self::Pearson,
             "spearmanr" | "spearman" => Self::Spearman,
-            "rouge1" | "rouge_1" => Self::Rouge1,
-            "rouge2" | "rouge_2" => Self::Rouge2,
-            "rougel" | "rouge_l" => Self::RougeL,
-            "rougelsum" | "rouge_lsum" => Self::RougeLsum,
-            _ => {
+            "rouge_1" => Self::Rouge1,
+            "rouge_2" => Self::Rouge2,
+            "rouge_l" => Self::RougeL,
+            "rouge_lsum" => Self::RougeLsum,
+            "em" => Self::ExactMatch,
+            other => {
+                let named =
+                    Self::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(other));
+                if let Some(kind) = named {
+                    return Ok(kind);
+                }
                 let names = Self::ALL.map(Self::name).join(", ");
                 let message = format!("there is no metric {text:?}; there are {names}");
                 return Err(Error::option("metrics", message));
@@ -217,6 +276,10 @@ impl Predictions {
                 Answers::Classes { labels: vec![], predictions: vec![] }
             }
             TaskKind::Regression => Answers::Scores { labels: vec![], predictions: vec![] },
+            TaskKind::QuestionAnswering { .. } => {
+                let message = "question answering is scored by squad::score";
+                return Err(Error::option("task", message));
+            }
         };
         Ok(Self { task: task.clone(), answers })
     }

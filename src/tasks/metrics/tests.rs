@@ -80,7 +80,7 @@ fn names_parse_and_print() {
     for kind in MetricKind::ALL {
         assert_eq!(kind.to_string().parse::<MetricKind>().unwrap(), kind);
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
-        assert!(kind.higher_is_better());
+        assert_eq!(kind.higher_is_better(), !kind.name().ends_with("thresh"), "{kind}");
     }
     assert_eq!("MCC".parse::<MetricKind>().unwrap(), MetricKind::Matthews);
     assert_eq!("Spearman".parse::<MetricKind>().unwrap(), MetricKind::Spearman);

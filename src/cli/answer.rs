@@ -1,0 +1,118 @@
+//! `losparse predict` with a model that answers questions.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use losparse::models::AnyQuestionAnswerer;
+use losparse::tasks::squad::{self, QaDataset, QaExample, QaPrediction};
+use losparse::tasks::{TextTokenizer, squad::QaSettings};
+use losparse::train::{TaskRecipe, answer_questions};
+use losparse::{Error, Result};
+use serde_json::{Value, json};
+
+use super::args::QuestionArgs;
+use super::model::Opened;
+use super::output;
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Questions (squad)")]
+pub struct AnswerArgs {
+    /// Question on the context; repeatable
+    #[arg(long, value_name = "TEXT", requires = "context")]
+    pub question: Vec<String>,
+    /// Text that holds the answers
+    #[arg(long, value_name = "TEXT", requires = "question")]
+    pub context: Option<String>,
+    #[command(flatten)]
+    pub settings: QuestionArgs,
+}
+
+impl AnswerArgs {
+    /// The questions asked: those given, or those of a file of SQuAD's format.
+    pub fn examples(&self, file: Option<&PathBuf>) -> Result<Vec<QaExample>> {
+        if let Some(file) = file {
+            return QaDataset::read(file).map(|data| data.examples);
+        }
+        let Some(context) = &self.context else {
+            let message = "missing; the model answers questions: give --question and --context, or \
+                           --file with SQuAD's JSON";
+            return Err(Error::option("question", message));
+        };
+        let examples = self.question.iter().enumerate().map(|(at, question)| QaExample {
+            id: (at + 1).to_string(),
+            question: question.clone(),
+            context: context.as_str().into(),
+            answers: vec![],
+        });
+        Ok(examples.collect())
+    }
+
+    /// An error if a question is put to a model that does not answer any.
+    pub fn refuse(&self) -> Result<()> {
+        match self.question.is_empty() {
+            true => Ok(()),
+            false => Err(Error::option("question", "the model classifies texts; give TEXT")),
+        }
+    }
+
+    /// How questions are answered: as asked for, else as trained.
+    pub fn settings(&self, opened: &Opened) -> Result<QaSettings> {
+        let mut asked = TaskRecipe { name: "squad".into(), ..TaskRecipe::default() };
+        self.settings.apply(&mut asked);
+        opened.qa_settings(&asked)
+    }
+}
+
+/// Answers `examples` and prints the answers.
+pub fn answer(
+    model: &AnyQuestionAnswerer,
+    tokenizer: &TextTokenizer,
+    examples: Vec<QaExample>,
+    settings: QaSettings,
+    batch_size: usize,
+    device: &Device,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let task = squad::task("squad", settings.version_2_with_negative);
+    let asked = examples.clone();
+    let evaluator = answer_questions(model, tokenizer, &task, asked, settings, batch_size, device)?;
+    let answers = evaluator.predictions()?;
+    let mut pairs = examples.iter().zip(&answers);
+    if as_json {
+        return pairs.try_for_each(|(example, answer)| output::print_json(&json(example, answer)));
+    }
+    let rows: Vec<Vec<String>> = pairs
+        .map(|(example, answer)| {
+            let text = if answer.text.is_empty() { "(no answer)" } else { &answer.text };
+            vec![
+                output::shorten(text, 40),
+                format!("{:.4}", probability(answer)),
+                output::shorten(&example.question, 50),
+            ]
+        })
+        .collect();
+    Ok(output::print(&output::table(&["answer", "probability", "question"], &[1], &rows))?)
+}
+
+/// Probability of the answer given among all candidates.
+fn probability(answer: &QaPrediction) -> f64 {
+    let given = answer.candidates.iter().find(|candidate| candidate.text == answer.text);
+    given.map_or(0.0, |candidate| candidate.probability)
+}
+
+fn json(example: &QaExample, answer: &QaPrediction) -> Value {
+    let given = answer.candidates.iter().find(|candidate| candidate.text == answer.text);
+    let mut object = json!({
+        "id": example.id,
+        "question": example.question,
+        "answer": answer.text,
+        "probability": probability(answer),
+        "start": given.map(|candidate| candidate.start),
+        "end": given.map(|candidate| candidate.end),
+        "candidates": answer.candidates,
+    });
+    if let Some(difference) = answer.score_diff {
+        object["score_diff"] = difference.into();
+    }
+    object
+}

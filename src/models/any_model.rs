@@ -1,0 +1,91 @@
+//! The model of a folder, whatever its head.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use serde_json::Value;
+
+use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel, LabelConfig};
+use crate::checkpoint::{LoadOptions, LoadReport, SaveOptions};
+use crate::linear::{Compressible, CompressibleLinear};
+use crate::{Error, Result};
+
+/// A model of any supported architecture with any supported head.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // One a process.
+pub enum AnyModel {
+    /// Labels or a score for a text.
+    SequenceClassifier(AnySequenceClassifier),
+    /// Answers out of a context.
+    QuestionAnswerer(AnyQuestionAnswerer),
+    /// A text for a text.
+    Seq2Seq(AnySeq2Seq),
+}
+
+/// Runs an expression on whichever model it is.
+macro_rules! each {
+    ($any:expr, $model:ident => $body:expr) => {
+        match $any {
+            AnyModel::SequenceClassifier($model) => $body,
+            AnyModel::QuestionAnswerer($model) => $body,
+            AnyModel::Seq2Seq($model) => $body,
+        }
+    };
+}
+
+impl Compressible for AnyModel {
+    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+        each!(self, model => model.for_each_linear_mut(f))
+    }
+}
+
+impl FolderModel for AnyModel {
+    /// Loads a folder's model with the head that `architectures` in `config.json` names; one that
+    /// names none of ours is a sequence classifier.
+    fn load(folder: &Path, device: &Device, options: &LoadOptions) -> Result<(Self, LoadReport)> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let config: Value =
+            serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))?;
+        let architectures = config.get("architectures").and_then(Value::as_array);
+        let names = |head: &str| {
+            let mut each = architectures.into_iter().flatten().filter_map(Value::as_str);
+            each.any(|name| name.ends_with(head))
+        };
+        if names("ForQuestionAnswering") {
+            let loaded = AnyQuestionAnswerer::load(folder, device, options);
+            return loaded.map(|(model, report)| (Self::QuestionAnswerer(model), report));
+        }
+        if names("ForConditionalGeneration") {
+            let loaded = AnySeq2Seq::load(folder, device, options);
+            return loaded.map(|(model, report)| (Self::Seq2Seq(model), report));
+        }
+        let loaded = AnySequenceClassifier::load(folder, device, options);
+        loaded.map(|(model, report)| (Self::SequenceClassifier(model), report))
+    }
+
+    fn save(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
+        each!(self, model => model.save(folder, options))
+    }
+
+    fn labels(&self) -> &LabelConfig {
+        each!(self, model => model.labels())
+    }
+
+    fn max_length(&self) -> usize {
+        each!(self, model => model.max_length())
+    }
+
+    fn vocab_size(&self) -> usize {
+        each!(self, model => model.vocab_size())
+    }
+
+    fn config_json(&self) -> Result<Value> {
+        each!(self, model => model.config_json())
+    }
+
+    fn run(&self, input_ids: Tensor<2, Int>) -> Result<()> {
+        each!(self, model => FolderModel::run(model, input_ids))
+    }
+}

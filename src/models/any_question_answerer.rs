@@ -1,0 +1,34 @@
+//! Question answering, by the architecture that a folder's `config.json` names.
+
+use burn::tensor::{Int, Tensor};
+
+use super::EncoderInput;
+use super::any::{any_model, await_values};
+use super::bert::BertForQuestionAnswering;
+use super::deberta_v2::DebertaV2ForQuestionAnswering;
+use super::mpnet::MpnetForQuestionAnswering;
+use super::roberta::RobertaForQuestionAnswering;
+use crate::Result;
+
+any_model! {
+    /// An extractive question answerer of any supported architecture. `forward` gives the logits
+    /// of the answer's first and last token, `[batch, length]` each.
+    AnyQuestionAnswerer(EncoderInput) -> (Tensor<2>, Tensor<2>) {
+        /// `model_type` `bert`.
+        Bert(BertForQuestionAnswering),
+        /// `model_type` `roberta`.
+        Roberta(RobertaForQuestionAnswering),
+        /// `model_type` `mpnet`.
+        Mpnet(MpnetForQuestionAnswering),
+        /// `model_type` `deberta-v2`, which DeBERTa-v3 has too.
+        DebertaV2(DebertaV2ForQuestionAnswering),
+    }
+}
+
+impl AnyQuestionAnswerer {
+    fn run(&self, input_ids: Tensor<2, Int>) -> Result<()> {
+        let (start, end) = self.forward(EncoderInput::new(input_ids));
+        await_values(start)?;
+        await_values(end)
+    }
+}

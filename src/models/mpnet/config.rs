@@ -1,0 +1,129 @@
+//! `config.json` of an MPNet model.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::models::bert::{BUCKETS, BertConfig, BertVariation, Positions};
+use crate::models::config::{LabelConfig, ModelConfig, read_with_defaults};
+
+/// The padding token's id and position, which transformers has written into the code.
+const PADDING: usize = 1;
+/// BERT's fields that MPNet lacks.
+const LACKS: [&str; 5] = [
+    "type_vocab_size",
+    "classifier_dropout",
+    "is_decoder",
+    "add_cross_attention",
+    "position_embedding_type",
+];
+const BUCKETS_FIELD: &str = "relative_attention_num_buckets";
+
+/// Configuration of an MPNet model: BERT's fields but those about token types, with other
+/// defaults, and the size of the relative attention bias.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/mpnet/configuration_mpnet.py>
+#[derive(Debug, Clone, PartialEq)]
+pub struct MpnetConfig {
+    /// The fields that BERT has, too.
+    pub bert: BertConfig,
+    /// Rows of the relative attention bias, at least 32: transformers tells 32 buckets of
+    /// distances apart, whatever this says.
+    pub relative_attention_num_buckets: usize,
+}
+
+impl Default for MpnetConfig {
+    fn default() -> Self {
+        let bert = BertConfig { vocab_size: 30527, pad_token_id: Some(1), ..BertConfig::default() };
+        Self { bert, relative_attention_num_buckets: BUCKETS }
+    }
+}
+
+impl<'de> Deserialize<'de> for MpnetConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let mut fields = Map::deserialize(deserializer)?;
+        LACKS.iter().for_each(|name| drop(fields.remove(*name)));
+        let buckets = match fields.remove(BUCKETS_FIELD) {
+            Some(value) => serde_json::from_value(value).map_err(Error::custom)?,
+            None => BUCKETS,
+        };
+        let defaults = [("vocab_size", 30527), ("pad_token_id", PADDING)];
+        let bert = read_with_defaults(Value::Object(fields), defaults).map_err(Error::custom)?;
+        Ok(Self { bert, relative_attention_num_buckets: buckets })
+    }
+}
+
+impl Serialize for MpnetConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::Error;
+        let mut fields = serde_json::to_value(&self.bert).map_err(Error::custom)?;
+        if let Some(fields) = fields.as_object_mut() {
+            LACKS.iter().for_each(|name| drop(fields.remove(*name)));
+            fields.insert(BUCKETS_FIELD.into(), self.relative_attention_num_buckets.into());
+        }
+        fields.serialize(serializer)
+    }
+}
+
+impl MpnetConfig {
+    /// How MPNet differs from BERT.
+    pub fn variation(&self) -> BertVariation {
+        BertVariation {
+            token_types: false,
+            positions: Positions::AfterPadding(PADDING),
+            relative_attention_num_buckets: Some(self.relative_attention_num_buckets),
+        }
+    }
+}
+
+impl AsRef<BertConfig> for MpnetConfig {
+    fn as_ref(&self) -> &BertConfig {
+        &self.bert
+    }
+}
+
+impl ModelConfig for MpnetConfig {
+    fn validate(&self) -> Result<(), String> {
+        self.bert.validate()?;
+        if self.bert.vocab_size <= PADDING {
+            return Err(format!("vocab_size: {} leaves none for padding", self.bert.vocab_size));
+        }
+        if self.max_length() == 0 {
+            return Err(format!(
+                "max_position_embeddings: {} leaves no position after that of padding",
+                self.bert.max_position_embeddings
+            ));
+        }
+        if self.relative_attention_num_buckets < BUCKETS {
+            return Err(format!(
+                "{BUCKETS_FIELD}: {} are fewer than the {BUCKETS} that MPNet tells apart",
+                self.relative_attention_num_buckets
+            ));
+        }
+        Ok(())
+    }
+
+    fn labels(&self) -> &LabelConfig {
+        &self.bert.labels
+    }
+
+    fn labels_mut(&mut self) -> &mut LabelConfig {
+        &mut self.bert.labels
+    }
+
+    fn other_mut(&mut self) -> &mut Map<String, Value> {
+        &mut self.bert.other
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.bert.vocab_size
+    }
+
+    fn max_length(&self) -> usize {
+        self.variation().positions.room(self.bert.max_position_embeddings)
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.bert.hidden_size
+    }
+}

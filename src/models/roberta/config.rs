@@ -1,0 +1,85 @@
+//! `config.json` of a RoBERTa model.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::models::bert::{BertConfig, BertVariation, Positions};
+use crate::models::config::{LabelConfig, ModelConfig, read_with_defaults};
+
+/// Configuration of a RoBERTa model: BERT's fields, with other defaults.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/roberta/configuration_roberta.py>
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct RobertaConfig {
+    /// The fields. `pad_token_id` is where positions begin.
+    pub bert: BertConfig,
+}
+
+impl Default for RobertaConfig {
+    fn default() -> Self {
+        let bert = BertConfig { vocab_size: 50265, pad_token_id: Some(1), ..BertConfig::default() };
+        Self { bert }
+    }
+}
+
+impl<'de> Deserialize<'de> for RobertaConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let defaults = [("vocab_size", 50265), ("pad_token_id", 1)];
+        read_with_defaults(deserializer, defaults).map(|bert| Self { bert })
+    }
+}
+
+impl RobertaConfig {
+    /// How RoBERTa differs from BERT.
+    pub fn variation(&self) -> BertVariation {
+        let padding = self.bert.pad_token_id.unwrap_or(1);
+        BertVariation { positions: Positions::AfterPadding(padding), ..BertVariation::default() }
+    }
+}
+
+impl AsRef<BertConfig> for RobertaConfig {
+    fn as_ref(&self) -> &BertConfig {
+        &self.bert
+    }
+}
+
+impl ModelConfig for RobertaConfig {
+    fn validate(&self) -> Result<(), String> {
+        self.bert.validate()?;
+        if self.bert.pad_token_id.is_none() {
+            return Err("pad_token_id: missing, but RoBERTa counts positions from it".into());
+        }
+        if self.max_length() == 0 {
+            return Err(format!(
+                "max_position_embeddings: {} leaves no position after that of padding",
+                self.bert.max_position_embeddings
+            ));
+        }
+        Ok(())
+    }
+
+    fn labels(&self) -> &LabelConfig {
+        &self.bert.labels
+    }
+
+    fn labels_mut(&mut self) -> &mut LabelConfig {
+        &mut self.bert.labels
+    }
+
+    fn other_mut(&mut self) -> &mut Map<String, Value> {
+        &mut self.bert.other
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.bert.vocab_size
+    }
+
+    fn max_length(&self) -> usize {
+        self.variation().positions.room(self.bert.max_position_embeddings)
+    }
+
+    fn hidden_size(&self) -> usize {
+        self.bert.hidden_size
+    }
+}

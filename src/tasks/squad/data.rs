@@ -1,0 +1,240 @@
+//! SQuAD's official JSON.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::super::rows::read_text;
+use crate::{Error, Result};
+
+/// One of a question's right answers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct QaAnswer {
+    /// The answer, as it stands in the context.
+    pub text: String,
+    /// Where it begins, in Unicode characters from the context's beginning.
+    #[serde(rename = "answer_start")]
+    pub start: usize,
+}
+
+/// A question on a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QaExample {
+    /// The question's name in the file.
+    pub id: String,
+    /// The question.
+    pub question: String,
+    /// The text that holds the answer; questions on one text share it.
+    pub context: Arc<str>,
+    /// Right answers; none where the context does not tell, or where nobody said.
+    pub answers: Vec<QaAnswer>,
+}
+
+/// Questions of a file, in its order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QaDataset {
+    /// The questions.
+    pub examples: Vec<QaExample>,
+    /// Questions that were left out since an answer is not where the file says it is.
+    pub skipped: usize,
+}
+
+#[derive(Deserialize)]
+struct File {
+    data: Vec<Article>,
+}
+
+#[derive(Deserialize)]
+struct Article {
+    paragraphs: Vec<Paragraph>,
+}
+
+#[derive(Deserialize)]
+struct Paragraph {
+    context: String,
+    qas: Vec<Question>,
+}
+
+#[derive(Deserialize)]
+struct Question {
+    id: String,
+    question: String,
+    #[serde(default)]
+    answers: Vec<QaAnswer>,
+    #[serde(default)]
+    is_impossible: bool,
+}
+
+impl QaDataset {
+    /// Reads a file in SQuAD's format, version 1.1 or 2.0.
+    ///
+    /// # Errors
+    /// If it cannot be read, is of another format, or holds no question.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        Self::parse(&read_text(path)?).map_err(|message| Error::format(path, message))
+    }
+
+    /// Parses the text of such a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        let file: File = serde_json::from_str(json)
+            .map_err(|e| format!("not SQuAD's JSON (data, paragraphs, context, qas): {e}"))?;
+        let mut set = Self::default();
+        for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
+            let context: Arc<str> = paragraph.context.into();
+            set.examples.extend(paragraph.qas.into_iter().map(|question| QaExample {
+                id: question.id,
+                question: question.question,
+                context: context.clone(),
+                answers: if question.is_impossible { vec![] } else { question.answers },
+            }));
+        }
+        if set.is_empty() { Err("holds no question".into()) } else { Ok(set) }
+    }
+
+    /// Leaves out the questions whose answer is not where it says: a model would learn wrong
+    /// tokens from them.
+    ///
+    /// # Errors
+    /// If none is left; the message has the first one.
+    pub fn drop_astray(&mut self) -> Result<(), String> {
+        let astray = |example: &QaExample| {
+            let answer = example.answers.iter().find(|answer| !stands(answer, &example.context))?;
+            Some(format!(
+                "question {}: {:?} is not at character {} of its context",
+                example.id, answer.text, answer.start
+            ))
+        };
+        let before = self.examples.len();
+        let first = self.examples.iter().find_map(astray);
+        self.examples.retain(|example| astray(example).is_none());
+        self.skipped += before - self.examples.len();
+        match first.filter(|_| self.examples.is_empty()) {
+            Some(message) => Err(format!("{message}, and no other answer is in place")),
+            None => Ok(()),
+        }
+    }
+
+    /// Number of questions.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are no questions.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// Keeps the first `count` questions, for quick trials.
+    pub fn truncate(&mut self, count: usize) {
+        self.examples.truncate(count);
+    }
+
+    /// The first question without an answer.
+    pub fn unanswered(&self) -> Option<&QaExample> {
+        self.examples.iter().find(|example| example.answers.is_empty())
+    }
+}
+
+/// Whether an answer stands where it says.
+fn stands(answer: &QaAnswer, context: &str) -> bool {
+    let start = match answer.start {
+        0 => Some(0),
+        start => context.char_indices().nth(start - 1).map(|(at, before)| at + before.len_utf8()),
+    };
+    start.is_some_and(|start| context[start..].starts_with(&answer.text))
+}
+
+/// The file of a folder that holds a split (`train` or `dev`): SQuAD's own names, or `train.json`.
+///
+/// # Errors
+/// If there is none.
+pub fn find_file(folder: &Path, split: &str, version_2: bool) -> Result<PathBuf> {
+    let version = if version_2 { "v2.0" } else { "v1.1" };
+    let names = [format!("{split}-{version}.json"), format!("{split}.json")];
+    let found = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        let message = match folder.is_dir() {
+            true => format!("has no {}", names.join(" and no ")),
+            false => "no such folder".to_string(),
+        };
+        Error::format(folder, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(qas: &str) -> String {
+        format!(
+            r#"{{"version": "v2.0", "data": [{{"title": "t", "paragraphs": [
+                {{"context": "Übung — 東京 is big", "qas": [{qas}]}}]}}]}}"#
+        )
+    }
+
+    #[test]
+    fn positions_are_characters() {
+        let tokyo = r#"{"id": "a", "question": "Where?", "answers": [{"text": "東京", "answer_start": 8}]}"#;
+        let none = r#"{"id": "b", "question": "Who?", "answers": [], "is_impossible": true,
+            "plausible_answers": [{"text": "Übung", "answer_start": 0}]}"#;
+        let set = QaDataset::parse(&file(&format!("{tokyo}, {none}"))).unwrap();
+        assert_eq!((set.len(), set.skipped), (2, 0));
+        assert_eq!(set.examples[0].answers, [QaAnswer { text: "東京".into(), start: 8 }]);
+        assert_eq!(set.unanswered().unwrap().id, "b");
+        assert!(Arc::ptr_eq(&set.examples[0].context, &set.examples[1].context));
+    }
+
+    #[test]
+    fn answers_astray_are_left_out_and_broken_files_refused() {
+        let good =
+            r#"{"id": "a", "question": "?", "answers": [{"text": "big", "answer_start": 14}]}"#;
+        let bytes =
+            r#"{"id": "b", "question": "?", "answers": [{"text": "big", "answer_start": 21}]}"#;
+        let far =
+            r#"{"id": "c", "question": "?", "answers": [{"text": "big", "answer_start": 99}]}"#;
+        let mut set = QaDataset::parse(&file(&format!("{good}, {bytes}, {far}"))).unwrap();
+        assert_eq!((set.len(), set.skipped), (3, 0));
+        set.drop_astray().unwrap();
+        assert_eq!((set.len(), set.skipped), (1, 2));
+        let error = QaDataset::parse(&file(bytes)).unwrap().drop_astray().unwrap_err();
+        assert!(error.contains("question b: \"big\" is not at character 21"), "{error}");
+        assert!(QaDataset::parse(&file("")).unwrap_err().contains("no question"));
+        assert!(QaDataset::parse("[]").unwrap_err().contains("not SQuAD's JSON"));
+        let error = QaDataset::read("no/such.json").unwrap_err().to_string();
+        assert!(error.contains("no/such.json"), "{error}");
+    }
+
+    #[test]
+    fn folders_hold_official_or_short_names() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("dev.json"), "").unwrap();
+        std::fs::write(folder.path().join("dev-v2.0.json"), "").unwrap();
+        let found = |version| find_file(folder.path(), "dev", version).unwrap();
+        assert_eq!(found(false), folder.path().join("dev.json"));
+        assert_eq!(found(true), folder.path().join("dev-v2.0.json"));
+        let error = find_file(folder.path(), "train", false).unwrap_err().to_string();
+        assert!(error.contains("train-v1.1.json") && error.contains("train.json"), "{error}");
+    }
+
+    /// The real files, if `LOSPARSE_SHARED` says where.
+    #[test]
+    fn the_official_files() {
+        let Some(shared) = std::env::var_os("LOSPARSE_SHARED") else {
+            eprintln!("skipped: LOSPARSE_SHARED is not set");
+            return;
+        };
+        let folder = PathBuf::from(shared).join("data/squad");
+        for (split, questions) in [("train", 7221), ("dev", 1970)] {
+            let path = find_file(&folder, split, false).unwrap();
+            let mut set = QaDataset::read(path).unwrap();
+            set.drop_astray().unwrap();
+            assert_eq!((set.len(), set.skipped), (questions, 0), "{split}");
+            assert!(set.unanswered().is_none());
+        }
+    }
+}

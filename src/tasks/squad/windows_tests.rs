@@ -1,0 +1,90 @@
+use std::path::Path;
+
+use super::*;
+use crate::tasks::squad::QaDataset;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Case {
+    tokenizer: String,
+    max_length: usize,
+    stride: usize,
+    windows: Vec<Expected>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    example: usize,
+    ids: Vec<u32>,
+    types: Vec<u32>,
+    context: (usize, usize),
+    offsets: Vec<(usize, usize)>,
+    answer: (usize, usize),
+}
+
+fn fixtures() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn tokenizer(name: &str, max_length: usize) -> TextTokenizer {
+    TextTokenizer::from_folder(fixtures().join("tokenizer").join(name), max_length).unwrap()
+}
+
+/// Every window, offset and label as `run_qa.py` makes them (`fixtures/squad.py`).
+#[test]
+fn windows_equal_transformers() {
+    let text = std::fs::read_to_string(fixtures().join("squad/windows.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_str(&text).unwrap();
+    let data = QaDataset::read(fixtures().join("squad/train-v2.0.json")).unwrap();
+    assert_eq!((cases.len(), data.len(), data.skipped), (5, 13, 0));
+    for case in cases {
+        let name = format!("{} {}", case.tokenizer, case.max_length);
+        let settings = QaSettings { doc_stride: case.stride, ..QaSettings::default() };
+        let tokenizer = tokenizer(&case.tokenizer, case.max_length);
+        let windows = encode_windows(&tokenizer, &data.examples, &settings).unwrap();
+        assert_eq!(windows.len(), case.windows.len(), "{name}");
+        for (found, expected) in windows.into_iter().zip(case.windows) {
+            let expected = QaWindow {
+                example: expected.example,
+                input_ids: expected.ids,
+                token_type_ids: expected.types,
+                context: expected.context.0..expected.context.1,
+                offsets: expected.offsets,
+                answer: expected.answer,
+            };
+            assert_eq!(found, expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn characters_of_bytes_are_whole() {
+    let characters = Characters::of("aé東x");
+    assert_eq!(characters.range((0, 1)), (0, 1));
+    assert_eq!(characters.range((1, 3)), (1, 2));
+    // Parts of a character.
+    assert_eq!(characters.range((2, 4)), (1, 3));
+    assert_eq!(characters.range((4, 5)), (2, 3));
+    assert_eq!(characters.range((0, 7)), (0, 4));
+    assert_eq!(characters.range((7, 7)), (4, 4));
+    assert_eq!(characters.range((0, 99)), (0, 4));
+    assert_eq!(Characters::of("").range((0, 0)), (0, 0));
+}
+
+#[test]
+fn questions_without_room_for_context_are_named() {
+    let example = |question: &str, context: &str| QaExample {
+        id: "q7".into(),
+        question: question.into(),
+        context: context.into(),
+        answers: vec![],
+    };
+    let settings = QaSettings { doc_stride: 2, ..QaSettings::default() };
+    let tokenizer = tokenizer("uncased", 12);
+    let long = "the cat ".repeat(20);
+    let error = encode_windows(&tokenizer, &[example(&long, &long)], &settings).unwrap_err();
+    assert!(error.to_string().contains("question q7"), "{error}");
+    // No context at all is no reason to fail: there is no answer in it.
+    let windows = encode_windows(&tokenizer, &[example("the cat", "")], &settings).unwrap();
+    assert_eq!((windows.len(), windows[0].context.clone(), windows[0].answer), (1, 0..0, (0, 0)));
+}

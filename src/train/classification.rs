@@ -1,0 +1,142 @@
+//! Sequence classification and regression as a job.
+
+use burn::tensor::{Device, Tensor};
+use serde_json::Map;
+
+use super::data::BatchSource;
+use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::task_data::{label_config, load_task_data};
+use super::{Evaluator, Observer, Recipe, TrainableModel};
+use crate::inspect::Answers;
+use crate::models::{self, AnySequenceClassifier, EncoderInput};
+use crate::tasks::metrics::argmax;
+use crate::tasks::{self, MetricReport, Predictions, Task, TaskKind, TextBatch};
+use crate::{Error, Result};
+
+/// Labels or scores for texts and pairs of texts.
+#[derive(Debug, Clone, Copy)]
+pub struct Classification;
+
+impl Job for Classification {
+    type Model = AnySequenceClassifier;
+    type Evaluator = ClassifierEvaluator;
+
+    fn prepare(
+        recipe: &Recipe,
+        device: &Device,
+        observer: &dyn Observer,
+    ) -> Result<Prepared<AnySequenceClassifier, ClassifierEvaluator>> {
+        let data = load_task_data(&recipe.task)?;
+        let task = data.task().clone();
+        let start = Start::load(recipe, label_config(&task), device, observer)?;
+        let (tokenizer, pad_id) = (&start.tokenizer, start.tokenizer.pad_id());
+        tell_skipped(observer, "train", data.train.skipped, "lines");
+        let train = BatchSource::text(tokenizer.encode_dataset(&data.train)?, pad_id);
+        let dev = data.dev.into_iter().map(|(name, set)| {
+            tell_skipped(observer, &name, set.skipped, "lines");
+            if let Some(at) = set.examples.iter().position(|example| example.label.is_none()) {
+                let message = format!("example {} has no label to be scored by", at + 1);
+                return Err(Error::option(name, message));
+            }
+            let source = BatchSource::text(tokenizer.encode_dataset(&set)?, pad_id);
+            Ok(EvalSplit { name, source, evaluator: ClassifierEvaluator::new(&task)? })
+        });
+        let dev = dev.collect::<Result<_>>()?;
+        Ok(Prepared { start, task, about: Map::new(), train, dev })
+    }
+}
+
+/// Logits of a batch and what they should say.
+#[derive(Debug, Clone)]
+pub struct ClassifierOutput {
+    /// `[batch, num_labels]`.
+    pub logits: Tensor<2>,
+    /// The labels.
+    pub labels: tasks::Labels,
+}
+
+/// The encoder's input of a batch.
+pub(crate) fn encoder_input(batch: &TextBatch) -> EncoderInput {
+    EncoderInput::new(batch.input_ids.clone())
+        .with_attention_mask(batch.attention_mask.clone())
+        .with_token_type_ids(batch.token_type_ids.clone())
+}
+
+impl TrainableModel for AnySequenceClassifier {
+    type Batch = TextBatch;
+    type Output = ClassifierOutput;
+
+    fn forward_loss(&self, batch: TextBatch) -> (Tensor<1>, ClassifierOutput) {
+        let logits = self.forward(encoder_input(&batch));
+        let labels = batch.labels.expect("training and evaluation data are labelled");
+        let targets = match labels.clone() {
+            tasks::Labels::Classes(classes) => models::Labels::Classes(classes),
+            tasks::Labels::Scores(scores) => {
+                let [batch] = scores.dims();
+                models::Labels::Values(scores.reshape([batch, 1]))
+            }
+        };
+        let loss = self.loss(logits.clone(), targets);
+        (loss, ClassifierOutput { logits, labels })
+    }
+}
+
+/// Scores a classifier's logits by a task's metrics.
+#[derive(Debug, Clone)]
+pub struct ClassifierEvaluator {
+    task: Task,
+    predictions: Predictions,
+    logits: Vec<Vec<f32>>,
+}
+
+impl ClassifierEvaluator {
+    /// An evaluator for `task`.
+    ///
+    /// # Errors
+    /// If the task's metrics do not fit its kind.
+    pub fn new(task: &Task) -> Result<Self> {
+        let predictions = Predictions::new(task)?;
+        Ok(Self { task: task.clone(), predictions, logits: Vec::new() })
+    }
+}
+
+impl Evaluator<ClassifierOutput> for ClassifierEvaluator {
+    fn clear(&mut self) {
+        self.logits.clear();
+        if let Ok(empty) = Predictions::new(&self.task) {
+            self.predictions = empty;
+        }
+    }
+
+    fn push(&mut self, output: &ClassifierOutput) -> Result<()> {
+        self.predictions.push_batch(output.logits.clone(), &output.labels)?;
+        self.logits.extend(rows(output.logits.clone())?);
+        Ok(())
+    }
+
+    fn report(&self) -> Result<MetricReport> {
+        self.predictions.report()
+    }
+
+    fn primary(&self) -> String {
+        self.task.primary.to_string()
+    }
+
+    fn answers(&self) -> Answers {
+        let name = |row: &Vec<f32>| match &self.task.kind {
+            TaskKind::Classification { labels } => labels[argmax(row)].clone(),
+            _ => String::new(),
+        };
+        Answers { logits: self.logits.clone(), predictions: self.logits.iter().map(name).collect() }
+    }
+}
+
+/// The rows of a matrix on the device.
+pub(super) fn rows(matrix: Tensor<2>) -> Result<Vec<Vec<f32>>> {
+    let width = matrix.dims()[1];
+    let data = matrix.try_into_data().map_err(|e| {
+        Error::Training(format!("reading the model's answers from the device: {e:?}"))
+    })?;
+    let values: Vec<f32> = data.convert::<f32>().iter::<f32>().collect();
+    Ok(values.chunks(width).map(<[f32]>::to_vec).collect())
+}

@@ -1,0 +1,164 @@
+//! What distinguishes kinds of task in a run: how model and data are made ready. Training,
+//! evaluation, saving and measuring are the same for all.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde_json::{Map, Value};
+
+use super::data::{BatchSource, Segments};
+use super::{Evaluator, Event, MethodRecipe, Observer, Recipe, TrainableModel};
+use crate::checkpoint::LoadOptions;
+use crate::models::{FolderModel, LabelConfig};
+use crate::tasks::{Task, TextTokenizer};
+use crate::{Error, Result};
+
+/// A kind of task.
+pub trait Job {
+    /// The models that do it.
+    type Model: TrainableModel + FolderModel;
+    /// Scores their answers.
+    type Evaluator: Evaluator<<Self::Model as TrainableModel>::Output>;
+
+    /// Loads the model and data that `recipe` names.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or does not fit the others.
+    fn prepare(
+        recipe: &Recipe,
+        device: &Device,
+        observer: &dyn Observer,
+    ) -> Result<Prepared<Self::Model, Self::Evaluator>>;
+}
+
+/// A model and its data, ready to train.
+pub struct Prepared<M: TrainableModel, E> {
+    /// The model with its folder.
+    pub start: Start<M>,
+    /// The task.
+    pub task: Task,
+    /// What a saved model says about itself besides its task, in `config.json`.
+    pub about: Map<String, Value>,
+    /// Training data.
+    pub train: BatchSource<M::Batch>,
+    /// Evaluation data; the first decides.
+    pub dev: Vec<EvalSplit<M::Batch, E>>,
+}
+
+/// A model as it is loaded to be trained.
+pub struct Start<M> {
+    /// The model folder.
+    pub folder: PathBuf,
+    /// The model.
+    pub model: M,
+    /// Whether its head is freshly initialised, so that evaluating it would say nothing.
+    pub new_head: bool,
+    /// Its tokenizer.
+    pub tokenizer: TextTokenizer,
+}
+
+/// Data to evaluate on.
+pub struct EvalSplit<B, E> {
+    /// `dev`, `dev_mismatched`, …
+    pub name: String,
+    /// The batches.
+    pub source: BatchSource<B>,
+    /// Scores answers to them.
+    pub evaluator: E,
+}
+
+impl<M: FolderModel> Start<M> {
+    /// Loads the model that `recipe` names with a head for `labels`, and its tokenizer.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged or does not fit the others.
+    pub fn load(
+        recipe: &Recipe,
+        labels: LabelConfig,
+        device: &Device,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let folder = recipe.model.clone().ok_or_else(|| {
+            Error::option("model", "missing: the folder of the pretrained model to start from")
+        })?;
+        let device = device.clone().without_autodiff();
+        device.seed(recipe.training.seed);
+        let options = LoadOptions { labels: Some(labels), ..LoadOptions::default() };
+        let (model, report) = M::load(&folder, &device, &options)?;
+        observer.event(&Event::Note { message: report.to_string() });
+        let max_length = recipe.task.max_length();
+        if max_length > model.max_length() {
+            return Err(Error::option(
+                "max_length",
+                format!("{max_length} tokens are more than the model's {}", model.max_length()),
+            ));
+        }
+        let tokenizer = model_tokenizer(&folder, &model, max_length)?;
+        let new_head = !report.newly_initialised.is_empty();
+        Ok(Self { folder, model, new_head, tokenizer })
+    }
+}
+
+/// The tokenizer of a model's folder.
+///
+/// # Errors
+/// As [`TextTokenizer::from_folder`], and if it has tokens that the model does not embed.
+pub fn model_tokenizer<M: FolderModel>(
+    folder: &Path,
+    model: &M,
+    max_length: usize,
+) -> Result<TextTokenizer> {
+    let tokenizer = TextTokenizer::from_folder(folder, max_length)?;
+    let (tokens, embeddings) = (tokenizer.vocab_size(), model.vocab_size());
+    if tokens > embeddings {
+        let message = format!(
+            "the tokenizer has {tokens} tokens but the model embeddings for {embeddings}: they do \
+             not belong together"
+        );
+        return Err(Error::format(folder, message));
+    }
+    Ok(tokenizer)
+}
+
+/// Tells how many examples of a file were left out, if any were.
+pub(super) fn tell_skipped(observer: &dyn Observer, split: &str, skipped: usize, what: &str) {
+    if skipped > 0 {
+        let message = format!("{split}: {skipped} {what} skipped");
+        observer.event(&Event::Note { message });
+    }
+}
+
+impl<M: TrainableModel, E> Prepared<M, E> {
+    /// How the recipe's training is cut into updates and segments.
+    ///
+    /// # Errors
+    /// If it has no whole update or steps do not fit.
+    pub fn segments(&self, recipe: &Recipe) -> Result<Segments> {
+        let training = &recipe.training;
+        Segments::new(
+            self.train.lengths.len(),
+            training.batch_size,
+            training.gradient_accumulation,
+            training.epochs,
+            training.eval_steps,
+            training.save_steps,
+        )
+    }
+
+    /// `(d_input, d_output)` of the layers that `method` selects.
+    ///
+    /// # Errors
+    /// If a pattern matches nothing.
+    pub fn selected_dims(&self, method: &MethodRecipe) -> Result<Vec<(usize, usize)>> {
+        let model = &self.start.model;
+        let selected = method.selection().resolve(model)?;
+        let mut dims = Vec::new();
+        model.for_each_linear(&mut |name, linear| {
+            if selected.iter().any(|selected| selected == name) {
+                let [d_input, d_output] = linear.dims();
+                dims.push((d_input, d_output));
+            }
+        });
+        Ok(dims)
+    }
+}

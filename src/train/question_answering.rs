@@ -1,0 +1,277 @@
+//! Extractive question answering as a job.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde_json::{Map, json};
+
+use super::classification::{encoder_input, rows};
+use super::data::BatchSource;
+use super::evaluate::collect_answers;
+use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::{Evaluator, Interrupt, Observer, Recipe, TaskRecipe, TrainableModel};
+use crate::inspect::Answers;
+use crate::models::{AnyQuestionAnswerer, LabelConfig, question_answering_loss};
+use crate::tasks::squad::{
+    self, QaDataset, QaExample, QaPrediction, QaSettings, QaWindow, WindowLogits, best_answer,
+    encode_windows, find_file,
+};
+use crate::tasks::{EncodedExample, MetricReport, Task, TextBatch, TextTokenizer};
+use crate::{Error, Result};
+
+/// Answers to questions, out of a context.
+#[derive(Debug, Clone, Copy)]
+pub struct QuestionAnswering;
+
+impl Job for QuestionAnswering {
+    type Model = AnyQuestionAnswerer;
+    type Evaluator = QaEvaluator;
+
+    fn prepare(
+        recipe: &Recipe,
+        device: &Device,
+        observer: &dyn Observer,
+    ) -> Result<Prepared<AnyQuestionAnswerer, QaEvaluator>> {
+        let settings = recipe.task.qa_settings();
+        settings.validate()?;
+        let task = squad::task(&recipe.task.name, settings.version_2_with_negative);
+        let train = read_split(&recipe.task, "train")?;
+        let dev = read_split(&recipe.task, "dev")?;
+        let start = Start::load(recipe, LabelConfig::default(), device, observer)?;
+        let pad_id = start.tokenizer.pad_id();
+        tell_skipped(observer, "train", train.skipped, "questions");
+        let mut windows = encode_windows(&start.tokenizer, &train.examples, &settings)?;
+        // Training needs positions only, and offsets are most of a window.
+        windows.iter_mut().for_each(|window| window.offsets = Vec::new());
+        let train = qa_batches(Arc::new(windows), pad_id);
+        let evaluator = QaEvaluator::new(&task, dev.examples, &start.tokenizer, settings)?;
+        let dev = EvalSplit {
+            name: "dev".to_string(),
+            source: qa_batches(evaluator.windows.clone(), pad_id),
+            evaluator,
+        };
+        let about = Map::from_iter([("question_answering".to_string(), json!(settings))]);
+        Ok(Prepared { start, task, about, train, dev: vec![dev] })
+    }
+}
+
+/// The questions of a recipe's split, `train` or `dev`.
+///
+/// # Errors
+/// If the file is missing or not SQuAD's, or a question has no answer where all should.
+pub fn read_split(recipe: &TaskRecipe, split: &str) -> Result<QaDataset> {
+    let version_2 = recipe.qa_settings().version_2_with_negative;
+    let (file, most) = match split {
+        "train" => (&recipe.train, recipe.max_train_examples),
+        _ => (&recipe.dev, recipe.max_eval_examples),
+    };
+    let path: PathBuf = match (file, &recipe.data) {
+        (Some(file), _) => file.clone(),
+        (None, Some(folder)) => find_file(folder, split, version_2)?,
+        (None, None) => {
+            let message = "missing: a file of SQuAD's format (or `data` for the folder of both)";
+            return Err(Error::option(split, message));
+        }
+    };
+    let mut data = QaDataset::read(&path)?;
+    if split == "train" {
+        data.drop_astray().map_err(|message| Error::format(&path, message))?;
+    }
+    if let Some(most) = most {
+        data.truncate(most);
+    }
+    if data.is_empty() {
+        return Err(Error::option(split, "holds no example"));
+    }
+    if let Some(example) = data.unanswered().filter(|_| !version_2) {
+        let message = format!(
+            "question {} has no answer; data with such questions need version_2_with_negative \
+             (task squad_v2)",
+            example.id
+        );
+        return Err(Error::format(path, message));
+    }
+    Ok(data)
+}
+
+/// Windows of questions on a device.
+#[derive(Debug, Clone)]
+pub struct QaBatch {
+    /// The tokens.
+    pub text: TextBatch,
+    /// `[batch]`: first token of the answer; 0 where the window does not hold it.
+    pub start_positions: Tensor<1, Int>,
+    /// `[batch]`: last token of the answer.
+    pub end_positions: Tensor<1, Int>,
+    /// Index of each window.
+    pub windows: Vec<usize>,
+}
+
+/// Logits of a batch of windows.
+#[derive(Debug, Clone)]
+pub struct QaOutput {
+    /// `[batch, length]`: of the answer's first token.
+    pub start: Tensor<2>,
+    /// `[batch, length]`: of its last token.
+    pub end: Tensor<2>,
+    /// Index of each window.
+    pub windows: Vec<usize>,
+}
+
+/// Batches of windows, padded to their longest.
+pub fn qa_batches(windows: Arc<Vec<QaWindow>>, pad_id: u32) -> BatchSource<QaBatch> {
+    let lengths = windows.iter().map(|window| window.input_ids.len()).collect();
+    let make = move |indices: &[usize], device: &Device| {
+        let examples: Vec<EncodedExample> = indices
+            .iter()
+            .map(|&at| EncodedExample {
+                input_ids: windows[at].input_ids.clone(),
+                token_type_ids: windows[at].token_type_ids.clone(),
+                label: None,
+            })
+            .collect();
+        let text = TextBatch::new(&examples.iter().collect::<Vec<_>>(), pad_id, device)?;
+        let positions = |pick: fn(&QaWindow) -> usize| {
+            let positions: Vec<i32> = indices.iter().map(|&at| pick(&windows[at]) as i32).collect();
+            Tensor::from_data(TensorData::new(positions, [indices.len()]), device)
+        };
+        Ok(QaBatch {
+            text,
+            start_positions: positions(|window| window.answer.0),
+            end_positions: positions(|window| window.answer.1),
+            windows: indices.to_vec(),
+        })
+    };
+    BatchSource { lengths, collate: Arc::new(make) }
+}
+
+impl TrainableModel for AnyQuestionAnswerer {
+    type Batch = QaBatch;
+    type Output = QaOutput;
+
+    fn forward_loss(&self, batch: QaBatch) -> (Tensor<1>, QaOutput) {
+        let (start, end) = self.forward(encoder_input(&batch.text));
+        let loss = question_answering_loss(
+            start.clone(),
+            end.clone(),
+            batch.start_positions,
+            batch.end_positions,
+        );
+        (loss, QaOutput { start, end, windows: batch.windows })
+    }
+}
+
+/// Makes answers of a model's logits, and scores them.
+#[derive(Debug, Clone)]
+pub struct QaEvaluator {
+    task: Task,
+    settings: QaSettings,
+    examples: Arc<Vec<QaExample>>,
+    /// The windows that answers are collected for.
+    pub windows: Arc<Vec<QaWindow>>,
+    logits: Vec<Option<WindowLogits>>,
+}
+
+impl QaEvaluator {
+    /// An evaluator of answers to `examples`.
+    ///
+    /// # Errors
+    /// Those of [`encode_windows`].
+    pub fn new(
+        task: &Task,
+        examples: Vec<QaExample>,
+        tokenizer: &TextTokenizer,
+        settings: QaSettings,
+    ) -> Result<Self> {
+        let windows = encode_windows(tokenizer, &examples, &settings)?;
+        Ok(Self {
+            task: task.clone(),
+            settings,
+            examples: Arc::new(examples),
+            logits: vec![None; windows.len()],
+            windows: Arc::new(windows),
+        })
+    }
+
+    /// The answer to every question.
+    ///
+    /// # Errors
+    /// If the model has not seen every window.
+    pub fn predictions(&self) -> Result<Vec<QaPrediction>> {
+        let mut windows: Vec<Vec<(&QaWindow, &WindowLogits)>> = vec![vec![]; self.examples.len()];
+        for (window, logits) in self.windows.iter().zip(&self.logits) {
+            let logits = logits.as_ref().ok_or_else(|| {
+                let id = &self.examples[window.example].id;
+                Error::Training(format!("question {id} was not evaluated whole"))
+            })?;
+            windows[window.example].push((window, logits));
+        }
+        let answers = self.examples.iter().zip(&windows);
+        Ok(answers.map(|(example, own)| best_answer(example, own, &self.settings)).collect())
+    }
+}
+
+impl Evaluator<QaOutput> for QaEvaluator {
+    fn clear(&mut self) {
+        self.logits.fill(None);
+    }
+
+    fn push(&mut self, output: &QaOutput) -> Result<()> {
+        let (start, end) = (rows(output.start.clone())?, rows(output.end.clone())?);
+        for ((&at, mut start), mut end) in output.windows.iter().zip(start).zip(end) {
+            let (Some(slot), Some(window)) = (self.logits.get_mut(at), self.windows.get(at)) else {
+                return Err(Error::Training(format!("there is no window {at}")));
+            };
+            // Padding is no answer.
+            start.truncate(window.input_ids.len());
+            end.truncate(window.input_ids.len());
+            if let Some(logit) = start.iter().chain(&end).find(|logit| !logit.is_finite()) {
+                let id = &self.examples[window.example].id;
+                return Err(Error::Training(format!(
+                    "the model's answer to question {id} is {logit}, not a finite number; a lower \
+                     learning rate may help"
+                )));
+            }
+            *slot = Some(WindowLogits { start, end });
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Result<MetricReport> {
+        let version_2 = self.settings.version_2_with_negative;
+        squad::score(&self.task, &self.examples, &self.predictions()?, version_2)
+    }
+
+    fn primary(&self) -> String {
+        self.task.primary.to_string()
+    }
+
+    fn answers(&self) -> Answers {
+        let logits = self.logits.iter().flatten();
+        let predictions = self.predictions().unwrap_or_default();
+        Answers {
+            logits: logits.map(|l| [l.start.as_slice(), &l.end].concat()).collect(),
+            predictions: predictions.into_iter().map(|answer| answer.text).collect(),
+        }
+    }
+}
+
+/// The model's answers to `examples`: their metrics and the answers themselves are the evaluator's
+/// to tell.
+///
+/// # Errors
+/// If a text cannot be tokenized, the device fails, or the run is stopped.
+pub fn answer_questions(
+    model: &AnyQuestionAnswerer,
+    tokenizer: &TextTokenizer,
+    task: &Task,
+    examples: Vec<QaExample>,
+    settings: QaSettings,
+    batch_size: usize,
+    device: &Device,
+) -> Result<QaEvaluator> {
+    let evaluator = QaEvaluator::new(task, examples, tokenizer, settings)?;
+    let source = qa_batches(evaluator.windows.clone(), tokenizer.pad_id());
+    collect_answers(model, &source, evaluator, batch_size, device, &Interrupt::default())
+}

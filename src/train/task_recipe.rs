@@ -1,0 +1,165 @@
+//! A recipe's `[task]`: the data and what is predicted.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::tasks::squad::QaSettings;
+use crate::{Error, Result};
+
+/// The data and what is predicted.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskRecipe {
+    /// A GLUE task (`stsb`, `mrpc`, …), `squad` or `squad_v2`, or any other name with `train`, `dev`
+    /// and columns below.
+    pub name: String,
+    /// Folder of a GLUE task's or SQuAD's files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Training file (CSV, TSV or JSON lines; SQuAD's JSON).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// Evaluation file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev: Option<PathBuf>,
+    /// Column of the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Column of the second text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair: Option<String>,
+    /// Column of the label, for classification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Column of the score, for regression.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<String>,
+    /// Longest input in tokens; longer ones are cut, or for questions make several windows. By
+    /// default 128, for questions 384.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
+    /// Questions: tokens that two windows of a context share; by default 128.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doc_stride: Option<usize>,
+    /// Questions: tokens of the longest answer; by default 30.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_answer_length: Option<usize>,
+    /// Questions: candidates kept; by default 20.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_best: Option<usize>,
+    /// Questions: whether some have no answer; by default as the name says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version_2_with_negative: Option<bool>,
+    /// Questions: no answer is given where its score exceeds the best one's by more; by default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub null_score_diff_threshold: Option<f64>,
+    /// Train on the first so many examples only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_train_examples: Option<usize>,
+    /// Evaluate on the first so many examples only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_eval_examples: Option<usize>,
+}
+
+/// How a task is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobKind {
+    /// Labels or scores for texts.
+    Classification,
+    /// Answers to questions.
+    QuestionAnswering,
+}
+
+impl TaskRecipe {
+    /// The kind of job that the task's name means.
+    pub fn kind(&self) -> JobKind {
+        match self.name.to_ascii_lowercase().as_str() {
+            "squad" | "squad_v2" | "squad-v2" => JobKind::QuestionAnswering,
+            _ => JobKind::Classification,
+        }
+    }
+
+    /// Longest input in tokens.
+    pub fn max_length(&self) -> usize {
+        self.max_length.unwrap_or(match self.kind() {
+            JobKind::Classification => 128,
+            JobKind::QuestionAnswering => 384,
+        })
+    }
+
+    /// How questions are answered.
+    pub fn qa_settings(&self) -> QaSettings {
+        self.qa_settings_over(QaSettings {
+            version_2_with_negative: self.name.to_ascii_lowercase().ends_with("v2"),
+            ..QaSettings::default()
+        })
+    }
+
+    /// The same, with what is not set here as `otherwise` has it.
+    pub fn qa_settings_over(&self, otherwise: QaSettings) -> QaSettings {
+        QaSettings {
+            doc_stride: self.doc_stride.unwrap_or(otherwise.doc_stride),
+            n_best: self.n_best.unwrap_or(otherwise.n_best),
+            max_answer_length: self.max_answer_length.unwrap_or(otherwise.max_answer_length),
+            version_2_with_negative: self
+                .version_2_with_negative
+                .unwrap_or(otherwise.version_2_with_negative),
+            null_score_diff_threshold: self
+                .null_score_diff_threshold
+                .unwrap_or(otherwise.null_score_diff_threshold),
+        }
+    }
+
+    /// The same with the settings written out that otherwise depend on the kind of task.
+    pub fn resolved(&self) -> Self {
+        let mut task = self.clone();
+        task.max_length = Some(self.max_length());
+        if self.kind() == JobKind::QuestionAnswering {
+            let settings = self.qa_settings();
+            task.doc_stride = Some(settings.doc_stride);
+            task.n_best = Some(settings.n_best);
+            task.max_answer_length = Some(settings.max_answer_length);
+            task.version_2_with_negative = Some(settings.version_2_with_negative);
+            task.null_score_diff_threshold = Some(settings.null_score_diff_threshold);
+        }
+        task
+    }
+
+    /// Checks every setting that can be checked without data.
+    ///
+    /// # Errors
+    /// Names the first impossible one.
+    pub fn validate(&self) -> Result<()> {
+        if self.max_length() < 3 {
+            return Err(Error::option("max_length", "must be at least 3 tokens"));
+        }
+        self.qa_settings().validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_depends_on_the_kind_of_task() {
+        let task = |name: &str| TaskRecipe { name: name.into(), ..TaskRecipe::default() };
+        assert_eq!(task("rte").resolved().max_length, Some(128));
+        assert_eq!(task("rte").resolved().doc_stride, None);
+        let squad = task("squad").resolved();
+        assert_eq!((squad.max_length, squad.doc_stride), (Some(384), Some(128)));
+        assert_eq!(squad.version_2_with_negative, Some(false));
+        assert!(task("squad_v2").qa_settings().version_2_with_negative);
+        let given = TaskRecipe {
+            max_length: Some(64),
+            version_2_with_negative: Some(true),
+            n_best: Some(0),
+            ..task("squad")
+        };
+        assert_eq!(given.resolved().max_length, Some(64));
+        assert!(given.qa_settings().version_2_with_negative);
+        assert_eq!(given.resolved().resolved(), given.resolved());
+        assert!(given.validate().unwrap_err().to_string().contains("option n_best"));
+    }
+}
