@@ -129,7 +129,8 @@ fn assert_close(found: &[f32], expected: impl IntoIterator<Item = f64>, what: &s
     let expected: Vec<f64> = expected.into_iter().collect();
     assert_eq!(found.len(), expected.len(), "{what}");
     for (at, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((f64::from(*a) - b).abs() <= 2e-6, "{what}[{at}]: {a}, expected {b}");
+        let bound = 2e-6 * b.abs().max(1.0);
+        assert!((f64::from(*a) - b).abs() <= bound, "{what}[{at}]: {a}, expected {b}");
     }
 }
 
