@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::cli::{Place, fails, losparse, refs, text};
+use serde_json::Value;
+
+use super::cli::{Place, fails, json_lines, losparse, refs, text};
 
 /// 1200 updates, a checkpoint every 4, pruning and dropout on.
 const RUN: [&str; 10] = [
@@ -120,4 +122,31 @@ fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
     fails(&refs(&args), 1, &["holds an earlier run", "--resume", "--overwrite"]);
     args.extend(["--seed", "7", "--resume"].map(String::from));
     fails(&refs(&args), 1, &["another recipe", "seed = 42", "seed = 7"]);
+}
+
+#[test]
+fn a_checkpoint_evaluates_as_it_did_in_training() {
+    let place = Place::new();
+    for command in ["compress", "finetune"] {
+        let args = place.run(command, command, &["--epochs", "3", "--keep", "last"]);
+        assert!(losparse(&refs(&args)).output().unwrap().status.success());
+        let checkpoint = newest(&place.path(command).join("checkpoints")).unwrap();
+        let state = fs::read(checkpoint.join("state.json")).unwrap();
+        let state: Value = serde_json::from_slice(&state).unwrap();
+        let (_, metrics) = state["history"].as_array().unwrap().split_last().unwrap();
+        assert_eq!(metrics.len(), 2, "an evaluation an epoch");
+        let trained = &state["history"][2][1];
+        let folder = checkpoint.display().to_string();
+        let found = &json_lines(&["evaluate", &folder])[0]["result"]["metrics"];
+        assert_eq!(found, trained, "{command}");
+
+        // Other data than the run's.
+        let train = place.path("train.csv").display().to_string();
+        let on_train = &json_lines(&["evaluate", &folder, "--dev", &train])[0]["result"]["metrics"];
+        assert_eq!((&on_train["examples"], &found["examples"]), (&96.into(), &24.into()));
+
+        let weights = fs::read(checkpoint.join("model.bpk")).unwrap();
+        fs::write(checkpoint.join("model.bpk"), &weights[..weights.len() / 2]).unwrap();
+        fails(&["evaluate", &folder], 1, &["model.bpk"]);
+    }
 }

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use losparse::pruning::{Importance, Reduction, Regrowth, Structure};
+use losparse::pruning::{Curve, Importance, Reduction, Regrowth, Structure};
 use losparse::tasks::squad::QaSettings;
-use losparse::train::{Keep, LrDecay, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
+use losparse::train::{Keep, LrDecay, Method, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::run::RunArgs;
@@ -124,6 +124,9 @@ pub struct TrainDataArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Compression")]
 pub struct MethodArgs {
+    #[arg(long, value_name = "losparse|itp|low-rank|movement|one-shot", value_parser = word::<Method>,
+        help = "Settings of another method, for comparisons in the same training")]
+    method: Option<Method>,
     #[arg(long, value_name = "SHARE", help = shown(
         "Share of the layers' weights that is left, low-rank part and kept neurons together",
         MethodRecipe::default().ratio
@@ -143,8 +146,9 @@ pub struct MethodArgs {
         MethodRecipe::default().layers.join(",")
     ))]
     layers: Option<Vec<String>>,
-    #[arg(long, value_name = "sensitivity|magnitude", value_parser = word::<Importance>,
-        help = shown("What a weight is worth", default_word::<Importance>()))]
+    #[arg(long, value_name = "CRITERION", value_parser = word::<Importance>,
+        help = shown("What a weight is worth: sensitivity, magnitude, movement, snip-momentum or \
+            random", default_word::<Importance>()))]
     importance: Option<Importance>,
     #[arg(long, value_name = "BETA", help = shown(
         "Smoothing of the importance", MethodRecipe::default().beta1
@@ -172,6 +176,18 @@ pub struct MethodArgs {
     #[arg(long, value_name = "N",
         help = shown("Updates between prunings", MethodRecipe::default().interval))]
     interval: Option<usize>,
+    #[arg(long, value_name = "cubic|linear|cosine|one-shot", value_parser = word::<Curve>,
+        help = shown("How the kept share falls", default_word::<Curve>()))]
+    curve: Option<Curve>,
+    #[arg(long, value_name = "SHARE", help = shown(
+        "Keep this share of every layer's neurons, whatever they score",
+        MethodRecipe::default().min_kept
+    ))]
+    min_kept: Option<f64>,
+    #[arg(long, value_name = "SHARE", help = shown(
+        "Keep no more than this share of any layer's neurons", MethodRecipe::default().max_kept
+    ))]
+    max_kept: Option<f64>,
 }
 
 /// How the model is trained.
@@ -267,12 +283,18 @@ impl TrainDataArgs {
 impl MethodArgs {
     /// Overrides the settings that were given.
     pub fn apply(&self, method: &mut MethodRecipe) {
+        if let Some(ratio) = self.ratio {
+            method.ratio = ratio;
+        }
+        if let Some(named) = self.method {
+            named.apply(method);
+        }
         if self.low_rank_ratio.is_some() {
             method.rank = None;
         }
         override_settings!(self => method;
             ratio, low_rank_ratio, layers, importance, beta1, beta2, reduction, structure, regrowth,
-            interval; optional rank, initial_warmup_steps, final_warmup_steps);
+            interval, curve, min_kept, max_kept; optional rank, initial_warmup_steps, final_warmup_steps);
     }
 }
 

@@ -1,13 +1,17 @@
 //! `losparse evaluate`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use losparse::inspect::SplitMetrics;
 use losparse::models::{AnyModel, AnyQuestionAnswerer, AnySequenceClassifier, FolderModel};
 use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
-use losparse::train::{Evaluator, Interrupt, TaskRecipe, evaluate_model, table_options};
-use losparse::train::{answer_questions, read_split};
+use losparse::train::checkpoints::CheckpointState;
+use losparse::train::{
+    Evaluator, Interrupt, RunOptions, TaskRecipe, answer_questions, evaluate_checkpoint,
+    evaluate_model, read_split, table_options,
+};
 use losparse::{Error, Result};
 use serde_json::json;
 
@@ -15,6 +19,7 @@ use super::args::{TaskArgs, read_recipe};
 use super::machine::MachineArgs;
 use super::model::Opened;
 use super::output;
+use super::progress::Progress;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -23,10 +28,12 @@ Examples:
   losparse evaluate my-model --task rte --data glue
   losparse evaluate answers/model --data squad
   losparse evaluate small/model --dev dev.csv --text review --label stars
+  losparse evaluate small/checkpoints/step-00000120
 
 A model trained or compressed by losparse knows its task; others need --task or --dev.")]
 pub struct Args {
-    /// Model folder: Hugging Face's, a compressed one, or a run's output folder
+    /// Model folder: Hugging Face's, a compressed one, a run's output folder, or one of its
+    /// checkpoints
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Recipe whose [task] is evaluated (TOML); options given here override it
@@ -45,10 +52,14 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+        let device = machine.open()?;
+        if CheckpointState::is_in(&self.model) {
+            let results = self.checkpoint(machine, device)?;
+            return self.print(&results, machine);
+        }
         let mut recipe = read_recipe(self.recipe.as_ref())?.task;
         self.task.apply(&mut recipe);
         let recipe = recipe;
-        let device = machine.open()?;
         let opened = Opened::load(&self.model, &device)?;
         opened.check_head()?;
         let tokenizer = |default| opened.tokenizer(opened.max_length(recipe.max_length, default));
@@ -65,8 +76,12 @@ impl Args {
             }
             AnyModel::Seq2Seq(_) => return Err(opened.unsupported("evaluate").into()),
         };
+        self.print(&results, machine)
+    }
+
+    fn print(&self, results: &[SplitMetrics], machine: &MachineArgs) -> anyhow::Result<()> {
         if machine.json {
-            for result in &results {
+            for result in results {
                 output::print_json(&json!({"model": self.model, "result": result}))?;
             }
             return Ok(());
@@ -78,6 +93,32 @@ impl Args {
             })
             .collect();
         Ok(output::print(&output::table(&["split", "examples", "metrics"], &[1], &rows))?)
+    }
+
+    /// On the data of the checkpoint's run, unless other data is given.
+    fn checkpoint(
+        &self,
+        machine: &MachineArgs,
+        device: Device,
+    ) -> anyhow::Result<Vec<SplitMetrics>> {
+        let given = self.recipe.as_ref().map(|path| read_recipe(Some(path))).transpose()?;
+        let options = RunOptions {
+            output: self.model.clone(),
+            resume: false,
+            overwrite: false,
+            tui: false,
+            device,
+            device_name: machine.device_name(),
+            observer: Arc::new(Progress::new(machine.quiet || machine.json, false)),
+            interrupt: Interrupt::default(),
+        };
+        let adjust = |task: &mut TaskRecipe| {
+            if let Some(recipe) = given {
+                *task = recipe.task;
+            }
+            self.task.apply(task);
+        };
+        Ok(evaluate_checkpoint(&self.model, adjust, &options)?)
     }
 
     fn classify(

@@ -39,6 +39,25 @@ pub struct CheckpointState {
     pub seconds: f64,
 }
 
+impl CheckpointState {
+    /// Whether `folder` is a checkpoint.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(STATE).is_file()
+    }
+
+    /// Reads the state of a checkpoint folder.
+    ///
+    /// # Errors
+    /// If it cannot be read or is no state.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let file = folder.join(STATE);
+        let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        serde_json::from_str(&text).map_err(|e| Error::format(&file, e.to_string()))
+    }
+}
+
+/// File of a checkpoint's [`CheckpointState`].
+const STATE: &str = "state.json";
 const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
 
 /// The checkpoints of one run.
@@ -100,12 +119,8 @@ impl CheckpointStore {
     pub fn states(&self) -> Result<Vec<CheckpointState>> {
         let mut states = Vec::new();
         for path in self.entries()? {
-            let file = path.join("state.json");
-            if path.extension().is_none() && file.is_file() {
-                let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
-                let state: CheckpointState =
-                    serde_json::from_str(&text).map_err(|e| Error::format(&file, e.to_string()))?;
-                states.push(state);
+            if path.extension().is_none() && CheckpointState::is_in(&path) {
+                states.push(CheckpointState::read(&path)?);
             }
         }
         states.sort_by_key(|state| state.step);
@@ -173,7 +188,7 @@ impl CheckpointStore {
     fn commit(&self, state: &CheckpointState, partial: &Path) -> Result<()> {
         let json =
             serde_json::to_vec_pretty(state).map_err(|e| Error::format(partial, e.to_string()))?;
-        atomic::write_file(partial.join("state.json"), &json)?;
+        atomic::write_file(partial.join(STATE), &json)?;
         let path = self.path(state.step);
         if path.exists() {
             fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;

@@ -320,15 +320,28 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
 
     /// The model of a checkpoint, and the updates skipped until then.
     fn read_model(&self, store: &CheckpointStore, step: usize) -> Result<(M, usize)> {
-        let file = store.path(step).join("model.bpk");
-        let failed = |e: &dyn std::fmt::Display| Error::format(&file, e.to_string());
-        let record = ModuleRecord::load(&file).map_err(|e| failed(&e))?;
         let pruner = self.pruner(&self.device)?;
-        let whole = Checkpointed { model: self.model.clone(), pruner };
-        let whole = whole.try_load_record(record).map_err(|e| failed(&e))?;
-        let Checkpointed { model, mut pruner } = whole.valid();
-        Ok((model, pruner.skipped()))
+        read_checkpoint(&store.path(step), self.model.clone(), pruner)
     }
+}
+
+/// The model of a checkpoint folder, and the updates skipped until then. `model` and `pruner` are
+/// those that the training started from.
+///
+/// # Errors
+/// If the file is missing, damaged or of another model.
+pub(super) fn read_checkpoint<M: TrainableModel>(
+    folder: &Path,
+    model: M,
+    pruner: Pruner,
+) -> Result<(M, usize)> {
+    let file = folder.join("model.bpk");
+    let failed = |e: &dyn std::fmt::Display| Error::format(&file, e.to_string());
+    let record = ModuleRecord::load(&file).map_err(|e| failed(&e))?;
+    let whole = Checkpointed { model, pruner };
+    let whole = whole.try_load_record(record).map_err(|e| failed(&e))?;
+    let Checkpointed { model, mut pruner } = whole.valid();
+    Ok((model, pruner.skipped()))
 }
 
 /// The first line in which two recipes differ, for people.

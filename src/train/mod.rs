@@ -12,6 +12,7 @@ pub mod checkpoints;
 mod classification;
 pub mod data;
 mod evaluate;
+mod from_checkpoint;
 mod job;
 mod launch;
 pub mod lr;
@@ -30,6 +31,7 @@ mod trainable;
 
 pub use classification::{Classification, ClassifierEvaluator, ClassifierOutput};
 pub use evaluate::{collect_answers, evaluate_model, predict_logits, score};
+pub use from_checkpoint::evaluate_checkpoint;
 pub use job::{EvalSplit, Job, Prepared, Start, model_tokenizer};
 pub use launch::{Interrupt, Trained, Training};
 pub use observer::{Event, Observer, Silent};
@@ -38,7 +40,7 @@ pub use plan::{Plan, PlannedLayer, PlannedPattern, plan};
 pub use question_answering::{
     QaBatch, QaEvaluator, QaOutput, QuestionAnswering, answer_questions, qa_batches, read_split,
 };
-pub use recipe::{Keep, LrDecay, MethodRecipe, Recipe, TrainingRecipe};
+pub use recipe::{Keep, LrDecay, Method, MethodRecipe, Recipe, TrainingRecipe};
 pub use task_data::{TaskData, label_config, load_task_data, table_options};
 pub use task_recipe::{JobKind, TaskRecipe};
 pub use trainable::{Evaluator, TrainableModel};

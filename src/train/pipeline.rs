@@ -103,13 +103,13 @@ pub fn keep_ratio(method: &MethodRecipe, layers: &[(usize, usize)]) -> Result<Op
     Ok((keep > 1e-9).then_some(keep))
 }
 
-struct Run<'a, J: Job> {
-    recipe: &'a Recipe,
-    options: &'a RunOptions,
-    prepared: Prepared<J::Model, J::Evaluator>,
-    segments: Segments,
+pub(super) struct Run<'a, J: Job> {
+    pub recipe: &'a Recipe,
+    pub options: &'a RunOptions,
+    pub prepared: Prepared<J::Model, J::Evaluator>,
+    pub segments: Segments,
     /// Seconds between updates, from the events.
-    pace: Arc<Mutex<Vec<f64>>>,
+    pub pace: Arc<Mutex<Vec<f64>>>,
 }
 
 impl<'a, J: Job> Run<'a, J> {
@@ -128,7 +128,7 @@ impl<'a, J: Job> Run<'a, J> {
         Ok(Self { recipe, options, prepared, segments, pace: Arc::default() })
     }
 
-    fn stage(&self, name: impl Into<String>) -> Result<()> {
+    pub fn stage(&self, name: impl Into<String>) -> Result<()> {
         self.options.interrupt.check()?;
         self.options.observer.event(&Event::Stage { name: name.into() });
         Ok(())
@@ -189,7 +189,7 @@ impl<'a, J: Job> Run<'a, J> {
     }
 
     /// Metrics on every split, and the answers on the first.
-    fn evaluate(&self, model: &J::Model) -> Result<(Vec<SplitMetrics>, Answers)> {
+    pub fn evaluate(&self, model: &J::Model) -> Result<(Vec<SplitMetrics>, Answers)> {
         let model = model.valid();
         let mut first = None;
         let mut metrics = Vec::new();
@@ -208,12 +208,15 @@ impl<'a, J: Job> Run<'a, J> {
         Ok((metrics, first.unwrap_or_default()))
     }
 
-    fn decompose(&mut self) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
+    /// Decomposes what the recipe selects; the layers, and how they will be pruned.
+    pub fn decompose(&mut self) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
         let Some(method) = self.recipe.method.clone() else { return Ok((Vec::new(), None)) };
         self.stage("Decomposing")?;
         let layers = self.prepared.selected_dims(&method)?;
         let keep = keep_ratio(&method, &layers)?;
-        let pruning = keep.map(|keep| method.pruning(self.segments.total_steps, keep));
+        let seed = self.recipe.training.seed;
+        let pruning = keep
+            .map(|keep| PruningConfig { seed, ..method.pruning(self.segments.total_steps, keep) });
         if let Some(config) = &pruning {
             config.validate()?;
         }

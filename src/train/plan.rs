@@ -16,7 +16,7 @@ use super::pipeline::keep_ratio;
 use super::{Classification, JobKind, QuestionAnswering, Recipe, Silent, TrainableModel};
 use crate::Result;
 use crate::decompose::{DecomposeConfig, decompose};
-use crate::pruning::{Pruner, Schedule};
+use crate::pruning::{Pruner, PruningConfig, Schedule};
 
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,7 +102,9 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
             .map(|m| PlannedPattern { pattern: m.pattern, layers: m.layers.len() })
             .collect();
         let keep = keep_ratio(method, &prepared.selected_dims(method)?)?;
-        pruning = keep.map(|keep| method.pruning(segments.total_steps, keep));
+        let seed = recipe.training.seed;
+        pruning =
+            keep.map(|keep| PruningConfig { seed, ..method.pruning(segments.total_steps, keep) });
         if let Some(config) = &pruning {
             config.validate()?;
         }

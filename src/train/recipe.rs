@@ -8,7 +8,7 @@ use super::TaskRecipe;
 use crate::checkpoint::StorageDtype;
 use crate::decompose::Rank;
 use crate::linear::LayerSelection;
-use crate::pruning::{Importance, PruningConfig, Reduction, Regrowth, Schedule, Structure};
+use crate::pruning::{Curve, Importance, PruningConfig, Reduction, Regrowth, Schedule, Structure};
 use crate::{Error, Result};
 
 /// Every setting of a run.
@@ -65,6 +65,12 @@ pub struct MethodRecipe {
     pub final_warmup_steps: Option<usize>,
     /// Updates between prunings.
     pub interval: usize,
+    /// How the kept share falls between the warmups.
+    pub curve: Curve,
+    /// Share of every layer's neurons that is kept, whatever they score.
+    pub min_kept: f64,
+    /// Share of every layer's neurons beyond which none is kept.
+    pub max_kept: f64,
 }
 
 impl Default for MethodRecipe {
@@ -83,6 +89,48 @@ impl Default for MethodRecipe {
             initial_warmup_steps: None,
             final_warmup_steps: None,
             interval: 10,
+            curve: Curve::default(),
+            min_kept: 0.0,
+            max_kept: 1.0,
+        }
+    }
+}
+
+/// A way to compress, as the literature names it: what sets it apart, for comparisons in the same
+/// training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Low-rank + structured sparse (Li et al. 2023).
+    #[default]
+    Losparse,
+    /// Iterative structured pruning alone: no low-rank part.
+    Itp,
+    /// Low-rank alone: the whole ratio goes into the rank.
+    LowRank,
+    /// Structured movement pruning (Sanh et al. 2020) alone.
+    Movement,
+    /// Pruning by magnitude alone and at once, then fine-tuning what is left.
+    OneShot,
+}
+
+impl Method {
+    /// Gives `recipe` the settings that set the method apart; its ratio and the rest stay.
+    pub fn apply(self, recipe: &mut MethodRecipe) {
+        recipe.rank = None;
+        recipe.low_rank_ratio = match self {
+            Self::Losparse => recipe.low_rank_ratio,
+            Self::LowRank => recipe.ratio,
+            Self::Itp | Self::Movement | Self::OneShot => 0.0,
+        };
+        recipe.importance = match self {
+            Self::Movement => Importance::Movement,
+            Self::OneShot => Importance::Magnitude,
+            _ => recipe.importance,
+        };
+        if self == Self::OneShot {
+            recipe.curve = Curve::OneShot;
+            recipe.regrowth = Regrowth::Frozen;
         }
     }
 }
@@ -302,13 +350,15 @@ impl MethodRecipe {
             reduction: self.reduction,
             structure: self.structure,
             regrowth: self.regrowth,
+            min_kept: self.min_kept,
+            max_kept: self.max_kept,
             ..PruningConfig::new(Schedule {
                 initial_warmup_steps: self
                     .initial_warmup_steps
                     .unwrap_or(default.initial_warmup_steps),
                 final_warmup_steps: self.final_warmup_steps.unwrap_or(default.final_warmup_steps),
                 interval: self.interval,
-                curve: Default::default(),
+                curve: self.curve,
                 ..default
             })
         }
@@ -327,6 +377,23 @@ mod tests {
         let method = recipe.method.clone().unwrap();
         assert_eq!((method.ratio, method.low_rank_ratio, method.interval), (0.1, 0.05, 10));
         assert_eq!(Recipe::parse(&recipe.to_toml()).unwrap(), recipe);
+    }
+
+    #[test]
+    fn methods_differ_in_what_sets_them_apart() {
+        let with = |method: Method| {
+            let mut recipe = MethodRecipe { ratio: 0.1, ..MethodRecipe::default() };
+            method.apply(&mut recipe);
+            recipe.validate().unwrap();
+            recipe
+        };
+        assert_eq!(with(Method::Losparse), MethodRecipe { ratio: 0.1, ..MethodRecipe::default() });
+        assert_eq!(with(Method::Itp).low_rank_ratio, 0.0);
+        assert_eq!(with(Method::LowRank).low_rank_ratio, 0.1);
+        assert_eq!(with(Method::Movement).importance, Importance::Movement);
+        let once = with(Method::OneShot).pruning(800, 0.1);
+        assert_eq!((once.schedule.keep_ratio(100), once.schedule.keep_ratio(101)), (1.0, 0.1));
+        assert_eq!((once.importance, once.regrowth), (Importance::Magnitude, Regrowth::Frozen));
     }
 
     #[test]
