@@ -6,7 +6,7 @@ use super::any::{any_model, await_values};
 use super::bart::BartForConditionalGeneration;
 use super::{EncoderInput, Seq2SeqInput};
 use crate::Result;
-use crate::generation::{Generated, GenerationConfig, generate};
+use crate::generation::{CachedDecoder, Generated, GenerationConfig, generate};
 
 any_model! {
     /// A model of any supported architecture that writes a text given another. `forward` gives
@@ -55,6 +55,15 @@ impl AnySeq2Seq {
         config: &GenerationConfig,
     ) -> Result<Vec<Vec<Generated>>> {
         each!(self, model => generate(model, input, config))
+    }
+
+    /// Checks that the model can generate so.
+    ///
+    /// # Errors
+    /// If a setting is impossible or not supported; the message names it.
+    pub fn check_generation(&self, config: &GenerationConfig) -> Result<()> {
+        let [tokens, longest] = each!(self, model => [CachedDecoder::vocab_size(model), CachedDecoder::max_length(model)]);
+        config.resolve(tokens, longest).map(|_| ())
     }
 
     /// One pass of encoder and decoder, the decoder reading the source as well.

@@ -68,16 +68,19 @@ pub enum TaskKind {
         /// Whether a question may have no answer.
         version_2_with_negative: bool,
     },
+    /// A shorter text that says what a text does.
+    Summarization,
 }
 
 impl TaskKind {
     /// Number of logits a model for this task has: one a class, 1 for regression, or 2 a token for
-    /// question answering.
+    /// question answering; 0 for summaries, whose tokens are the vocabulary's.
     pub fn num_labels(&self) -> usize {
         match self {
             Self::Classification { labels } => labels.len(),
             Self::Regression => 1,
             Self::QuestionAnswering { .. } => 2,
+            Self::Summarization => 0,
         }
     }
 }
@@ -170,7 +173,7 @@ impl Task {
     pub fn labels(&self) -> &[String] {
         match &self.kind {
             TaskKind::Classification { labels } => labels,
-            TaskKind::Regression | TaskKind::QuestionAnswering { .. } => &[],
+            _ => &[],
         }
     }
 

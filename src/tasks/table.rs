@@ -105,7 +105,7 @@ impl TableOptions {
         let fits = match task.kind {
             TaskKind::Regression => regression,
             TaskKind::Classification { .. } => !regression,
-            TaskKind::QuestionAnswering { .. } => false,
+            TaskKind::QuestionAnswering { .. } | TaskKind::Summarization => false,
         };
         if !fits {
             let message = format!(
@@ -151,8 +151,9 @@ impl TableOptions {
         let examples = records.into_iter().map(|record| {
             let label = match task.kind {
                 TaskKind::Regression => Label::Score(record.score(path, column)?),
-                TaskKind::QuestionAnswering { .. } => {
-                    let message = "question answering has no labels; its data are SQuAD's JSON";
+                TaskKind::QuestionAnswering { .. } | TaskKind::Summarization => {
+                    let message = "answers and summaries are no labels; they have readers of \
+                                   their own";
                     return Err(Error::option("target", message));
                 }
                 TaskKind::Classification { .. } => {

@@ -1,5 +1,6 @@
 //! Text to token ids, with Hugging Face's `tokenizers`.
 
+mod byte_level;
 mod wordpiece;
 
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ pub struct TextTokenizer {
 
 impl TextTokenizer {
     /// Reads the tokenizer of a model folder in Hugging Face's layout: `tokenizer.json`, or else
-    /// BERT's WordPiece from `vocab.txt`; `tokenizer_config.json` and `config.json` are heeded if
+    /// BERT's WordPiece from `vocab.txt`, or else BART's and RoBERTa's byte-level BPE from
+    /// `vocab.json` and `merges.txt`; `tokenizer_config.json` and `config.json` are heeded if
     /// they are there. Any truncation or padding stored in the files is replaced by truncation to
     /// `max_length` tokens, special ones included.
     ///
@@ -54,10 +56,12 @@ impl TextTokenizer {
             (tokenizer, json)
         } else if vocab.is_file() {
             (wordpiece::build(&read_text(&vocab)?, &config, &vocab)?, vocab)
+        } else if folder.join("vocab.json").is_file() {
+            (byte_level::build(folder, &config)?, folder.join("vocab.json"))
         } else if folder.is_dir() {
             return Err(Error::format(
                 folder,
-                "no tokenizer.json and no vocab.txt; save the model's tokenizer here with \
+                "no tokenizer.json, vocab.txt or vocab.json; save the model's tokenizer here with \
                  transformers' AutoTokenizer.from_pretrained(…).save_pretrained(…)",
             ));
         } else {

@@ -42,7 +42,7 @@ impl Job for Classification {
             Ok(EvalSplit { name, source, evaluator: ClassifierEvaluator::new(&task)? })
         });
         let dev = dev.collect::<Result<_>>()?;
-        Ok(Prepared { start, task, about: Map::new(), train, dev })
+        Ok(Prepared { start, task, about: Map::new(), train, dev, while_training: None })
     }
 }
 

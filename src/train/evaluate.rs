@@ -1,14 +1,19 @@
 //! Evaluation of a model over a whole data set.
 
+use std::time::{Duration, Instant};
+
 use burn::tensor::Device;
 
 use super::classification::{encoder_input, rows};
 use super::data::BatchSource;
-use super::{Evaluator, Interrupt, TrainableModel};
+use super::{Evaluator, Event, Interrupt, Observer, TrainableModel};
 use crate::models::AnySequenceClassifier;
 use crate::tasks::{BatchPlan, EncodedExample, MetricReport, Predictions, Task, TextBatch};
 use crate::tasks::{TextDataset, TextTokenizer};
 use crate::{Error, Result};
+
+/// Time between tellings of an evaluation's progress.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Has `evaluator` take in the answers of `model` to all of `source`.
 ///
@@ -20,14 +25,25 @@ pub fn collect_answers<M: TrainableModel, E: Evaluator<M::Output>>(
     mut evaluator: E,
     batch_size: usize,
     device: &Device,
+    observer: &dyn Observer,
     interrupt: &Interrupt,
 ) -> Result<E> {
     let plan = BatchPlan::sequential_by_length(&source.lengths, batch_size)?;
     evaluator.clear();
+    let (mut done, total) = (0, source.lengths.len());
+    let mut told = Instant::now();
     for batch in &plan.batches {
         interrupt.check()?;
         let (_, output) = model.evaluate_batch((source.collate)(batch, device)?);
         evaluator.push(&output)?;
+        done += batch.len();
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            observer.event(&Event::Progress { done, total });
+        }
+    }
+    if let Some(message) = evaluator.note() {
+        observer.event(&Event::Note { message });
     }
     Ok(evaluator)
 }

@@ -43,6 +43,8 @@ pub struct Prepared<M: TrainableModel, E> {
     pub train: BatchSource<M::Batch>,
     /// Evaluation data; the first decides.
     pub dev: Vec<EvalSplit<M::Batch, E>>,
+    /// Cheaper data for evaluations while training, in place of the first of `dev`.
+    pub while_training: Option<EvalSplit<M::Batch, E>>,
 }
 
 /// A model as it is loaded to be trained.
@@ -78,15 +80,31 @@ impl<M: FolderModel> Start<M> {
         device: &Device,
         observer: &dyn Observer,
     ) -> Result<Self> {
+        let max_length = |_: &Path, _: &M| Ok(recipe.task.max_length());
+        Self::load_with(recipe, Some(labels), device, observer, max_length)
+    }
+
+    /// The same with the labels that the model has, unless others are given, and a longest input
+    /// that depends on its folder and on the model.
+    ///
+    /// # Errors
+    /// As [`Start::load`].
+    pub fn load_with(
+        recipe: &Recipe,
+        labels: Option<LabelConfig>,
+        device: &Device,
+        observer: &dyn Observer,
+        max_length: impl FnOnce(&Path, &M) -> Result<usize>,
+    ) -> Result<Self> {
         let folder = recipe.model.clone().ok_or_else(|| {
             Error::option("model", "missing: the folder of the pretrained model to start from")
         })?;
         let device = device.clone().without_autodiff();
         device.seed(recipe.training.seed);
-        let options = LoadOptions { labels: Some(labels), ..LoadOptions::default() };
+        let options = LoadOptions { labels, ..LoadOptions::default() };
         let (model, report) = M::load(&folder, &device, &options)?;
         observer.event(&Event::Note { message: report.to_string() });
-        let max_length = recipe.task.max_length();
+        let max_length = max_length(&folder, &model)?;
         if max_length > model.max_length() {
             return Err(Error::option(
                 "max_length",
@@ -94,7 +112,8 @@ impl<M: FolderModel> Start<M> {
             ));
         }
         let tokenizer = model_tokenizer(&folder, &model, max_length)?;
-        let new_head = !report.newly_initialised.is_empty();
+        // A language model's head is its embedding.
+        let new_head = report.newly_initialised.iter().any(|name| name != "final_logits_bias");
         Ok(Self { folder, model, new_head, tokenizer })
     }
 }

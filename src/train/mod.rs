@@ -25,6 +25,8 @@ mod question_answering;
 mod recipe;
 mod renderer;
 mod strategy;
+mod summarization;
+mod summarization_recipe;
 mod task_data;
 mod task_recipe;
 mod trainable;
@@ -41,6 +43,8 @@ pub use question_answering::{
     QaBatch, QaEvaluator, QaOutput, QuestionAnswering, answer_questions, qa_batches, read_split,
 };
 pub use recipe::{Keep, LrDecay, Method, MethodRecipe, Recipe, TrainingRecipe};
+pub use summarization::{Summarization, Summarizer, SummaryBatch, SummaryEvaluator, SummaryOutput};
+pub use summarization_recipe::SummarizationRecipe;
 pub use task_data::{TaskData, label_config, load_task_data, table_options};
 pub use task_recipe::{JobKind, TaskRecipe};
 pub use trainable::{Evaluator, TrainableModel};

@@ -42,6 +42,13 @@ pub enum Event {
         /// Seconds since the training began (or went on).
         seconds: f64,
     },
+    /// An evaluation goes on; told now and then.
+    Progress {
+        /// Examples that are answered.
+        done: usize,
+        /// Examples in all.
+        total: usize,
+    },
     /// The model was evaluated in the midst of training.
     Evaluation {
         /// Updates done.

@@ -16,7 +16,7 @@ use super::evaluate::collect_answers;
 use super::job::{Job, Prepared};
 use super::{
     Classification, Evaluator, Event, Interrupt, JobKind, Keep, MethodRecipe, Observer,
-    QuestionAnswering, Recipe, Trained, Training,
+    QuestionAnswering, Recipe, Summarization, Trained, Training,
 };
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
@@ -73,6 +73,7 @@ fn run(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     match recipe.task.kind() {
         JobKind::Classification => Run::<Classification>::start(recipe, options)?.run(),
         JobKind::QuestionAnswering => Run::<QuestionAnswering>::start(recipe, options)?.run(),
+        JobKind::Summarization => Run::<Summarization>::start(recipe, options)?.run(),
     }
 }
 
@@ -184,6 +185,11 @@ impl<'a, J: Job> Run<'a, J> {
         Ok(report)
     }
 
+    /// Longest input, in tokens.
+    fn max_length(&self) -> usize {
+        self.prepared.start.tokenizer.max_length()
+    }
+
     fn folder(&self) -> PathBuf {
         self.options.output.join("model")
     }
@@ -200,6 +206,7 @@ impl<'a, J: Job> Run<'a, J> {
                 split.evaluator.clone(),
                 self.recipe.training.eval_batch_size,
                 &self.options.device,
+                self.options.observer.as_ref(),
                 &self.options.interrupt,
             )?;
             metrics.push(SplitMetrics { split: split.name.clone(), metrics: evaluator.report()? });
@@ -226,7 +233,8 @@ impl<'a, J: Job> Run<'a, J> {
     }
 
     fn train(&self, pruning: Option<PruningConfig>) -> Result<Trained<J::Model>> {
-        let Some(dev) = self.prepared.dev.first() else {
+        let prepared = &self.prepared;
+        let Some(dev) = prepared.while_training.as_ref().or(prepared.dev.first()) else {
             return Err(Error::option("dev", "missing: there is nothing to evaluate on"));
         };
         let (watcher, pace) = (self.options.observer.clone(), self.pace.clone());
@@ -273,7 +281,7 @@ impl<'a, J: Job> Run<'a, J> {
             losparse["linear_ratio"] = json!(account.linear_ratio());
             losparse["whole_model_ratio"] = json!(account.whole_ratio());
         }
-        losparse["max_length"] = json!(self.recipe.task.max_length());
+        losparse["max_length"] = json!(self.max_length());
         for (name, value) in &self.prepared.about {
             losparse[name] = value.clone();
         }
@@ -291,7 +299,7 @@ impl<'a, J: Job> Run<'a, J> {
     }
 
     fn latency(&self, dense: &J::Model, result: &J::Model) -> Result<Option<LatencyReport>> {
-        let length = self.recipe.task.max_length().min(dense.max_length());
+        let length = self.max_length().min(dense.max_length());
         let name = if self.recipe.method.is_some() { "compact" } else { "fine-tuned" };
         let mut contestants: Vec<Contestant<'_>> = vec![
             contestant("dense", dense.valid(), [1, length], &self.options.device),
@@ -329,7 +337,7 @@ impl<'a, J: Job> Run<'a, J> {
                 epochs: batches as f64 / self.segments.batches_per_epoch as f64,
                 examples_per_update: per_update,
                 learning_rate: settings.learning_rate,
-                max_length: self.recipe.task.max_length(),
+                max_length: self.max_length(),
                 seed: settings.seed,
                 skipped_updates: trained.skipped,
                 result_step: trained.kept_step,

@@ -9,11 +9,12 @@ use burn::tensor::Device;
 use burn::train::{Interrupter, TrainStep};
 use serde::Serialize;
 
+use super::TrainableModel;
 use super::data::{Segments, TrainItem};
 use super::job::{Job, Prepared};
 use super::model::{CompressingModel, RunHandle, RunSettings};
 use super::pipeline::keep_ratio;
-use super::{Classification, JobKind, QuestionAnswering, Recipe, Silent, TrainableModel};
+use super::{Classification, JobKind, QuestionAnswering, Recipe, Silent, Summarization};
 use crate::Result;
 use crate::decompose::{DecomposeConfig, decompose};
 use crate::pruning::{Pruner, PruningConfig, Schedule};
@@ -86,6 +87,7 @@ pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
     match recipe.task.kind() {
         JobKind::Classification => plan_job::<Classification>(&recipe, device),
         JobKind::QuestionAnswering => plan_job::<QuestionAnswering>(&recipe, device),
+        JobKind::Summarization => plan_job::<Summarization>(&recipe, device),
     }
 }
 

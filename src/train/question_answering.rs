@@ -10,7 +10,7 @@ use super::classification::{encoder_input, rows};
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
 use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
-use super::{Evaluator, Interrupt, Observer, Recipe, TaskRecipe, TrainableModel};
+use super::{Evaluator, Interrupt, Observer, Recipe, Silent, TaskRecipe, TrainableModel};
 use crate::inspect::Answers;
 use crate::models::{AnyQuestionAnswerer, LabelConfig, question_answering_loss};
 use crate::tasks::squad::{
@@ -52,7 +52,7 @@ impl Job for QuestionAnswering {
             evaluator,
         };
         let about = Map::from_iter([("question_answering".to_string(), json!(settings))]);
-        Ok(Prepared { start, task, about, train, dev: vec![dev] })
+        Ok(Prepared { start, task, about, train, dev: vec![dev], while_training: None })
     }
 }
 
@@ -273,5 +273,6 @@ pub fn answer_questions(
 ) -> Result<QaEvaluator> {
     let evaluator = QaEvaluator::new(task, examples, tokenizer, settings)?;
     let source = qa_batches(evaluator.windows.clone(), tokenizer.pad_id());
-    collect_answers(model, &source, evaluator, batch_size, device, &Interrupt::default())
+    let never = Interrupt::default();
+    collect_answers(model, &source, evaluator, batch_size, device, &Silent, &never)
 }

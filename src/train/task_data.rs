@@ -33,7 +33,7 @@ pub fn label_config(task: &Task) -> LabelConfig {
         TaskKind::Regression => {
             LabelConfig { problem_type: Some(ProblemType::Regression), ..LabelConfig::numbered(1) }
         }
-        TaskKind::QuestionAnswering { .. } => LabelConfig::default(),
+        TaskKind::QuestionAnswering { .. } | TaskKind::Summarization => LabelConfig::default(),
     }
 }
 

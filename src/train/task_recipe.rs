@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::SummarizationRecipe;
 use crate::tasks::squad::QaSettings;
 use crate::{Error, Result};
 
@@ -11,10 +12,10 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskRecipe {
-    /// A GLUE task (`stsb`, `mrpc`, …), `squad` or `squad_v2`, or any other name with `train`, `dev`
-    /// and columns below.
+    /// A GLUE task (`stsb`, `mrpc`, …), `squad` or `squad_v2`, `summarization`, `xsum` or
+    /// `cnn_dailymail`, or any other name with `train`, `dev` and columns below.
     pub name: String,
-    /// Folder of a GLUE task's or SQuAD's files.
+    /// Folder of a GLUE task's or SQuAD's files, or of `train` and `dev` to be summarized.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
     /// Training file (CSV, TSV or JSON lines; SQuAD's JSON).
@@ -35,8 +36,14 @@ pub struct TaskRecipe {
     /// Column of the score, for regression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<String>,
+    /// Column of the text to summarize, for summarization: by default `document`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// Column of its summary: by default `summary`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
     /// Longest input in tokens; longer ones are cut, or for questions make several windows. By
-    /// default 128, for questions 384.
+    /// default 128, for questions 384, for documents to summarize up to 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Questions: tokens that two windows of a context share; by default 128.
@@ -60,6 +67,9 @@ pub struct TaskRecipe {
     /// Evaluate on the first so many examples only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_eval_examples: Option<usize>,
+    /// How documents are summarized.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summarization: Option<SummarizationRecipe>,
 }
 
 /// How a task is done.
@@ -69,6 +79,8 @@ pub enum JobKind {
     Classification,
     /// Answers to questions.
     QuestionAnswering,
+    /// Summaries of documents.
+    Summarization,
 }
 
 impl TaskRecipe {
@@ -76,15 +88,22 @@ impl TaskRecipe {
     pub fn kind(&self) -> JobKind {
         match self.name.to_ascii_lowercase().as_str() {
             "squad" | "squad_v2" | "squad-v2" => JobKind::QuestionAnswering,
+            "summarization" | "xsum" | "cnn_dailymail" | "cnn-dailymail" => JobKind::Summarization,
+            _ if self.document.is_some() || self.summary.is_some() => JobKind::Summarization,
             _ => JobKind::Classification,
         }
     }
 
-    /// Longest input in tokens.
+    /// Longest input in tokens; that of documents to summarize also depends on the model.
     pub fn max_length(&self) -> usize {
         self.max_length.unwrap_or(match self.kind() {
             JobKind::Classification => 128,
             JobKind::QuestionAnswering => 384,
+            JobKind::Summarization => {
+                let asked = self.summarization();
+                let preset = asked.preset.unwrap_or_default().settings();
+                asked.max_source_length.unwrap_or(preset.max_source_length)
+            }
         })
     }
 
@@ -114,6 +133,11 @@ impl TaskRecipe {
     /// The same with the settings written out that otherwise depend on the kind of task.
     pub fn resolved(&self) -> Self {
         let mut task = self.clone();
+        if self.kind() == JobKind::Summarization {
+            // The rest is the model's to say.
+            task.summarization = Some(self.summarization());
+            return task;
+        }
         task.max_length = Some(self.max_length());
         if self.kind() == JobKind::QuestionAnswering {
             let settings = self.qa_settings();
@@ -133,6 +157,9 @@ impl TaskRecipe {
     pub fn validate(&self) -> Result<()> {
         if self.max_length() < 3 {
             return Err(Error::option("max_length", "must be at least 3 tokens"));
+        }
+        if self.kind() == JobKind::Summarization {
+            return self.summarization().validate();
         }
         self.qa_settings().validate()
     }

@@ -50,4 +50,9 @@ pub trait Evaluator<O>: Clone + Send + Sync + 'static {
     fn answers(&self) -> Answers {
         Answers::default()
     }
+
+    /// One line for people about how the answers were made, such as their speed.
+    fn note(&self) -> Option<String> {
+        None
+    }
 }

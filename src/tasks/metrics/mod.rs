@@ -154,6 +154,8 @@ impl MetricKind {
         let regression = matches!(self, Self::Pearson | Self::Spearman);
         let answering = matches!(kind, TaskKind::QuestionAnswering { .. });
         let message = match kind {
+            TaskKind::Summarization if Self::ROUGE.contains(&self) => return Ok(()),
+            TaskKind::Summarization => format!("{self} does not score summaries; ROUGE does"),
             _ if Self::ROUGE.contains(&self) => {
                 format!("{self} scores generated texts, not classes, numbers or answers")
             }
@@ -278,6 +280,10 @@ impl Predictions {
             TaskKind::Regression => Answers::Scores { labels: vec![], predictions: vec![] },
             TaskKind::QuestionAnswering { .. } => {
                 let message = "question answering is scored by squad::score";
+                return Err(Error::option("task", message));
+            }
+            TaskKind::Summarization => {
+                let message = "summaries are scored by rouge::RougeScores";
                 return Err(Error::option("task", message));
             }
         };

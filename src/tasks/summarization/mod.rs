@@ -8,6 +8,18 @@ mod settings;
 pub use read::SummarizationOptions;
 pub use settings::{SummarizationPreset, SummarizationSettings};
 
+use super::{MetricKind, Task, TaskKind};
+
+/// The task of summarizing, under a name of its own: all of ROUGE, by ROUGE-2.
+pub fn task(name: &str) -> Task {
+    Task {
+        name: name.into(),
+        kind: TaskKind::Summarization,
+        metrics: MetricKind::ROUGE.to_vec(),
+        primary: MetricKind::Rouge2,
+    }
+}
+
 /// One document, with its summary where the file has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SummarizationExample {

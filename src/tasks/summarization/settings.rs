@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::generation::{EarlyStopping, GenerationConfig};
 use crate::{Error, Result};
 
 /// Published settings.
@@ -48,8 +49,8 @@ pub struct SummarizationSettings {
     pub max_length: usize,
     /// No run of so many tokens occurs twice in a summary; 0: no such rule.
     pub no_repeat_ngram_size: usize,
-    /// Whether search ends as soon as there are `num_beams` finished summaries.
-    pub early_stopping: bool,
+    /// When search ends: `true`, as soon as there are `num_beams` finished summaries.
+    pub early_stopping: EarlyStopping,
     /// Whether ROUGE compares stems.
     pub use_stemmer: bool,
 }
@@ -74,7 +75,7 @@ impl SummarizationPreset {
             min_length: 12,
             max_length: 128,
             no_repeat_ngram_size: 3,
-            early_stopping: true,
+            early_stopping: EarlyStopping::FirstComplete,
             use_stemmer: true,
         };
         match self {
@@ -133,6 +134,24 @@ impl SummarizationSettings {
         }
         Ok(())
     }
+
+    /// The generation that these settings ask for, with what they leave open, such as special
+    /// tokens, as `model` has it.
+    pub fn generation(&self, model: &GenerationConfig) -> GenerationConfig {
+        GenerationConfig {
+            max_length: Some(self.max_length),
+            min_length: Some(self.min_length),
+            num_beams: Some(self.num_beams),
+            num_return_sequences: Some(1),
+            length_penalty: Some(self.length_penalty),
+            early_stopping: Some(self.early_stopping),
+            no_repeat_ngram_size: Some(self.no_repeat_ngram_size),
+            // They would count before the lengths above.
+            max_new_tokens: None,
+            min_new_tokens: None,
+            ..model.clone()
+        }
+    }
 }
 
 /// The settings as files have them: what is absent comes from the preset.
@@ -148,7 +167,7 @@ struct Written {
     min_length: Option<usize>,
     max_length: Option<usize>,
     no_repeat_ngram_size: Option<usize>,
-    early_stopping: Option<bool>,
+    early_stopping: Option<EarlyStopping>,
     use_stemmer: Option<bool>,
 }
 

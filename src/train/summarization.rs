@@ -1,0 +1,351 @@
+//! Summarization as a job: trained by teacher forcing, evaluated by what the model writes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde_json::{Map, json};
+
+use super::classification::encoder_input;
+use super::data::BatchSource;
+use super::evaluate::collect_answers;
+use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::{Evaluator, Interrupt, Observer, Recipe, TrainableModel};
+use crate::generation::GenerationConfig;
+use crate::inspect::Answers;
+use crate::models::{AnySeq2Seq, Seq2SeqInput};
+use crate::tasks::TextTokenizer;
+use crate::tasks::summarization::{self, SummarizationExample, SummarizationSettings};
+use crate::tasks::{EncodedExample, Example, MetricReport, RougeScores, Split, Task, TextBatch};
+use crate::{Error, Result};
+
+/// Summaries of documents.
+#[derive(Debug, Clone, Copy)]
+pub struct Summarization;
+
+impl Job for Summarization {
+    type Model = AnySeq2Seq;
+    type Evaluator = SummaryEvaluator;
+
+    fn prepare(
+        recipe: &Recipe,
+        device: &Device,
+        observer: &dyn Observer,
+    ) -> Result<Prepared<AnySeq2Seq, SummaryEvaluator>> {
+        let task = summarization::task(&recipe.task.name);
+        let asked = recipe.task.summarization();
+        let train = recipe.task.read_summaries(Split::Train)?;
+        let dev = recipe.task.read_summaries(Split::Dev)?;
+        tell_skipped(observer, "train", train.skipped, "rows");
+        tell_skipped(observer, "dev", dev.skipped, "rows");
+        let mut settings = SummarizationSettings::default();
+        let mut own = GenerationConfig::default();
+        let start = Start::load_with(recipe, None, device, observer, |folder, model| {
+            own = GenerationConfig::from_folder(folder)?;
+            settings = asked.settings(&own, AnySeq2Seq::max_length(model))?;
+            Ok(settings.max_source_length)
+        })?;
+        let generation = Arc::new(settings.generation(&own));
+        start.model.check_generation(&generation)?;
+        let training_generation = Arc::new(GenerationConfig {
+            num_beams: Some(asked.training_num_beams.unwrap_or(settings.num_beams)),
+            ..(*generation).clone()
+        });
+
+        let data = |examples: &[SummarizationExample], generation: &Arc<GenerationConfig>| {
+            SummaryData::new(examples, &start.tokenizer, &settings, generation.clone())
+        };
+        let mut train = data(&train.examples, &generation)?;
+        train.label_smoothing = asked.label_smoothing.unwrap_or(0.0);
+        let split = |examples: &[SummarizationExample], generation| -> Result<_> {
+            Ok(EvalSplit {
+                name: "dev".to_string(),
+                source: data(examples, generation)?.batches(),
+                evaluator: SummaryEvaluator::new(&task, examples, &start.tokenizer, &settings)?,
+            })
+        };
+        let few = asked.training_eval_examples.unwrap_or(dev.len()).min(dev.len());
+        let cheaper = few < dev.len() || training_generation.num_beams != generation.num_beams;
+        let while_training = match cheaper {
+            true => Some(split(&dev.examples[..few], &training_generation)?),
+            false => None,
+        };
+        let dev = vec![split(&dev.examples, &generation)?];
+        let about = Map::from_iter([("summarization".to_string(), json!(settings))]);
+        Ok(Prepared { start, task, about, train: train.batches(), dev, while_training })
+    }
+}
+
+/// Tokenized documents and summaries.
+struct SummaryData {
+    documents: Vec<EncodedExample>,
+    /// As many, or none at all.
+    summaries: Vec<EncodedExample>,
+    pad_id: u32,
+    label_smoothing: f64,
+    generation: Arc<GenerationConfig>,
+}
+
+impl SummaryData {
+    fn new(
+        examples: &[SummarizationExample],
+        tokenizer: &TextTokenizer,
+        settings: &SummarizationSettings,
+        generation: Arc<GenerationConfig>,
+    ) -> Result<Self> {
+        let example = |text: &str| Example { text: text.to_string(), pair: None, label: None };
+        let sources = tokenizer.clone().with_max_length(settings.max_source_length)?;
+        let targets = tokenizer.clone().with_max_length(settings.max_target_length)?;
+        let documents: Vec<Example> = examples.iter().map(|e| example(&e.document)).collect();
+        let summaries = examples.iter().map(|e| e.summary.as_deref().map(example));
+        let summaries: Vec<Example> = summaries.collect::<Option<_>>().unwrap_or_default();
+        Ok(Self {
+            documents: sources.encode_examples(&documents)?,
+            summaries: targets.encode_examples(&summaries)?,
+            pad_id: tokenizer.pad_id(),
+            label_smoothing: 0.0,
+            generation,
+        })
+    }
+
+    /// Batches by length of the documents, padded to the longest of them.
+    fn batches(self) -> BatchSource<SummaryBatch> {
+        let lengths = self.documents.iter().map(|document| document.input_ids.len()).collect();
+        let make = move |indices: &[usize], device: &Device| {
+            let documents: Vec<_> = indices.iter().map(|&at| &self.documents[at]).collect();
+            let summaries: Option<Vec<&[u32]>> = indices
+                .iter()
+                .map(|&at| self.summaries.get(at).map(|summary| summary.input_ids.as_slice()))
+                .collect();
+            Ok(SummaryBatch {
+                documents: TextBatch::new(&documents, self.pad_id, device)?,
+                labels: summaries.map(|summaries| labels(&summaries, device)),
+                label_smoothing: self.label_smoothing,
+                generation: self.generation.clone(),
+                examples: indices.to_vec(),
+            })
+        };
+        BatchSource { lengths, collate: Arc::new(make) }
+    }
+}
+
+/// `[batch, longest]`, −100 behind the end of each.
+fn labels(summaries: &[&[u32]], device: &Device) -> Tensor<2, Int> {
+    let longest = summaries.iter().map(|summary| summary.len()).max().unwrap_or(0);
+    let mut ids = vec![-100_i32; summaries.len() * longest];
+    for (row, summary) in ids.chunks_mut(longest.max(1)).zip(summaries) {
+        row.iter_mut().zip(*summary).for_each(|(id, &token)| *id = token as i32);
+    }
+    Tensor::from_data(TensorData::new(ids, [summaries.len(), longest]), device)
+}
+
+/// Documents on a device, and how they are summarized.
+#[derive(Debug, Clone)]
+pub struct SummaryBatch {
+    /// The documents' tokens.
+    pub documents: TextBatch,
+    /// `[batch, target]`: the reference summaries' tokens, −100 behind their ends; `None` where
+    /// there are no references.
+    pub labels: Option<Tensor<2, Int>>,
+    /// Share of the target probability that is spread over all tokens.
+    pub label_smoothing: f64,
+    /// How summaries are generated.
+    pub generation: Arc<GenerationConfig>,
+    /// Index of each document.
+    pub examples: Vec<usize>,
+}
+
+/// What a model wrote.
+#[derive(Debug, Clone)]
+pub struct SummaryOutput {
+    /// Index of each document.
+    pub examples: Vec<usize>,
+    /// The tokens of each document's summary, none in training; or what went wrong.
+    pub summaries: Result<Vec<Vec<u32>>, String>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+impl TrainableModel for AnySeq2Seq {
+    type Batch = SummaryBatch;
+    type Output = SummaryOutput;
+
+    /// The loss of teacher forcing; nothing is generated.
+    fn forward_loss(&self, batch: SummaryBatch) -> (Tensor<1>, SummaryOutput) {
+        let nothing = SummaryOutput { examples: vec![], summaries: Ok(vec![]), seconds: 0.0 };
+        let Some(labels) = batch.labels else {
+            return (Tensor::zeros([1], &batch.documents.input_ids.device()), nothing);
+        };
+        let input = Seq2SeqInput::new(encoder_input(&batch.documents));
+        let logits = self.forward(self.teacher_forced(input, labels.clone()));
+        (self.loss(logits, labels, batch.label_smoothing), nothing)
+    }
+
+    fn evaluate_batch(&self, batch: SummaryBatch) -> (Tensor<1>, SummaryOutput) {
+        let started = Instant::now();
+        let generated = self.generate(&encoder_input(&batch.documents), &batch.generation);
+        let summaries = generated.map(|examples| {
+            let best = examples.into_iter().map(|mut outputs| match outputs.is_empty() {
+                true => vec![],
+                false => outputs.swap_remove(0).tokens,
+            });
+            best.collect()
+        });
+        let output = SummaryOutput {
+            examples: batch.examples.clone(),
+            summaries: summaries.map_err(|error| error.to_string()),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        (self.forward_loss(batch).0, output)
+    }
+}
+
+/// Gathers a model's summaries, and scores them by ROUGE.
+#[derive(Debug, Clone)]
+pub struct SummaryEvaluator {
+    task: Task,
+    use_stemmer: bool,
+    tokenizer: Arc<TextTokenizer>,
+    /// The references; empty if there are none.
+    references: Arc<Vec<String>>,
+    summaries: Vec<Option<String>>,
+    tokens: usize,
+    seconds: f64,
+}
+
+impl SummaryEvaluator {
+    /// An evaluator of summaries of `examples`.
+    ///
+    /// # Errors
+    /// If only some have a reference.
+    pub fn new(
+        task: &Task,
+        examples: &[SummarizationExample],
+        tokenizer: &TextTokenizer,
+        settings: &SummarizationSettings,
+    ) -> Result<Self> {
+        let references: Vec<String> = examples.iter().filter_map(|e| e.summary.clone()).collect();
+        if !references.is_empty() && references.len() < examples.len() {
+            let message = "some documents have a reference summary and others have none";
+            return Err(Error::option("summary", message));
+        }
+        Ok(Self {
+            task: task.clone(),
+            use_stemmer: settings.use_stemmer,
+            tokenizer: Arc::new(tokenizer.clone()),
+            references: Arc::new(references),
+            summaries: vec![None; examples.len()],
+            tokens: 0,
+            seconds: 0.0,
+        })
+    }
+
+    /// The summary of every document.
+    ///
+    /// # Errors
+    /// If the model has not seen every document.
+    pub fn summaries(&self) -> Result<Vec<&str>> {
+        let each = self.summaries.iter().enumerate().map(|(at, summary)| {
+            let missing = || Error::Training(format!("document {} was not summarized", at + 1));
+            summary.as_deref().ok_or_else(missing)
+        });
+        each.collect()
+    }
+
+    /// Tokens generated, those of batches' padding not counted, and the seconds it took.
+    pub fn speed(&self) -> (usize, f64) {
+        (self.tokens, self.seconds)
+    }
+}
+
+impl Evaluator<SummaryOutput> for SummaryEvaluator {
+    fn clear(&mut self) {
+        self.summaries.fill(None);
+        (self.tokens, self.seconds) = (0, 0.0);
+    }
+
+    fn push(&mut self, output: &SummaryOutput) -> Result<()> {
+        let summaries = output.summaries.as_ref();
+        let summaries = summaries.map_err(|message| Error::Training(message.clone()))?;
+        for (&at, tokens) in output.examples.iter().zip(summaries) {
+            let text = self.tokenizer.decode(tokens)?;
+            let Some(slot) = self.summaries.get_mut(at) else {
+                return Err(Error::Training(format!("there is no document {at}")));
+            };
+            *slot = Some(text.trim().to_string());
+            // The first token is given.
+            self.tokens += tokens.len().saturating_sub(1);
+        }
+        self.seconds += output.seconds;
+        Ok(())
+    }
+
+    fn report(&self) -> Result<MetricReport> {
+        let mut scores = RougeScores::new(self.use_stemmer).with_primary(self.task.primary)?;
+        for (summary, reference) in self.summaries()?.into_iter().zip(self.references.iter()) {
+            scores.push(summary, reference);
+        }
+        scores.report()
+    }
+
+    fn primary(&self) -> String {
+        self.task.primary.to_string()
+    }
+
+    fn answers(&self) -> Answers {
+        let predictions = self.summaries.iter().flatten().cloned().collect();
+        Answers { logits: vec![], predictions }
+    }
+
+    fn note(&self) -> Option<String> {
+        let (tokens, seconds) = self.speed();
+        let speed = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
+        let count = self.summaries.len();
+        let mean = tokens as f64 / count.max(1) as f64;
+        (tokens > 0).then(|| {
+            format!("{count} summaries of {mean:.1} tokens on average, {speed:.0} tokens a second")
+        })
+    }
+}
+
+/// A model with all that summarizing takes.
+#[derive(Debug)]
+pub struct Summarizer<'a> {
+    /// The model.
+    pub model: &'a AnySeq2Seq,
+    /// Its tokenizer.
+    pub tokenizer: &'a TextTokenizer,
+    /// Lengths and search.
+    pub settings: &'a SummarizationSettings,
+    /// The model's own settings of generation, with its special tokens.
+    pub own: &'a GenerationConfig,
+    /// Documents in a batch.
+    pub batch_size: usize,
+    /// The device that the model is on.
+    pub device: &'a Device,
+}
+
+impl Summarizer<'_> {
+    /// Summarizes `examples`: the summaries, and their scores where there are references, are the
+    /// evaluator's to tell.
+    ///
+    /// # Errors
+    /// If a setting is impossible for the model, a text cannot be tokenized, the device fails, or
+    /// the run is stopped.
+    pub fn summarize(
+        &self,
+        examples: &[SummarizationExample],
+        observer: &dyn Observer,
+        interrupt: &Interrupt,
+    ) -> Result<SummaryEvaluator> {
+        let generation = Arc::new(self.settings.generation(self.own));
+        self.model.check_generation(&generation)?;
+        let task = summarization::task("summarization");
+        let evaluator = SummaryEvaluator::new(&task, examples, self.tokenizer, self.settings)?;
+        let mut data = SummaryData::new(examples, self.tokenizer, self.settings, generation)?;
+        // No loss is asked for.
+        data.summaries = Vec::new();
+        let (source, size) = (data.batches(), self.batch_size);
+        collect_answers(self.model, &source, evaluator, size, self.device, observer, interrupt)
+    }
+}
