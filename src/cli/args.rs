@@ -9,6 +9,7 @@ use losparse::train::{Keep, LrDecay, Method, MethodRecipe, Recipe, TaskRecipe, T
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::run::RunArgs;
+use super::summary_args::{RougeArgs, SummaryArgs, TrainSummaryArgs};
 
 /// `text [default: value]`; the value comes from the recipe's own defaults.
 fn shown(text: &str, default: impl Display) -> String {
@@ -35,16 +36,18 @@ macro_rules! override_settings {
         $(if let Some(value) = &$args.$maybe { target.$maybe = Some(value.clone()); })*
     }};
 }
+pub(super) use override_settings;
 
 /// What is evaluated on, and how it is read.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Data")]
 pub struct TaskArgs {
-    /// GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), squad, squad_v2, or what to
-    /// call your own
+    /// GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), squad, squad_v2,
+    /// summarization, xsum, cnn_dailymail, or what to call your own
     #[arg(long = "task", display_order = 1, value_name = "NAME")]
     pub name: Option<String>,
-    /// Folder of a GLUE task's official files, or the one above it; folder of SQuAD's files
+    /// Folder of a GLUE task's official files, or the one above it; folder of SQuAD's files, or of
+    /// documents and summaries
     #[arg(long, display_order = 2, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
     /// Your own evaluation data: .csv, .tsv or .jsonl; for squad .json
@@ -66,7 +69,7 @@ pub struct TaskArgs {
         long,
         display_order = 9,
         value_name = "TOKENS",
-        help = shown("Longest input; longer ones are cut", "128, for squad 384")
+        help = shown("Longest input; longer ones are cut", "128, squad 384, summarization 1024")
     )]
     pub max_length: Option<usize>,
     /// Evaluate on the first N examples only
@@ -74,6 +77,10 @@ pub struct TaskArgs {
     pub max_eval_examples: Option<usize>,
     #[command(flatten)]
     pub questions: QuestionArgs,
+    #[command(flatten)]
+    pub summaries: SummaryArgs,
+    #[command(flatten)]
+    pub rouge: RougeArgs,
 }
 
 /// How questions are answered.
@@ -265,6 +272,8 @@ impl TaskArgs {
             (task.label, task.score) = (None, None);
         }
         self.questions.apply(task);
+        self.summaries.apply(task);
+        self.rouge.apply(task);
         override_settings!(self => task; name;
             optional max_length, data, dev, text, pair, label, score, max_eval_examples);
     }
@@ -319,6 +328,8 @@ pub struct TrainArgs {
     train: TrainDataArgs,
     #[command(flatten)]
     training: TrainingArgs,
+    #[command(flatten)]
+    summaries: TrainSummaryArgs,
 }
 
 impl TrainArgs {
@@ -328,6 +339,7 @@ impl TrainArgs {
         self.task.apply(&mut recipe.task);
         self.train.apply(&mut recipe.task);
         self.training.apply(&mut recipe.training);
+        self.summaries.apply(&mut recipe.task);
         Ok(recipe)
     }
 }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
+use losparse::generation::GenerationConfig;
 use losparse::inspect::latency::{Contestant, Repetitions, measure};
-use losparse::models::FolderModel;
-use losparse::train::contestant;
+use losparse::models::{AnyModel, EncoderInput, FolderModel};
+use losparse::train::{contestant, token_ids};
 use losparse::{Error, Result};
 
 use super::machine::MachineArgs;
@@ -15,6 +17,7 @@ use super::output;
 #[command(after_help = "\
 Example:
   losparse bench bert-base-uncased small/model --batch 1 --length 64 --threads 1
+  losparse bench bart-base summaries/model --length 256 --new-tokens 60 --num-beams 4
 
 Models take turns, and speed is compared within turns, so a busy machine disturbs all alike.")]
 pub struct Args {
@@ -33,12 +36,27 @@ pub struct Args {
     /// Runs of every model before measuring
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Measurement")]
     warmup: usize,
+    /// Time writing texts of N tokens, in place of one pass (text-to-text models)
+    #[arg(long, value_name = "N", help_heading = "Measurement")]
+    new_tokens: Option<usize>,
+    /// Beams of writing texts
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        requires = "new_tokens",
+        help_heading = "Measurement"
+    )]
+    num_beams: usize,
 }
 
 impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
-        for (name, value) in [("batch", self.batch), ("length", self.length)] {
+        let new_tokens = self.new_tokens.unwrap_or(1);
+        for (name, value) in
+            [("batch", self.batch), ("length", self.length), ("new_tokens", new_tokens)]
+        {
             if value == 0 {
                 return Err(Error::option(name, "must be at least 1").into());
             }
@@ -60,39 +78,82 @@ impl Args {
                 );
                 return Err(Error::option("length", message).into());
             }
-            let (name, shape) = (path.display().to_string(), [self.batch, self.length]);
-            contestants.push(contestant(&name, opened.model.clone(), shape, &device));
+            let (name, shape) = (path.display().to_string(), self.shape());
+            contestants.push(match self.new_tokens {
+                None => contestant(&name, opened.model.clone(), shape, &device),
+                Some(tokens) => self.writer(name, opened, tokens, &device)?,
+            });
         }
         let repetitions = Repetitions { warmup: self.warmup, measured: self.repeat };
-        let shape = [self.batch, self.length];
-        let report = measure(&mut contestants, repetitions, shape, &device)?;
+        let report = measure(&mut contestants, repetitions, self.shape(), &device)?;
         if machine.json {
-            return output::print_json(&report);
+            let mut json = serde_json::to_value(&report)?;
+            if let Some(tokens) = self.new_tokens {
+                json["new_tokens"] = tokens.into();
+                json["num_beams"] = self.num_beams.into();
+            }
+            return output::print_json(&json);
         }
         let rows: Vec<Vec<String>> = report
             .contestants
             .iter()
             .map(|row| {
+                let rate = row.examples_per_second * new_tokens as f64;
                 vec![
                     row.name.clone(),
                     format!("{:.2}", row.median_ms),
                     format!("{:.2}", row.min_ms),
                     format!("{:.2}", row.max_ms),
-                    format!("{:.1}", row.examples_per_second),
+                    format!("{rate:.1}"),
                     format!("×{:.2}", row.speedup),
                 ]
             })
             .collect();
-        let header = ["model", "median ms", "min", "max", "examples/s", "speed"];
+        let rate = if self.new_tokens.is_some() { "tokens/s" } else { "examples/s" };
+        let header = ["model", "median ms", "min", "max", rate, "speed"];
         let table = output::table(&header, &[1, 2, 3, 4, 5], &rows);
+        let writing = self
+            .new_tokens
+            .map(|tokens| format!(" read, {tokens} written by {} beams", self.num_beams));
         let conditions = format!(
-            "batch {}, {} tokens, {} runs each, {} threads, device {}",
+            "batch {}, {} tokens{}, {} runs each, {} threads, device {}",
             report.batch,
             report.length,
+            writing.unwrap_or_default(),
             report.repetitions,
             report.threads,
             machine.device_name()
         );
         Ok(output::print(&format!("{table}\n({conditions})"))?)
+    }
+
+    /// A model that writes texts of `tokens` tokens for texts of `--length` tokens.
+    fn writer(
+        &self,
+        name: String,
+        opened: &Opened,
+        tokens: usize,
+        device: &Device,
+    ) -> Result<Contestant<'static>> {
+        let AnyModel::Seq2Seq(model) = &opened.model else {
+            let message = format!("{name} writes no texts; leave this out");
+            return Err(Error::option("new_tokens", message));
+        };
+        let config = GenerationConfig {
+            max_new_tokens: Some(tokens),
+            min_new_tokens: Some(tokens),
+            num_beams: Some(self.num_beams),
+            ..GenerationConfig::from_folder(&opened.folder)?
+        };
+        model.check_generation(&config)?;
+        let (model, ids) = (model.clone(), token_ids(model.vocab_size(), self.shape(), device));
+        Ok((
+            name,
+            Box::new(move || model.generate(&EncoderInput::new(ids.clone()), &config).map(|_| ())),
+        ))
+    }
+
+    fn shape(&self) -> [usize; 2] {
+        [self.batch, self.length]
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use losparse::inspect::SplitMetrics;
-use losparse::models::{AnyModel, AnyQuestionAnswerer, AnySequenceClassifier, FolderModel};
+use losparse::models::FolderModel;
+use losparse::models::{AnyModel, AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier};
 use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
 use losparse::train::checkpoints::CheckpointState;
 use losparse::train::{
-    Evaluator, Interrupt, RunOptions, TaskRecipe, answer_questions, evaluate_checkpoint,
-    evaluate_model, read_split, table_options,
+    Evaluator, Interrupt, RunOptions, Summarizer, TaskRecipe, answer_questions,
+    evaluate_checkpoint, evaluate_model, read_split, table_options,
 };
 use losparse::{Error, Result};
 use serde_json::json;
@@ -27,6 +28,7 @@ Examples:
   losparse evaluate small/model --data glue
   losparse evaluate my-model --task rte --data glue
   losparse evaluate answers/model --data squad
+  losparse evaluate summaries/model --dev test.jsonl --num-beams 4
   losparse evaluate small/model --dev dev.csv --text review --label stars
   losparse evaluate small/checkpoints/step-00000120
 
@@ -74,7 +76,9 @@ impl Args {
                 let tokenizer = tokenizer(squad.max_length())?;
                 vec![self.answer(model, &opened, &recipe, &tokenizer, machine, &device)?]
             }
-            AnyModel::Seq2Seq(_) => return Err(opened.unsupported("evaluate").into()),
+            AnyModel::Seq2Seq(model) => {
+                vec![self.summarize(model, &opened, &recipe, machine, &device)?]
+            }
         };
         self.print(&results, machine)
     }
@@ -164,6 +168,29 @@ impl Args {
         let evaluator =
             answer_questions(model, tokenizer, &task, examples, settings, self.batch_size, device)?;
         Ok(SplitMetrics { split: "dev".into(), metrics: evaluator.report()? })
+    }
+
+    fn summarize(
+        &self,
+        model: &AnySeq2Seq,
+        opened: &Opened,
+        recipe: &TaskRecipe,
+        machine: &MachineArgs,
+        device: &Device,
+    ) -> Result<SplitMetrics> {
+        let (settings, own) = opened.summarization(recipe)?;
+        let mut recipe = recipe.clone();
+        if let (true, Some(task)) = (recipe.name.is_empty(), opened.task()?) {
+            recipe.name = task.name;
+        }
+        let data = recipe.read_summaries(Split::Dev)?;
+        machine.note(&format!("· evaluating dev: {} documents", data.len()));
+        let tokenizer = &opened.tokenizer(settings.max_source_length)?;
+        let (settings, own, batch_size) = (&settings, &own, self.batch_size);
+        let summarizer = Summarizer { model, tokenizer, settings, own, batch_size, device };
+        let progress = Progress::new(machine.quiet, false);
+        let done = summarizer.summarize(&data.examples, &progress, &Interrupt::default())?;
+        Ok(SplitMetrics { split: "dev".into(), metrics: done.report()? })
     }
 
     /// What to evaluate on, by the name of each split.

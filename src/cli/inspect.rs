@@ -89,6 +89,7 @@ impl Args {
         let kind = config.get("model_type").and_then(Value::as_str).unwrap_or("model");
         lines.push(match &opened.model {
             AnyModel::QuestionAnswerer(_) => format!("{kind}, answers questions"),
+            AnyModel::Seq2Seq(_) => format!("{kind}, writes a text for a text"),
             _ => format!("{kind}, labels: {}", opened.model.labels().names().join(", ")),
         });
         if let Some(task) = opened.task()? {

@@ -14,6 +14,8 @@ mod predict;
 mod progress;
 mod quickstart;
 mod run;
+mod summarize;
+mod summary_args;
 
 use std::process::ExitCode;
 
@@ -58,7 +60,7 @@ enum Command {
     Finetune(Box<finetune::Args>),
     /// Score a model on labelled data
     Evaluate(evaluate::Args),
-    /// Classify or score texts, or answer questions
+    /// Classify, score or summarize texts, or answer questions
     Predict(predict::Args),
     /// Show what a model is made of: layers, ranks, kept neurons, sizes
     Inspect(inspect::Args),

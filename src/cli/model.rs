@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use losparse::checkpoint::{LoadOptions, LoadReport};
+use losparse::generation::GenerationConfig;
 use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::tasks::squad::QaSettings;
-use losparse::tasks::{Task, TextTokenizer};
-use losparse::train::{TaskRecipe, model_tokenizer};
+use losparse::tasks::{SummarizationSettings, Task, TextTokenizer};
+use losparse::train::{SummarizationRecipe, TaskRecipe, model_tokenizer};
 use losparse::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -38,17 +39,13 @@ impl Opened {
 
     /// An error unless the model's head was trained.
     pub fn check_head(&self) -> Result<()> {
-        if self.report.newly_initialised.is_empty() {
+        // A language model's head is its embedding.
+        if self.report.newly_initialised.is_empty() || matches!(self.model, AnyModel::Seq2Seq(_)) {
             return Ok(());
         }
         let new = self.report.newly_initialised.join(", ");
         let message = format!("the model has no trained head ({new} missing); fine-tune it first");
         Err(Error::format(&self.folder, message))
-    }
-
-    /// The error of a command that has no use for the model's head.
-    pub fn unsupported(&self, command: &str) -> Error {
-        Error::format(&self.folder, format!("`{command}` does not take text-to-text models"))
     }
 
     /// The task the model says it was trained for.
@@ -97,6 +94,30 @@ impl Opened {
         };
         settings.validate()?;
         Ok(settings)
+    }
+
+    /// How documents are summarized: as asked for, else as trained, else as the task's name or the
+    /// model's own settings of generation say, which come along.
+    pub fn summarization(
+        &self,
+        recipe: &TaskRecipe,
+    ) -> Result<(SummarizationSettings, GenerationConfig)> {
+        let own = GenerationConfig::from_folder(&self.folder)?;
+        let asked = recipe.summarization();
+        let preset = recipe.summarization.as_ref().and_then(|settings| settings.preset);
+        let settings = match self.about.get("summarization").filter(|_| preset.is_none()) {
+            Some(stored) => {
+                let stored = serde_json::from_value(stored.clone()).map_err(|e| {
+                    let path = self.folder.join("config.json");
+                    Error::format(path, format!("losparse.summarization: {e}"))
+                })?;
+                // The task's name only says how the model would be trained.
+                SummarizationRecipe { preset: None, ..asked }.over(stored)
+            }
+            None => asked.settings(&own, self.model.max_length())?,
+        };
+        settings.validate()?;
+        Ok((settings, own))
     }
 }
 

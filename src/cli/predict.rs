@@ -7,7 +7,7 @@ use anyhow::Context;
 use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::tasks::metrics::argmax;
 use losparse::tasks::{Example, TableOptions, TableTarget};
-use losparse::train::{Interrupt, predict_logits};
+use losparse::train::{Interrupt, Summarizer, predict_logits};
 use losparse::{Error, Result};
 use serde_json::{Map, Value, json};
 
@@ -15,6 +15,8 @@ use super::answer::{AnswerArgs, answer};
 use super::machine::MachineArgs;
 use super::model::Opened;
 use super::output;
+use super::summarize::summarize;
+use super::summary_args::SummaryArgs;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -24,8 +26,10 @@ Examples:
   losparse predict small/model --file reviews.csv --text review --json > labels.jsonl
   cat lines.txt | losparse predict small/model
   losparse predict answers/model --question \"Who sleeps?\" --context \"The cat sleeps.\"
+  losparse predict summaries/model --file articles.jsonl --document article --json
 
-Without texts and --file, every line of the standard input is a text; a tab divides a pair.")]
+Without texts and --file, every line of the standard input is a text; a tab divides a pair. A
+model that summarizes also takes JSON lines there, and --file with a .txt of one text a line.")]
 pub struct Args {
     /// Model folder: Hugging Face's, a compressed one, or a run's output folder
     #[arg(value_name = "MODEL")]
@@ -50,6 +54,8 @@ pub struct Args {
     batch_size: usize,
     #[command(flatten)]
     answer: AnswerArgs,
+    #[command(flatten)]
+    summaries: SummaryArgs,
 }
 
 impl Args {
@@ -73,7 +79,17 @@ impl Args {
                 let json = machine.json;
                 return answer(model, &tokenizer, examples, settings, batch_size, &device, json);
             }
-            AnyModel::Seq2Seq(_) => return Err(opened.unsupported("predict").into()),
+            AnyModel::Seq2Seq(model) => {
+                self.answer.refuse()?;
+                let asked = self.summaries.asked(self.max_length);
+                let (settings, own) = opened.summarization(&asked)?;
+                let documents = self.summaries.documents(&self.texts, self.file.as_deref())?;
+                let tokenizer = &opened.tokenizer(settings.max_source_length)?;
+                let (settings, own, batch_size) = (&settings, &own, self.batch_size);
+                let device = &device;
+                let summarizer = Summarizer { model, tokenizer, settings, own, batch_size, device };
+                return summarize(&summarizer, &documents, machine);
+            }
         };
         self.answer.refuse()?;
         let examples = self.examples(&opened)?;

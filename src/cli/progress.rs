@@ -46,7 +46,7 @@ impl Progress {
         // A poisoned lock only means that another thread panicked while it was showing.
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let Some(line) = state.line(event) else { return };
-        if !matches!(event, Event::Step { .. }) {
+        if !matches!(event, Event::Step { .. } | Event::Progress { .. }) {
             output::note(&line);
             return;
         }
@@ -115,6 +115,7 @@ impl State {
                 }
                 line
             }
+            Event::Progress { done, total } => format!("evaluated {done} of {total}"),
             Event::Evaluation { step, total, metrics, best } => {
                 self.metric = Some(format!("{} {:.4}", metrics.primary, metrics.primary_value()));
                 let best = if *best { "  (best so far)" } else { "" };

@@ -116,7 +116,8 @@ fn check(recipe: &Recipe) -> losparse::Result<()> {
     let task = &recipe.task;
     let own = task.train.is_some() || task.dev.is_some();
     if task.name.is_empty() && !own {
-        let message = "missing; give a GLUE task with --data, or your own --train and --dev files";
+        let message = "missing; give a GLUE task, squad or xsum with --data, or your own --train \
+                       and --dev files";
         return Err(Error::option("task", message));
     }
     if !own && task.data.is_none() {

@@ -37,7 +37,7 @@ pub use from_checkpoint::evaluate_checkpoint;
 pub use job::{EvalSplit, Job, Prepared, Start, model_tokenizer};
 pub use launch::{Interrupt, Trained, Training};
 pub use observer::{Event, Observer, Silent};
-pub use pipeline::{RunOptions, compress, contestant, finetune, keep_ratio};
+pub use pipeline::{RunOptions, compress, contestant, finetune, keep_ratio, token_ids};
 pub use plan::{Plan, PlannedLayer, PlannedPattern, plan};
 pub use question_answering::{
     QaBatch, QaEvaluator, QaOutput, QuestionAnswering, answer_questions, qa_batches, read_split,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::json;
 
 use super::data::Segments;
@@ -373,16 +373,24 @@ struct Outcome {
 pub fn contestant<M: FolderModel + 'static>(
     name: &str,
     model: M,
-    [batch, length]: [usize; 2],
+    shape: [usize; 2],
     device: &Device,
 ) -> Contestant<'static> {
-    use burn::tensor::{Int, Tensor, TensorData};
-    // Tokens beyond the special ones, which are no padding in any model.
-    let words = model.vocab_size().saturating_sub(5).max(1) as i64;
-    let first = model.vocab_size() as i64 - words;
-    let ids: Vec<i64> = (0..batch * length).map(|at| first + (at as i64 * 31) % words).collect();
-    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, length]), device);
+    let ids = token_ids(model.vocab_size(), shape, device);
     (name.to_string(), Box::new(move || model.run(ids.clone())))
+}
+
+/// `[batch, length]` tokens of a vocabulary, beyond the special ones, which are no padding in any
+/// model.
+pub fn token_ids(
+    vocab_size: usize,
+    [batch, length]: [usize; 2],
+    device: &Device,
+) -> Tensor<2, Int> {
+    let words = vocab_size.saturating_sub(5).max(1) as i64;
+    let first = vocab_size as i64 - words;
+    let ids: Vec<i64> = (0..batch * length).map(|at| first + (at as i64 * 31) % words).collect();
+    Tensor::from_data(TensorData::new(ids, [batch, length]), device)
 }
 
 /// Makes sure that the output folder is ours to write to; makes nothing yet.

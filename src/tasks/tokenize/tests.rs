@@ -48,6 +48,48 @@ fn every_kind_of_folder_agrees_with_transformers() {
     }
 }
 
+/// Writes `vocab.json` and `merges.txt` of the byte-level fixture, as old folders of BART have them.
+fn write_bpe_files(folder: &Path) {
+    let json = fs::read_to_string(fixtures().join("bytelevel/tokenizer.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let mut vocab = json["model"]["vocab"].clone();
+    for token in json["added_tokens"].as_array().unwrap() {
+        vocab[token["content"].as_str().unwrap()] = token["id"].clone();
+    }
+    fs::write(folder.join("vocab.json"), vocab.to_string()).unwrap();
+    let merges =
+        json["model"]["merges"].as_array().unwrap().iter().map(|merge| {
+            format!("{} {}\n", merge[0].as_str().unwrap(), merge[1].as_str().unwrap())
+        });
+    let merges: String = std::iter::once("#version: 0.2\n".to_string()).chain(merges).collect();
+    fs::write(folder.join("merges.txt"), merges).unwrap();
+}
+
+#[test]
+fn byte_level_bpe_is_built_of_its_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    write_bpe_files(folder.path());
+    let read = || TextTokenizer::from_folder(folder.path(), 128);
+    let tokenizer = read().unwrap();
+    assert_agrees(&tokenizer, &expected("bytelevel"));
+    assert_eq!((tokenizer.pad_id(), tokenizer.vocab_size()), (1, 5 + 256 + 69));
+    let text = "The cat — naïve, 東京!  it's";
+    let ids = tokenizer.encode(text, None).unwrap();
+    assert_eq!(tokenizer.decode(ids.get_ids()).unwrap(), text);
+
+    let config = folder.path().join("tokenizer_config.json");
+    fs::write(&config, r#"{"tokenizer_class": "CLIPTokenizer"}"#).unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("vocab.json: the vocabulary of a CLIPTokenizer"), "{error}");
+    fs::write(&config, r#"{"tokenizer_class": "BartTokenizer", "sep_token": "[SEP]"}"#).unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("\"[SEP]\" is not in the vocabulary"), "{error}");
+    fs::remove_file(folder.path().join("merges.txt")).unwrap();
+    fs::remove_file(config).unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("merges.txt: missing"), "{error}");
+}
+
 #[test]
 fn stored_truncation_and_padding_are_not_obeyed() {
     let tokenizer = TextTokenizer::from_folder(fixtures().join("stored"), 128).unwrap();
@@ -191,7 +233,10 @@ fn errors_name_folder_and_file() {
     let here = folder.path().display().to_string();
 
     let none = read();
-    assert!(none.contains(&here) && none.contains("no tokenizer.json and no vocab.txt"), "{none}");
+    assert!(
+        none.contains(&here) && none.contains("no tokenizer.json, vocab.txt or vocab.json"),
+        "{none}"
+    );
     let no_folder = TextTokenizer::from_folder(folder.path().join("x"), 32).unwrap_err();
     assert!(no_folder.to_string().contains("no such folder"), "{no_folder}");
 

@@ -1,0 +1,114 @@
+//! Options of summarization.
+
+use losparse::generation::EarlyStopping;
+use losparse::tasks::summarization::SummarizationPreset;
+use losparse::train::{SummarizationRecipe, TaskRecipe};
+
+use super::args::{override_settings, word};
+
+/// How documents are summarized.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Summaries (summarization)")]
+pub struct SummaryArgs {
+    /// Column of the text to summarize [default: document]
+    #[arg(long, value_name = "COLUMN")]
+    pub document: Option<String>,
+    /// Settings where no other is given [default: the model's own]
+    #[arg(long, value_name = "bart|xsum|cnn_dailymail|losparse",
+        value_parser = word::<SummarizationPreset>)]
+    preset: Option<SummarizationPreset>,
+    /// Beams of the search; 1: greedy
+    #[arg(long, value_name = "N")]
+    num_beams: Option<usize>,
+    /// Larger values favour longer summaries
+    #[arg(long, value_name = "EXPONENT", allow_negative_numbers = true)]
+    length_penalty: Option<f64>,
+    /// Shortest summary to generate
+    #[arg(long, value_name = "TOKENS")]
+    min_summary_length: Option<usize>,
+    /// Longest summary to generate
+    #[arg(long, value_name = "TOKENS")]
+    max_summary_length: Option<usize>,
+    /// No run of so many tokens occurs twice in a summary; 0: no such rule
+    #[arg(long, value_name = "N")]
+    no_repeat_ngram_size: Option<usize>,
+    /// When the search ends: true, as soon as there are as many summaries as beams
+    #[arg(long, value_name = "true|false|never", value_parser = early_stopping)]
+    early_stopping: Option<EarlyStopping>,
+}
+
+fn early_stopping(text: &str) -> Result<EarlyStopping, String> {
+    match text {
+        "true" => Ok(EarlyStopping::FirstComplete),
+        "false" => Ok(EarlyStopping::Heuristic),
+        "never" => Ok(EarlyStopping::Never),
+        _ => Err("true, false or never is expected".into()),
+    }
+}
+
+impl SummaryArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, task: &mut TaskRecipe) {
+        override_settings!(self => &mut *task; ; optional document);
+        let mut settings = task.summarization.clone().unwrap_or_default();
+        override_settings!(self => &mut settings; ; optional preset, num_beams, length_penalty,
+            no_repeat_ngram_size, early_stopping);
+        settings.min_length = self.min_summary_length.or(settings.min_length);
+        settings.max_length = self.max_summary_length.or(settings.max_length);
+        if task.summarization.is_some() || settings != SummarizationRecipe::default() {
+            task.summarization = Some(settings);
+        }
+    }
+}
+
+/// How summaries are scored.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Summaries (summarization)")]
+pub struct RougeArgs {
+    /// Column of the summary [default: summary]
+    #[arg(long, value_name = "COLUMN")]
+    summary: Option<String>,
+    /// Whether ROUGE compares stems [default: true]
+    #[arg(long, value_name = "true|false")]
+    use_stemmer: Option<bool>,
+}
+
+impl RougeArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, task: &mut TaskRecipe) {
+        override_settings!(self => &mut *task; ; optional summary);
+        if self.use_stemmer.is_some() {
+            task.summarization.get_or_insert_default().use_stemmer = self.use_stemmer;
+        }
+    }
+}
+
+/// How a model is trained to summarize.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Summaries (summarization)")]
+pub struct TrainSummaryArgs {
+    /// Longest reference summary in training [default: as the longest to generate]
+    #[arg(long, value_name = "TOKENS")]
+    max_target_length: Option<usize>,
+    /// Share of the target probability that is spread over all tokens [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    label_smoothing: Option<f64>,
+    /// Beams of the evaluations while training [default: --num-beams]
+    #[arg(long, value_name = "N")]
+    training_num_beams: Option<usize>,
+    /// Examples of the evaluations while training [default: all]
+    #[arg(long, value_name = "N")]
+    training_eval_examples: Option<usize>,
+}
+
+impl TrainSummaryArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, task: &mut TaskRecipe) {
+        let mut settings = task.summarization.clone().unwrap_or_default();
+        override_settings!(self => &mut settings; ; optional max_target_length, label_smoothing,
+            training_num_beams, training_eval_examples);
+        if task.summarization.is_some() || settings != SummarizationRecipe::default() {
+            task.summarization = Some(settings);
+        }
+    }
+}
