@@ -10,8 +10,12 @@ mod cross_backend;
 mod deberta;
 mod deberta_parity;
 mod family_parity;
+#[cfg(feature = "train")]
+mod recipes;
 #[cfg(feature = "cli")]
 mod resume;
 #[cfg(feature = "cli")]
 mod squad;
+#[cfg(feature = "cli")]
+mod summarization;
 mod trace;
