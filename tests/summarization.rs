@@ -114,6 +114,8 @@ fn compressed_folders_summarize_as_the_run_said() {
     assert_eq!(report["agreement"]["changed_predictions"], 0, "{}", report["agreement"]);
     assert_eq!(report["trained"][0]["metrics"], after[0]["metrics"]);
     let speed = events.iter().filter_map(|event| event["message"].as_str());
+    let report_text = fs::read_to_string(place.path("small/report.md")).unwrap();
+    assert!(report_text.contains("Compacting changed 0 of 12 answers"), "{report_text}");
     assert!(speed.filter(|message| message.contains("tokens a second")).count() >= 3);
 
     // The folder alone says how it was made, and how summaries are searched for.
@@ -135,7 +137,7 @@ fn compressed_folders_summarize_as_the_run_said() {
     let inspected = &json_lines(&["inspect", &small])[0];
     let layers = inspected["layers"].as_array().unwrap();
     assert_eq!(layers.len(), 16, "encoder, decoder and cross-attention");
-    assert!(layers.iter().all(|layer| layer["state"] != "dense"), "{layers:?}");
+    assert!(layers.iter().all(|layer| layer["selected"] == true), "{layers:?}");
     let shown = stdout(&["inspect", &small]);
     assert!(shown.contains("bart, writes a text for a text"), "{shown}");
     assert!(shown.contains("task: summarization"), "{shown}");

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use super::report::{RunReport, SplitMetrics};
 use super::{LinearAccount, ModelAccount};
 use crate::pruning::Structure;
+use crate::tasks::TaskKind;
 
 /// The whole report.
 pub(super) fn render(report: &RunReport) -> String {
@@ -86,7 +87,10 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
             writeln!(out, "| {model} | {split} | {} | {metrics} |", metrics.examples)?;
         }
     }
-    if let Some(agreement) = &report.agreement {
+    if let (Some(agreement), TaskKind::Summarization) = (&report.agreement, &report.task.kind) {
+        let (changed, all) = (agreement.changed_predictions, agreement.examples);
+        writeln!(out, "\nCompacting changed {changed} of {all} answers.")?;
+    } else if let Some(agreement) = &report.agreement {
         writeln!(
             out,
             "\nCompacting moved logits by at most {:.2e} on {} examples and changed {} predictions.",
