@@ -134,6 +134,11 @@ fn compressed_folders_summarize_as_the_run_said() {
     let greedy = ["evaluate", &small, "--dev", &pairs(), "--num-beams", "1"];
     metric(&json!([json_lines(&greedy)[0]["result"]]), "rougeLsum");
 
+    let best = format!("step-{:08}", report["training"]["result_step"].as_u64().unwrap());
+    let best = Path::new(&small).join("checkpoints").join(best).display().to_string();
+    let evaluated = json_lines(&["evaluate", &best]).remove(0);
+    assert_eq!(evaluated["result"], report["trained"][0]);
+
     let inspected = &json_lines(&["inspect", &small])[0];
     let layers = inspected["layers"].as_array().unwrap();
     assert_eq!(layers.len(), 16, "encoder, decoder and cross-attention");

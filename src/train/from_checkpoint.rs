@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::TaskRecipe;
 use super::checkpoints::CheckpointState;
 use super::job::Job;
 use super::launch::read_checkpoint;
 use super::pipeline::Run;
-use super::{Classification, JobKind, QuestionAnswering, Recipe, RunOptions, TaskRecipe};
+use super::{Classification, JobKind, QuestionAnswering, Recipe, RunOptions, Summarization};
 use crate::Result;
 use crate::inspect::SplitMetrics;
 use crate::pruning::Pruner;
@@ -32,6 +33,7 @@ pub fn evaluate_checkpoint(
     match recipe.task.kind() {
         JobKind::Classification => evaluate::<Classification>(folder, &recipe, options),
         JobKind::QuestionAnswering => evaluate::<QuestionAnswering>(folder, &recipe, options),
+        JobKind::Summarization => evaluate::<Summarization>(folder, &recipe, options),
     }
 }
 
