@@ -7,9 +7,8 @@ use std::error::Error;
 
 use losparse::checkpoint::LoadOptions;
 use losparse::models::AnyQuestionAnswerer;
-use losparse::tasks::TextTokenizer;
 use losparse::tasks::squad::{self, QaExample, QaSettings};
-use losparse::train::answer_questions;
+use losparse::train::{answer_questions, model_tokenizer};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (model, report) = AnyQuestionAnswerer::load(folder, &device, &LoadOptions::default())?;
     println!("{report}");
     // Longer texts are read in windows that overlap.
-    let tokenizer = TextTokenizer::from_folder(folder, model.max_length().min(384))?;
+    let tokenizer = model_tokenizer(folder.as_ref(), &model, model.max_length().min(384))?;
     let example = QaExample {
         id: "1".to_string(),
         question: question.clone(),

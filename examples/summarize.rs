@@ -8,9 +8,10 @@ use std::error::Error;
 use losparse::checkpoint::LoadOptions;
 use losparse::generation::GenerationConfig;
 use losparse::models::AnySeq2Seq;
-use losparse::tasks::TextTokenizer;
 use losparse::tasks::summarization::{SummarizationExample, SummarizationSettings};
-use losparse::train::{Evaluator, Interrupt, Silent, SummarizationRecipe, Summarizer};
+use losparse::train::{
+    Evaluator, Interrupt, Silent, SummarizationRecipe, Summarizer, model_tokenizer,
+};
 use serde_json::Value;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -34,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Value::Null => SummarizationRecipe::default().settings(&own, model.max_length())?,
             stored => serde_json::from_value(stored)?,
         };
-    let tokenizer = TextTokenizer::from_folder(&folder, settings.max_source_length)?;
+    let tokenizer = model_tokenizer(folder.as_ref(), &model, settings.max_source_length)?;
 
     let summarizer = Summarizer {
         model: &model,
