@@ -27,10 +27,16 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for x in self.0 {
-            let (cdf, _) = if fused::<S>() { normal::<true>(*x) } else { normal::<false>(*x) };
-            *x *= cdf;
-        }
+        gelu_vectorised::<S>(self.0);
+    }
+}
+
+/// [`gelu_in_place`] with the instructions of `S`, to be inlined where those are in use.
+#[inline(always)]
+pub(super) fn gelu_vectorised<S: Simd>(x: &mut [f32]) {
+    for x in x {
+        let (cdf, _) = if fused::<S>() { normal::<true>(*x) } else { normal::<false>(*x) };
+        *x *= cdf;
     }
 }
 

@@ -116,6 +116,31 @@ impl CompressibleLinear {
     }
 }
 
+#[cfg(feature = "flex")]
+impl CompressibleLinear {
+    /// What a fused kernel packs; `None` in training form, after column pruning, under autodiff, in
+    /// other precisions and on other backends.
+    pub(crate) fn parts(&self) -> Option<crate::kernels::block::LinearParts> {
+        use crate::kernels::block::LinearParts;
+        let bias = self.bias();
+        match self {
+            Self::Dense(linear) => {
+                let weight = linear.weight.val();
+                let [_, d_output] = weight.dims();
+                LinearParts::new(&weight, None, None, bias.as_ref(), d_output, d_output)
+            }
+            Self::Compact(linear) => {
+                let left = linear.left.as_ref().map(|left| left.val());
+                let order = linear.order.as_ref().map(|order| order.val());
+                let (first, left, order) = (linear.first.val(), left.as_ref(), order.as_ref());
+                let (kept, d_output) = (linear.kept, linear.d_output);
+                LinearParts::new(&first, left, order, bias.as_ref(), kept, d_output)
+            }
+            Self::LowRankSparse(_) | Self::ColumnCompact(_) => None,
+        }
+    }
+}
+
 /// `param` holding `tensor` as a fresh trainable leaf.
 pub(crate) fn leaf<const D: usize>(tensor: Tensor<D>) -> burn::module::Param<Tensor<D>> {
     burn::module::Param::from_tensor(tensor.detach())

@@ -41,7 +41,8 @@ impl BertEncoder {
         }
     }
 
-    /// Applies all layers; `each` sees every layer's output and attention probabilities.
+    /// Applies all layers; `each` sees every layer's output and, if asked for with `attentions`,
+    /// attention probabilities. Without them layers are faster.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
@@ -50,7 +51,8 @@ impl BertEncoder {
         &self,
         hidden_states: Tensor<3>,
         mask: Option<&Tensor<4>>,
-        mut each: impl FnMut(&Tensor<3>, Tensor<4>),
+        attentions: bool,
+        mut each: impl FnMut(&Tensor<3>, Option<Tensor<4>>),
     ) -> Tensor<3> {
         let length = hidden_states.dims()[1];
         let bias = self.relative_attention_bias.as_ref();
@@ -61,7 +63,13 @@ impl BertEncoder {
         });
         let mask = sum.as_ref().or(mask);
         self.layer.iter().fold(hidden_states, |hidden_states, layer| {
-            let (output, probabilities) = layer.forward(hidden_states, mask);
+            let (output, probabilities) = match attentions {
+                true => {
+                    let (output, probabilities) = layer.forward(hidden_states, mask);
+                    (output, Some(probabilities))
+                }
+                false => (layer.forward_fused(hidden_states, mask), None),
+            };
             each(&output, probabilities);
             output
         })

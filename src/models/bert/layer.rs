@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor};
 
+use super::fused::FusedLayer;
 use super::{BertAttention, BertConfig};
 use crate::linear::CompressibleLinear;
 use crate::models::{Activation, init};
@@ -17,6 +18,9 @@ pub struct BertLayer {
     pub intermediate: BertIntermediate,
     /// Second half of the feed-forward network.
     pub output: BertOutput,
+    /// The layer packed for inference.
+    #[module(skip)]
+    pub(super) fused: FusedLayer,
 }
 
 /// `BertIntermediate`: widening projection and activation.
@@ -46,6 +50,15 @@ impl BertLayer {
             attention: BertAttention::new(config, device),
             intermediate: BertIntermediate::new(config, device),
             output: BertOutput::new(config, device),
+            fused: FusedLayer::new(config),
+        }
+    }
+
+    /// [`BertLayer::forward`] without the probabilities, in one kernel where there is one.
+    pub fn forward_fused(&self, hidden_states: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
+        match self.fused.forward(self, hidden_states, mask) {
+            Ok(output) => output,
+            Err(hidden_states) => self.forward(hidden_states, mask).0,
         }
     }
 

@@ -16,6 +16,7 @@ mod config;
 mod embeddings;
 mod encoder;
 mod family;
+mod fused;
 mod heads;
 mod layer;
 mod model;

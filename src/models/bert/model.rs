@@ -66,14 +66,16 @@ impl BertModel {
         let mask = input.additive_mask(&embedded);
         let mut hidden_states = input.output_hidden_states.then(|| vec![embedded.clone()]);
         let mut attentions = input.output_attentions.then(Vec::new);
-        let last_hidden_state = self.encoder.forward(embedded, mask.as_ref(), |output, probs| {
+        let each = |output: &Tensor<3>, probabilities: Option<Tensor<4>>| {
             if let Some(states) = &mut hidden_states {
                 states.push(output.clone());
             }
-            if let Some(attentions) = &mut attentions {
-                attentions.push(probs);
+            if let (Some(attentions), Some(probabilities)) = (&mut attentions, probabilities) {
+                attentions.push(probabilities);
             }
-        });
+        };
+        let (mask, maps) = (mask.as_ref(), input.output_attentions);
+        let last_hidden_state = self.encoder.forward(embedded, mask, maps, each);
         let pooler_output = self.pooler.as_ref().map(|p| p.forward(last_hidden_state.clone()));
         EncoderOutput { last_hidden_state, pooler_output, hidden_states, attentions }
     }

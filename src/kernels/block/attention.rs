@@ -1,0 +1,141 @@
+//! One head's attention over one sequence, read from and written to `[tokens, ..]` in place.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::layers::grow;
+use super::norm::total;
+use super::product::{Epilogue, PackedWeight, Rows, RowsMut, product};
+
+/// Queries whose scores are in cache together.
+const QUERIES: usize = 64;
+
+/// What one head of one sequence reads.
+pub struct Head<'a> {
+    /// `[length, head_size]`.
+    pub keys: Rows<'a>,
+    /// `[length, head_size]`.
+    pub values: Rows<'a>,
+    /// Size of a key.
+    pub head_size: usize,
+    /// Multiplies the scores.
+    pub scale: f32,
+    /// Added to the scores: row `query · stride`, `length` long; a stride of 0 is one row for all.
+    pub mask: Option<(&'a [f32], usize)>,
+}
+
+/// What a thread reuses.
+#[derive(Default)]
+pub struct AttentionScratch {
+    keys: PackedWeight,
+    values: PackedWeight,
+    scores: Vec<f32>,
+}
+
+impl Head<'_> {
+    /// Replaces `queries: [length, head_size]`, `stride` apart, by `softmax(Q Kᵀ scale + mask) V`.
+    pub fn attend(&self, scratch: &mut AttentionScratch, queries: &mut [f32], stride: usize) {
+        let (length, size) = (self.keys.rows, self.head_size);
+        let AttentionScratch { keys, values, scores } = scratch;
+        keys.reset(size, length);
+        keys.set_transposed(self.keys);
+        values.reset(length, size);
+        for at in 0..length {
+            values.set_row(at, &self.values.values[at * self.values.stride..][..size]);
+        }
+        let width = length.next_multiple_of(16);
+        grow(scores, QUERIES.min(length) * width);
+        for from in (0..length).step_by(QUERIES) {
+            let rows = QUERIES.min(length - from);
+            let query = Rows { values: &queries[from * stride..], stride, rows };
+            let target = RowsMut { values: scores, stride: width };
+            product(query, keys, None, Epilogue::Identity, target);
+            let mut sums = [0.0; QUERIES];
+            let mask = self.mask.map(|(mask, stride)| (&mask[from * stride..], stride));
+            let scale = self.scale;
+            let softmax = Softmax { scores, width, length, rows, scale, mask, sums: &mut sums };
+            Arch::new().dispatch(softmax);
+            let scores = Rows { values: scores, stride: width, rows };
+            let out = &mut queries[from * stride..];
+            product(scores, values, None, Epilogue::Identity, RowsMut { values: out, stride });
+            for (row, sum) in sums[..rows].iter().enumerate() {
+                let factor = 1.0 / sum;
+                out[row * stride..][..size].iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+    }
+}
+
+/// Scores to `e^(score − greatest)`, and their sums.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    width: usize,
+    length: usize,
+    rows: usize,
+    scale: f32,
+    mask: Option<(&'a [f32], usize)>,
+    sums: &'a mut [f32; QUERIES],
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for row in 0..self.rows {
+            let scores = &mut self.scores[row * self.width..][..self.length];
+            match self.mask {
+                Some((mask, stride)) => {
+                    let mask = &mask[row * stride..][..self.length];
+                    let values = scores.iter_mut().zip(mask);
+                    values.for_each(|(score, mask)| *score = *score * self.scale + mask);
+                }
+                None => scores.iter_mut().for_each(|score| *score *= self.scale),
+            }
+            let greatest = greatest::<S>(simd, scores);
+            scores.iter_mut().for_each(|score| *score = exp(*score - greatest));
+            self.sums[row] = sum::<S>(simd, scores);
+        }
+    }
+}
+
+#[inline(always)]
+fn greatest<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (vectors, tail) = S::as_simd_f32s(values);
+    let lowest = simd.splat_f32s(f32::NEG_INFINITY);
+    let most = vectors.iter().fold(lowest, |most, x| simd.max_f32s(most, *x));
+    tail.iter().fold(simd.reduce_max_f32s(most), |most, x| most.max(*x))
+}
+
+#[inline(always)]
+fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (vectors, tail) = S::as_simd_f32s(values);
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    for (at, x) in vectors.iter().enumerate() {
+        sums[at % 4] = simd.add_f32s(sums[at % 4], *x);
+    }
+    total::<S>(simd, sums) + tail.iter().sum::<f32>()
+}
+
+/// `e^x` for `x ≤ 0` within 2 units in the last place; 0 below −87, NaN for NaN.
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    // Adding 1.5·2²³ rounds to an integer, left in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let small = x < -87.0;
+    let x = if small { -87.0 } else { x };
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    // e^r = 1 + r + r² p(r), coefficients of the Cephes library.
+    let p = 1.987_569_1e-4f32;
+    let p = p * r + 1.398_2e-3;
+    let p = p * r + 8.333_452e-3;
+    let p = p * r + 4.166_579_6e-2;
+    let p = p * r + 1.666_666_5e-1;
+    let p = p * r + 0.5;
+    let exp = p * r * r + r + 1.0;
+    let power_of_two = f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3F80_0000));
+    if small { 0.0 } else { exp * power_of_two }
+}

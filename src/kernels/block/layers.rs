@@ -1,0 +1,254 @@
+//! Linear layers that share their input, packed: one first product for all of them.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::product::{Epilogue, PackedWeight, Rows, RowsMut, apply, product};
+
+/// A linear layer before packing: kept neurons dense, the others low-rank. A dense layer keeps all.
+#[derive(Clone, Copy)]
+pub struct LayerSource<'a> {
+    /// `[K; R]ᵀ: [d_input, kept + rank]`.
+    pub first: &'a [f32],
+    /// `L′ᵀ: [rank, d_output − kept]`.
+    pub left: &'a [f32],
+    /// `[d_output]`: position of every output in `[kept | others]`; `None`: in order.
+    pub order: Option<&'a [i64]>,
+    /// `[d_output]`.
+    pub bias: Option<&'a [f32]>,
+    /// Number of inputs.
+    pub d_input: usize,
+    /// Number of outputs.
+    pub d_output: usize,
+    /// Number of kept neurons.
+    pub kept: usize,
+    /// Length of the others' code.
+    pub rank: usize,
+}
+
+/// Layers that share their input, with one first product `[K₁; R₁; K₂; R₂; …]` and outputs side by
+/// side.
+#[derive(Debug)]
+pub struct PackedLayers {
+    first: PackedWeight,
+    bias: Vec<f32>,
+    /// Empty where the first product gives the outputs themselves.
+    parts: Vec<Part>,
+    d_output: usize,
+    epilogue: Epilogue,
+}
+
+/// One layer's outputs behind the first product.
+#[derive(Debug)]
+struct Part {
+    /// First of the kept neurons' outputs in the first product; the code follows.
+    hidden: usize,
+    rank: usize,
+    /// First output.
+    from: usize,
+    d_output: usize,
+    /// `[rank, d_output]`, zero at kept neurons; without those that come first if `sorted`.
+    spread: PackedWeight,
+    /// Output of every kept neuron.
+    neurons: Vec<u32>,
+    /// Whether kept neurons come first, in order.
+    sorted: bool,
+}
+
+impl LayerSource<'_> {
+    fn position(&self, output: usize) -> usize {
+        self.order.map_or(output, |order| order[output] as usize)
+    }
+
+    /// The output at every position of `[kept | others]`.
+    pub fn outputs(&self) -> Vec<usize> {
+        let mut outputs = vec![0; self.d_output];
+        (0..self.d_output).for_each(|output| outputs[self.position(output)] = output);
+        outputs
+    }
+}
+
+impl PackedLayers {
+    /// Packs layers.
+    ///
+    /// `inputs` says which input of the layers stands at each position of what they will be given,
+    /// `None`: all in order. If `sorted`, outputs are left in the order `[kept | others]`.
+    pub fn new(
+        sources: &[LayerSource<'_>],
+        inputs: Option<&[usize]>,
+        sorted: bool,
+        epilogue: Epilogue,
+    ) -> Self {
+        let d_input = sources.first().map_or(0, |source| source.d_input);
+        let width = sources.iter().map(|source| source.kept + source.rank).sum();
+        let mut first = PackedWeight::default();
+        first.reset(d_input, width);
+        let mut row = Vec::with_capacity(width);
+        for at in 0..d_input {
+            let input = inputs.map_or(at, |inputs| inputs[at]);
+            row.clear();
+            for source in sources {
+                let width = source.kept + source.rank;
+                row.extend_from_slice(&source.first[input * width..][..width]);
+            }
+            first.set_row(at, &row);
+        }
+        let (mut bias, mut parts, mut hidden) = (Vec::new(), Vec::new(), 0);
+        for source in sources {
+            let outputs = source.outputs();
+            let from = bias.len();
+            let value = |output: usize| source.bias.map_or(0.0, |bias| bias[output]);
+            match sorted {
+                true => bias.extend(outputs.iter().map(|&output| value(output))),
+                false => bias.extend((0..source.d_output).map(value)),
+            }
+            parts.push(Part::new(source, &outputs, hidden, from, sorted));
+            hidden += source.kept + source.rank;
+        }
+        let direct = |part: &Part| part.sorted && part.neurons.len() == part.d_output;
+        if parts.iter().all(direct) {
+            parts.clear();
+        }
+        let d_output = bias.len();
+        Self { first, bias, parts, d_output, epilogue }
+    }
+
+    /// Number of outputs of all layers.
+    pub fn d_output(&self) -> usize {
+        self.d_output
+    }
+
+    /// `output[i] = epilogue(layers(input[i]))`, all rows on this thread. `hidden` is room for the
+    /// first product.
+    pub fn forward(&self, input: Rows<'_>, hidden: &mut Vec<f32>, output: RowsMut<'_>) {
+        if self.parts.is_empty() {
+            return product(input, &self.first, Some(&self.bias), self.epilogue, output);
+        }
+        let RowsMut { values: output, stride } = output;
+        let (rows, width) = (input.rows, self.first.d_output());
+        // Rows begin at multiples of a cache line.
+        let hidden_stride = width.next_multiple_of(16);
+        grow(hidden, rows * hidden_stride);
+        let target = RowsMut { values: hidden, stride: hidden_stride };
+        product(input, &self.first, None, Epilogue::Identity, target);
+        for part in &self.parts {
+            let hidden = Rows { values: &hidden[part.hidden..], stride: hidden_stride, rows };
+            let bias = &self.bias[part.from..][..part.d_output];
+            let output = &mut output[part.from..];
+            part.write(hidden, bias, self.epilogue, RowsMut { values: output, stride });
+        }
+    }
+}
+
+impl Part {
+    fn new(
+        source: &LayerSource<'_>,
+        outputs: &[usize],
+        hidden: usize,
+        from: usize,
+        sorted: bool,
+    ) -> Self {
+        let (kept, rank, d_output) = (source.kept, source.rank, source.d_output);
+        let others = d_output - kept;
+        let in_order = outputs.iter().enumerate().all(|(at, &output)| at == output);
+        let sorted = sorted || in_order;
+        let left = |r: usize| &source.left[r * others..][..others];
+        let spread = if rank == 0 || others == 0 {
+            PackedWeight::default()
+        } else if sorted {
+            PackedWeight::new(others, (0..rank).map(left))
+        } else {
+            let mut spread = PackedWeight::default();
+            spread.reset(rank, d_output);
+            let mut row = vec![0.0; d_output];
+            for r in 0..rank {
+                let values = outputs[kept..].iter().zip(left(r));
+                values.for_each(|(&output, &value)| row[output] = value);
+                spread.set_row(r, &row);
+            }
+            spread
+        };
+        let neurons = match sorted {
+            true => (0..kept as u32).collect(),
+            false => outputs[..kept].iter().map(|&output| output as u32).collect(),
+        };
+        Self { hidden, rank, from, d_output, spread, neurons, sorted }
+    }
+
+    fn write(&self, hidden: Rows<'_>, bias: &[f32], epilogue: Epilogue, output: RowsMut<'_>) {
+        let (kept, rows, stride) = (self.neurons.len(), hidden.rows, output.stride);
+        let values = output.values;
+        let first = if self.sorted { kept } else { 0 };
+        if first < self.d_output && rows > 0 {
+            if self.rank == 0 {
+                // Nothing but the bias.
+                for row in values.chunks_mut(stride).take(rows) {
+                    row[first..self.d_output].copy_from_slice(&bias[first..]);
+                    Arch::new().dispatch(Apply(epilogue, &mut row[first..self.d_output]));
+                }
+            } else {
+                let code = Rows { values: &hidden.values[kept..], ..hidden };
+                let output = RowsMut { values: &mut values[first..], stride };
+                // Where kept neurons are not apart, theirs is overwritten below.
+                product(code, &self.spread, Some(&bias[first..]), epilogue, output);
+            }
+        }
+        Arch::new().dispatch(Kept { part: self, hidden, bias, epilogue, values, stride });
+    }
+}
+
+struct Apply<'a>(Epilogue, &'a mut [f32]);
+
+impl WithSimd for Apply<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        apply::<S>(self.0, self.1);
+    }
+}
+
+/// Writes the kept neurons' outputs.
+struct Kept<'a> {
+    part: &'a Part,
+    hidden: Rows<'a>,
+    bias: &'a [f32],
+    epilogue: Epilogue,
+    values: &'a mut [f32],
+    stride: usize,
+}
+
+impl WithSimd for Kept<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { part, hidden, bias, epilogue, values, stride } = self;
+        let kept = part.neurons.len();
+        for at in 0..hidden.rows {
+            let hidden = &hidden.values[at * hidden.stride..][..kept];
+            let output = &mut values[at * stride..][..part.d_output];
+            if part.sorted {
+                let (output, bias) = (&mut output[..kept], &bias[..kept]);
+                for ((output, hidden), bias) in output.iter_mut().zip(hidden).zip(bias) {
+                    *output = hidden + bias;
+                }
+                apply::<S>(epilogue, output);
+            } else {
+                for (&neuron, hidden) in part.neurons.iter().zip(hidden) {
+                    let neuron = neuron as usize;
+                    let mut value = [hidden + bias[neuron]];
+                    if epilogue != Epilogue::Identity {
+                        apply::<S>(epilogue, &mut value);
+                    }
+                    output[neuron] = value[0];
+                }
+            }
+        }
+    }
+}
+
+/// Makes `values` at least `length` long.
+pub fn grow(values: &mut Vec<f32>, length: usize) {
+    if values.len() < length {
+        values.resize(length, 0.0);
+    }
+}

@@ -1,0 +1,261 @@
+//! A transformer's encoder layer on `flex` in three passes: projections, attention, and all that
+//! follows, each over blocks of rows (tokens) that stay in cache from one operation to the next.
+//!
+//! ```text
+//! x ─ [K_q; R_q; K_k; R_k; K_v; R_v] ─ q | k | v     per block of tokens
+//! q ← softmax(q kᵀ / √d + mask) v                    per head of a sequence, in place
+//! x ← LayerNorm(x + output(q))                       per block of tokens
+//! x ← LayerNorm(x + output(act(intermediate(x))))
+//! ```
+//!
+//! A batch of enough sequences is split by sequence, and each thread takes its own through the whole
+//! layer; otherwise threads share each pass. Buffers are kept per thread, so nothing is allocated
+//! from call to call.
+
+mod attention;
+mod layers;
+mod norm;
+mod product;
+mod tensor;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use layers::PackedLayers;
+pub(crate) use norm::Norm;
+pub(crate) use product::Epilogue;
+pub(crate) use tensor::LinearParts;
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use attention::{AttentionScratch, Head};
+use layers::grow;
+use product::{Rows, RowsMut};
+
+/// Rows of a block: their states stay in cache while weights pass.
+const BLOCK: usize = 128;
+/// Rows of a block at least, else weights are read too often.
+const SMALLEST: usize = 16;
+
+/// An encoder layer that normalises after each residual, with its weights packed.
+#[derive(Debug)]
+pub(crate) struct EncoderBlock {
+    /// Query, key and value, outputs side by side.
+    pub projections: PackedLayers,
+    /// The heads' output projection.
+    pub attention_output: PackedLayers,
+    /// The normalisation behind it.
+    pub attention_norm: Norm,
+    /// First half of the feed-forward network, with its activation.
+    pub intermediate: PackedLayers,
+    /// Second half.
+    pub output: PackedLayers,
+    /// The normalisation behind it.
+    pub output_norm: Norm,
+    /// Number of heads.
+    pub heads: usize,
+}
+
+/// Added to the scores: `[batch or 1, heads or 1, length or 1, length]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask<'a> {
+    /// Row-major.
+    pub values: &'a [f32],
+    /// Its shape.
+    pub dims: [usize; 4],
+}
+
+#[derive(Default)]
+struct Scratch {
+    projected: Vec<f32>,
+    hidden: Vec<f32>,
+    inner: Vec<f32>,
+    output: Vec<f32>,
+    attention: AttentionScratch,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Runs `f` with this thread's buffers; they are taken out meanwhile, so that work that the thread
+/// takes up in between finds others.
+fn with_scratch(f: impl FnOnce(&mut Scratch)) {
+    let mut scratch = SCRATCH.with(RefCell::take);
+    f(&mut scratch);
+    SCRATCH.set(scratch);
+}
+
+fn for_each(parallel: bool, count: usize, f: impl Fn(usize) + Send + Sync) {
+    match parallel {
+        true => (0..count).into_par_iter().with_max_len(1).for_each(f),
+        false => (0..count).for_each(f),
+    }
+}
+
+impl EncoderBlock {
+    /// Applies the layer to `states: [batch, length, hidden_size]`, in place.
+    pub fn forward(&self, states: &mut [f32], [batch, length]: [usize; 2], mask: Option<Mask<'_>>) {
+        let size = self.attention_norm.gamma.len();
+        if states.is_empty() {
+            return;
+        }
+        assert_eq!(states.len(), batch * length * size);
+        let threads = rayon::current_num_threads();
+        // Whole sequences to each thread while there are enough, the rest of them together.
+        let together = (BLOCK / length).max(1);
+        let groups = batch / together;
+        let apart = if threads == 1 { groups } else { groups - groups % threads };
+        let (first, rest) = states.split_at_mut(apart * together * length * size);
+        let group = |at: usize, states: &mut [f32], parallel: bool| {
+            let sequences =
+                Sequences { block: self, length, size, first: at * together, mask, parallel };
+            sequences.forward(states);
+        };
+        let chunks = first.par_chunks_mut(together * length * size).enumerate().with_max_len(1);
+        chunks.for_each(|(at, states)| group(at, states, false));
+        group(apart, rest, threads > 1);
+    }
+}
+
+/// Some sequences of a batch.
+struct Sequences<'a> {
+    block: &'a EncoderBlock,
+    length: usize,
+    size: usize,
+    /// The first one's place in the batch.
+    first: usize,
+    mask: Option<Mask<'a>>,
+    /// Whether work is shared with other threads.
+    parallel: bool,
+}
+
+impl Sequences<'_> {
+    fn forward(&self, states: &mut [f32]) {
+        if states.is_empty() {
+            return;
+        }
+        let rows = states.len() / self.size;
+        let width = 3 * self.size;
+        let threads = if self.parallel { rayon::current_num_threads() } else { 1 };
+        let blocks = rows.div_ceil(BLOCK).next_multiple_of(threads);
+        let height = rows.div_ceil(blocks).next_multiple_of(8).max(SMALLEST);
+        let mut projected =
+            SCRATCH.with_borrow_mut(|scratch| std::mem::take(&mut scratch.projected));
+        grow(&mut projected, rows * width);
+        let used = &mut projected[..rows * width];
+        self.blocks(states, used, height, |states, projected| self.project(states, projected));
+        self.attend(used);
+        self.blocks(states, used, height, |states, context| self.finish(states, context));
+        SCRATCH.with_borrow_mut(|scratch| scratch.projected = projected);
+    }
+
+    fn blocks(
+        &self,
+        states: &mut [f32],
+        projected: &mut [f32],
+        height: usize,
+        f: impl Fn(&mut [f32], &mut [f32]) + Send + Sync,
+    ) {
+        let (states_len, projected_len) = (height * self.size, height * 3 * self.size);
+        match self.parallel {
+            true => states
+                .par_chunks_mut(states_len)
+                .zip(projected.par_chunks_mut(projected_len))
+                .with_max_len(1)
+                .for_each(|(states, projected)| f(states, projected)),
+            false => states
+                .chunks_mut(states_len)
+                .zip(projected.chunks_mut(projected_len))
+                .for_each(|(states, projected)| f(states, projected)),
+        }
+    }
+
+    fn project(&self, states: &mut [f32], projected: &mut [f32]) {
+        let rows = Rows { values: states, stride: self.size, rows: states.len() / self.size };
+        let output = RowsMut { values: projected, stride: 3 * self.size };
+        with_scratch(|scratch| {
+            self.block.projections.forward(rows, &mut scratch.hidden, output);
+        });
+    }
+
+    /// Replaces every query by its context.
+    fn attend(&self, projected: &mut [f32]) {
+        let (heads, length) = (self.block.heads, self.length);
+        let (head_size, width) = (self.size / heads, 3 * self.size);
+        let sequences = projected.len() / (length * width);
+        let pointer = Shared(projected.as_mut_ptr(), projected.len());
+        let pointer = &pointer;
+        for_each(self.parallel, sequences * heads, |task| {
+            let (sequence, head) = (task / heads, task % heads);
+            let at = sequence * length * width + head * head_size;
+            // SAFETY: queries of this head and sequence are read and written by this task alone,
+            // keys and values are read only.
+            let all = |from: usize| unsafe {
+                std::slice::from_raw_parts(pointer.0.add(from), pointer.1 - from)
+            };
+            let view = |from: usize| Rows { values: all(from), stride: width, rows: length };
+            let queries = unsafe {
+                std::slice::from_raw_parts_mut(pointer.0.add(at), (length - 1) * width + head_size)
+            };
+            let mask = self.mask.map(|mask| mask.of(self.first + sequence, head));
+            let head = Head {
+                keys: view(at + self.size),
+                values: view(at + 2 * self.size),
+                head_size,
+                scale: 1.0 / (head_size as f32).sqrt(),
+                mask,
+            };
+            with_scratch(|scratch| head.attend(&mut scratch.attention, queries, width));
+        });
+    }
+
+    /// Everything behind the heads' outputs.
+    fn finish(&self, states: &mut [f32], context: &mut [f32]) {
+        let (block, size) = (self.block, self.size);
+        let rows = states.len() / size;
+        // Rows a little apart from powers of two, which would share few lines of the caches.
+        let inner_stride = block.intermediate.d_output().next_multiple_of(16) + 16;
+        with_scratch(|scratch| {
+            let Scratch { hidden, inner, output, .. } = scratch;
+            grow(output, rows * size);
+            grow(inner, rows * inner_stride);
+            let context = Rows { values: context, stride: 3 * size, rows };
+            block.attention_output.forward(
+                context,
+                hidden,
+                RowsMut { values: output, stride: size },
+            );
+            block
+                .attention_norm
+                .add_and_normalise(states, Rows { values: output, stride: size, rows });
+            let attended = Rows { values: states, stride: size, rows };
+            block.intermediate.forward(
+                attended,
+                hidden,
+                RowsMut { values: inner, stride: inner_stride },
+            );
+            let inner = Rows { values: inner, stride: inner_stride, rows };
+            block.output.forward(inner, hidden, RowsMut { values: output, stride: size });
+            block
+                .output_norm
+                .add_and_normalise(states, Rows { values: output, stride: size, rows });
+        });
+    }
+}
+
+struct Shared(*mut f32, usize);
+// SAFETY: tasks write disjoint parts of it.
+unsafe impl Sync for Shared {}
+
+impl<'a> Mask<'a> {
+    /// The rows of one head of one sequence, and how far they are apart.
+    fn of(&self, sequence: usize, head: usize) -> (&'a [f32], usize) {
+        let [batch, heads, queries, length] = self.dims;
+        let sequence = if batch == 1 { 0 } else { sequence };
+        let head = if heads == 1 { 0 } else { head };
+        let from = (sequence * heads + head) * queries * length;
+        (&self.values[from..][..queries * length], if queries == 1 { 0 } else { length })
+    }
+}

@@ -1,0 +1,302 @@
+//! Matrix products with packed weights, one block of rows at a time.
+//!
+//! Each call runs on one thread; callers split rows. A weight is packed once into panels of columns
+//! in the order in which they are read, so that it streams through the caches while a block of
+//! rows stays there.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use crate::kernels::gelu::gelu_vectorised;
+
+/// Vectors in a full panel of columns: 24 sums of 8 rows leave room in 32 registers.
+const VECTORS: usize = 3;
+/// Inputs that are summed before the next ones are taken: 8 rows of them fit the first-level cache.
+const DEPTH: usize = 768;
+/// Values in a cache line.
+const LINE: usize = 16;
+
+/// Applied to a product's outputs while they are in cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epilogue {
+    /// Nothing.
+    Identity,
+    /// `x Φ(x)`.
+    Gelu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// A matrix `[d_input, d_output]` in panels of columns.
+#[derive(Debug, Clone, Default)]
+pub struct PackedWeight {
+    d_input: usize,
+    d_output: usize,
+    lanes: usize,
+    /// Panels one after another, each `[d_input, vectors · lanes]`.
+    values: Vec<f32>,
+    panels: Vec<Panel>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Panel {
+    /// First column.
+    column: usize,
+    vectors: usize,
+    /// Where it begins in `values`.
+    start: usize,
+}
+
+/// Rows of a larger matrix: row `i` begins at `i · stride`.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    /// From the first row on.
+    pub values: &'a [f32],
+    /// Distance of rows.
+    pub stride: usize,
+    /// Number of rows.
+    pub rows: usize,
+}
+
+/// Rows to be written; see [`Rows`].
+pub struct RowsMut<'a> {
+    /// From the first row on.
+    pub values: &'a mut [f32],
+    /// Distance of rows.
+    pub stride: usize,
+}
+
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
+}
+
+impl PackedWeight {
+    /// Packs a matrix `[d_input, d_output]` given row by row.
+    pub fn new<'a>(d_output: usize, rows: impl ExactSizeIterator<Item = &'a [f32]>) -> Self {
+        let mut packed = Self::default();
+        packed.reset(rows.len(), d_output);
+        for (at, row) in rows.enumerate() {
+            packed.set_row(at, row);
+        }
+        packed
+    }
+
+    /// Number of columns.
+    pub fn d_output(&self) -> usize {
+        self.d_output
+    }
+
+    /// Makes room for another matrix; its values are left unspecified.
+    pub fn reset(&mut self, d_input: usize, d_output: usize) {
+        let lanes = Arch::new().dispatch(Lanes);
+        if (self.d_input, self.d_output, self.lanes) == (d_input, d_output, lanes) {
+            return;
+        }
+        (self.d_input, self.d_output, self.lanes) = (d_input, d_output, lanes);
+        self.panels.clear();
+        let (mut column, mut start, mut left) = (0, 0, d_output.div_ceil(lanes));
+        while left > 0 {
+            // Threes, and two twos at the end rather than three and one.
+            let vectors = if left == VECTORS + 1 { VECTORS - 1 } else { left.min(VECTORS) };
+            self.panels.push(Panel { column, vectors, start });
+            column += vectors * lanes;
+            start += vectors * lanes * d_input;
+            left -= vectors;
+        }
+        self.values.resize(start, 0.0);
+    }
+
+    /// Writes row `at` (an input's weights).
+    pub fn set_row(&mut self, at: usize, row: &[f32]) {
+        for panel in &self.panels {
+            let width = panel.vectors * self.lanes;
+            let columns = width.min(self.d_output - panel.column);
+            self.values[panel.start + at * width..][..columns]
+                .copy_from_slice(&row[panel.column..][..columns]);
+        }
+    }
+
+    /// Writes the transpose of `[d_output, d_input]`.
+    pub fn set_transposed(&mut self, matrix: Rows<'_>) {
+        for panel in &self.panels {
+            let width = panel.vectors * self.lanes;
+            let columns = width.min(self.d_output - panel.column);
+            let packed = &mut self.values[panel.start..][..self.d_input * width];
+            for column in 0..columns {
+                let row = &matrix.values[(panel.column + column) * matrix.stride..][..self.d_input];
+                for (value, packed) in row.iter().zip(packed.chunks_exact_mut(width)) {
+                    packed[column] = *value;
+                }
+            }
+        }
+    }
+}
+
+/// `output = epilogue(input · weight + bias)`.
+///
+/// # Panics
+/// If a slice is too short.
+pub fn product(
+    input: Rows<'_>,
+    weight: &PackedWeight,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    output: RowsMut<'_>,
+) {
+    if input.rows == 0 || weight.d_output == 0 {
+        return;
+    }
+    let last = input.rows - 1;
+    assert!(input.values.len() >= last * input.stride + weight.d_input);
+    assert!(output.values.len() >= last * output.stride + weight.d_output);
+    assert!(bias.is_none_or(|bias| bias.len() == weight.d_output));
+    Arch::new().dispatch(Block { input, weight, bias, epilogue, output });
+}
+
+struct Block<'a> {
+    input: Rows<'a>,
+    weight: &'a PackedWeight,
+    bias: Option<&'a [f32]>,
+    epilogue: Epilogue,
+    output: RowsMut<'a>,
+}
+
+/// Part of the inputs of one panel.
+#[derive(Clone, Copy)]
+struct Part {
+    panel: Panel,
+    from: usize,
+    to: usize,
+}
+
+impl WithSimd for Block<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        assert_eq!(S::F32_LANES, self.weight.lanes);
+        let d_input = self.weight.d_input;
+        let parts = d_input.div_ceil(DEPTH).max(1);
+        let deep = d_input.div_ceil(parts);
+        for part in 0..parts {
+            let (from, to) = (part * deep, d_input.min((part + 1) * deep));
+            for panel in &self.weight.panels {
+                let part = Part { panel: *panel, from, to };
+                match panel.vectors {
+                    3 => self.panel::<S, 3>(simd, part),
+                    2 => self.panel::<S, 2>(simd, part),
+                    _ => self.panel::<S, 1>(simd, part),
+                }
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    #[inline(always)]
+    fn panel<S: Simd, const V: usize>(&mut self, simd: S, part: Part) {
+        let mut row = 0;
+        // 32 registers hold 8 rows of 3 vectors, 16 hold 4.
+        if S::F32_LANES >= 16 {
+            while row + 8 <= self.input.rows {
+                self.tile::<S, 8, V>(simd, part, row);
+                row += 8;
+            }
+        }
+        while row + 4 <= self.input.rows {
+            self.tile::<S, 4, V>(simd, part, row);
+            row += 4;
+        }
+        while row < self.input.rows {
+            self.tile::<S, 1, V>(simd, part, row);
+            row += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, part: Part, row: usize) {
+        let Part { panel, from, to } = part;
+        let (d_input, d_output) = (self.weight.d_input, self.weight.d_output);
+        let width = V * S::F32_LANES;
+        let columns = width.min(d_output - panel.column);
+        let packed = &self.weight.values[panel.start + from * width..][..(to - from) * width];
+        let (packed, _) = S::as_simd_f32s(packed);
+        let (packed, _) = packed.as_chunks::<V>();
+        let inputs: [&[f32]; M] = std::array::from_fn(|m| {
+            &self.input.values[(row + m) * self.input.stride + from..][..to - from]
+        });
+        // The same part of the next panel, a share of it with every tile: it is in the second-level
+        // cache when its turn comes.
+        let share = (to - from) * width / self.input.rows;
+        let next = self.weight.values.as_ptr();
+        let next = next.wrapping_add(panel.start + (d_input + from) * width + row * share);
+        let share = share * M;
+        let mut fetched = 0;
+        let mut sums = [[simd.splat_f32s(0.0); V]; M];
+        for (at, weights) in packed.iter().enumerate() {
+            if at % 4 == 0 && fetched < share {
+                prefetch(next.wrapping_add(fetched));
+                prefetch(next.wrapping_add(fetched + LINE));
+                fetched += 2 * LINE;
+            }
+            for m in 0..M {
+                // SAFETY: `packed` and `inputs[m]` are both `to - from` long.
+                let x = simd.splat_f32s(unsafe { *inputs[m].get_unchecked(at) });
+                for v in 0..V {
+                    sums[m][v] = simd.mul_add_e_f32s(x, weights[v], sums[m][v]);
+                }
+            }
+        }
+        for (m, sums) in sums.iter().enumerate() {
+            let start = (row + m) * self.output.stride + panel.column;
+            let out = &mut self.output.values[start..][..columns];
+            for (v, &sum) in sums.iter().enumerate() {
+                let lanes = v * S::F32_LANES..columns.min((v + 1) * S::F32_LANES);
+                if lanes.is_empty() {
+                    break;
+                }
+                let before = match self.bias {
+                    _ if from > 0 => &out[lanes.clone()],
+                    Some(bias) => &bias[panel.column..][lanes.clone()],
+                    None => {
+                        simd.partial_store_f32s(&mut out[lanes], sum);
+                        continue;
+                    }
+                };
+                let sum = simd.add_f32s(sum, simd.partial_load_f32s(before));
+                simd.partial_store_f32s(&mut out[lanes], sum);
+            }
+            if to == d_input {
+                apply::<S>(self.epilogue, out);
+            }
+        }
+    }
+}
+
+/// Applies an epilogue to outputs.
+#[inline(always)]
+pub fn apply<S: Simd>(epilogue: Epilogue, values: &mut [f32]) {
+    match epilogue {
+        Epilogue::Identity => {}
+        Epilogue::Gelu => gelu_vectorised::<S>(values),
+        Epilogue::Relu => values.iter_mut().for_each(|x| *x = x.max(0.0)),
+    }
+}
+
+/// Asks for a line of the second-level cache; the address may lie beyond a weight's end.
+#[inline(always)]
+fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of any address is allowed.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}

@@ -1,0 +1,172 @@
+//! From and to Burn's tensors on `flex`.
+
+use burn::backend::flex::FlexTensor;
+use burn::backend::{BackendTensor, DispatchTensorKind};
+use burn::tensor::{DType, Int, Tensor};
+
+use super::layers::LayerSource;
+use super::{EncoderBlock, Mask, Norm};
+
+/// The parameters of a linear layer that can be packed.
+#[derive(Debug)]
+pub(crate) struct LinearParts {
+    first: FlexTensor,
+    left: Option<FlexTensor>,
+    bias: Option<FlexTensor>,
+    order: Option<Vec<i64>>,
+    d_input: usize,
+    d_output: usize,
+    kept: usize,
+    rank: usize,
+}
+
+impl LinearParts {
+    /// A layer of `kept` dense neurons and `d_output − kept` low-rank ones (a dense layer keeps
+    /// all); `None` unless all of it is in 32-bit floats on `flex`, without autodiff, and fits.
+    ///
+    /// # Shapes
+    /// - `first`: `[d_input, kept + rank]`, `left`: `[rank, d_output − kept]`
+    /// - `order`, `bias`: `[d_output]`
+    pub(crate) fn new(
+        first: &Tensor<2>,
+        left: Option<&Tensor<2>>,
+        order: Option<&Tensor<1, Int>>,
+        bias: Option<&Tensor<1>>,
+        kept: usize,
+        d_output: usize,
+    ) -> Option<Self> {
+        let [d_input, width] = first.dims();
+        let (rank, others) = (width.checked_sub(kept)?, d_output.checked_sub(kept)?);
+        let stored = left.map_or([0, others], |left| left.dims());
+        // A rank without others is not stored, nor are others without a rank.
+        if others > 0 && stored != [rank, others] {
+            return None;
+        }
+        let order: Option<Vec<i64>> = order.map(|order| order.to_data().iter::<i64>().collect());
+        if order.as_ref().is_some_and(|order| !is_permutation(order, d_output)) {
+            return None;
+        }
+        if bias.is_some_and(|bias| bias.dims() != [d_output]) {
+            return None;
+        }
+        let left = match left {
+            Some(left) => Some(contiguous(left)?),
+            None => None,
+        };
+        let bias = match bias {
+            Some(bias) => Some(contiguous(bias)?),
+            None => None,
+        };
+        let first = contiguous(first)?;
+        Some(Self { first, left, bias, order, d_input, d_output, kept, rank })
+    }
+
+    pub(crate) fn source(&self) -> LayerSource<'_> {
+        LayerSource {
+            first: slice(&self.first),
+            left: self.left.as_ref().map_or(&[], slice),
+            order: self.order.as_deref(),
+            bias: self.bias.as_ref().map(slice),
+            d_input: self.d_input,
+            d_output: self.d_output,
+            kept: self.kept,
+            rank: self.rank,
+        }
+    }
+}
+
+impl Norm {
+    /// From a normalisation's parameters `[d]`; `None` as for [`LinearParts::new`].
+    pub(crate) fn from_tensors(
+        gamma: &Tensor<1>,
+        beta: Option<&Tensor<1>>,
+        epsilon: f64,
+    ) -> Option<Self> {
+        let gamma = slice(&contiguous(gamma)?).to_vec();
+        let beta = match beta {
+            Some(beta) => slice(&contiguous(beta)?).to_vec(),
+            None => vec![0.0; gamma.len()],
+        };
+        (beta.len() == gamma.len()).then_some(Self { gamma, beta, epsilon: epsilon as f32 })
+    }
+}
+
+impl EncoderBlock {
+    /// Applies the layer, in place if nothing else holds the tensor.
+    ///
+    /// Gives the states back as they are where this is not possible: in other precisions, under
+    /// autodiff and on other backends, or if shapes do not fit.
+    ///
+    /// # Shapes
+    /// - `states`, output: `[batch, length, hidden_size]`
+    /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the scores
+    pub(crate) fn apply(
+        &self,
+        states: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+    ) -> Result<Tensor<3>, Tensor<3>> {
+        let [batch, length, size] = states.dims();
+        let mask = match mask {
+            Some(mask) => {
+                let dims = mask.dims();
+                let full = [batch, self.heads, length, length];
+                let fits = |axis: usize| dims[axis] == full[axis] || (dims[axis] == 1 && axis < 3);
+                match contiguous(mask) {
+                    Some(mask) if (0..4).all(fits) => Some((mask, dims)),
+                    _ => return Err(states),
+                }
+            }
+            None => None,
+        };
+        if size != self.attention_norm.gamma.len() || plain(&states).is_none() {
+            return Err(states);
+        }
+        let mut dispatch = states.into_dispatch();
+        let DispatchTensorKind::Flex(BackendTensor::Float(tensor)) = dispatch.kind else {
+            unreachable!("checked above");
+        };
+        let mask = mask.as_ref().map(|(mask, dims)| Mask { values: slice(mask), dims: *dims });
+        let mut tensor = if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() };
+        let whole = tensor.storage::<f32>().len() == batch * length * size;
+        match tensor.try_storage_mut::<f32>() {
+            Some(values) if whole => self.forward(values, [batch, length], mask),
+            _ => {
+                let mut values = slice(&tensor).to_vec();
+                self.forward(&mut values, [batch, length], mask);
+                let data = burn::tensor::TensorData::new(values, [batch, length, size]);
+                tensor = FlexTensor::from_data(data);
+            }
+        }
+        dispatch.kind = DispatchTensorKind::Flex(BackendTensor::Float(tensor));
+        Ok(Tensor::from_dispatch(dispatch))
+    }
+}
+
+/// The storage of a tensor of 32-bit floats on `flex`, without autodiff.
+fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
+    match tensor.clone().into_dispatch().kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) if tensor.dtype() == DType::F32 => {
+            Some(tensor)
+        }
+        _ => None,
+    }
+}
+
+/// [`plain`], row-major.
+fn contiguous<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
+    let tensor = plain(tensor)?;
+    Some(if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() })
+}
+
+fn slice(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("checked to be of 32-bit floats and row-major")
+}
+
+fn is_permutation(order: &[i64], count: usize) -> bool {
+    let mut seen = vec![false; count];
+    let fresh = |&at: &i64| {
+        let slot = usize::try_from(at).ok().and_then(|at| seen.get_mut(at));
+        slot.is_some_and(|slot| !std::mem::replace(slot, true))
+    };
+    order.len() == count && order.iter().all(fresh)
+}

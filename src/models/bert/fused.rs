@@ -1,0 +1,256 @@
+//! A layer in one kernel, for inference.
+
+use burn::tensor::Tensor;
+
+use super::{BertConfig, BertLayer};
+
+/// The layer's weights packed for the kernel, kept while they stay the same.
+#[derive(Debug, Clone)]
+pub(super) struct FusedLayer {
+    #[cfg(feature = "flex")]
+    epsilon: f64,
+    #[cfg(feature = "flex")]
+    heads: usize,
+    #[cfg(feature = "flex")]
+    packed: crate::models::kept::Kept<Option<std::sync::Arc<Packed>>>,
+}
+
+#[cfg(feature = "flex")]
+type Packed = crate::kernels::block::EncoderBlock;
+
+#[cfg(not(feature = "flex"))]
+impl FusedLayer {
+    pub(super) fn new(_: &BertConfig) -> Self {
+        Self {}
+    }
+
+    /// Without the `flex` feature always the states as they are.
+    pub(super) fn forward(
+        &self,
+        _: &BertLayer,
+        hidden_states: Tensor<3>,
+        _: Option<&Tensor<4>>,
+    ) -> Result<Tensor<3>, Tensor<3>> {
+        Err(hidden_states)
+    }
+}
+
+#[cfg(feature = "flex")]
+impl FusedLayer {
+    pub(super) fn new(config: &BertConfig) -> Self {
+        Self {
+            epsilon: config.layer_norm_eps,
+            heads: config.num_attention_heads,
+            packed: Default::default(),
+        }
+    }
+
+    /// What `layer` gives, or the states as they are if it must be composed of Burn's operations:
+    /// in training, in training form, in other precisions and on other backends.
+    pub(super) fn forward(
+        &self,
+        layer: &BertLayer,
+        hidden_states: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+    ) -> Result<Tensor<3>, Tensor<3>> {
+        use crate::models::kept::Sources;
+        // None under autodiff: nothing would be kept then.
+        let Some(sources) = Sources::default().and(layer) else { return Err(hidden_states) };
+        match self.packed.get(Some(sources), || self.pack(layer).map(std::sync::Arc::new)) {
+            Some(packed) => packed.apply(hidden_states, mask),
+            None => Err(hidden_states),
+        }
+    }
+
+    fn pack(&self, layer: &BertLayer) -> Option<Packed> {
+        use crate::kernels::block::{EncoderBlock, Epilogue, Norm, PackedLayers};
+        use crate::models::Activation;
+        let (attention, projection) = (&layer.attention.self_attention, &layer.attention.output);
+        let epilogue = match layer.intermediate.activation() {
+            Activation::Gelu => Epilogue::Gelu,
+            Activation::Relu => Epilogue::Relu,
+            Activation::Linear => Epilogue::Identity,
+            _ => return None,
+        };
+        let norm = |norm: &burn::nn::LayerNorm| {
+            let beta = norm.beta.as_ref().map(|beta| beta.val());
+            Norm::from_tensors(&norm.gamma.val(), beta.as_ref(), self.epsilon)
+        };
+        let none = Epilogue::Identity;
+        let (query, key) = (attention.query.parts()?, attention.key.parts()?);
+        let value = attention.value.parts()?;
+        let sources = [query.source(), key.source(), value.source()];
+        let projections = PackedLayers::new(&sources, None, false, none);
+        let context = projection.dense.parts()?;
+        let attention_output = PackedLayers::new(&[context.source()], None, false, none);
+        // The order of the inner neurons is free: kept ones first, and the next layer takes them so.
+        let (inner, outer) = (layer.intermediate.dense.parts()?, layer.output.dense.parts()?);
+        let order = inner.source().outputs();
+        Some(EncoderBlock {
+            projections,
+            attention_output,
+            attention_norm: norm(&projection.layer_norm)?,
+            intermediate: PackedLayers::new(&[inner.source()], None, true, epilogue),
+            output: PackedLayers::new(&[outer.source()], Some(&order), false, none),
+            output_norm: norm(&layer.output.layer_norm)?,
+            heads: self.heads,
+        })
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::linear::{CompactLinear, CompressibleLinear};
+    use crate::models::Activation;
+    use burn::module::{Module, Param};
+    use burn::tensor::{Device, Distribution, Tolerance};
+
+    fn random<const D: usize>(shape: [usize; D], scale: f64) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Normal(0.0, scale), &Device::flex())
+    }
+
+    /// A compact layer of unevenly spread kept neurons.
+    fn compact([d_input, d_output]: [usize; 2], share: usize, rank: usize) -> CompressibleLinear {
+        let kept: Vec<usize> =
+            (0..d_output).filter(|neuron| (neuron * 7919 + 13) % 100 < share).collect();
+        let others = d_output - kept.len();
+        let low_rank = (rank > 0 && others > 0)
+            .then(|| (random([d_input, rank], 0.3), random([rank, others], 0.3)));
+        let folded = match kept.len() {
+            0 => Tensor::zeros([d_input, 0], &Device::flex()),
+            count => random([d_input, count], 0.3),
+        };
+        let bias = Some(random([d_output], 0.3));
+        CompressibleLinear::Compact(CompactLinear::new(folded, low_rank, bias, &kept, d_output))
+    }
+
+    fn layer(heads: usize, size: usize, inner: usize, form: &str) -> BertLayer {
+        let config = BertConfig {
+            hidden_size: size,
+            num_attention_heads: heads,
+            intermediate_size: inner,
+            initializer_range: 0.3,
+            ..BertConfig::default()
+        };
+        let mut layer = BertLayer::new(&config, &Device::flex());
+        for norm in [&mut layer.attention.output.layer_norm, &mut layer.output.layer_norm] {
+            norm.gamma = Param::from_tensor(random([size], 1.0));
+            norm.beta = Some(Param::from_tensor(random([size], 1.0)));
+        }
+        let attention = &mut layer.attention.self_attention;
+        let linears = [
+            &mut attention.query,
+            &mut attention.key,
+            &mut attention.value,
+            &mut layer.attention.output.dense,
+            &mut layer.intermediate.dense,
+            &mut layer.output.dense,
+        ];
+        for (at, linear) in linears.into_iter().enumerate() {
+            let dims = linear.dims();
+            match form {
+                "compact" => *linear = compact(dims, 30, 2),
+                "low-rank" => *linear = compact(dims, 0, 3),
+                "pruned" => *linear = compact(dims, 40, 0),
+                "mixed" if at % 2 == 0 => *linear = compact(dims, 50, 1),
+                _ => {}
+            }
+        }
+        layer
+    }
+
+    /// Largest difference between kernel and Burn's operations.
+    fn difference(layer: &BertLayer, states: Tensor<3>, mask: Option<&Tensor<4>>) -> f32 {
+        let expected = layer.forward(states.clone(), mask).0;
+        let actual = layer.fused.forward(layer, states, mask).expect("the kernel applies");
+        assert_eq!(actual.dims(), expected.dims());
+        (actual - expected).abs().max().into_scalar()
+    }
+
+    fn mask(dims: [usize; 4]) -> Tensor<4> {
+        let [batch, _, _, length] = dims;
+        // Padding of a third as BERT has it, or any numbers, as a relative bias.
+        if dims[1] > 1 || dims[2] > 1 {
+            return random(dims, 1.0);
+        }
+        let padding: Vec<f32> = (0..batch * length)
+            .map(|at| if at % length > 0 && at % 3 == 1 { f32::MIN } else { 0.0 })
+            .collect();
+        Tensor::from_data(burn::tensor::TensorData::new(padding, dims), &Device::flex())
+    }
+
+    #[test]
+    fn equals_the_composed_layer() {
+        let mut worst = 0.0f32;
+        for (heads, size, inner) in [(3, 24, 52), (4, 64, 200), (1, 5, 7)] {
+            for form in ["dense", "compact", "low-rank", "pruned", "mixed"] {
+                let layer = layer(heads, size, inner, form);
+                for (batch, length) in [(1, 1), (1, 13), (2, 70), (5, 9), (3, 140)] {
+                    let states = random([batch, length, size], 1.0);
+                    let masks = [
+                        None,
+                        Some(mask([batch, 1, 1, length])),
+                        Some(mask([1, heads, length, length])),
+                        Some(mask([batch, heads, length, length])),
+                    ];
+                    for mask in masks {
+                        let error = difference(&layer, states.clone(), mask.as_ref());
+                        assert!(error < 5e-5, "{form} {size} {batch}x{length}: {error}");
+                        worst = worst.max(error);
+                    }
+                }
+            }
+        }
+        println!("fused layers: at most {worst:.1e} off");
+    }
+
+    #[test]
+    fn states_that_are_held_elsewhere_stay() {
+        let layer = layer(2, 16, 30, "compact");
+        let states = random([2, 6, 32], 1.0);
+        let before = states.to_data();
+        let view = states.clone().narrow(2, 8, 16);
+        assert!(difference(&layer, view, None) < 5e-5);
+        states.into_data().assert_eq(&before, true);
+        assert_eq!(layer.forward_fused(random([0, 6, 16], 1.0), None).dims(), [0, 6, 16]);
+    }
+
+    #[test]
+    fn changed_weights_are_seen() {
+        let mut layer = layer(2, 16, 30, "compact");
+        let states = random([2, 6, 16], 1.0);
+        assert!(difference(&layer, states.clone(), None) < 5e-5);
+        let CompressibleLinear::Compact(linear) = &mut layer.output.dense else { unreachable!() };
+        linear.bias = linear.bias.take().map(|bias| bias.map(|bias| bias + 1.0));
+        assert!(difference(&layer, states.clone(), None) < 5e-5);
+        layer.output.layer_norm.gamma = Param::from_tensor(random([16], 1.0));
+        assert!(difference(&layer, states, None) < 5e-5);
+    }
+
+    #[test]
+    fn composed_in_training_and_for_other_activations() {
+        let layer = layer(2, 16, 30, "dense");
+        let states = random([2, 6, 16], 1.0);
+        let expected = layer.forward_fused(states.clone(), None).into_data();
+        let device = Device::flex().autodiff();
+        let training = layer.clone().train();
+        let tracked = Tensor::<3>::from_data(states.to_data(), &device);
+        assert!(training.fused.forward(&training, tracked.clone(), None).is_err());
+        // With dropout, so not the same values.
+        assert_eq!(training.forward_fused(tracked, None).dims(), [2, 6, 16]);
+        let again = training.valid().forward_fused(states.clone(), None).into_data();
+        again.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-6));
+
+        let config = BertConfig {
+            hidden_size: 16,
+            num_attention_heads: 2,
+            intermediate_size: 30,
+            hidden_act: Activation::Tanh,
+            ..BertConfig::default()
+        };
+        let layer = BertLayer::new(&config, &Device::flex());
+        assert!(layer.fused.forward(&layer, states.clone(), None).is_err());
+        assert_eq!(layer.forward_fused(states, None).dims(), [2, 6, 16]);
+    }
+}
