@@ -89,6 +89,7 @@ class OnnxRuntime(Timed):
 
 def export_onnx(model, ids, folder):
     """The dense model in ONNX, and quantized dynamically to int8."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     class Logits(torch.nn.Module):
@@ -103,7 +104,10 @@ def export_onnx(model, ids, folder):
     program = torch.onnx.export(Logits().eval(), (ids,), input_names=["input_ids"], dynamo=True)
     program.save(str(fp32))
     try:
-        quantize_dynamic(str(fp32), str(int8), weight_type=QuantType.QInt8)
+        plain = onnx.load(str(fp32))
+        # Shapes of values before the exporter's optimizations, which the quantizer stumbles over.
+        del plain.graph.value_info[:]
+        quantize_dynamic(plain, str(int8), weight_type=QuantType.QInt8)
     except Exception as error:  # Said, and left out.
         print(f"int8: {error}")
         int8 = None

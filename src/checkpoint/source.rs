@@ -114,11 +114,12 @@ impl TensorSource {
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
         let entry = self.entry(name)?;
         let bytes = self.bytes(name, entry)?;
+        let release = |from, to| self.release(entry, from, to);
         let values = match entry.dtype {
-            Dtype::F32 => convert(&bytes, f32::from_le_bytes),
-            Dtype::F16 => convert(&bytes, |b| f16::from_le_bytes(b).to_f32()),
-            Dtype::BF16 => convert(&bytes, |b| bf16::from_le_bytes(b).to_f32()),
-            Dtype::F64 => convert(&bytes, |b| f64::from_le_bytes(b) as f32),
+            Dtype::F32 => convert(&bytes, f32::from_le_bytes, release),
+            Dtype::F16 => convert(&bytes, |b| f16::from_le_bytes(b).to_f32(), release),
+            Dtype::BF16 => convert(&bytes, |b| bf16::from_le_bytes(b).to_f32(), release),
+            Dtype::F64 => convert(&bytes, |b| f64::from_le_bytes(b) as f32, release),
             Dtype::I8 => self.dequantize(name, entry, &bytes)?,
             other => return Err(unsupported(entry, name, other, "F32, F16, BF16, F64 or I8")),
         };
@@ -136,9 +137,10 @@ impl TensorSource {
     pub fn read_int(&self, name: &str) -> Result<Vec<i64>> {
         let entry = self.entry(name)?;
         let bytes = self.bytes(name, entry)?;
+        let release = |from, to| self.release(entry, from, to);
         match entry.dtype {
-            Dtype::I32 => Ok(convert(&bytes, |b| i64::from(i32::from_le_bytes(b)))),
-            Dtype::I64 => Ok(convert(&bytes, i64::from_le_bytes)),
+            Dtype::I32 => Ok(convert(&bytes, |b| i64::from(i32::from_le_bytes(b)), release)),
+            Dtype::I64 => Ok(convert(&bytes, i64::from_le_bytes, release)),
             other => Err(unsupported(entry, name, other, "I32 or I64")),
         }
     }
@@ -163,6 +165,25 @@ impl TensorSource {
             }),
         }
     }
+
+    /// Lets go of bytes `from..to` of a tensor that have been read, so that a file and the tensors
+    /// made of it are never in memory both. They can still be read again.
+    #[cfg(unix)]
+    fn release(&self, entry: &Entry, from: usize, to: usize) {
+        if let Data::Range { file, start, .. } = &entry.data
+            && let Backing::Mapped(map) = &self.files[*file]
+        {
+            // SAFETY: the map is read-only and of a file, from which pages that are let go come back
+            // unchanged. It is only advice: a failure costs memory.
+            let _ = unsafe {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                map.unchecked_advise_range(advice, start + from, to - from)
+            };
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn release(&self, _: &Entry, _: usize, _: usize) {}
 
     /// Rows times their scales.
     fn dequantize(&self, name: &str, entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>> {
@@ -300,7 +321,17 @@ fn unsupported(entry: &Entry, name: &str, dtype: Dtype, expected: &str) -> Error
     Error::layer(name, message)
 }
 
-/// Little-endian elements of `N` bytes, converted one by one.
-fn convert<const N: usize, T>(bytes: &[u8], element: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks::<N>().0.iter().map(|chunk| element(*chunk)).collect()
+/// Little-endian elements of `N` bytes, converted one by one; `release` is told what has been read.
+fn convert<const N: usize, T>(
+    bytes: &[u8],
+    element: impl Fn([u8; N]) -> T,
+    release: impl Fn(usize, usize),
+) -> Vec<T> {
+    const PIECE: usize = 4 << 20;
+    let mut values = Vec::with_capacity(bytes.len() / N);
+    for (at, piece) in bytes.chunks(PIECE).enumerate() {
+        values.extend(piece.as_chunks::<N>().0.iter().map(|chunk| element(*chunk)));
+        release(at * PIECE, at * PIECE + piece.len());
+    }
+    values
 }

@@ -55,6 +55,17 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x * cdf
 }
 
+/// What attention to relative positions adds to the scores: of query `i` and key `j`,
+/// `scale · q_i · keys[j − i + length − 1] + k_j · queries[i − j + length − 1]`.
+#[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "flex"), allow(dead_code))]
+pub(crate) struct RelativeScores {
+    /// A table `[.., hidden_size]`, and which of its rows stands for each difference.
+    pub(crate) keys: Option<(Tensor<2>, Vec<usize>)>,
+    /// Like `keys`.
+    pub(crate) queries: Option<(Tensor<2>, Vec<usize>)>,
+}
+
 /// Whether `tensor` holds 32-bit floats on the `flex` backend, tracked by autodiff or not.
 #[cfg(feature = "flex")]
 fn is_flex_f32<const D: usize>(tensor: &Tensor<D>) -> bool {

@@ -14,6 +14,7 @@ mod classification;
 mod config;
 pub mod deberta_v2;
 mod encoder;
+mod fused;
 pub(crate) mod init;
 mod kept;
 pub mod mpnet;

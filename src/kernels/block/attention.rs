@@ -21,6 +21,28 @@ pub struct Head<'a> {
     pub scale: f32,
     /// Added to the scores: row `query · stride`, `length` long; a stride of 0 is one row for all.
     pub mask: Option<(&'a [f32], usize)>,
+    /// What relative positions add.
+    pub relative: Option<HeadRelative<'a>>,
+}
+
+/// One head's part of [`super::Relative`].
+#[derive(Clone, Copy)]
+pub struct HeadRelative<'a> {
+    /// Multiplied by the queries.
+    pub keys: Option<HeadTable<'a>>,
+    /// Multiplied by the keys.
+    pub queries: Option<HeadTable<'a>>,
+}
+
+/// Rows `[head_size]` for the differences of positions, `2·length − 1` of them.
+#[derive(Clone, Copy)]
+pub struct HeadTable<'a> {
+    /// From the head's first column on.
+    pub values: &'a [f32],
+    /// Distance of rows.
+    pub stride: usize,
+    /// Which row stands for each difference.
+    pub rows: &'a [usize],
 }
 
 /// What a thread reuses.
@@ -29,15 +51,29 @@ pub struct AttentionScratch {
     keys: PackedWeight,
     values: PackedWeight,
     scores: Vec<f32>,
+    relative: RelativeScratch,
+}
+
+#[derive(Default)]
+struct RelativeScratch {
+    keys: PackedWeight,
+    queries: PackedWeight,
+    /// Of some queries.
+    of_queries: Vec<f32>,
+    /// Of all keys.
+    of_keys: Vec<f32>,
 }
 
 impl Head<'_> {
     /// Replaces `queries: [length, head_size]`, `stride` apart, by `softmax(Q Kᵀ scale + mask) V`.
     pub fn attend(&self, scratch: &mut AttentionScratch, queries: &mut [f32], stride: usize) {
         let (length, size) = (self.keys.rows, self.head_size);
-        let AttentionScratch { keys, values, scores } = scratch;
+        let AttentionScratch { keys, values, scores, relative } = scratch;
         keys.reset(size, length);
-        keys.set_transposed(self.keys);
+        keys.set_columns(|key| &self.keys.values[key * self.keys.stride..]);
+        if let Some(tables) = &self.relative {
+            self.prepare(tables, relative);
+        }
         values.reset(length, size);
         for at in 0..length {
             values.set_row(at, &self.values.values[at * self.values.stride..][..size]);
@@ -49,9 +85,19 @@ impl Head<'_> {
             let query = Rows { values: &queries[from * stride..], stride, rows };
             let target = RowsMut { values: scores, stride: width };
             product(query, keys, None, Epilogue::Identity, target);
+            let mut scale = self.scale;
+            if let Some(tables) = &self.relative {
+                self.add_relative(
+                    tables,
+                    relative,
+                    query,
+                    from,
+                    RowsMut { values: scores, stride: width },
+                );
+                scale = 1.0;
+            }
             let mut sums = [0.0; QUERIES];
             let mask = self.mask.map(|(mask, stride)| (&mask[from * stride..], stride));
-            let scale = self.scale;
             let softmax = Softmax { scores, width, length, rows, scale, mask, sums: &mut sums };
             Arch::new().dispatch(softmax);
             let scores = Rows { values: scores, stride: width, rows };
@@ -60,6 +106,65 @@ impl Head<'_> {
             for (row, sum) in sums[..rows].iter().enumerate() {
                 let factor = 1.0 / sum;
                 out[row * stride..][..size].iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+    }
+}
+
+impl Head<'_> {
+    /// Packs the tables, and multiplies all keys by theirs.
+    fn prepare(&self, tables: &HeadRelative<'_>, scratch: &mut RelativeScratch) {
+        let differences = 2 * self.keys.rows - 1;
+        let pack = |table: &HeadTable<'_>, packed: &mut PackedWeight| {
+            packed.reset(self.head_size, differences);
+            packed.set_columns(|at| &table.values[table.rows[at] * table.stride..]);
+        };
+        if let Some(table) = &tables.keys {
+            pack(table, &mut scratch.keys);
+        }
+        if let Some(table) = &tables.queries {
+            pack(table, &mut scratch.queries);
+            let stride = differences.next_multiple_of(16);
+            grow(&mut scratch.of_keys, self.keys.rows * stride);
+            let target = RowsMut { values: &mut scratch.of_keys, stride };
+            product(self.keys, &scratch.queries, None, Epilogue::Identity, target);
+        }
+    }
+
+    /// `scores ← scale · (scores + those of positions as keys) + those of positions as queries`,
+    /// for queries from the position `from` on.
+    fn add_relative(
+        &self,
+        tables: &HeadRelative<'_>,
+        scratch: &mut RelativeScratch,
+        queries: Rows<'_>,
+        from: usize,
+        scores: RowsMut<'_>,
+    ) {
+        let length = self.keys.rows;
+        let stride = (2 * length - 1).next_multiple_of(16);
+        let RowsMut { values: scores, stride: width } = scores;
+        let rows = scores.chunks_mut(width).take(queries.rows);
+        if tables.keys.is_some() {
+            grow(&mut scratch.of_queries, QUERIES * stride);
+            let target = RowsMut { values: &mut scratch.of_queries, stride };
+            product(queries, &scratch.keys, None, Epilogue::Identity, target);
+            for (row, scores) in rows.enumerate() {
+                let first = row * stride + length - 1 - (from + row);
+                let added = &scratch.of_queries[first..][..length];
+                let scores = scores[..length].iter_mut().zip(added);
+                scores.for_each(|(score, added)| *score = (*score + added) * self.scale);
+            }
+        } else {
+            rows.for_each(|row| row.iter_mut().for_each(|score| *score *= self.scale));
+        }
+        if tables.queries.is_some() {
+            for key in 0..length {
+                let first = key * stride + from + length - 1 - key;
+                let added = &scratch.of_keys[first..][..queries.rows];
+                for (row, added) in added.iter().enumerate() {
+                    scores[row * width + key] += added;
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use attention::{AttentionScratch, Head};
+use attention::{AttentionScratch, Head, HeadRelative, HeadTable};
 use layers::grow;
 use product::{Rows, RowsMut};
 
@@ -55,6 +55,23 @@ pub(crate) struct EncoderBlock {
     pub output_norm: Norm,
     /// Number of heads.
     pub heads: usize,
+    /// Multiplies the scores.
+    pub scale: f32,
+}
+
+/// What attention to relative positions adds to the scores: of query `i` and key `j`,
+/// `scale · q_i · keys[j − i + length − 1] + k_j · queries[i − j + length − 1]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Relative<'a> {
+    keys: Option<Table<'a>>,
+    queries: Option<Table<'a>>,
+}
+
+/// Rows of a table `[.., hidden_size]`, one for each difference of positions.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    values: &'a [f32],
+    rows: &'a [usize],
 }
 
 /// Added to the scores: `[batch or 1, heads or 1, length or 1, length]`.
@@ -96,7 +113,13 @@ fn for_each(parallel: bool, count: usize, f: impl Fn(usize) + Send + Sync) {
 
 impl EncoderBlock {
     /// Applies the layer to `states: [batch, length, hidden_size]`, in place.
-    pub fn forward(&self, states: &mut [f32], [batch, length]: [usize; 2], mask: Option<Mask<'_>>) {
+    pub fn forward(
+        &self,
+        states: &mut [f32],
+        [batch, length]: [usize; 2],
+        mask: Option<Mask<'_>>,
+        relative: Option<Relative<'_>>,
+    ) {
         let size = self.attention_norm.gamma.len();
         if states.is_empty() {
             return;
@@ -109,8 +132,15 @@ impl EncoderBlock {
         let apart = if threads == 1 { groups } else { groups - groups % threads };
         let (first, rest) = states.split_at_mut(apart * together * length * size);
         let group = |at: usize, states: &mut [f32], parallel: bool| {
-            let sequences =
-                Sequences { block: self, length, size, first: at * together, mask, parallel };
+            let sequences = Sequences {
+                block: self,
+                length,
+                size,
+                first: at * together,
+                mask,
+                relative,
+                parallel,
+            };
             sequences.forward(states);
         };
         let chunks = first.par_chunks_mut(together * length * size).enumerate().with_max_len(1);
@@ -127,6 +157,7 @@ struct Sequences<'a> {
     /// The first one's place in the batch.
     first: usize,
     mask: Option<Mask<'a>>,
+    relative: Option<Relative<'a>>,
     /// Whether work is shared with other threads.
     parallel: bool,
 }
@@ -204,7 +235,8 @@ impl Sequences<'_> {
                 keys: view(at + self.size),
                 values: view(at + 2 * self.size),
                 head_size,
-                scale: 1.0 / (head_size as f32).sqrt(),
+                scale: self.block.scale,
+                relative: self.relative.map(|relative| relative.of(head * head_size, self.size)),
                 mask,
             };
             with_scratch(|scratch| head.attend(&mut scratch.attention, queries, width));
@@ -248,6 +280,18 @@ impl Sequences<'_> {
 struct Shared(*mut f32, usize);
 // SAFETY: tasks write disjoint parts of it.
 unsafe impl Sync for Shared {}
+
+impl<'a> Relative<'a> {
+    /// One head's part, from column `from` on.
+    fn of(&self, from: usize, size: usize) -> HeadRelative<'a> {
+        let part = |table: Table<'a>| HeadTable {
+            values: table.values.get(from..).unwrap_or_default(),
+            stride: size,
+            rows: table.rows,
+        };
+        HeadRelative { keys: self.keys.map(part), queries: self.queries.map(part) }
+    }
+}
 
 impl<'a> Mask<'a> {
     /// The rows of one head of one sequence, and how far they are apart.

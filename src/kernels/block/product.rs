@@ -121,15 +121,15 @@ impl PackedWeight {
         }
     }
 
-    /// Writes the transpose of `[d_output, d_input]`.
-    pub fn set_transposed(&mut self, matrix: Rows<'_>) {
+    /// Writes the transpose of `[d_output, d_input]`, whose rows `columns_of` gives.
+    pub fn set_columns<'a>(&mut self, columns_of: impl Fn(usize) -> &'a [f32]) {
         for panel in &self.panels {
             let width = panel.vectors * self.lanes;
             let columns = width.min(self.d_output - panel.column);
             let packed = &mut self.values[panel.start..][..self.d_input * width];
             for column in 0..columns {
-                let row = &matrix.values[(panel.column + column) * matrix.stride..][..self.d_input];
-                for (value, packed) in row.iter().zip(packed.chunks_exact_mut(width)) {
+                let values = &columns_of(panel.column + column)[..self.d_input];
+                for (value, packed) in values.iter().zip(packed.chunks_exact_mut(width)) {
                     packed[column] = *value;
                 }
             }

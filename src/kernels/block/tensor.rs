@@ -5,7 +5,8 @@ use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{DType, Int, Tensor};
 
 use super::layers::LayerSource;
-use super::{EncoderBlock, Mask, Norm};
+use super::{EncoderBlock, Mask, Norm, Relative, Table};
+use crate::kernels::RelativeScores;
 
 /// The parameters of a linear layer that can be packed.
 #[derive(Debug)]
@@ -104,6 +105,7 @@ impl EncoderBlock {
         &self,
         states: Tensor<3>,
         mask: Option<&Tensor<4>>,
+        relative: Option<&RelativeScores>,
     ) -> Result<Tensor<3>, Tensor<3>> {
         let [batch, length, size] = states.dims();
         let mask = match mask {
@@ -118,6 +120,16 @@ impl EncoderBlock {
             }
             None => None,
         };
+        let relative = match relative {
+            Some(relative) => {
+                match (table(&relative.keys, length, size), table(&relative.queries, length, size))
+                {
+                    (Some(keys), Some(queries)) => Some((keys, queries)),
+                    _ => return Err(states),
+                }
+            }
+            None => None,
+        };
         if size != self.attention_norm.gamma.len() || plain(&states).is_none() {
             return Err(states);
         }
@@ -126,13 +138,17 @@ impl EncoderBlock {
             unreachable!("checked above");
         };
         let mask = mask.as_ref().map(|(mask, dims)| Mask { values: slice(mask), dims: *dims });
+        let relative = relative.as_ref().map(|(keys, queries)| Relative {
+            keys: keys.as_ref().map(|(table, rows)| Table { values: slice(table), rows }),
+            queries: queries.as_ref().map(|(table, rows)| Table { values: slice(table), rows }),
+        });
         let mut tensor = if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() };
         let whole = tensor.storage::<f32>().len() == batch * length * size;
         match tensor.try_storage_mut::<f32>() {
-            Some(values) if whole => self.forward(values, [batch, length], mask),
+            Some(values) if whole => self.forward(values, [batch, length], mask, relative),
             _ => {
                 let mut values = slice(&tensor).to_vec();
-                self.forward(&mut values, [batch, length], mask);
+                self.forward(&mut values, [batch, length], mask, relative);
                 let data = burn::tensor::TensorData::new(values, [batch, length, size]);
                 tensor = FlexTensor::from_data(data);
             }
@@ -140,6 +156,21 @@ impl EncoderBlock {
         dispatch.kind = DispatchTensorKind::Flex(BackendTensor::Float(tensor));
         Ok(Tensor::from_dispatch(dispatch))
     }
+}
+
+/// A table of [`RelativeScores`] with its rows, if there is one; `None` if it does not fit.
+#[allow(clippy::type_complexity)] // Used here only.
+fn table(
+    scores: &Option<(Tensor<2>, Vec<usize>)>,
+    length: usize,
+    size: usize,
+) -> Option<Option<(FlexTensor, &[usize])>> {
+    let Some((table, rows)) = scores else { return Some(None) };
+    let [count, width] = table.dims();
+    let fits = width == size && rows.iter().all(|&row| row < count);
+    let whole = rows.len() >= (2 * length).saturating_sub(1);
+    let table = contiguous(table).filter(|_| fits && whole)?;
+    Some(Some((table, rows)))
 }
 
 /// The storage of a tensor of 32-bit floats on `flex`, without autodiff.

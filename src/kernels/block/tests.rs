@@ -70,7 +70,7 @@ fn transposed_weights_and_reused_room() {
     let mut packed = PackedWeight::default();
     for (d_input, d_output) in [(8, 70), (7, 33), (8, 70)] {
         packed.reset(d_input, d_output);
-        packed.set_transposed(Rows { values: &matrix, stride: 10, rows: d_output });
+        packed.set_columns(|column| &matrix[column * 10..]);
         let input = numbers(5, 9 * d_input);
         let mut output = vec![0.0; 9 * d_output];
         let rows = Rows { values: &input, stride: d_input, rows: 9 };

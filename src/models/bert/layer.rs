@@ -4,9 +4,9 @@ use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor};
 
-use super::fused::FusedLayer;
 use super::{BertAttention, BertConfig};
 use crate::linear::CompressibleLinear;
+use crate::models::fused::{FusedLayer, LayerParts};
 use crate::models::{Activation, init};
 
 /// `BertLayer`.
@@ -20,7 +20,7 @@ pub struct BertLayer {
     pub output: BertOutput,
     /// The layer packed for inference.
     #[module(skip)]
-    pub(super) fused: FusedLayer,
+    pub(crate) fused: FusedLayer,
 }
 
 /// `BertIntermediate`: widening projection and activation.
@@ -50,13 +50,29 @@ impl BertLayer {
             attention: BertAttention::new(config, device),
             intermediate: BertIntermediate::new(config, device),
             output: BertOutput::new(config, device),
-            fused: FusedLayer::new(config),
+            fused: FusedLayer::new(
+                config.num_attention_heads,
+                1.0 / (config.head_size() as f64).sqrt(),
+                config.layer_norm_eps,
+            ),
+        }
+    }
+
+    pub(crate) fn parts(&self) -> LayerParts<'_> {
+        let attention = &self.attention.self_attention;
+        LayerParts {
+            query: &attention.query,
+            key: &attention.key,
+            value: &attention.value,
+            context: &self.attention.output,
+            intermediate: &self.intermediate,
+            output: &self.output,
         }
     }
 
     /// [`BertLayer::forward`] without the probabilities, in one kernel where there is one.
     pub fn forward_fused(&self, hidden_states: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        match self.fused.forward(self, hidden_states, mask) {
+        match self.fused.forward(self, self.parts(), hidden_states, mask, None) {
             Ok(output) => output,
             Err(hidden_states) => self.forward(hidden_states, mask).0,
         }

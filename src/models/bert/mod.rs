@@ -16,7 +16,6 @@ mod config;
 mod embeddings;
 mod encoder;
 mod family;
-mod fused;
 mod heads;
 mod layer;
 mod model;

@@ -6,6 +6,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax};
 
 use super::relative::shear;
 use super::{DebertaV2Config, RelativePositions};
+use crate::kernels::RelativeScores;
 use crate::linear::CompressibleLinear;
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
@@ -152,7 +153,8 @@ impl DisentangledSelfAttention {
         (context.swap_dims(1, 2).reshape([batch, length, hidden_size]), probabilities)
     }
 
-    fn scale(&self) -> f64 {
+    /// Multiplies the scores.
+    pub(super) fn scale(&self) -> f64 {
         1.0 / (self.scale_square as f64).sqrt()
     }
 
@@ -177,6 +179,18 @@ impl DisentangledSelfAttention {
             scores = scores + shear(key.matmul(queries)).transpose();
         }
         scores
+    }
+
+    /// What a fused kernel adds to the scores.
+    pub(super) fn relative_scores(&self, positions: &RelativePositions) -> RelativeScores {
+        let projected = self.project(positions);
+        let rows = |rows: &Tensor<1, Int>| -> Vec<usize> {
+            rows.to_data().iter::<i64>().map(|row| row as usize).collect()
+        };
+        RelativeScores {
+            keys: projected.keys.map(|table| (table, rows(&positions.descending))),
+            queries: projected.queries.map(|table| (table, rows(&positions.ascending))),
+        }
     }
 
     fn project(&self, positions: &RelativePositions) -> ProjectedPositions {

@@ -68,7 +68,8 @@ impl DebertaV2Encoder {
         Some(RelativePositions { lasting: true, ..positions })
     }
 
-    /// Applies all layers; `each` sees every layer's output and attention probabilities.
+    /// Applies all layers; `each` sees every layer's output and, if asked for with `attentions`,
+    /// attention probabilities. Without them layers are faster.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
@@ -77,15 +78,35 @@ impl DebertaV2Encoder {
         &self,
         hidden_states: Tensor<3>,
         attention_mask: Option<&Tensor<2, Int>>,
-        mut each: impl FnMut(&Tensor<3>, Tensor<4>),
+        attentions: bool,
+        mut each: impl FnMut(&Tensor<3>, Option<Tensor<4>>),
     ) -> Tensor<3> {
         let [_, length, _] = hidden_states.dims();
         let masked = attention_mask.map(pairs_with_padding);
         let positions = self.relative_positions(length);
+        let fused = !attentions && !hidden_states.is_autodiff();
+        // Added to scores of any size, the smallest number leaves the smallest number.
+        let min = hidden_states.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
+        let mask = masked.as_ref().filter(|_| fused).map(|masked| {
+            let like = (&hidden_states.device(), hidden_states.dtype());
+            Tensor::<4>::zeros(masked.dims(), like).mask_fill(masked.clone(), min)
+        });
         let mut output = hidden_states.clone();
         for (i, layer) in self.layer.iter().enumerate() {
-            let probabilities;
-            (output, probabilities) = layer.forward(output, masked.as_ref(), positions.as_ref());
+            let done = match fused {
+                true => layer.forward_fused(output, mask.as_ref(), positions.as_ref()),
+                false => Err(output),
+            };
+            let mut probabilities = None;
+            output = match done {
+                Ok(output) => output,
+                Err(states) => {
+                    let (masked, positions) = (masked.as_ref(), positions.as_ref());
+                    let (output, maps) = layer.forward(states, masked, positions);
+                    probabilities = attentions.then_some(maps);
+                    output
+                }
+            };
             if let (0, Some(conv)) = (i, &self.conv) {
                 // [batch, length] → [batch, length, 1]
                 let padding = attention_mask.map(|m| m.clone().equal_elem(0).unsqueeze_dim(2));

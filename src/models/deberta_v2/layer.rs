@@ -5,6 +5,7 @@ use burn::tensor::{Bool, Device, Tensor};
 
 use super::{DebertaV2Attention, DebertaV2Config, RelativePositions};
 use crate::models::bert::{BertIntermediate, BertOutput};
+use crate::models::fused::{FusedLayer, LayerParts};
 
 /// `DebertaV2Layer`.
 #[derive(Module, Debug)]
@@ -15,17 +16,51 @@ pub struct DebertaV2Layer {
     pub intermediate: BertIntermediate,
     /// Second half of the feed-forward network.
     pub output: BertOutput,
+    /// The layer packed for inference.
+    #[module(skip)]
+    pub(super) fused: FusedLayer,
 }
 
 impl DebertaV2Layer {
     /// A freshly initialised layer.
     pub fn new(config: &DebertaV2Config, device: &Device) -> Self {
         let bert = config.bert();
+        let attention = DebertaV2Attention::new(config, device);
+        let scale = attention.self_attention.scale();
         Self {
-            attention: DebertaV2Attention::new(config, device),
+            attention,
             intermediate: BertIntermediate::new(&bert, device),
             output: BertOutput::new(&bert, device),
+            fused: FusedLayer::new(config.num_attention_heads, scale, config.layer_norm_eps),
         }
+    }
+
+    /// [`DebertaV2Layer::forward`] without the probabilities in one kernel, or the states as they
+    /// are where there is none.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`
+    /// - `mask`: `[batch, 1, length, length]`, added to the scores
+    pub(crate) fn forward_fused(
+        &self,
+        hidden_states: Tensor<3>,
+        mask: Option<&Tensor<4>>,
+        positions: Option<&RelativePositions>,
+    ) -> Result<Tensor<3>, Tensor<3>> {
+        let attention = &self.attention.self_attention;
+        let parts = LayerParts {
+            query: &attention.query_proj,
+            key: &attention.key_proj,
+            value: &attention.value_proj,
+            context: &self.attention.output,
+            intermediate: &self.intermediate,
+            output: &self.output,
+        };
+        if hidden_states.is_autodiff() {
+            return Err(hidden_states);
+        }
+        let scores = positions.map(|positions| attention.relative_scores(positions));
+        self.fused.forward(self, parts, hidden_states, mask, scores.as_ref())
     }
 
     /// Applies the layer; also gives the attention probabilities.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use super::{DebertaV2Config, DebertaV2Embeddings, DebertaV2Encoder};
 use crate::linear::{Compressible, CompressibleLinear};
@@ -45,14 +45,16 @@ impl DebertaV2Model {
         let mut hidden_states = input.output_hidden_states.then(|| vec![embedded.clone()]);
         let mut attentions = input.output_attentions.then(Vec::new);
         let mask = input.attention_mask.as_ref();
-        let last_hidden_state = self.encoder.forward(embedded, mask, |output, probabilities| {
+        let each = |output: &Tensor<3>, probabilities: Option<Tensor<4>>| {
             if let Some(states) = &mut hidden_states {
                 states.push(output.clone());
             }
-            if let Some(attentions) = &mut attentions {
+            if let (Some(attentions), Some(probabilities)) = (&mut attentions, probabilities) {
                 attentions.push(probabilities);
             }
-        });
+        };
+        let maps = input.output_attentions;
+        let last_hidden_state = self.encoder.forward(embedded, mask, maps, each);
         EncoderOutput { last_hidden_state, pooler_output: None, hidden_states, attentions }
     }
 }
