@@ -34,8 +34,9 @@ class Timed:
 
 
 class PyTorch(Timed):
+    """Hugging Face's model with its own choice of attention: sdpa where it has that."""
+
     def __init__(self, model, ids):
-        model.config._attn_implementation = "sdpa"
         self.model, self.ids = model.eval(), ids
 
     @torch.inference_mode()
@@ -62,8 +63,8 @@ class Deployed(torch.nn.Module):
         return self.linear(self.linear(x, self.right), self.left, self.bias) + self.buffer
 
 
-def deployed(ratio, ids):
-    model, compressed = models.make(ratio)
+def deployed(ratio, architecture, ids):
+    model, compressed = models.make(ratio, architecture)
     for name, (kept, left, right, sparse) in compressed.items():
         parent, child = name.rsplit(".", 1)
         layer = model.get_submodule(name)
@@ -149,10 +150,10 @@ class Ours:
 def all_of(args, batch, ids):
     """Contestants by name, in order; the first is what others are compared to."""
     folder, threads = pathlib.Path(args.models), args.threads
-    made = {"PyTorch dense": PyTorch(models.make(1)[0], ids)}
+    made = {"PyTorch dense": PyTorch(models.make(1, args.architecture)[0], ids)}
     if "deployed" in args.contestants:
         for ratio in args.ratios:
-            made[f"published form {ratio}%"] = deployed(ratio / 100, ids)
+            made[f"published form {ratio}%"] = deployed(ratio / 100, args.architecture, ids)
     if "onnx" in args.contestants:
         temporary = pathlib.Path(tempfile.mkdtemp())
         fp32, int8 = export_onnx(made["PyTorch dense"].model, ids, temporary)

@@ -1,4 +1,4 @@
-"""BERT-base-shaped classifiers to measure: the same weights as a dense Hugging Face folder, as a
+"""Classifiers of BERT-base's or DeBERTa-v3-base's shape to measure: the same weights as a dense Hugging Face folder, as a
 compact folder of this crate and as matrices for the published deployed form.
 
 Weights are random. Which neurons are kept is uneven as after a global selection on a trained model:
@@ -14,20 +14,39 @@ import sys
 import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertForSequenceClassification
+from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
 LOW_RANK = 0.05
-NAMES = [
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "intermediate.dense",
-    "output.dense",
-]
 
 
-def layer_names(config):
-    return [f"bert.encoder.layer.{i}.{n}" for i in range(config.num_hidden_layers) for n in NAMES]
+def bert():
+    names = ["attention.self.query", "attention.self.key", "attention.self.value"]
+    return BertForSequenceClassification(BertConfig(num_labels=2)), "bert", names
+
+
+def deberta():
+    """DeBERTa-v3-base, but for a vocabulary of 32,000 (the speed does not depend on it)."""
+    config = DebertaV2Config(
+        vocab_size=32000,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        relative_attention=True,
+        position_buckets=256,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        type_vocab_size=0,
+        position_biased_input=False,
+        num_labels=2,
+    )
+    names = ["attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"]
+    return DebertaV2ForSequenceClassification(config), "deberta", names
+
+
+ARCHITECTURES = {"bert": bert, "deberta": deberta}
+OTHER_NAMES = ["attention.output.dense", "intermediate.dense", "output.dense"]
 
 
 def select(shapes, keep, generator):
@@ -55,15 +74,19 @@ def parts(weight, kept, generator):
     return left, right, sparse
 
 
-def make(ratio, seed=7):
+def make(ratio, architecture="bert", seed=7):
     """The dense model, and the parts of every compressed layer."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    config = BertConfig(num_labels=2)
-    model = BertForSequenceClassification(config).eval()
+    model, prefix, names = ARCHITECTURES[architecture]()
+    model.eval()
     if ratio >= 1:
         return model, {}
-    layers = {name: model.get_submodule(name) for name in layer_names(config)}
+    layers = {}
+    for i in range(model.config.num_hidden_layers):
+        for name in names + OTHER_NAMES:
+            name = f"{prefix}.encoder.layer.{i}.{name}"
+            layers[name] = model.get_submodule(name)
     shapes = {name: layer.weight.shape for name, layer in layers.items()}
     kept = select(shapes, ratio - LOW_RANK, generator)
     compressed = {}
@@ -102,10 +125,12 @@ def compact_tensors(model, compressed):
 
 
 def main():
-    """models.py OUT: folders OUT/dense, OUT/dense-20, OUT/compact-20, OUT/dense-10, OUT/compact-10."""
+    """models.py OUT [bert | deberta]: folders OUT/dense, OUT/dense-20, OUT/compact-20, OUT/dense-10 and
+    OUT/compact-10."""
     out = pathlib.Path(sys.argv[1])
+    architecture = sys.argv[2] if len(sys.argv) > 2 else "bert"
     for ratio in (1, 0.2, 0.1):
-        model, compressed = make(ratio)
+        model, compressed = make(ratio, architecture)
         name = "" if ratio >= 1 else f"-{round(100 * ratio)}"
         model.save_pretrained(out / f"dense{name}")
         if not compressed:

@@ -25,6 +25,7 @@ def arguments():
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--architecture", default="bert", choices=["bert", "deberta"])
     parser.add_argument("--ratios", type=int, nargs="+", default=[20, 10])
     everything = ["deployed", "onnx", "ours", "dense"]
     parser.add_argument("--contestants", nargs="+", default=everything, choices=everything)
@@ -61,7 +62,7 @@ def check(made, batch):
     ids = made["PyTorch dense"].ids
     for name, contestant in made.items():
         ratio = next((r for r in args.ratios if f"{r}%" in name), 100)
-        reference = contestants.PyTorch(models.make(ratio / 100)[0], ids).logits()
+        reference = contestants.PyTorch(models.make(ratio / 100, args.architecture)[0], ids).logits()
         logits = contestant.logits()
         error = max(abs(a - b) for a, b in zip(logits, reference, strict=True))
         size = max(abs(b) for b in reference)
@@ -106,7 +107,8 @@ def main():
     print(machine())
     print(f"torch {torch.__version__}, transformers {transformers.__version__}")
     for batch in args.batch:
-        print(f"\nbatch {batch}, {args.length} tokens, {args.threads} threads, {args.rounds} rounds")
+        shape = f"batch {batch}, {args.length} tokens"
+        print(f"\n{args.architecture}, {shape}, {args.threads} threads, {args.rounds} rounds")
         made = contestants.all_of(args, batch, contestants.input_ids(batch, args.length))
         check(made, batch)
         wall, cpu = measure(made)

@@ -1,4 +1,4 @@
-//! One head's attention over one sequence, read from and written to `[tokens, ..]` in place.
+//! One head's attention over one sequence.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -65,9 +65,10 @@ struct RelativeScratch {
 }
 
 impl Head<'_> {
-    /// Replaces `queries: [length, head_size]`, `stride` apart, by `softmax(Q Kᵀ scale + mask) V`.
-    pub fn attend(&self, scratch: &mut AttentionScratch, queries: &mut [f32], stride: usize) {
+    /// Replaces `queries: [length, head_size]` by `softmax(Q Kᵀ scale + mask) V`.
+    pub fn attend(&self, scratch: &mut AttentionScratch, queries: &mut [f32]) {
         let (length, size) = (self.keys.rows, self.head_size);
+        let stride = size;
         let AttentionScratch { keys, values, scores, relative } = scratch;
         keys.reset(size, length);
         keys.set_columns(|key| &self.keys.values[key * self.keys.stride..]);

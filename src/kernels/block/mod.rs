@@ -86,6 +86,8 @@ pub(crate) struct Mask<'a> {
 #[derive(Default)]
 struct Scratch {
     projected: Vec<f32>,
+    /// One head's queries, keys and values.
+    head: Vec<f32>,
     hidden: Vec<f32>,
     inner: Vec<f32>,
     output: Vec<f32>,
@@ -216,30 +218,43 @@ impl Sequences<'_> {
         let (heads, length) = (self.block.heads, self.length);
         let (head_size, width) = (self.size / heads, 3 * self.size);
         let sequences = projected.len() / (length * width);
-        let pointer = Shared(projected.as_mut_ptr(), projected.len());
-        let pointer = &pointer;
+        assert_eq!(projected.len(), sequences * length * width, "whole sequences");
+        let shared = Shared(projected.as_mut_ptr());
+        let shared = &shared;
         for_each(self.parallel, sequences * heads, |task| {
             let (sequence, head) = (task / heads, task % heads);
-            let at = sequence * length * width + head * head_size;
-            // SAFETY: queries of this head and sequence are read and written by this task alone,
-            // keys and values are read only.
-            let all = |from: usize| unsafe {
-                std::slice::from_raw_parts(pointer.0.add(from), pointer.1 - from)
-            };
-            let view = |from: usize| Rows { values: all(from), stride: width, rows: length };
-            let queries = unsafe {
-                std::slice::from_raw_parts_mut(pointer.0.add(at), (length - 1) * width + head_size)
-            };
+            let (first, column) = (sequence * length, head * head_size);
             let mask = self.mask.map(|mask| mask.of(self.first + sequence, head));
-            let head = Head {
-                keys: view(at + self.size),
-                values: view(at + 2 * self.size),
-                head_size,
-                scale: self.block.scale,
-                relative: self.relative.map(|relative| relative.of(head * head_size, self.size)),
-                mask,
-            };
-            with_scratch(|scratch| head.attend(&mut scratch.attention, queries, width));
+            let relative = self.relative.map(|relative| relative.of(column, self.size));
+            with_scratch(|scratch| {
+                let Scratch { head: own, attention, .. } = scratch;
+                let count = length * head_size;
+                grow(own, 3 * count);
+                // Queries, then keys, then values.
+                for (at, row) in own.chunks_exact_mut(head_size).take(3 * length).enumerate() {
+                    let (part, token) = (at / length, first + at % length);
+                    // SAFETY: within `projected`, whose length is checked above, and in columns
+                    // that this task alone writes (queries) or that none writes (keys, values).
+                    row.copy_from_slice(unsafe {
+                        let from = shared.0.add(token * width + part * self.size + column);
+                        std::slice::from_raw_parts(from, head_size)
+                    });
+                }
+                let (queries, rest) = own.split_at_mut(count);
+                let view = |values| Rows { values, stride: head_size, rows: length };
+                let (keys, values) = (view(&rest[..count]), view(&rest[count..]));
+                let scale = self.block.scale;
+                let head = Head { keys, values, head_size, scale, mask, relative };
+                head.attend(attention, queries);
+                for (at, row) in queries.chunks_exact(head_size).enumerate() {
+                    // SAFETY: as above, the queries' columns; no other slice of them is alive.
+                    let to = unsafe {
+                        let to = shared.0.add((first + at) * width + column);
+                        std::slice::from_raw_parts_mut(to, head_size)
+                    };
+                    to.copy_from_slice(row);
+                }
+            });
         });
     }
 
@@ -277,8 +292,8 @@ impl Sequences<'_> {
     }
 }
 
-struct Shared(*mut f32, usize);
-// SAFETY: tasks write disjoint parts of it.
+struct Shared(*mut f32);
+// SAFETY: tasks write disjoint parts of what it points to, and read only those and what none writes.
 unsafe impl Sync for Shared {}
 
 impl<'a> Relative<'a> {
