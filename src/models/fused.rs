@@ -39,6 +39,7 @@ impl FusedLayer {
     }
 
     /// Without the `flex` feature always the states as they are.
+    #[allow(clippy::result_large_err)] // The states themselves, given back.
     pub(crate) fn forward<M: Module>(
         &self,
         _: &M,
@@ -65,6 +66,7 @@ impl FusedLayer {
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
     /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the scores
+    #[allow(clippy::result_large_err)] // The states themselves, given back.
     pub(crate) fn forward<M: Module>(
         &self,
         layer: &M,

@@ -101,6 +101,7 @@ impl EncoderBlock {
     /// # Shapes
     /// - `states`, output: `[batch, length, hidden_size]`
     /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the scores
+    #[allow(clippy::result_large_err)] // The states themselves, given back.
     pub(crate) fn apply(
         &self,
         states: Tensor<3>,

@@ -41,6 +41,7 @@ impl DebertaV2Layer {
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
     /// - `mask`: `[batch, 1, length, length]`, added to the scores
+    #[allow(clippy::result_large_err)] // The states themselves, given back.
     pub(crate) fn forward_fused(
         &self,
         hidden_states: Tensor<3>,
