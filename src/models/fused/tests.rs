@@ -62,6 +62,7 @@ fn layer(heads: usize, size: usize, inner: usize, form: &str) -> BertLayer {
     layer
 }
 
+#[allow(clippy::result_large_err)] // The states themselves, given back.
 fn fused(
     layer: &BertLayer,
     states: Tensor<3>,
