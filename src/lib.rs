@@ -11,7 +11,11 @@ pub mod inspect;
 pub mod kernels;
 pub mod linear;
 pub mod models;
+#[cfg(feature = "plots")]
+pub mod plots;
 pub mod pruning;
+#[cfg(feature = "plots")]
+pub mod study;
 #[cfg(feature = "train")]
 pub mod tasks;
 #[cfg(feature = "train")]

@@ -14,6 +14,7 @@ mod predict;
 mod progress;
 mod quickstart;
 mod run;
+mod study;
 mod summarize;
 mod summary_args;
 
@@ -64,6 +65,8 @@ enum Command {
     Predict(predict::Args),
     /// Show what a model is made of: layers, ranks, kept neurons, sizes
     Inspect(inspect::Args),
+    /// Run a grid of settings, one run after another, into one table with plots
+    Study(study::Args),
     /// Time models against each other
     Bench(bench::Args),
 }
@@ -96,6 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Evaluate(args) => args.run(&machine),
         Command::Predict(args) => args.run(&machine),
         Command::Inspect(args) => args.run(&machine),
+        Command::Study(args) => args.run(&machine),
         Command::Bench(args) => args.run(&machine),
     }
 }

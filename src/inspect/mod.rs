@@ -1,6 +1,8 @@
 //! What a model is made of and what a run achieved: accounting, latency, reports.
 
 mod account;
+#[cfg(feature = "plots")]
+pub mod html;
 pub mod latency;
 #[cfg(feature = "train")]
 mod markdown;
@@ -11,5 +13,7 @@ pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
 pub use latency::{Latency, LatencyReport};
 #[cfg(feature = "train")]
 pub use markdown::{percent, thousands};
+#[cfg(all(test, feature = "train"))]
+pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]
 pub use report::{Agreement, Answers, MethodReport, RunReport, SplitMetrics, TrainingReport};

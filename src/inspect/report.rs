@@ -21,6 +21,9 @@ pub struct RunReport {
     pub method: Option<MethodReport>,
     /// The training.
     pub training: TrainingReport,
+    /// Metrics after some updates, in training.
+    #[serde(default)]
+    pub history: Vec<(usize, MetricReport)>,
     /// Metrics of the model started from, before any training; empty where its head was new.
     pub starting: Vec<SplitMetrics>,
     /// Metrics of the trained model; of a compression in masked form, `L·R + S`.
@@ -221,3 +224,5 @@ impl RunReport {
 #[cfg(test)]
 #[path = "report_tests.rs"]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::report as report_for_tests;

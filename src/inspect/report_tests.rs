@@ -23,7 +23,7 @@ fn latency(name: &str, median_ms: f64, speedup: f64) -> Latency {
     }
 }
 
-fn report() -> RunReport {
+pub(crate) fn report() -> RunReport {
     let names = vec!["a".to_string(), "b".to_string()];
     RunReport {
         task: Task::classification("rte", names).unwrap(),
@@ -50,6 +50,7 @@ fn report() -> RunReport {
             seconds_per_step: 0.5,
             resumed: false,
         },
+        history: vec![(400, split(0.6).remove(0).metrics), (780, split(0.66).remove(0).metrics)],
         starting: split(0.7),
         trained: split(0.66),
         compacted: split(0.66),

@@ -20,6 +20,6 @@ mod selection;
 pub use config::{Importance, PruningConfig, Reduction, Regrowth, Structure};
 pub use importance::LayerImportance;
 pub use norm::{gradient_norm, scale_gradients};
-pub use pruner::{LayerKept, PruneStep, Pruner};
+pub use pruner::{LayerKept, LayerScores, PruneStep, Pruner};
 pub use schedule::{Curve, Phase, Schedule};
 pub use selection::{Group, bound, prune_count, threshold};

@@ -21,7 +21,7 @@ use super::model::{CompressingModel, RunHandle, RunSettings};
 use super::renderer::QuietRenderer;
 use super::strategy::Follow;
 use super::{Evaluator, Keep, Observer, TrainableModel, TrainingRecipe};
-use crate::pruning::{Phase, Pruner, PruningConfig};
+use crate::pruning::{LayerScores, Phase, Pruner, PruningConfig};
 use crate::tasks::{BatchPlan, MetricReport};
 use crate::{Error, Result};
 
@@ -101,6 +101,8 @@ pub struct Training<'a, M: TrainableModel, E> {
 pub struct Trained<M> {
     /// The model that was kept, on a plain device, still in training form.
     pub model: M,
+    /// Scores of neurons in it; empty without pruning.
+    pub importance: Vec<LayerScores>,
     /// Every evaluation, by step.
     pub history: Vec<(usize, MetricReport)>,
     /// Updates done.
@@ -196,9 +198,8 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         }
         self.interrupt.check()?;
         let state = shared.lock().map(|state| state.clone()).unwrap_or(state);
-        let CompressingModel { model, mut pruner, .. } = result.model;
-        let skipped = pruner.skipped();
-        self.finish(&store, state, Some((model, skipped)))
+        let CompressingModel { model, pruner, .. } = result.model;
+        self.finish(&store, state, Some((model, pruner)))
     }
 
     /// The state to start from: of the last checkpoint, or the very beginning.
@@ -294,38 +295,37 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         &self,
         store: &CheckpointStore,
         state: CheckpointState,
-        last: Option<(M, usize)>,
+        last: Option<(M, Pruner)>,
     ) -> Result<Trained<M>> {
         let best = state.best.as_ref().map(|(step, _)| *step);
         let kept_step = match self.recipe.keep {
             Keep::Best => best.unwrap_or(state.step),
             Keep::Last => state.step,
         };
-        let (model, skipped) = match last {
+        let skipped = last.as_ref().map(|(_, pruner)| pruner.clone().skipped());
+        let (model, mut pruner) = match last {
             Some(last) if kept_step == state.step => last,
-            other => {
-                let (model, skipped) = self.read_model(store, kept_step)?;
-                (model, other.map_or(skipped, |(_, skipped)| skipped))
-            }
+            _ => self.read_model(store, kept_step)?,
         };
         Ok(Trained {
+            importance: pruner.scores(&model),
             model,
             history: state.history,
             steps: state.step,
             kept_step,
-            skipped,
+            skipped: skipped.unwrap_or_else(|| pruner.skipped()),
             seconds: state.seconds,
         })
     }
 
-    /// The model of a checkpoint, and the updates skipped until then.
-    fn read_model(&self, store: &CheckpointStore, step: usize) -> Result<(M, usize)> {
+    /// The model of a checkpoint with its pruner.
+    fn read_model(&self, store: &CheckpointStore, step: usize) -> Result<(M, Pruner)> {
         let pruner = self.pruner(&self.device)?;
         read_checkpoint(&store.path(step), self.model.clone(), pruner)
     }
 }
 
-/// The model of a checkpoint folder, and the updates skipped until then. `model` and `pruner` are
+/// The model of a checkpoint folder with its pruner. `model` and `pruner` are
 /// those that the training started from.
 ///
 /// # Errors
@@ -334,14 +334,15 @@ pub(super) fn read_checkpoint<M: TrainableModel>(
     folder: &Path,
     model: M,
     pruner: Pruner,
-) -> Result<(M, usize)> {
+) -> Result<(M, Pruner)> {
     let file = folder.join("model.bpk");
     let failed = |e: &dyn std::fmt::Display| Error::format(&file, e.to_string());
     let record = ModuleRecord::load(&file).map_err(|e| failed(&e))?;
     let whole = Checkpointed { model, pruner };
     let whole = whole.try_load_record(record).map_err(|e| failed(&e))?;
     let Checkpointed { model, mut pruner } = whole.valid();
-    Ok((model, pruner.skipped()))
+    pruner.reload();
+    Ok((model, pruner))
 }
 
 /// The first line in which two recipes differ, for people.

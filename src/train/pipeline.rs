@@ -179,6 +179,9 @@ impl<'a, J: Job> Run<'a, J> {
             &trained,
             pruning,
         );
+        #[cfg(feature = "plots")]
+        self.write_html(&report, &dense, &trained, &names)?;
+        // The last of the run's files: where it is, the run is done.
         report.write(&self.options.output)?;
         let card = report.to_markdown();
         atomic::write_file(self.folder().join("README.md"), card.as_bytes())?;
@@ -294,6 +297,24 @@ impl<'a, J: Job> Run<'a, J> {
         model.save(&self.folder(), &options)
     }
 
+    /// Writes what pictures show and the report that has them.
+    #[cfg(feature = "plots")]
+    fn write_html(
+        &self,
+        report: &RunReport,
+        dense: &J::Model,
+        trained: &Trained<J::Model>,
+        compressed: &[String],
+    ) -> Result<()> {
+        let layers = crate::plots::telling_layers(compressed);
+        let spectra = crate::plots::spectra(dense, &layers)?;
+        let analysis =
+            crate::plots::RunAnalysis { importance: trained.importance.clone(), spectra };
+        analysis.write(&self.options.output)?;
+        let html = crate::inspect::html::render(report, &analysis)?;
+        atomic::write_file(self.options.output.join("report.html"), html.as_bytes())
+    }
+
     fn load_saved(&self) -> Result<(J::Model, crate::checkpoint::LoadReport)> {
         J::Model::load(&self.folder(), &self.options.device, &LoadOptions::default())
     }
@@ -346,6 +367,7 @@ impl<'a, J: Job> Run<'a, J> {
                 seconds_per_step: crate::inspect::latency::median(pace),
                 resumed: self.options.resume,
             },
+            history: trained.history.clone(),
             starting: outcome.starting,
             trained: outcome.metrics,
             compacted: outcome.metrics_as_saved,

@@ -1,0 +1,96 @@
+//! A run's report as one HTML file that needs nothing else: its Markdown, with pictures inline.
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
+
+use super::{RunReport, percent};
+use crate::Result;
+use crate::plots::{RunAnalysis, run_figures};
+
+const STYLE: &str = include_str!("report.css");
+
+/// The whole report.
+///
+/// # Errors
+/// If a picture cannot be drawn.
+pub fn render(report: &RunReport, analysis: &RunAnalysis) -> Result<String> {
+    let markdown = report.to_markdown();
+    // Pictures come before the long table of layers.
+    let (head, layers) = match markdown.find("\n## Layers\n") {
+        Some(at) => markdown.split_at(at),
+        None => (markdown.as_str(), ""),
+    };
+    // The title, then what matters most, then the rest.
+    let (title, head) = head.split_once('\n').unwrap_or((head, ""));
+    let mut body = to_html(title);
+    body += &highlights(report);
+    body += &to_html(head);
+    let figures = run_figures(report, analysis);
+    if !figures.is_empty() {
+        body += "<h2>Pictures</h2>\n";
+    }
+    for (name, figure) in figures {
+        let svg = figure.to_svg()?;
+        body += &format!("<figure id=\"{name}\">\n{svg}</figure>\n");
+    }
+    body += &to_html(layers);
+    let title = escape(title.trim_start_matches(['#', ' ']));
+    Ok(format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta \
+         name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>{title}</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+    ))
+}
+
+/// Markdown as HTML. Names from files may hold anything, so HTML, links and images within stay text.
+fn to_html(markdown: &str) -> String {
+    let is_reference = |event: &Event<'_>| {
+        matches!(
+            event,
+            Event::Start(Tag::Link { .. } | Tag::Image { .. })
+                | Event::End(TagEnd::Link | TagEnd::Image)
+        )
+    };
+    let plain = |event| match event {
+        Event::Html(text) | Event::InlineHtml(text) => Event::Text(text),
+        other => other,
+    };
+    let events = Parser::new_ext(markdown, Options::ENABLE_TABLES);
+    let mut text = String::new();
+    html::push_html(&mut text, events.filter(|event| !is_reference(event)).map(plain));
+    text.replace("<table>", "<div class=\"table\"><table>").replace("</table>", "</table></div>")
+}
+
+/// The figures that matter most, in large type.
+fn highlights(report: &RunReport) -> String {
+    let mut tiles: Vec<(String, String)> = Vec::new();
+    let result = if report.compacted.is_empty() { &report.trained } else { &report.compacted };
+    if let Some(after) = result.first() {
+        let primary = after.metrics.primary;
+        let mut label = primary.to_string();
+        if let Some(before) = report.starting.first() {
+            label += &format!(" (before: {:.4})", before.metrics.primary_value());
+        }
+        tiles.push((format!("{:.4}", after.metrics.primary_value()), label));
+    }
+    if report.method.is_some() {
+        let account = &report.account;
+        tiles.push((percent(account.linear_ratio()), "of the compressed layers' weights".into()));
+        tiles.push((percent(account.whole_ratio()), "of the whole model".into()));
+    }
+    if let Some(row) = report.latency.as_ref().and_then(|latency| latency.contestants.last()) {
+        let label = format!("{:.2} ms, against the model started from", row.median_ms);
+        tiles.push((format!("×{:.2}", row.speedup), label));
+    }
+    let tile = |(value, label): &(String, String)| {
+        format!("<div><strong>{}</strong><span>{}</span></div>\n", escape(value), escape(label))
+    };
+    format!("<section>\n{}</section>\n", tiles.iter().map(tile).collect::<String>())
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+#[path = "html_tests.rs"]
+mod tests;

@@ -1,0 +1,59 @@
+use resvg::usvg::roxmltree::{Document, ParsingOptions};
+
+use super::*;
+use crate::inspect::report_for_tests as report;
+use crate::plots::Spectrum;
+use crate::pruning::LayerScores;
+
+fn analysis() -> RunAnalysis {
+    RunAnalysis {
+        importance: vec![LayerScores {
+            name: "a".into(),
+            kept: vec![0.5, 0.25, 0.125],
+            pruned: vec![0.0, 0.01],
+        }],
+        spectra: vec![Spectrum { name: "a".into(), values: vec![3.0, 2.0, 0.5] }],
+    }
+}
+
+#[test]
+fn the_page_is_well_formed_and_loads_nothing() {
+    let html = render(&report(), &analysis()).unwrap();
+    let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
+    let page = Document::parse_with_options(&html, options).unwrap();
+    let elements = || page.descendants().filter(|node| node.is_element());
+    for element in elements() {
+        let tag = element.tag_name().name();
+        assert!(
+            !["script", "link", "img", "iframe", "image", "use", "base"].contains(&tag),
+            "{tag}"
+        );
+        for attribute in element.attributes() {
+            assert!(!["src", "href", "srcset", "data"].contains(&attribute.name()), "{tag}");
+            assert!(!attribute.value().contains("url("), "{}", attribute.value());
+        }
+    }
+    assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
+    let figures: Vec<&str> = elements().filter_map(|e| e.attribute("id")).collect();
+    assert_eq!(figures, ["schedule", "kept", "importance", "spectra"]);
+    assert_eq!(elements().filter(|e| e.tag_name().name() == "svg").count(), 4);
+    let text: String = page.descendants().filter_map(|node| node.text()).collect();
+    for part in ["Compression: rte", "accuracy 0.6600", "×2.50", "layer.0.query", "4,467,776"] {
+        assert!(text.contains(part), "no {part:?}");
+    }
+    let order = ["Method", "Pictures", "Layers"].map(|title| html.find(&format!("<h2>{title}")));
+    assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
+}
+
+#[test]
+fn names_stay_text() {
+    let mut report = report();
+    report.task.name = "<script>alert(1)</script> ![x](http://example.org/x.png)".into();
+    report.model = "a`<img src=\"http://example.org\"/>".into();
+    report.account.layers[0].name = "<a href=\"http://example.org\">x</a>".into();
+    let html = render(&report, &RunAnalysis::default()).unwrap();
+    for tag in ["<script", "<img", "<a "] {
+        assert!(!html.contains(tag), "{tag} in {html}");
+    }
+    assert!(html.contains("<title>Compression: &lt;script&gt;"));
+}

@@ -1,0 +1,141 @@
+//! Pictures of a study: quality and latency against ratio, a line a method.
+
+use super::{Cell, StudyReport};
+use crate::plots::{Axis, Figure, Mark, Panel, Point, Series};
+
+/// Axes that do not name a line: they are the horizontal axis, the picture, or chosen already.
+const NO_NAME: [&str; 5] = ["task", "model", "ratio", "learning_rate", "method"];
+
+/// A picture of quality and one of latency for each task and model, with the names of their files.
+/// Of several learning rates the best counts.
+pub fn study_figures(report: &StudyReport) -> Vec<(String, Figure)> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for cell in &report.cells {
+        let pair = (cell.task.as_str(), cell.model.as_str());
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    let several_models = pairs.iter().any(|(_, model)| *model != pairs[0].1);
+    let mut figures = Vec::new();
+    for (task, model) in pairs {
+        let cells = report.cells.iter().filter(|cell| {
+            cell.task == task && cell.model == model && cell.best_learning_rate != Some(false)
+        });
+        let cells: Vec<&Cell> = cells.collect();
+        let model = model.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let mut place = task.to_string();
+        if several_models {
+            place += &format!("-{model}");
+        }
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+        let file: String = place.chars().map(safe).collect();
+        let metric = cells.iter().find_map(|cell| cell.primary);
+        let metric = metric.map(|primary| primary.to_string()).unwrap_or_default();
+        let quality =
+            |cell: &Cell| cell.score().map(|(mean, spread)| (mean, spread.unwrap_or(0.0)));
+        let title = format!("{task}, {model}: quality against ratio");
+        let figure = against_ratio(title, &metric, &cells, quality, quality, false);
+        figures.push((format!("quality-{file}"), figure));
+        let latency = |cell: &Cell| cell.latency_ms.map(|ms| (ms, 0.0));
+        let dense = |cell: &Cell| cell.dense_latency_ms.map(|ms| (ms, 0.0));
+        let title = format!("{task}, {model}: latency against ratio");
+        let label = "ms for one example";
+        let figure = against_ratio(title, label, &cells, latency, dense, true);
+        figures.push((format!("latency-{file}"), figure));
+    }
+    figures.retain(|(_, figure)| !figure.is_empty());
+    figures
+}
+
+/// A value and its spread.
+type Value = Option<(f64, f64)>;
+
+fn against_ratio(
+    title: String,
+    label: &str,
+    cells: &[&Cell],
+    value: impl Fn(&Cell) -> Value,
+    dense: impl Fn(&Cell) -> Value,
+    from_zero: bool,
+) -> Figure {
+    let mut lines: Vec<(String, Vec<Point>)> = Vec::new();
+    let mut baseline: Vec<f64> = Vec::new();
+    for cell in cells {
+        let Some(ratio) = cell.ratio else {
+            baseline.extend(dense(cell).map(|(value, _)| value));
+            continue;
+        };
+        let name = line_name(cell);
+        let at = lines.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            lines.push((name, Vec::new()));
+            lines.len() - 1
+        });
+        if let Some((y, spread)) = value(cell) {
+            lines[at].1.push(Point { x: ratio, y, low: y - spread, high: y + spread });
+        }
+    }
+    let mut series: Vec<Series> = lines
+        .into_iter()
+        .map(|(name, mut points)| {
+            points.sort_by(|a, b| a.x.total_cmp(&b.x));
+            Series::new(name, Mark::Dots, points)
+        })
+        .collect();
+    let xs = series.iter().flat_map(|line| &line.points).map(|point| point.x);
+    let ends = xs.fold(None, |ends: Option<(f64, f64)>, x| {
+        Some(ends.map_or((x, x), |(low, high)| (low.min(x), high.max(x))))
+    });
+    if let (Some((low, high)), false) = (ends, baseline.is_empty()) {
+        let y = baseline.iter().sum::<f64>() / baseline.len() as f64;
+        // A line even where there is one ratio only.
+        let (low, high) = if low == high { (low * 0.9, high * 1.1) } else { (low, high) };
+        let points = vec![Point::new(low, y), Point::new(high, y)];
+        series.push(Series::new("dense", Mark::Dashed, points));
+    }
+    if ends.is_none() {
+        series.clear();
+    }
+    let panel = Panel {
+        x_label: "weights left in the compressed layers".into(),
+        y_label: label.into(),
+        x: Axis::Percent,
+        from_zero,
+        series,
+        ..Panel::default()
+    };
+    Figure { title, panels: vec![panel] }
+}
+
+/// `losparse`, or `losparse, beta1 0.5` where there are further axes.
+fn line_name(cell: &Cell) -> String {
+    let method = cell.settings.get("method").cloned().into_iter();
+    let others = cell.settings.iter().filter(|(axis, _)| !NO_NAME.contains(&axis.as_str()));
+    let others = others.map(|(axis, value)| {
+        format!("{} {value}", axis.rsplit('.').next().unwrap_or_default().replace('_', " "))
+    });
+    let name = method.chain(others).collect::<Vec<_>>().join(", ");
+    if name.is_empty() { "compressed".into() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_methods_at_their_best_rate() {
+        let figures = study_figures(&super::super::table::tests::study());
+        let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["quality-rte", "latency-rte"]);
+        let series = &figures[0].1.panels[0].series;
+        let lines: Vec<&str> = series.iter().map(|line| line.name.as_str()).collect();
+        assert_eq!(lines, ["losparse", "itp", "dense"]);
+        let points: Vec<(f64, f64)> = series[0].points.iter().map(|p| (p.x, p.y)).collect();
+        // The better rate of each ratio: runs 6 and 7, and 10 and 11.
+        assert_eq!(points.len(), 2);
+        assert!((points[0].0 - 0.1).abs() < 1e-9 && (points[0].1 - 0.605).abs() < 1e-9);
+        assert!((points[1].1 - 0.565).abs() < 1e-9, "{points:?}");
+        assert!(series[0].points[0].low < series[0].points[0].y);
+        assert_eq!(series[2].points[0].y, series[2].points[1].y);
+    }
+}
