@@ -13,8 +13,8 @@ use losparse::models::bert::{BertConfig, BertForSequenceClassification};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 7] =
-    ["quickstart", "compress", "finetune", "evaluate", "predict", "inspect", "bench"];
+const COMMANDS: [&str; 8] =
+    ["quickstart", "compress", "finetune", "evaluate", "predict", "inspect", "study", "bench"];
 const WORDS: [&str; 8] = ["the", "film", "is", "very", "good", "great", "bad", "dull"];
 
 pub(super) fn losparse(args: &[&str]) -> Command {

@@ -17,5 +17,7 @@ mod resume;
 #[cfg(feature = "cli")]
 mod squad;
 #[cfg(feature = "cli")]
+mod study;
+#[cfg(feature = "cli")]
 mod summarization;
 mod trace;

@@ -5,30 +5,48 @@ use std::path::PathBuf;
 use losparse::inspect::{ModelAccount, bytes_on_disk, percent, thousands};
 use losparse::linear::LayerSelection;
 use losparse::models::{AnyModel, FolderModel};
+use losparse::train::checkpoints::CheckpointState;
 use serde_json::{Value, json};
 
 use super::machine::MachineArgs;
 use super::model::Opened;
-use super::output;
+use super::{output, pictures};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   losparse inspect small/model
+  losparse inspect small/model --plots pictures
+  losparse inspect small --plots pictures
+  losparse inspect small/checkpoints/step-00000200 --plots pictures
   losparse inspect bert-base-uncased --layers 'attention.self.*,!layer.0.**'")]
 pub struct Args {
-    /// Model folder: Hugging Face's, a compressed one, or a run's output folder
+    /// Model folder: Hugging Face's, a compressed one, or a run's output folder; with --plots also
+    /// one of a run's checkpoints
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Show only layers that these patterns select, as `compress --layers` would; repeatable
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     layers: Vec<String>,
+    /// Write pictures (SVG and PNG) to this folder: singular values and kept neurons of a model; of
+    /// a run also its schedule, metrics and importance of neurons; of a checkpoint its importance
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
 }
 
 impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
         let device = machine.open()?;
+        if let Some(plots) = &self.plots {
+            if CheckpointState::is_in(&self.model) {
+                let figures = pictures::of_checkpoint(&self.model, &device, machine)?;
+                return pictures::save(&figures, plots, machine);
+            }
+            if self.layers.is_empty() && self.model.join("report.json").is_file() {
+                return pictures::save(&pictures::of_run(&self.model)?, plots, machine);
+            }
+        }
         let opened = Opened::load(&self.model, &device)?;
         let mut account = ModelAccount::of(&opened.model);
         if let Some(Value::Array(names)) = opened.about.get("layers") {
@@ -42,6 +60,10 @@ impl Args {
             true => None,
             false => Some(patterns.resolve(&opened.model)?),
         };
+        if let Some(plots) = &self.plots {
+            let figures = pictures::of_model(&opened.model, &account, shown.as_deref())?;
+            return pictures::save(&figures, plots, machine);
+        }
         let is_shown = |name: &String| shown.as_ref().is_none_or(|names| names.contains(name));
         let layers: Vec<_> = account.layers.iter().filter(|l| is_shown(&l.name)).collect();
         let config = opened.model.config_json()?;

@@ -10,6 +10,7 @@ mod inspect;
 mod machine;
 mod model;
 mod output;
+mod pictures;
 mod predict;
 mod progress;
 mod quickstart;

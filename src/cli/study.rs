@@ -80,10 +80,7 @@ impl Args {
         }
         match report.failed {
             0 => Ok(()),
-            failed => {
-                let message = format!("{failed} of {} runs failed; see study.md", study.runs.len());
-                Err(Error::Training(message).into())
-            }
+            failed => anyhow::bail!("{failed} of {} runs failed; see study.md", study.runs.len()),
         }
     }
 

@@ -66,7 +66,7 @@ fn against_ratio(
             baseline.extend(dense(cell).map(|(value, _)| value));
             continue;
         };
-        let name = line_name(cell);
+        let name = line_name(cell, cells);
         let at = lines.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
             lines.push((name, Vec::new()));
             lines.len() - 1
@@ -107,10 +107,15 @@ fn against_ratio(
     Figure { title, panels: vec![panel] }
 }
 
-/// `losparse`, or `losparse, beta1 0.5` where there are further axes.
-fn line_name(cell: &Cell) -> String {
+/// `losparse`, or `losparse, beta1 0.5` where the method has several of them.
+fn line_name(cell: &Cell, cells: &[&Cell]) -> String {
     let method = cell.settings.get("method").cloned().into_iter();
-    let others = cell.settings.iter().filter(|(axis, _)| !NO_NAME.contains(&axis.as_str()));
+    let others = cell.settings.iter().filter(|(axis, value)| {
+        let same_method =
+            cells.iter().filter(|c| c.settings.get("method") == cell.settings.get("method"));
+        let mut values = same_method.filter_map(|other| other.settings.get(*axis));
+        !NO_NAME.contains(&axis.as_str()) && values.any(|other| other != *value)
+    });
     let others = others.map(|(axis, value)| {
         format!("{} {value}", axis.rsplit('.').next().unwrap_or_default().replace('_', " "))
     });

@@ -10,8 +10,63 @@ use super::launch::read_checkpoint;
 use super::pipeline::Run;
 use super::{Classification, JobKind, QuestionAnswering, Recipe, RunOptions, Summarization};
 use crate::Result;
+#[cfg(feature = "plots")]
+use crate::inspect::ModelAccount;
 use crate::inspect::SplitMetrics;
+#[cfg(feature = "plots")]
+use crate::plots::Spectrum;
+#[cfg(feature = "plots")]
+use crate::pruning::LayerScores;
 use crate::pruning::Pruner;
+
+/// What a checkpoint's pictures show.
+#[cfg(feature = "plots")]
+pub struct CheckpointAnalysis {
+    /// Parameters as compaction would store them.
+    pub account: ModelAccount,
+    /// Scores of neurons as they stand; empty without pruning.
+    pub importance: Vec<LayerScores>,
+    /// Singular values of the layers asked for.
+    pub spectra: Vec<Spectrum>,
+}
+
+/// Looks into the checkpoint in `folder` (`checkpoints/step-…` of a run's output); `layers` chooses
+/// of its layers' names those whose spectra are wanted. Reads the model and data the run started
+/// from; writes nothing.
+///
+/// # Errors
+/// As [`evaluate_checkpoint`].
+#[cfg(feature = "plots")]
+pub fn analyse_checkpoint(
+    folder: &Path,
+    layers: impl FnOnce(&[String]) -> Vec<String>,
+    options: &RunOptions,
+) -> Result<CheckpointAnalysis> {
+    let recipe = recipe_of(folder, |_| {})?;
+    match recipe.task.kind() {
+        JobKind::Classification => analyse::<Classification>(folder, &recipe, layers, options),
+        JobKind::QuestionAnswering => {
+            analyse::<QuestionAnswering>(folder, &recipe, layers, options)
+        }
+        JobKind::Summarization => analyse::<Summarization>(folder, &recipe, layers, options),
+    }
+}
+
+#[cfg(feature = "plots")]
+fn analyse<J: Job>(
+    folder: &Path,
+    recipe: &Recipe,
+    layers: impl FnOnce(&[String]) -> Vec<String>,
+    options: &RunOptions,
+) -> Result<CheckpointAnalysis> {
+    let Read { model, pruner, layers: compressed, .. } = read::<J>(folder, recipe, options)?;
+    let names = layers(&crate::linear::linear_names(&model));
+    Ok(CheckpointAnalysis {
+        account: ModelAccount::of(&model).over(&compressed),
+        importance: pruner.scores(&model),
+        spectra: crate::plots::spectra(&model, &names)?,
+    })
+}
 
 /// Evaluates the checkpoint in `folder` (`checkpoints/step-…` of a run's output) on the data of its
 /// run's recipe, which `adjust` may change. Reads the model the run started from; writes nothing.
@@ -23,13 +78,7 @@ pub fn evaluate_checkpoint(
     adjust: impl FnOnce(&mut TaskRecipe),
     options: &RunOptions,
 ) -> Result<Vec<SplitMetrics>> {
-    let state = CheckpointState::read(folder)?;
-    let file = folder.join("state.json");
-    let mut recipe =
-        Recipe::parse(&state.recipe).map_err(|message| crate::Error::format(file, message))?;
-    adjust(&mut recipe.task);
-    let recipe = recipe.resolved();
-    recipe.validate()?;
+    let recipe = recipe_of(folder, adjust)?;
     match recipe.task.kind() {
         JobKind::Classification => evaluate::<Classification>(folder, &recipe, options),
         JobKind::QuestionAnswering => evaluate::<QuestionAnswering>(folder, &recipe, options),
@@ -37,21 +86,54 @@ pub fn evaluate_checkpoint(
     }
 }
 
+/// The recipe of a checkpoint's run.
+fn recipe_of(folder: &Path, adjust: impl FnOnce(&mut TaskRecipe)) -> Result<Recipe> {
+    let state = CheckpointState::read(folder)?;
+    let file = folder.join("state.json");
+    let mut recipe =
+        Recipe::parse(&state.recipe).map_err(|message| crate::Error::format(file, message))?;
+    adjust(&mut recipe.task);
+    let recipe = recipe.resolved();
+    recipe.validate()?;
+    Ok(recipe)
+}
+
+/// A checkpoint, read.
+struct Read<'a, J: Job> {
+    run: Run<'a, J>,
+    model: J::Model,
+    #[cfg_attr(not(feature = "plots"), allow(dead_code))]
+    pruner: Pruner,
+    /// Names of the compressed layers.
+    #[cfg_attr(not(feature = "plots"), allow(dead_code))]
+    layers: Vec<String>,
+}
+
 fn evaluate<J: Job>(
     folder: &Path,
     recipe: &Recipe,
     options: &RunOptions,
 ) -> Result<Vec<SplitMetrics>> {
+    let Read { run, model, .. } = read::<J>(folder, recipe, options)?;
+    run.stage("Evaluating the checkpoint")?;
+    Ok(run.evaluate(&model)?.0)
+}
+
+fn read<'a, J: Job>(
+    folder: &Path,
+    recipe: &'a Recipe,
+    options: &'a RunOptions,
+) -> Result<Read<'a, J>> {
     let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let segments = prepared.segments(recipe)?;
     let mut run: Run<'_, J> = Run { recipe, options, prepared, segments, pace: Arc::default() };
-    let (_, pruning) = run.decompose()?;
+    let (decomposed, pruning) = run.decompose()?;
     let model = run.prepared.start.model.clone();
     let pruner = match pruning {
         Some(config) => Pruner::new(&model, config)?,
         None => Pruner::idle(segments.total_steps, &options.device),
     };
-    let (model, _) = read_checkpoint(folder, model, pruner)?;
-    run.stage("Evaluating the checkpoint")?;
-    Ok(run.evaluate(&model)?.0)
+    let (model, pruner) = read_checkpoint(folder, model, pruner)?;
+    let layers = decomposed.into_iter().map(|layer| layer.name).collect();
+    Ok(Read { run, model, pruner, layers })
 }

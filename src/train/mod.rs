@@ -34,6 +34,8 @@ mod trainable;
 pub use classification::{Classification, ClassifierEvaluator, ClassifierOutput};
 pub use evaluate::{collect_answers, evaluate_model, predict_logits, score};
 pub use from_checkpoint::evaluate_checkpoint;
+#[cfg(feature = "plots")]
+pub use from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
 pub use job::{EvalSplit, Job, Prepared, Start, model_tokenizer};
 pub use launch::{Interrupt, Trained, Training};
 pub use observer::{Event, Observer, Silent};
