@@ -181,10 +181,10 @@ impl<'a, J: Job> Run<'a, J> {
         );
         #[cfg(feature = "plots")]
         self.write_html(&report, &dense, &trained, &names)?;
-        // The last of the run's files: where it is, the run is done.
-        report.write(&self.options.output)?;
         let card = report.to_markdown();
         atomic::write_file(self.folder().join("README.md"), card.as_bytes())?;
+        // The last of the run's files: where it is, the run is done.
+        report.write(&self.options.output)?;
         Ok(report)
     }
 
