@@ -92,6 +92,14 @@ impl Series {
         Self { name: name.into(), mark, points }
     }
 
+    /// The colour of the series with this number: what others are compared with is grey.
+    fn colour(&self, number: usize) -> RGBColor {
+        match self.mark {
+            Mark::Dashed => FRAME,
+            _ => COLOURS[number % COLOURS.len()],
+        }
+    }
+
     fn finite(&self) -> impl Iterator<Item = &Point> + Clone {
         self.points.iter().filter(|p| [p.x, p.y, p.low, p.high].iter().all(|v| v.is_finite()))
     }
@@ -214,7 +222,7 @@ impl Panel {
             .y_label_formatter(&|v| self.y.format(*v))
             .draw()?;
         for (at, series) in self.series.iter().enumerate() {
-            let colour = COLOURS[at % COLOURS.len()];
+            let colour = series.colour(at);
             let line = || series.finite().map(|p| (p.x, p.y));
             match series.mark {
                 Mark::Line => {
@@ -234,7 +242,7 @@ impl Panel {
                 Mark::Bars(width) => {
                     chart.draw_series(series.finite().map(|p| {
                         let corners = [(p.x - width / 2.0, p.low), (p.x + width / 2.0, p.y)];
-                        Rectangle::new(corners, colour.mix(0.85).filled())
+                        Rectangle::new(corners, colour.filled())
                     }))?;
                 }
             }
@@ -245,7 +253,7 @@ impl Panel {
     fn draw_legend(&self, area: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
         let style = (FONT, 15).into_font().transform(FontTransform::None).color(&BLACK);
         for (at, series) in self.series.iter().enumerate() {
-            let colour = COLOURS[at % COLOURS.len()];
+            let colour = series.colour(at);
             let y = 22 + 21 * at as i32;
             match series.mark {
                 Mark::Bars(_) => {
