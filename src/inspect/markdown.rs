@@ -61,10 +61,11 @@ fn compression(report: &RunReport, out: &mut String) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "Pruned every {} updates from update {} on, on a cubic schedule; at the final ratio for the \
-         last {} of {} updates. Importance: {}, β₁ {}, β₂ {}; regrowth {}.",
+        "Pruned every {} updates from update {} on, on a {} schedule; at the final ratio for \
+         the last {} of {} updates. Importance: {}, β₁ {}, β₂ {}; regrowth {}.",
         schedule.interval,
         schedule.initial_warmup_steps,
+        word(&schedule.curve),
         schedule.final_warmup_steps,
         schedule.total_steps,
         word(&pruning.importance),

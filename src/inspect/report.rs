@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LatencyReport, ModelAccount, markdown};
 use crate::checkpoint::atomic;
-use crate::pruning::PruningConfig;
+use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
 use crate::{Error, Result};
 
@@ -64,13 +64,14 @@ pub struct MethodReport {
 impl MethodReport {
     /// What the settings amount to.
     pub fn name(&self) -> &'static str {
-        match (&self.pruning, self.rank.unwrap_or(1), self.low_rank_ratio) {
-            (None, ..) => "low-rank only",
-            (Some(_), 0, _) => "iterative structured pruning (ITP)",
-            (Some(_), _, share) if self.rank.is_none() && share == 0.0 => {
-                "iterative structured pruning (ITP)"
-            }
-            (Some(_), ..) => "LoSparse (low-rank + sparse)",
+        let Some(pruning) = &self.pruning else { return "low-rank only" };
+        if self.rank.map_or(self.low_rank_ratio > 0.0, |rank| rank > 0) {
+            return "LoSparse (low-rank + sparse)";
+        }
+        match (pruning.importance, pruning.schedule.curve) {
+            (Importance::Movement, _) => "structured movement pruning",
+            (Importance::Magnitude, Curve::OneShot) => "one-shot magnitude pruning",
+            _ => "iterative structured pruning (ITP)",
         }
     }
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::inspect::{Latency, LinearAccount};
-use crate::pruning::Schedule;
+use crate::pruning::{Importance, Schedule};
 use crate::tasks::MetricKind;
 
 fn split(accuracy: f64) -> Vec<SplitMetrics> {
@@ -145,6 +145,8 @@ fn methods_are_called_by_their_names() {
     assert!(method.name().starts_with("LoSparse"));
     method.rank = Some(0);
     assert!(method.name().contains("ITP"));
+    method.pruning.as_mut().unwrap().importance = Importance::Movement;
+    assert_eq!(method.name(), "structured movement pruning");
     method.pruning = None;
     assert_eq!(method.name(), "low-rank only");
 }
