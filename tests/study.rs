@@ -49,7 +49,7 @@ fn a_study_is_done_once_and_extended() {
     assert!(!Path::new(&folder).exists());
     assert!(stdout(&args).contains("1 of 1"));
 
-    let folder = PathBuf::from(folder);
+    let folder = PathBuf::from(&folder);
     let first = runs(&folder);
     assert_eq!(first.len(), 3);
     for run in &first {
