@@ -35,13 +35,14 @@ pub fn study_figures(report: &StudyReport) -> Vec<(String, Figure)> {
         let quality =
             |cell: &Cell| cell.score().map(|(mean, spread)| (mean, spread.unwrap_or(0.0)));
         let title = format!("{task}, {model}: quality against ratio");
-        let figure = against_ratio(title, &metric, &cells, quality, quality, false);
+        let figure = against_ratio(title, &metric, Axis::Number, &cells, quality, quality);
         figures.push((format!("quality-{file}"), figure));
-        let latency = |cell: &Cell| cell.latency_ms.map(|ms| (ms, 0.0));
-        let dense = |cell: &Cell| cell.dense_latency_ms.map(|ms| (ms, 0.0));
+        // Runs are measured at different times, so only what was measured in turns compares.
+        let latency = |cell: &Cell| cell.speedup.map(|times| (1.0 / times, 0.0));
         let title = format!("{task}, {model}: latency against ratio");
-        let label = "ms for one example";
-        let figure = against_ratio(title, label, &cells, latency, dense, true);
+        let label = "time of the dense model";
+        let dense = |_: &Cell| Some((1.0, 0.0));
+        let figure = against_ratio(title, label, Axis::Percent, &cells, latency, dense);
         figures.push((format!("latency-{file}"), figure));
     }
     figures.retain(|(_, figure)| !figure.is_empty());
@@ -54,10 +55,10 @@ type Value = Option<(f64, f64)>;
 fn against_ratio(
     title: String,
     label: &str,
+    y: Axis,
     cells: &[&Cell],
     value: impl Fn(&Cell) -> Value,
     dense: impl Fn(&Cell) -> Value,
-    from_zero: bool,
 ) -> Figure {
     let mut lines: Vec<(String, Vec<Point>)> = Vec::new();
     let mut baseline: Vec<f64> = Vec::new();
@@ -87,10 +88,10 @@ fn against_ratio(
         Some(ends.map_or((x, x), |(low, high)| (low.min(x), high.max(x))))
     });
     if let (Some((low, high)), false) = (ends, baseline.is_empty()) {
-        let y = baseline.iter().sum::<f64>() / baseline.len() as f64;
+        let mean = baseline.iter().sum::<f64>() / baseline.len() as f64;
         // A line even where there is one ratio only.
         let (low, high) = if low == high { (low * 0.9, high * 1.1) } else { (low, high) };
-        let points = vec![Point::new(low, y), Point::new(high, y)];
+        let points = vec![Point::new(low, mean), Point::new(high, mean)];
         series.push(Series::new("dense", Mark::Dashed, points));
     }
     if ends.is_none() {
@@ -100,7 +101,8 @@ fn against_ratio(
         x_label: "weights left in the compressed layers".into(),
         y_label: label.into(),
         x: Axis::Percent,
-        from_zero,
+        y,
+        from_zero: y == Axis::Percent,
         series,
         ..Panel::default()
     };
@@ -142,5 +144,7 @@ mod tests {
         assert!((points[1].1 - 0.565).abs() < 1e-9, "{points:?}");
         assert!(series[0].points[0].low < series[0].points[0].y);
         assert_eq!(series[2].points[0].y, series[2].points[1].y);
+        let latency = &figures[1].1.panels[0].series;
+        assert_eq!((latency[0].points[0].y, latency[2].points[0].y), (1.0 / 2.5, 1.0));
     }
 }
