@@ -14,6 +14,7 @@ pub mod models;
 #[cfg(feature = "plots")]
 pub mod plots;
 pub mod pruning;
+mod random;
 #[cfg(feature = "plots")]
 pub mod study;
 #[cfg(feature = "train")]

@@ -4,6 +4,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Importance, PruningConfig, Reduction, Structure};
+use crate::random::split_mix_64;
 
 /// Running importance of one layer's `S`: state that training carries in its checkpoints.
 ///
@@ -53,16 +54,12 @@ fn update(param: &mut Param<Tensor<2>>, f: impl FnOnce(Tensor<2>) -> Tensor<2>) 
     *param = param.clone().map(f);
 }
 
-/// Uniform numbers in `[0, 1)` that depend on seed, layer and position only (SplitMix64, Steele et
-/// al. 2014).
+/// Uniform numbers in `[0, 1)` that depend on seed, layer and position only.
 fn random(seed: u64, layer: usize, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    // 24 bits are all that an f32 has.
     let draw = |at: usize| {
-        let key = ((layer as u64) << 40) + at as u64 + 1;
-        let mut z = seed.wrapping_add(key.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        // 24 bits are all that an f32 has.
-        ((z ^ (z >> 31)) >> 40) as f32 / (1 << 24) as f32
+        let bits = split_mix_64(seed, ((layer as u64) << 40) + at as u64) >> 40;
+        bits as f32 / (1 << 24) as f32
     };
     let values: Vec<f32> = (0..shape[0] * shape[1]).map(draw).collect();
     Tensor::from_data(TensorData::new(values, shape), device)

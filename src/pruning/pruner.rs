@@ -110,6 +110,22 @@ impl Pruner {
         Self { layers: Vec::new(), counters, host: None, config }
     }
 
+    /// A pruner of `model` with the settings, or an idle one for a training without pruning.
+    ///
+    /// # Errors
+    /// As [`Pruner::new`].
+    pub fn new_or_idle<M: Compressible>(
+        model: &M,
+        config: Option<PruningConfig>,
+        total_steps: usize,
+        device: &Device,
+    ) -> Result<Self> {
+        match config {
+            Some(config) => Self::new(model, config),
+            None => Ok(Self::idle(total_steps, device)),
+        }
+    }
+
     /// The settings.
     pub fn config(&self) -> &PruningConfig {
         &self.config

@@ -129,10 +129,7 @@ fn read<'a, J: Job>(
     let mut run: Run<'_, J> = Run { recipe, options, prepared, segments, pace: Arc::default() };
     let (decomposed, pruning) = run.decompose()?;
     let model = run.prepared.start.model.clone();
-    let pruner = match pruning {
-        Some(config) => Pruner::new(&model, config)?,
-        None => Pruner::idle(segments.total_steps, &options.device),
-    };
+    let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, &options.device)?;
     let (model, pruner) = read_checkpoint(folder, model, pruner)?;
     let layers = decomposed.into_iter().map(|layer| layer.name).collect();
     Ok(Read { run, model, pruner, layers })

@@ -7,9 +7,12 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 
 use super::data::{BatchSource, Segments};
+use super::pipeline::keep_ratio;
 use super::{Evaluator, Event, MethodRecipe, Observer, Recipe, TrainableModel};
 use crate::checkpoint::LoadOptions;
+use crate::decompose::{DecomposeConfig, Decomposed, decompose};
 use crate::models::{FolderModel, LabelConfig};
+use crate::pruning::PruningConfig;
 use crate::tasks::{Task, TextTokenizer};
 use crate::{Error, Result};
 
@@ -148,6 +151,28 @@ pub(super) fn tell_skipped(observer: &dyn Observer, split: &str, skipped: usize,
 }
 
 impl<M: TrainableModel, E> Prepared<M, E> {
+    /// Decomposes what the recipe selects of the model; the layers, and how they will be pruned.
+    ///
+    /// # Errors
+    /// If a pattern matches nothing, or rank, ratio or schedule are impossible.
+    pub fn decompose(
+        &mut self,
+        recipe: &Recipe,
+        segments: Segments,
+    ) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
+        let Some(method) = &recipe.method else { return Ok((Vec::new(), None)) };
+        let keep = keep_ratio(method, &self.selected_dims(method)?)?;
+        let seed = recipe.training.seed;
+        let pruning =
+            keep.map(|keep| PruningConfig { seed, ..method.pruning(segments.total_steps, keep) });
+        if let Some(config) = &pruning {
+            config.validate()?;
+        }
+        let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
+        let done = decompose(&mut self.start.model, &method.selection(), config)?;
+        Ok((done, pruning))
+    }
+
     /// How the recipe's training is cut into updates and segments.
     ///
     /// # Errors

@@ -236,10 +236,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
     }
 
     fn pruner(&self, device: &Device) -> Result<Pruner> {
-        match self.pruning {
-            Some(config) => Pruner::new(&self.model, config),
-            None => Ok(Pruner::idle(self.segments.total_steps, device)),
-        }
+        Pruner::new_or_idle(&self.model, self.pruning, self.segments.total_steps, device)
     }
 
     /// The first step whose evaluation counts: the final ratio is reached.

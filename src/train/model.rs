@@ -15,6 +15,7 @@ use super::data::TrainItem;
 use super::{Event, Observer, TrainableModel};
 use crate::Error;
 use crate::pruning::{PruneStep, Pruner, gradient_norm, scale_gradients};
+use crate::random::split_mix_64;
 
 /// A model and its pruner, as one module: checkpoints carry both.
 #[derive(Module, Debug)]
@@ -127,15 +128,6 @@ impl RunHandle {
     }
 }
 
-/// Seed of the random numbers of batch `number`, so that they do not depend on how a run got there
-/// (SplitMix64, Steele et al. 2014).
-fn batch_seed(seed: u64, number: usize) -> u64 {
-    let mut z = seed.wrapping_add((number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
 /// What a step gives to metrics.
 #[derive(Debug, Clone)]
 pub struct StepOutput<O> {
@@ -206,7 +198,8 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
 
     fn step(&self, item: Self::Input) -> TrainOutput<Self::Output> {
         let settings = &self.run.0.settings;
-        self.device().seed(batch_seed(settings.seed, item.number));
+        // By the batch's number, so that dropout does not depend on how a run got there.
+        self.device().seed(split_mix_64(settings.seed, item.number as u64));
         let (loss, _) = self.model.forward_loss(item.batch);
         let value: f32 = loss.clone().inner().into_scalar();
         self.run.observe_loss(f64::from(value));

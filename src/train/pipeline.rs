@@ -20,7 +20,7 @@ use super::{
 };
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
-use crate::decompose::{DecomposeConfig, Decomposed, decompose};
+use crate::decompose::Decomposed;
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{
     Agreement, Answers, LatencyReport, MethodReport, ModelAccount, RunReport, SplitMetrics,
@@ -220,19 +220,10 @@ impl<'a, J: Job> Run<'a, J> {
 
     /// Decomposes what the recipe selects; the layers, and how they will be pruned.
     pub fn decompose(&mut self) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
-        let Some(method) = self.recipe.method.clone() else { return Ok((Vec::new(), None)) };
-        self.stage("Decomposing")?;
-        let layers = self.prepared.selected_dims(&method)?;
-        let keep = keep_ratio(&method, &layers)?;
-        let seed = self.recipe.training.seed;
-        let pruning = keep
-            .map(|keep| PruningConfig { seed, ..method.pruning(self.segments.total_steps, keep) });
-        if let Some(config) = &pruning {
-            config.validate()?;
+        if self.recipe.method.is_some() {
+            self.stage("Decomposing")?;
         }
-        let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
-        let done = decompose(&mut self.prepared.start.model, &method.selection(), config)?;
-        Ok((done, pruning))
+        self.prepared.decompose(self.recipe, self.segments)
     }
 
     fn train(&self, pruning: Option<PruningConfig>) -> Result<Trained<J::Model>> {

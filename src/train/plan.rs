@@ -13,11 +13,9 @@ use super::TrainableModel;
 use super::data::{Segments, TrainItem};
 use super::job::{Job, Prepared};
 use super::model::{CompressingModel, RunHandle, RunSettings};
-use super::pipeline::keep_ratio;
 use super::{Classification, JobKind, QuestionAnswering, Recipe, Silent, Summarization};
 use crate::Result;
-use crate::decompose::{DecomposeConfig, decompose};
-use crate::pruning::{Pruner, PruningConfig, Schedule};
+use crate::pruning::{Pruner, Schedule};
 
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -103,15 +101,9 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
             .into_iter()
             .map(|m| PlannedPattern { pattern: m.pattern, layers: m.layers.len() })
             .collect();
-        let keep = keep_ratio(method, &prepared.selected_dims(method)?)?;
-        let seed = recipe.training.seed;
-        pruning =
-            keep.map(|keep| PruningConfig { seed, ..method.pruning(segments.total_steps, keep) });
-        if let Some(config) = &pruning {
-            config.validate()?;
-        }
-        let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
-        layers = decompose(&mut prepared.start.model, &method.selection(), config)?
+        let decomposed;
+        (decomposed, pruning) = prepared.decompose(recipe, segments)?;
+        layers = decomposed
             .into_iter()
             .map(|d| PlannedLayer {
                 name: d.name,
@@ -122,10 +114,7 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
             .collect();
     }
     let schedule = pruning.map(|config| config.schedule);
-    let pruner = match pruning {
-        Some(config) => Pruner::new(&prepared.start.model, config)?,
-        None => Pruner::idle(segments.total_steps, device),
-    };
+    let pruner = Pruner::new_or_idle(&prepared.start.model, pruning, segments.total_steps, device)?;
     let seconds_per_step = time_updates(recipe, &prepared, pruner, segments, device)?;
     let trained_parameters = prepared.start.model.num_params();
     Ok(Plan {

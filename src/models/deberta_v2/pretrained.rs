@@ -7,11 +7,7 @@ use super::{
     DebertaV2Model,
 };
 use crate::checkpoint::PretrainedModel;
-
-/// Fields here and parts of Hugging Face's names that Rust does not allow as field names.
-fn hugging_face_name(path: &str) -> String {
-    path.replace("self_attention", "self").replace("layer_norm", "LayerNorm")
-}
+use crate::models::bert::hugging_face_name;
 
 /// Heads of pretraining, a buffer of old checkpoints, and absolute positions, which the published
 /// v2 and v3 models have for their masked language model's last layers only.
