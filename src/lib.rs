@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod kernels;
 pub mod linear;
 pub mod models;
+pub mod optim;
 #[cfg(feature = "plots")]
 pub mod plots;
 pub mod pruning;

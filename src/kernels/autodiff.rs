@@ -13,8 +13,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
 use super::Kernels;
+use super::attention::AttentionSettings;
+use super::extension::{KernelGradients, NormSettings};
 
-impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
+impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let recomputed = RecomputedGelu::<B> { input: x.id(), backend: PhantomData };
         let prepared = Gelu
@@ -29,6 +31,154 @@ impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
                 prepared.finish(state, B::gelu_erf(x.into_primitive()))
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::gelu_erf(x.into_primitive())),
+        }
+    }
+
+    fn dense(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node(), bias.node()];
+        match Dense.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let state = [&x, &weight].map(|tensor| prepared.checkpoint(tensor));
+                let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
+                prepared.finish(state, B::dense(x, weight, bias))
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
+                prepared.finish(B::dense(x, weight, bias))
+            }
+        }
+    }
+
+    fn attention_heads(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        settings: AttentionSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [query, key, value, bias];
+        let nodes = inputs.each_ref().map(|tensor| tensor.node());
+        match AttentionHeads.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let state = inputs.each_ref().map(|tensor| prepared.checkpoint(tensor));
+                let [query, key, value, bias] = inputs.map(|t| t.into_primitive());
+                let output = B::attention_heads(query, key, value, bias, settings.clone());
+                prepared.finish((state, settings), output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [query, key, value, bias] = inputs.map(|t| t.into_primitive());
+                prepared.finish(B::attention_heads(query, key, value, bias, settings))
+            }
+        }
+    }
+
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        settings: NormSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [x, residual, gamma, beta];
+        let nodes = inputs.each_ref().map(|tensor| tensor.node());
+        match Norm.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let [x, residual, gamma, _] = inputs.each_ref();
+                let state = [x, residual, gamma].map(|tensor| prepared.checkpoint(tensor));
+                let [x, residual, gamma, beta] = inputs.map(|t| t.into_primitive());
+                let output = B::residual_norm(x, residual, gamma, beta, settings);
+                prepared.finish((state, settings), output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [x, residual, gamma, beta] = inputs.map(|t| t.into_primitive());
+                prepared.finish(B::residual_norm(x, residual, gamma, beta, settings))
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Dense;
+
+impl<B: KernelGradients> Backward<B, 3> for Dense {
+    /// Input and weight.
+    type State = [NodeId; 2];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let [x, weight] = ops.state.map(|id| checkpointer.retrieve_node_output(id));
+        let grad = grads.consume::<B>(&ops.node);
+        let [x_node, weight_node, bias_node] = ops.parents;
+        if let Some(node) = x_node {
+            grads.register::<B>(node.id, B::dense_input_gradient(grad.clone(), weight));
+        }
+        if let Some(node) = weight_node {
+            grads.register::<B>(node.id, B::dense_weight_gradient(x, grad.clone()));
+        }
+        if let Some(node) = bias_node {
+            grads.register::<B>(node.id, B::dense_bias_gradient(grad));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct AttentionHeads;
+
+impl<B: KernelGradients> Backward<B, 4> for AttentionHeads {
+    /// Query, key, value and bias.
+    type State = ([NodeId; 4], AttentionSettings);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 4>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let (inputs, settings) = ops.state;
+        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
+        let grad = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B>(grads, parents, B::attention_gradients(inputs, &settings, grad));
+    }
+}
+
+#[derive(Debug)]
+struct Norm;
+
+impl<B: KernelGradients> Backward<B, 4> for Norm {
+    /// `x`, `residual` and `gamma`.
+    type State = ([NodeId; 3], NormSettings);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 4>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let (inputs, settings) = ops.state;
+        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
+        let grad = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B>(grads, parents, B::residual_norm_gradients(inputs, settings, grad));
+    }
+}
+
+fn register<B: Backend>(
+    grads: &mut Gradients,
+    parents: [Option<NodeId>; 4],
+    gradients: [FloatTensor<B>; 4],
+) {
+    for (parent, gradient) in parents.into_iter().zip(gradients) {
+        if let Some(parent) = parent {
+            grads.register::<B>(parent, gradient);
         }
     }
 }

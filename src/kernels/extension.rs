@@ -6,6 +6,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
 
+use super::attention::AttentionSettings;
+use super::dropout::DropoutMask;
 use super::plan::NeuronPlan;
 
 /// Operations beyond Burn's [`Backend`], composed of its own unless a backend knows better.
@@ -56,4 +58,83 @@ pub trait Kernels: Backend {
         let neurons = Self::int_from_data(TensorData::new(neurons, [kept]), &device);
         Self::float_select_assign(output, 1, neurons, columns(0, kept), IndexingUpdateOp::Add)
     }
+
+    /// `x · weight + bias`.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, d_input]`, `weight`: `[d_input, d_output]`, `bias`: `[d_output]`
+    /// - output: `[rows, d_output]`
+    fn dense(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        Self::linear(x, weight, Some(bias))
+    }
+
+    /// `softmax(scale · Q Kᵀ + mask + bias) V` for heads side by side, with dropout of the
+    /// probabilities.
+    ///
+    /// # Shapes
+    /// - `query`: `[batch, queries, size]`; `key`, `value`: `[batch, keys, size]`
+    /// - `bias`: `[batch, heads, queries, keys]`, or `[0, 0, 0, 0]`: none
+    /// - output: `[batch, queries, size]`
+    fn attention_heads(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        settings: AttentionSettings,
+    ) -> FloatTensor<Self>;
+
+    /// `LayerNorm(dropout(x) + residual)`.
+    ///
+    /// # Shapes
+    /// - `x`, `residual`, output: `[rows, d]`
+    /// - `gamma`, `beta`: `[d]`
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        settings: NormSettings,
+    ) -> FloatTensor<Self>;
+}
+
+/// What [`Kernels::residual_norm`] is besides its tensors.
+#[derive(Debug, Clone, Copy)]
+pub struct NormSettings {
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Of `x`.
+    pub dropout: DropoutMask,
+}
+
+/// Gradients of [`Kernels`], for backends that `Autodiff` wraps.
+pub trait KernelGradients: Kernels {
+    /// Of [`Kernels::dense`]'s input: `grad · weightᵀ`.
+    fn dense_input_gradient(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// Of its weight: `xᵀ · grad`.
+    fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Of its bias: sums over rows.
+    fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Of [`Kernels::attention_heads`]' query, key, value and bias.
+    fn attention_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        settings: &AttentionSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4];
+
+    /// Of [`Kernels::residual_norm`]'s `x`, `residual`, `gamma` and `beta`, from the first three.
+    fn residual_norm_gradients(
+        inputs: [FloatTensor<Self>; 3],
+        settings: NormSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4];
 }

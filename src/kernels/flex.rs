@@ -5,12 +5,15 @@ use std::sync::Arc;
 use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::ops::ActivationOps;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, TensorData};
+use burn::tensor::{DType, Shape, TensorData};
 use rayon::prelude::*;
 
+use super::attention::{Attention, AttentionSettings};
+use super::extension::{KernelGradients, NormSettings};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
 use super::plan::NeuronPlan;
-use super::{Kernels, rows};
+use super::residual_norm::ResidualNorm;
+use super::{Kernels, products};
 
 /// Elements a task of an elementwise function takes: 64 KiB, some ten microseconds of work.
 const CHUNK: usize = 16 * 1024;
@@ -43,9 +46,131 @@ impl Kernels for Flex {
         let hidden = contiguous(hidden);
         let bias = contiguous(bias);
         let mut output = vec![0.0; tokens * plan.d_output];
-        rows::write_outputs(&plan, f32_slice(&hidden), f32_slice(&bias), &mut output);
+        super::rows::write_outputs(&plan, f32_slice(&hidden), f32_slice(&bias), &mut output);
         FlexTensor::from_data(TensorData::new(output, [tokens, plan.d_output]))
     }
+
+    fn dense(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [x, weight, bias] = [x, weight, bias].map(contiguous);
+        let shape = [rows(&x), width(&weight)];
+        let output = products::forward(f32_slice(&x), f32_slice(&weight), f32_slice(&bias));
+        tensor(output, shape)
+    }
+
+    fn attention_heads(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        settings: AttentionSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [query, key, value, bias].map(contiguous);
+        let output = attention(&inputs, &settings).forward();
+        tensor(output, inputs[0].layout().shape().clone())
+    }
+
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        settings: NormSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [x, residual, gamma].map(contiguous);
+        let beta = contiguous(beta);
+        let output = norm(&inputs, settings).forward(f32_slice(&beta));
+        tensor(output, inputs[0].layout().shape().clone())
+    }
+}
+
+impl KernelGradients for Flex {
+    fn dense_input_gradient(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [grad, weight] = [grad, weight].map(contiguous);
+        let shape = [rows(&grad), rows(&weight)];
+        let gradient =
+            products::input_gradient(f32_slice(&grad), f32_slice(&weight), width(&weight));
+        tensor(gradient, shape)
+    }
+
+    fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [x, grad] = [x, grad].map(contiguous);
+        let shape = [width(&x), width(&grad)];
+        let gradient = products::weight_gradient(f32_slice(&x), f32_slice(&grad), width(&grad));
+        tensor(gradient, shape)
+    }
+
+    fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let grad = contiguous(grad);
+        tensor(products::column_sums(f32_slice(&grad), width(&grad)), [width(&grad)])
+    }
+
+    fn attention_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        settings: &AttentionSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4] {
+        let inputs = inputs.map(contiguous);
+        let grad = contiguous(grad);
+        let gradients = attention(&inputs, settings).backward(f32_slice(&grad));
+        let [query, key, value, bias] = inputs.map(|input| input.layout().shape().clone());
+        [
+            tensor(gradients.query, query),
+            tensor(gradients.key, key),
+            tensor(gradients.value, value),
+            tensor(gradients.bias, bias),
+        ]
+    }
+
+    fn residual_norm_gradients(
+        inputs: [FloatTensor<Self>; 3],
+        settings: NormSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4] {
+        let inputs = inputs.map(contiguous);
+        let grad = contiguous(grad);
+        let gradients = norm(&inputs, settings).backward(f32_slice(&grad));
+        let shape = grad.layout().shape().clone();
+        let d = width(&grad);
+        let residual = tensor(gradients.residual, shape.clone());
+        let x = match gradients.x.is_empty() {
+            true => residual.clone(),
+            false => tensor(gradients.x, shape),
+        };
+        [x, residual, tensor(gradients.gamma, [d]), tensor(gradients.beta, [d])]
+    }
+}
+
+fn attention<'a>(inputs: &'a [FlexTensor; 4], settings: &'a AttentionSettings) -> Attention<'a> {
+    let [query, key, value, bias] = inputs.each_ref().map(f32_slice);
+    let (queries, keys) = (inputs[0].layout().shape(), inputs[1].layout().shape());
+    let dims = [queries[0], queries[1], keys[1], queries[2]];
+    let bias = Some(bias).filter(|bias| !bias.is_empty());
+    Attention { query, key, value, bias, dims, settings }
+}
+
+fn norm(inputs: &[FlexTensor; 3], settings: NormSettings) -> ResidualNorm<'_> {
+    let [x, residual, gamma] = inputs.each_ref().map(f32_slice);
+    let NormSettings { epsilon, dropout } = settings;
+    ResidualNorm { x, residual, gamma, epsilon, dropout }
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+fn rows(tensor: &FlexTensor) -> usize {
+    tensor.layout().shape()[0]
+}
+
+fn width(tensor: &FlexTensor) -> usize {
+    tensor.layout().shape().last().copied().unwrap_or(0)
 }
 
 /// Applies `f(offset, chunk)` to all elements, in place if nothing else holds the tensor.

@@ -13,25 +13,46 @@
 //! ```
 
 #[cfg(feature = "flex")]
+pub(crate) mod adamw;
+#[cfg(feature = "flex")]
+mod attention;
+#[cfg(feature = "flex")]
 mod autodiff;
 #[cfg(feature = "flex")]
 pub(crate) mod block;
+#[cfg(feature = "flex")]
+mod dropout;
 #[cfg(feature = "flex")]
 mod extension;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
 mod gelu;
+#[cfg(feature = "flex")]
+mod lanes;
+pub(crate) mod layers;
 mod neurons;
 #[cfg(feature = "flex")]
+pub(crate) mod passes;
+#[cfg(feature = "flex")]
 mod plan;
+#[cfg(feature = "flex")]
+mod products;
+#[cfg(feature = "flex")]
+mod residual_norm;
 #[cfg(feature = "flex")]
 mod rows;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
+#[cfg(all(test, feature = "flex"))]
+mod training_tests;
 
 #[cfg(feature = "flex")]
-pub use extension::Kernels;
+pub use attention::{AttentionMask, AttentionSettings};
+#[cfg(feature = "flex")]
+pub use dropout::DropoutMask;
+#[cfg(feature = "flex")]
+pub use extension::{KernelGradients, Kernels, NormSettings};
 pub use neurons::{NeuronCache, NeuronWeights};
 #[cfg(feature = "flex")]
 pub use plan::NeuronPlan;

@@ -4,6 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::module::linear;
 use burn::tensor::{Tensor, assert_shape};
 
+use crate::kernels::layers;
+
 /// The low-rank part, transposed to Burn's orientation.
 #[derive(Module, Debug)]
 pub struct LowRank {
@@ -99,7 +101,11 @@ impl LowRankSparseLinear {
             (Some(low_rank), None) => {
                 linear(linear(input, low_rank.right.val(), None), low_rank.left.val(), bias)
             }
-            _ => linear(input, self.effective_weight(), bias),
+            _ => {
+                let weight = self.effective_weight();
+                layers::dense(&input, &weight, bias.as_ref())
+                    .unwrap_or_else(|| linear(input, weight, bias))
+            }
         }
     }
 }

@@ -28,6 +28,8 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
+use crate::kernels::layers;
+
 /// A linear layer that can be compressed: the building block of every model here.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // A handful per model, always behind a struct field.
@@ -55,7 +57,11 @@ impl CompressibleLinear {
     /// - output: `[.., d_output]`
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::Dense(linear) => linear.forward(input),
+            Self::Dense(linear) => {
+                let bias = linear.bias.as_ref().map(|bias| bias.val());
+                layers::dense(&input, &linear.weight.val(), bias.as_ref())
+                    .unwrap_or_else(|| linear.forward(input))
+            }
             Self::LowRankSparse(linear) => linear.forward(input),
             Self::Compact(linear) => linear.forward(input),
             Self::ColumnCompact(linear) => linear.forward(input),

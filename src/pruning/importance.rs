@@ -65,6 +65,32 @@ fn random(seed: u64, layer: usize, shape: [usize; 2], device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+/// What one step adds: `|s · ∂loss/∂s|`, or its criterion's like, reduced as far as it may be.
+fn sample(config: &PruningConfig, sparse: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if !config.needs_entries()
+        && config.importance != Importance::Movement
+        && config.structure == Structure::Rows
+        && matches!(config.reduction, Reduction::Mean | Reduction::Sum)
+        && let Some(sums) = crate::kernels::passes::absolute_product_sums(&sparse, &gradient)
+    {
+        let [rows, _] = sparse.dims();
+        return match config.reduction {
+            Reduction::Mean => sums / rows as f64,
+            _ => sums,
+        };
+    }
+    let product = sparse * gradient;
+    let entries = match config.importance {
+        Importance::Movement => -product,
+        _ => product.abs(),
+    };
+    match config.needs_entries() {
+        true => entries,
+        false => reduce(entries, config.structure, config.reduction),
+    }
+}
+
 impl LayerImportance {
     /// The state of the layer with number `layer` before the first step: all zeros, but random
     /// importance is drawn here.
@@ -114,15 +140,7 @@ impl LayerImportance {
         gradient: Tensor<2>,
         valid: usize,
     ) {
-        let product = sparse * gradient;
-        let entries = match config.importance {
-            Importance::Movement => -product,
-            _ => product.abs(),
-        };
-        let sample = match config.needs_entries() {
-            true => entries,
-            false => reduce(entries, config.structure, config.reduction),
-        };
+        let sample = sample(config, sparse, gradient);
         match config.importance {
             Importance::Movement => return update(&mut self.smoothed, |sum| sum + sample),
             Importance::SnipMomentum => {

@@ -6,28 +6,35 @@ use burn::tensor::Tensor;
 
 struct SquaredSum<'a> {
     gradients: &'a GradientsParams,
-    sum: Option<Tensor<1>>,
+    /// Of what was summed on the host.
+    host: Option<f64>,
+    device: Option<Tensor<1>>,
 }
 
 impl ModuleVisitor for SquaredSum<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            let squares = gradient.square().sum();
-            self.sum = Some(match self.sum.take() {
-                Some(sum) => sum + squares,
-                None => squares,
-            });
+        let Some(gradient) = self.gradients.get::<D>(param.id) else { return };
+        #[cfg(feature = "flex")]
+        if let Some(squares) = crate::kernels::passes::squared_sum(&gradient) {
+            self.host = Some(self.host.unwrap_or(0.0) + squares);
+            return;
         }
+        let squares = gradient.square().sum();
+        self.device = Some(match self.device.take() {
+            Some(sum) => sum + squares,
+            None => squares,
+        });
     }
 }
 
 /// Euclidean norm over the gradients of all parameters; not finite if any gradient is not.
 /// `None` when no parameter has a gradient.
 pub fn gradient_norm<M: Module>(model: &M, gradients: &GradientsParams) -> Option<f64> {
-    let mut visitor = SquaredSum { gradients, sum: None };
+    let mut visitor = SquaredSum { gradients, host: None, device: None };
     model.visit(&mut visitor);
-    let sum: f32 = visitor.sum?.into_scalar();
-    Some(f64::from(sum).sqrt())
+    let device = visitor.device.map(|sum| f64::from(sum.into_scalar::<f32>()));
+    let sums = [visitor.host, device];
+    sums.iter().flatten().copied().reduce(|a, b| a + b).map(f64::sqrt)
 }
 
 struct Scale<'a> {

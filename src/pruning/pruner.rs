@@ -392,14 +392,25 @@ fn read_groups(scores: &[Tensor<2>], shapes: &[([usize; 2], usize)]) -> Vec<Grou
 }
 
 fn apply_mask(sparse: &mut Param<Tensor<2>>, mask: Tensor<2>) {
-    let param = sparse.clone();
+    // Taken out, so that nothing else holds the values and they are masked in place.
+    let nothing = Param::initialized(ParamId::new(), Tensor::zeros([0, 0], &mask.device()));
+    let param = std::mem::replace(sparse, nothing);
     *sparse = param.map(|tensor| {
         let trained = tensor.is_require_grad();
         let autodiff = tensor.is_autodiff();
-        let masked = tensor.inner() * mask;
+        let masked = masked(tensor.inner(), mask);
         let masked = if autodiff { Tensor::from_inner(masked) } else { masked };
         masked.set_require_grad(trained && autodiff)
     });
+}
+
+fn masked(tensor: Tensor<2>, mask: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    let tensor = match crate::kernels::passes::mask_columns(tensor, &mask) {
+        Ok(masked) => return masked,
+        Err(tensor) => tensor,
+    };
+    tensor * mask
 }
 
 /// Calls `f` with the sparse part of every layer that has one.

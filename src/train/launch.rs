@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::AdamWConfig;
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::logger::InMemoryMetricLogger;
@@ -21,6 +20,7 @@ use super::model::{CompressingModel, RunHandle, RunSettings};
 use super::renderer::QuietRenderer;
 use super::strategy::Follow;
 use super::{Evaluator, Keep, Observer, TrainableModel, TrainingRecipe};
+use crate::optim::{AdamW, AdamWSettings};
 use crate::pruning::{LayerScores, Phase, Pruner, PruningConfig};
 use crate::tasks::{BatchPlan, MetricReport};
 use crate::{Error, Result};
@@ -182,14 +182,14 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             training = training.checkpoint(state.segment);
         }
         let model = CompressingModel::new(self.model.clone(), pruner, run.clone()).train();
-        let optimizer = AdamWConfig::new()
-            .with_beta_1(self.recipe.adam_beta1)
-            .with_beta_2(self.recipe.adam_beta2)
-            .with_epsilon(self.recipe.adam_epsilon)
-            .with_weight_decay(self.recipe.weight_decay)
-            .init();
+        let optimizer = AdamW::new(AdamWSettings {
+            beta_1: self.recipe.adam_beta1,
+            beta_2: self.recipe.adam_beta2,
+            epsilon: self.recipe.adam_epsilon,
+            weight_decay: self.recipe.weight_decay,
+        });
         let scheduler = LearningRateScheduler::new(self.learning_rate());
-        let result = training.launch(Learner::new(model, optimizer, scheduler));
+        let result = training.launch(Learner::new(model, optimizer.into(), scheduler));
         if let Some(error) = run.failure() {
             return Err(error);
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::optim::AdamWConfig;
 use burn::tensor::Device;
 use burn::train::{Interrupter, TrainStep};
 use serde::Serialize;
@@ -15,6 +14,7 @@ use super::job::{Job, Prepared};
 use super::model::{CompressingModel, RunHandle, RunSettings};
 use super::{Classification, JobKind, QuestionAnswering, Recipe, Silent, Summarization};
 use crate::Result;
+use crate::optim::{AdamW, AdamWSettings};
 use crate::pruning::{Pruner, Schedule};
 
 /// What a run would do.
@@ -186,7 +186,7 @@ fn time_updates<M: TrainableModel, E>(
     let run = RunHandle::new(settings, Arc::new(Silent), Interrupter::new());
     let mut model =
         CompressingModel::new(prepared.start.model.clone(), pruner, run.clone()).train();
-    let mut optimizer = AdamWConfig::new().init();
+    let mut optimizer = AdamW::new(AdamWSettings::default()).into();
     let device = device.clone().autodiff();
     // Examples spread evenly over all lengths.
     let mut order: Vec<usize> = (0..prepared.train.lengths.len()).collect();

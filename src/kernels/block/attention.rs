@@ -224,7 +224,7 @@ fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
 
 /// `e^x` for `x ≤ 0` within 2 units in the last place; 0 below −87, NaN for NaN.
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     // Adding 1.5·2²³ rounds to an integer, left in the low bits.

@@ -20,9 +20,10 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use attention::exp;
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;
-pub(crate) use product::Epilogue;
+pub(crate) use product::{Epilogue, PackedWeight, Rows, RowsMut, product};
 pub(crate) use tensor::LinearParts;
 
 use std::cell::RefCell;
@@ -31,7 +32,6 @@ use rayon::prelude::*;
 
 use attention::{AttentionScratch, Head, HeadRelative, HeadTable};
 use layers::grow;
-use product::{Rows, RowsMut};
 
 /// Rows of a block: their states stay in cache while weights pass.
 const BLOCK: usize = 128;

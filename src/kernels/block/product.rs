@@ -46,6 +46,18 @@ struct Panel {
     start: usize,
 }
 
+/// Some columns of a weight: rows of `width` values, of which `columns` count.
+pub struct PanelMut<'a> {
+    /// The first column.
+    pub first: usize,
+    /// Number of columns.
+    pub columns: usize,
+    /// Distance of rows.
+    pub width: usize,
+    /// All rows.
+    pub values: &'a mut [f32],
+}
+
 /// Rows of a larger matrix: row `i` begins at `i · stride`.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
@@ -109,6 +121,19 @@ impl PackedWeight {
             left -= vectors;
         }
         self.values.resize(start, 0.0);
+    }
+
+    /// The panels, to be filled in parallel.
+    pub fn panels_mut(&mut self) -> Vec<PanelMut<'_>> {
+        let (mut rest, mut all) = (&mut self.values[..], Vec::with_capacity(self.panels.len()));
+        for panel in &self.panels {
+            let width = panel.vectors * self.lanes;
+            let (values, others) = rest.split_at_mut(width * self.d_input);
+            rest = others;
+            let columns = width.min(self.d_output - panel.column);
+            all.push(PanelMut { first: panel.column, columns, width, values });
+        }
+        all
     }
 
     /// Writes row `at` (an input's weights).

@@ -5,8 +5,18 @@ use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor, activation::softmax};
 
 use super::BertConfig;
+use crate::kernels::layers::{self, Heads};
 use crate::linear::CompressibleLinear;
-use crate::models::init;
+use crate::models::{init, residual_norm};
+
+/// What is added to attention scores.
+#[derive(Debug, Clone)]
+pub(crate) struct ScoreMask {
+    /// `[batch or 1, heads or 1, length or 1, length]`.
+    pub(crate) scores: Tensor<4>,
+    /// Whether gradients flow into it: a relative bias is in it.
+    pub(crate) trained: bool,
+}
 
 /// `BertAttention`: self-attention and its output projection.
 #[derive(Module, Debug)]
@@ -41,6 +51,7 @@ pub struct BertSelfOutput {
     pub layer_norm: LayerNorm,
     /// Dropout of the projection.
     pub dropout: Dropout,
+    epsilon: f64,
 }
 
 impl BertAttention {
@@ -64,6 +75,17 @@ impl BertAttention {
     ) -> (Tensor<3>, Tensor<4>) {
         let (context, probabilities) = self.self_attention.forward(hidden_states.clone(), mask);
         (self.output.forward(context, hidden_states), probabilities)
+    }
+
+    /// [`BertAttention::forward`] without the probabilities, in fewer operations where there are
+    /// such.
+    pub(crate) fn forward_fused(
+        &self,
+        hidden_states: Tensor<3>,
+        mask: Option<&ScoreMask>,
+    ) -> Tensor<3> {
+        let context = self.self_attention.context(hidden_states.clone(), mask);
+        self.output.forward(context, hidden_states)
     }
 }
 
@@ -92,7 +114,41 @@ impl BertSelfAttention {
         hidden_states: Tensor<3>,
         mask: Option<&Tensor<4>>,
     ) -> (Tensor<3>, Tensor<4>) {
-        let [batch, length, hidden_size] = hidden_states.dims();
+        self.attend(self.project(hidden_states), mask)
+    }
+
+    /// The heads' outputs side by side.
+    fn context(&self, hidden_states: Tensor<3>, mask: Option<&ScoreMask>) -> Tensor<3> {
+        let projected = self.project(hidden_states);
+        let [batch, length, _] = projected[0].dims();
+        let heads = self.num_attention_heads;
+        let bias = mask.filter(|mask| mask.trained).map(|mask| {
+            // The kernel adds as many scores as there are.
+            mask.scores.clone().expand([batch, heads, length, length])
+        });
+        let fixed = mask.filter(|mask| !mask.trained).map(|mask| &mask.scores);
+        let settings = Heads { count: heads, scale: self.scale(), dropout: &self.dropout };
+        match layers::attention(projected.each_ref(), fixed, bias.as_ref(), settings) {
+            Some(context) => context,
+            None => self.attend(projected, mask.map(|mask| &mask.scores)).0,
+        }
+    }
+
+    /// Queries, keys and values, `[batch, length, hidden_size]`.
+    fn project(&self, hidden_states: Tensor<3>) -> [Tensor<3>; 3] {
+        [&self.query, &self.key, &self.value].map(|linear| linear.forward(hidden_states.clone()))
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.head_size as f64).sqrt()
+    }
+
+    fn attend(
+        &self,
+        [query, key, value]: [Tensor<3>; 3],
+        mask: Option<&Tensor<4>>,
+    ) -> (Tensor<3>, Tensor<4>) {
+        let [batch, length, hidden_size] = query.dims();
         // [batch, length, hidden_size] → [batch, heads, length, head_size]
         let heads = |projected: Tensor<3>| {
             projected
@@ -100,18 +156,13 @@ impl BertSelfAttention {
                 .swap_dims(1, 2)
         };
         // Scaling the queries costs less than scaling the scores.
-        let scale = 1.0 / (self.head_size as f64).sqrt();
-        let query = heads(self.query.forward(hidden_states.clone()) * scale);
-        let key = heads(self.key.forward(hidden_states.clone()));
-        let value = heads(self.value.forward(hidden_states));
-
-        let scores = query.matmul(key.transpose());
+        let scores = heads(query * self.scale()).matmul(heads(key).transpose());
         let scores = match mask {
             Some(mask) => scores + mask.clone(),
             None => scores,
         };
         let probabilities = softmax(scores, 3);
-        let context = self.dropout.forward(probabilities.clone()).matmul(value);
+        let context = self.dropout.forward(probabilities.clone()).matmul(heads(value));
         // [batch, heads, length, head_size] → [batch, length, hidden_size]
         (context.swap_dims(1, 2).reshape([batch, length, hidden_size]), probabilities)
     }
@@ -125,12 +176,13 @@ impl BertSelfOutput {
             dense: init::compressible(size, size, config.initializer_range, device),
             layer_norm: init::layer_norm(size, config.layer_norm_eps, device),
             dropout: init::dropout(config.hidden_dropout_prob),
+            epsilon: config.layer_norm_eps,
         }
     }
 
     /// `LayerNorm(dense(context) + residual)`, all `[batch, length, hidden_size]`.
     pub fn forward(&self, context: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        let output = self.dropout.forward(self.dense.forward(context));
-        self.layer_norm.forward(output + residual)
+        let output = self.dense.forward(context);
+        residual_norm(output, residual, &self.dropout, (&self.layer_norm, self.epsilon))
     }
 }

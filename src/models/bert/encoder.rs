@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::attention::ScoreMask;
 use super::{BertConfig, BertLayer, BertVariation, RelativeAttentionBias};
 use crate::linear::CompressibleLinear;
 
@@ -61,14 +62,16 @@ impl BertEncoder {
             let bias = bias.forward(length, &hidden_states.device());
             mask.map_or(bias.clone(), |mask| bias + mask.clone())
         });
-        let mask = sum.as_ref().or(mask);
+        let trained = bias.is_some();
+        let mask = sum.or(mask.cloned()).map(|scores| ScoreMask { scores, trained });
         self.layer.iter().fold(hidden_states, |hidden_states, layer| {
             let (output, probabilities) = match attentions {
                 true => {
-                    let (output, probabilities) = layer.forward(hidden_states, mask);
+                    let scores = mask.as_ref().map(|mask| &mask.scores);
+                    let (output, probabilities) = layer.forward(hidden_states, scores);
                     (output, Some(probabilities))
                 }
-                false => (layer.forward_fused(hidden_states, mask), None),
+                false => (layer.forward_fused(hidden_states, mask.as_ref()), None),
             };
             each(&output, probabilities);
             output

@@ -4,10 +4,11 @@ use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor};
 
+use super::attention::ScoreMask;
 use super::{BertAttention, BertConfig};
 use crate::linear::CompressibleLinear;
 use crate::models::fused::{FusedLayer, LayerParts};
-use crate::models::{Activation, init};
+use crate::models::{Activation, init, residual_norm};
 
 /// `BertLayer`.
 #[derive(Module, Debug)]
@@ -41,6 +42,7 @@ pub struct BertOutput {
     pub layer_norm: LayerNorm,
     /// Dropout of the projection.
     pub dropout: Dropout,
+    epsilon: f64,
 }
 
 impl BertLayer {
@@ -71,10 +73,19 @@ impl BertLayer {
     }
 
     /// [`BertLayer::forward`] without the probabilities, in one kernel where there is one.
-    pub fn forward_fused(&self, hidden_states: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        match self.fused.forward(self, self.parts(), hidden_states, mask, None) {
+    pub(crate) fn forward_fused(
+        &self,
+        hidden_states: Tensor<3>,
+        mask: Option<&ScoreMask>,
+    ) -> Tensor<3> {
+        let scores = mask.map(|mask| &mask.scores);
+        match self.fused.forward(self, self.parts(), hidden_states, scores, None) {
             Ok(output) => output,
-            Err(hidden_states) => self.forward(hidden_states, mask).0,
+            Err(hidden_states) => {
+                let attended = self.attention.forward_fused(hidden_states, mask);
+                let inner = self.intermediate.forward(attended.clone());
+                self.output.forward(inner, attended)
+            }
         }
     }
 
@@ -123,12 +134,13 @@ impl BertOutput {
             dense: init::compressible(inner, hidden, config.initializer_range, device),
             layer_norm: init::layer_norm(hidden, config.layer_norm_eps, device),
             dropout: init::dropout(config.hidden_dropout_prob),
+            epsilon: config.layer_norm_eps,
         }
     }
 
     /// `LayerNorm(dense(inner) + residual)`: `[batch, length, hidden_size]`.
     pub fn forward(&self, inner: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        let output = self.dropout.forward(self.dense.forward(inner));
-        self.layer_norm.forward(output + residual)
+        let output = self.dense.forward(inner);
+        residual_norm(output, residual, &self.dropout, (&self.layer_norm, self.epsilon))
     }
 }

@@ -7,6 +7,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax};
 use super::relative::shear;
 use super::{DebertaV2Config, RelativePositions};
 use crate::kernels::RelativeScores;
+use crate::kernels::layers::{self, Heads};
 use crate::linear::CompressibleLinear;
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
@@ -81,6 +82,18 @@ impl DebertaV2Attention {
             self.self_attention.forward(hidden_states.clone(), masked, positions);
         (self.output.forward(context, hidden_states), probabilities)
     }
+
+    /// [`DebertaV2Attention::forward`] without the probabilities, in fewer operations where there
+    /// are such; also takes the mask as it is added to the scores, `[batch, 1, length, length]`.
+    pub(super) fn forward_fused(
+        &self,
+        hidden_states: Tensor<3>,
+        masks: Option<(&Tensor<4, Bool>, &Tensor<4>)>,
+        positions: Option<&RelativePositions>,
+    ) -> Tensor<3> {
+        let context = self.self_attention.context(hidden_states.clone(), masks, positions);
+        self.output.forward(context, hidden_states)
+    }
 }
 
 impl DisentangledSelfAttention {
@@ -123,21 +136,54 @@ impl DisentangledSelfAttention {
         masked: Option<&Tensor<4, Bool>>,
         positions: Option<&RelativePositions>,
     ) -> (Tensor<3>, Tensor<4>) {
-        let [batch, length, hidden_size] = hidden_states.dims();
-        // [batch, length, hidden_size] → [batch, heads, length, head_size]
-        let heads = |projected: Tensor<3>| {
-            projected
-                .reshape([batch, length, self.num_attention_heads, self.head_size])
-                .swap_dims(1, 2)
-        };
-        // Scaling the queries costs less than scaling the scores.
-        let query = heads(self.query_proj.forward(hidden_states.clone()) * self.scale());
-        let key = heads(self.key_proj.forward(hidden_states.clone()));
-        let value = heads(self.value_proj.forward(hidden_states));
+        self.attend(self.project(hidden_states), masked, positions)
+    }
 
+    /// The heads' outputs side by side.
+    fn context(
+        &self,
+        hidden_states: Tensor<3>,
+        masks: Option<(&Tensor<4, Bool>, &Tensor<4>)>,
+        positions: Option<&RelativePositions>,
+    ) -> Tensor<3> {
+        let projected = self.project(hidden_states);
+        let [query, key, _] = projected.clone().map(|projected| self.heads(projected));
+        let bias = positions
+            .and_then(|positions| self.position_scores(query * self.scale(), key, positions));
+        let (masked, added) = masks.unzip();
+        let settings =
+            Heads { count: self.num_attention_heads, scale: self.scale(), dropout: &self.dropout };
+        match layers::attention(projected.each_ref(), added, bias.as_ref(), settings) {
+            Some(context) => context,
+            None => self.attend(projected, masked, positions).0,
+        }
+    }
+
+    /// Queries, keys and values, `[batch, length, hidden_size]`.
+    fn project(&self, hidden_states: Tensor<3>) -> [Tensor<3>; 3] {
+        [&self.query_proj, &self.key_proj, &self.value_proj]
+            .map(|linear| linear.forward(hidden_states.clone()))
+    }
+
+    /// `[batch, length, hidden_size]` → `[batch, heads, length, head_size]`.
+    fn heads(&self, projected: Tensor<3>) -> Tensor<4> {
+        let [batch, length, _] = projected.dims();
+        projected.reshape([batch, length, self.num_attention_heads, self.head_size]).swap_dims(1, 2)
+    }
+
+    fn attend(
+        &self,
+        projected: [Tensor<3>; 3],
+        masked: Option<&Tensor<4, Bool>>,
+        positions: Option<&RelativePositions>,
+    ) -> (Tensor<3>, Tensor<4>) {
+        let [batch, length, hidden_size] = projected[0].dims();
+        let [query, key, value] = projected.map(|projected| self.heads(projected));
+        // Scaling the queries costs less than scaling the scores.
+        let query = query * self.scale();
         let mut scores = query.clone().matmul(key.clone().transpose());
-        if let Some(positions) = positions {
-            scores = self.add_position_scores(scores, query, key, positions);
+        if let Some(added) = positions.and_then(|p| self.position_scores(query, key, p)) {
+            scores = scores + added;
         }
         if let Some(masked) = masked {
             let min = scores.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
@@ -158,32 +204,32 @@ impl DisentangledSelfAttention {
         1.0 / (self.scale_square as f64).sqrt()
     }
 
-    /// Adds content → position and position → content to the scores `[batch, heads, length,
+    /// Content → position and position → content, added to the scores `[batch, heads, length,
     /// length]`; queries are scaled already.
-    fn add_position_scores(
+    fn position_scores(
         &self,
-        mut scores: Tensor<4>,
         query: Tensor<4>,
         key: Tensor<4>,
         positions: &RelativePositions,
-    ) -> Tensor<4> {
-        let projected = self.project(positions);
-        if let Some(keys) = projected.keys {
-            // Column j − i + length − 1 of row i: the difference i − j, descending.
-            let keys = self.position_heads(keys, &positions.descending);
-            scores = scores + shear(query.matmul(keys));
+    ) -> Option<Tensor<4>> {
+        let projected = self.project_positions(positions);
+        // Column j − i + length − 1 of row i: the difference i − j, descending.
+        let of_queries = projected
+            .keys
+            .map(|keys| shear(query.matmul(self.position_heads(keys, &positions.descending))));
+        // Here rows are keys: column i − j + length − 1 of row j.
+        let of_keys = projected.queries.map(|queries| {
+            shear(key.matmul(self.position_heads(queries, &positions.ascending))).transpose()
+        });
+        match (of_queries, of_keys) {
+            (Some(of_queries), Some(of_keys)) => Some(of_queries + of_keys),
+            (of_queries, of_keys) => of_queries.or(of_keys),
         }
-        if let Some(queries) = projected.queries {
-            // Here rows are keys: column i − j + length − 1 of row j.
-            let queries = self.position_heads(queries, &positions.ascending);
-            scores = scores + shear(key.matmul(queries)).transpose();
-        }
-        scores
     }
 
     /// What a fused kernel adds to the scores.
     pub(super) fn relative_scores(&self, positions: &RelativePositions) -> RelativeScores {
-        let projected = self.project(positions);
+        let projected = self.project_positions(positions);
         let rows = |rows: &Tensor<1, Int>| -> Vec<usize> {
             rows.to_data().iter::<i64>().map(|row| row as usize).collect()
         };
@@ -193,7 +239,7 @@ impl DisentangledSelfAttention {
         }
     }
 
-    fn project(&self, positions: &RelativePositions) -> ProjectedPositions {
+    fn project_positions(&self, positions: &RelativePositions) -> ProjectedPositions {
         let sources = || {
             let sources = Sources::default().and_tensor(&positions.embeddings)?;
             let sources = sources.and(&self.query_proj)?.and(&self.key_proj)?;

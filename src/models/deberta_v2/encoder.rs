@@ -84,28 +84,22 @@ impl DebertaV2Encoder {
         let [_, length, _] = hidden_states.dims();
         let masked = attention_mask.map(pairs_with_padding);
         let positions = self.relative_positions(length);
-        let fused = !attentions && !hidden_states.is_autodiff();
         // Added to scores of any size, the smallest number leaves the smallest number.
         let min = hidden_states.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
-        let mask = masked.as_ref().filter(|_| fused).map(|masked| {
+        let added = masked.as_ref().filter(|_| !attentions).map(|masked| {
             let like = (&hidden_states.device(), hidden_states.dtype());
             Tensor::<4>::zeros(masked.dims(), like).mask_fill(masked.clone(), min)
         });
         let mut output = hidden_states.clone();
         for (i, layer) in self.layer.iter().enumerate() {
-            let done = match fused {
-                true => layer.forward_fused(output, mask.as_ref(), positions.as_ref()),
-                false => Err(output),
-            };
             let mut probabilities = None;
-            output = match done {
-                Ok(output) => output,
-                Err(states) => {
-                    let (masked, positions) = (masked.as_ref(), positions.as_ref());
-                    let (output, maps) = layer.forward(states, masked, positions);
-                    probabilities = attentions.then_some(maps);
-                    output
-                }
+            output = if attentions {
+                let (output, maps) = layer.forward(output, masked.as_ref(), positions.as_ref());
+                probabilities = Some(maps);
+                output
+            } else {
+                let masks = masked.as_ref().zip(added.as_ref());
+                layer.forward_fused(output, masks, positions.as_ref())
             };
             if let (0, Some(conv)) = (i, &self.conv) {
                 // [batch, length] → [batch, length, 1]

@@ -40,9 +40,30 @@ impl DebertaV2Layer {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `mask`: `[batch, 1, length, length]`, added to the scores
-    #[allow(clippy::result_large_err)] // The states themselves, given back.
+    /// - `masks`: `[batch, 1, length, length]`, true where a query does not attend to a key, and
+    ///   what is added to the scores for it
     pub(crate) fn forward_fused(
+        &self,
+        hidden_states: Tensor<3>,
+        masks: Option<(&Tensor<4, Bool>, &Tensor<4>)>,
+        positions: Option<&RelativePositions>,
+    ) -> Tensor<3> {
+        let done = match hidden_states.is_autodiff() {
+            true => Err(hidden_states),
+            false => self.in_one_kernel(hidden_states, masks.map(|(_, added)| added), positions),
+        };
+        match done {
+            Ok(output) => output,
+            Err(states) => {
+                let attended = self.attention.forward_fused(states, masks, positions);
+                let inner = self.intermediate.forward(attended.clone());
+                self.output.forward(inner, attended)
+            }
+        }
+    }
+
+    #[allow(clippy::result_large_err)] // The states themselves, given back.
+    pub(crate) fn in_one_kernel(
         &self,
         hidden_states: Tensor<3>,
         mask: Option<&Tensor<4>>,
@@ -57,9 +78,6 @@ impl DebertaV2Layer {
             intermediate: &self.intermediate,
             output: &self.output,
         };
-        if hidden_states.is_autodiff() {
-            return Err(hidden_states);
-        }
         let scores = positions.map(|positions| attention.relative_scores(positions));
         self.fused.forward(self, parts, hidden_states, mask, scores.as_ref())
     }

@@ -205,7 +205,7 @@ fn equals_the_composed_layers_of_deberta() {
                     let run = |maps| encoder.forward(states.clone(), mask, maps, |_, _| {});
                     let positions = encoder.relative_positions(length);
                     let layer = &encoder.layer[0];
-                    let done = layer.forward_fused(states.clone(), None, positions.as_ref());
+                    let done = layer.in_one_kernel(states.clone(), None, positions.as_ref());
                     assert!(done.is_ok(), "the kernel applies");
                     let error: f32 = (run(false) - run(true)).abs().max().into_scalar();
                     let case = format!("{parts:?} {share} {buckets} {batch}x{length}");

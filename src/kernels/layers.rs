@@ -1,0 +1,187 @@
+//! Parts of a layer in one operation each, in training too: where the extension has them, else `None`
+//! and the caller composes them of Burn's operations.
+
+use burn::nn::{Dropout, LayerNorm};
+use burn::tensor::Tensor;
+
+/// What the heads of an attention have in common.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "flex"), allow(dead_code))]
+pub(crate) struct Heads<'a> {
+    /// Their number.
+    pub(crate) count: usize,
+    /// Multiplies the products of queries and keys.
+    pub(crate) scale: f64,
+    /// Of the probabilities.
+    pub(crate) dropout: &'a Dropout,
+}
+
+#[cfg(not(feature = "flex"))]
+mod composed {
+    use super::*;
+
+    pub(crate) fn dense<const D: usize>(
+        _: &Tensor<D>,
+        _: &Tensor<2>,
+        _: Option<&Tensor<1>>,
+    ) -> Option<Tensor<D>> {
+        None
+    }
+
+    pub(crate) fn attention(
+        _: [&Tensor<3>; 3],
+        _: Option<&Tensor<4>>,
+        _: Option<&Tensor<4>>,
+        _: Heads<'_>,
+    ) -> Option<Tensor<3>> {
+        None
+    }
+
+    pub(crate) fn residual_norm(
+        _: &Tensor<3>,
+        _: &Tensor<3>,
+        _: &Dropout,
+        _: (&LayerNorm, f64),
+    ) -> Option<Tensor<3>> {
+        None
+    }
+}
+
+#[cfg(not(feature = "flex"))]
+pub(crate) use composed::{attention, dense, residual_norm};
+#[cfg(feature = "flex")]
+pub(crate) use fused::{attention, dense, residual_norm};
+
+#[cfg(feature = "flex")]
+mod fused {
+    use std::sync::Arc;
+
+    use burn::backend::Dispatch;
+    use burn::tensor::{Distribution, Int};
+
+    use super::*;
+    use crate::kernels::{
+        AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, is_flex_f32,
+    };
+
+    /// Products of fewer operations are not worth packing a weight.
+    const SMALLEST: usize = 1 << 18;
+    /// Nor are weights that meet fewer rows.
+    const FEWEST_ROWS: usize = 16;
+
+    /// `x · weight + bias` for `x: [.., d_input]`, `weight: [d_input, d_output]`.
+    pub(crate) fn dense<const D: usize>(
+        x: &Tensor<D>,
+        weight: &Tensor<2>,
+        bias: Option<&Tensor<1>>,
+    ) -> Option<Tensor<D>> {
+        let bias = bias?;
+        let [d_input, d_output] = weight.dims();
+        let mut shape = x.dims();
+        let rows = shape[..D - 1].iter().product::<usize>();
+        if rows < FEWEST_ROWS || rows * d_input * d_output < SMALLEST {
+            return None;
+        }
+        if !(is_flex_f32(x) && is_flex_f32(weight) && is_flex_f32(bias)) {
+            return None;
+        }
+        let autodiff = x.is_autodiff();
+        if weight.is_autodiff() != autodiff || bias.is_autodiff() != autodiff {
+            return None;
+        }
+        let output = <Dispatch as Kernels>::dense(
+            x.clone().reshape([rows, d_input]).into_dispatch(),
+            weight.clone().into_dispatch(),
+            bias.clone().into_dispatch(),
+        );
+        shape[D - 1] = d_output;
+        Some(Tensor::<2>::from_dispatch(output).reshape(shape))
+    }
+
+    /// The heads' outputs side by side, `[batch, queries, size]`.
+    ///
+    /// # Shapes
+    /// - query `[batch, queries, size]`; key and value `[batch, keys, size]`
+    /// - `mask`: `[batch or 1, heads or 1, queries or 1, keys]`, added to the scores; not trained
+    /// - `bias`: `[batch, heads, queries, keys]`, added to the scores; trained
+    pub(crate) fn attention(
+        inputs: [&Tensor<3>; 3],
+        mask: Option<&Tensor<4>>,
+        bias: Option<&Tensor<4>>,
+        heads: Heads<'_>,
+    ) -> Option<Tensor<3>> {
+        let autodiff = inputs[0].is_autodiff();
+        let fits = |ok: bool, tensor_autodiff: bool| ok && tensor_autodiff == autodiff;
+        if !inputs.iter().all(|tensor| fits(is_flex_f32(tensor), tensor.is_autodiff()))
+            || bias.is_some_and(|bias| !fits(is_flex_f32(bias), bias.is_autodiff()))
+        {
+            return None;
+        }
+        let device = inputs[0].device();
+        let mask = match mask {
+            Some(mask) => {
+                let dims = mask.dims();
+                let mask = if mask.is_autodiff() { mask.clone().inner() } else { mask.clone() };
+                let values = mask.try_into_vec_as::<f32>().ok()?;
+                Some(Arc::new(AttentionMask { values, dims }))
+            }
+            None => None,
+        };
+        let settings = AttentionSettings {
+            heads: heads.count,
+            scale: heads.scale as f32,
+            mask,
+            dropout: dropout_mask(heads.dropout, inputs[0]),
+        };
+        let bias = match bias {
+            Some(bias) => bias.clone(),
+            None => Tensor::zeros([0, 0, 0, 0], &device),
+        };
+        let [query, key, value] = inputs.map(|tensor| tensor.clone().into_dispatch());
+        let bias = bias.into_dispatch();
+        let output = <Dispatch as Kernels>::attention_heads(query, key, value, bias, settings);
+        Some(Tensor::from_dispatch(output))
+    }
+
+    /// `LayerNorm(dropout(x) + residual)`, all `[batch, length, d]`, with the normalisation's
+    /// epsilon.
+    pub(crate) fn residual_norm(
+        x: &Tensor<3>,
+        residual: &Tensor<3>,
+        dropout: &Dropout,
+        (norm, epsilon): (&LayerNorm, f64),
+    ) -> Option<Tensor<3>> {
+        let gamma = norm.gamma.val();
+        let beta = norm.beta.as_ref()?.val();
+        let autodiff = x.is_autodiff();
+        let kinds = [residual.is_autodiff(), gamma.is_autodiff(), beta.is_autodiff()];
+        if kinds != [autodiff; 3] || !(is_flex_f32(x) && is_flex_f32(residual)) {
+            return None;
+        }
+        if !(is_flex_f32(&gamma) && is_flex_f32(&beta)) {
+            return None;
+        }
+        let shape = x.dims();
+        let rows = |tensor: &Tensor<3>| {
+            tensor.clone().reshape([shape[0] * shape[1], shape[2]]).into_dispatch()
+        };
+        let dropout = dropout_mask(dropout, x);
+        let settings = NormSettings { epsilon: epsilon as f32, dropout };
+        let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
+        let output =
+            <Dispatch as Kernels>::residual_norm(rows(x), rows(residual), gamma, beta, settings);
+        Some(Tensor::<2>::from_dispatch(output).reshape(shape))
+    }
+
+    /// A mask that the device's random numbers choose, if `dropout` acts on `input`.
+    fn dropout_mask<const D: usize>(dropout: &Dropout, input: &Tensor<D>) -> DropoutMask {
+        if !dropout.training.is_enabled() || !input.is_autodiff() || dropout.prob == 0.0 {
+            return DropoutMask::new(0.0, 0);
+        }
+        let device = input.device().without_autodiff();
+        let range = Distribution::Uniform(0.0, f64::from(i32::MAX));
+        let draws = Tensor::<1, Int>::random([2], range, &device).into_data();
+        let seed = draws.iter::<i64>().fold(0u64, |seed, draw| (seed << 31) ^ draw as u64);
+        DropoutMask::new(dropout.prob, seed)
+    }
+}

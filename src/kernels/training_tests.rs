@@ -1,0 +1,234 @@
+//! Operations of training, and their gradients, against Burn's own operations.
+
+use std::sync::Arc;
+
+use burn::backend::Dispatch;
+use burn::tensor::activation::softmax;
+use burn::tensor::module::linear;
+use burn::tensor::{Device, Distribution, Tensor, TensorData, Tolerance};
+
+use super::*;
+
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+}
+
+fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    Tensor::from_inner(tensor.clone()).require_grad()
+}
+
+fn assert_close<const D: usize>(what: &str, actual: Tensor<D>, expected: Tensor<D>) {
+    let size = expected.clone().abs().max().into_scalar::<f32>().max(1.0);
+    let largest = (actual - expected).abs().max().into_scalar::<f32>();
+    assert!(largest <= 2e-5 * size, "{what}: off by {largest}, values up to {size}");
+}
+
+/// The masks as a tensor of factors: `rows` of `columns`.
+fn factors(mask: DropoutMask, rows: usize, columns: usize) -> Tensor<2> {
+    let values: Vec<f32> = (0..rows)
+        .flat_map(|row| (0..columns).map(move |column| mask.row(row).factor(column)))
+        .collect();
+    Tensor::from_data(TensorData::new(values, [rows, columns]), &Device::flex())
+}
+
+#[test]
+fn dense_equals_the_composed_form() {
+    // Rows, inputs and outputs: small, ragged, more than a block, deeper than one part.
+    for [rows, d_input, d_output] in
+        [[16, 256, 256], [37, 200, 130], [300, 64, 49], [130, 1700, 33], [257, 96, 1200]]
+    {
+        let x = random([rows, d_input]);
+        let (weight, bias) = (random([d_input, d_output]), random([d_output]));
+        let outer = random([rows, d_output]);
+        let plain = layers::dense(&x, &weight, Some(&bias)).unwrap();
+        assert_close("plain", plain, linear(x.clone(), weight.clone(), Some(bias.clone())));
+        let run = |fused: bool| {
+            let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
+            let output = match fused {
+                true => layers::dense(&x, &weight, Some(&bias)).unwrap(),
+                false => linear(x.clone(), weight.clone(), Some(bias.clone())),
+            };
+            let grads = (output.clone() * Tensor::from_inner(outer.clone())).sum().backward();
+            let gradients = (x.grad(&grads), weight.grad(&grads), bias.grad(&grads));
+            (output.inner(), gradients.0.unwrap(), gradients.1.unwrap(), gradients.2.unwrap())
+        };
+        let (ours, burns) = (run(true), run(false));
+        assert_close("output", ours.0, burns.0);
+        assert_close("input", ours.1, burns.1);
+        assert_close("weight", ours.2, burns.2);
+        assert_close("bias", ours.3, burns.3);
+    }
+}
+
+#[test]
+fn what_dense_leaves_to_burn() {
+    let (x, weight, bias) = (random([64, 64]), random([64, 128]), random([128]));
+    assert!(layers::dense(&x, &weight, Some(&bias)).is_some());
+    assert!(layers::dense(&x, &weight, None).is_none());
+    let few = x.clone().narrow(0, 0, 8);
+    assert!(layers::dense(&few, &weight, Some(&bias)).is_none());
+    assert!(layers::dense(&leaf(&x), &weight, Some(&bias)).is_none());
+}
+
+struct Case {
+    batch: usize,
+    heads: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
+    mask: Option<[usize; 4]>,
+    bias: bool,
+    dropout: f64,
+}
+
+#[test]
+fn attention_equals_the_composed_form() {
+    let case = |batch, heads, queries, keys, width| Case {
+        batch,
+        heads,
+        queries,
+        keys,
+        width,
+        mask: None,
+        bias: false,
+        dropout: 0.0,
+    };
+    for case in [
+        case(2, 3, 17, 17, 8),
+        Case { mask: Some([2, 1, 1, 33]), ..case(2, 2, 33, 33, 16) },
+        Case { mask: Some([1, 1, 9, 40]), ..case(3, 2, 9, 40, 20) },
+        Case { bias: true, dropout: 0.25, ..case(2, 2, 20, 20, 12) },
+        Case { mask: Some([3, 2, 50, 21]), bias: true, dropout: 0.1, ..case(3, 2, 50, 21, 32) },
+    ] {
+        attention_case(&case);
+    }
+}
+
+fn attention_case(case: &Case) {
+    let Case { batch, heads, queries, keys, width, .. } = *case;
+    let size = heads * width;
+    let inputs =
+        [random([batch, queries, size]), random([batch, keys, size]), random([batch, keys, size])];
+    let bias = random([batch, heads, queries, keys]);
+    let mask = case.mask.map(|dims| random(dims).lower_elem(0.0).float() * -1e4);
+    let outer = random([batch, queries, size]);
+    let scale = 1.0 / (width as f64).sqrt();
+    let dropout = DropoutMask::new(case.dropout, 11);
+    let run = |fused: bool| {
+        let [query, key, value] = inputs.each_ref().map(leaf);
+        let bias = leaf(&bias);
+        let output = if fused {
+            let mask = mask.as_ref().map(|mask| {
+                Arc::new(AttentionMask {
+                    dims: mask.dims(),
+                    values: mask.clone().try_into_vec_as().unwrap(),
+                })
+            });
+            let settings = AttentionSettings { heads, scale: scale as f32, mask, dropout };
+            let bias = match case.bias {
+                true => bias.clone(),
+                false => Tensor::zeros([0, 0, 0, 0], &bias.device()),
+            };
+            Tensor::from_dispatch(<Dispatch as Kernels>::attention_heads(
+                query.clone().into_dispatch(),
+                key.clone().into_dispatch(),
+                value.clone().into_dispatch(),
+                bias.into_dispatch(),
+                settings,
+            ))
+        } else {
+            let split = |rows: &Tensor<3>| {
+                let [batch, length, _] = rows.dims();
+                rows.clone().reshape([batch, length, heads, width]).swap_dims(1, 2)
+            };
+            let mut scores = split(&query).matmul(split(&key).transpose()) * scale;
+            if let Some(mask) = &mask {
+                scores = scores + Tensor::from_inner(mask.clone());
+            }
+            if case.bias {
+                scores = scores + bias.clone();
+            }
+            let rows = batch * heads * queries;
+            let factors = factors(dropout, rows, keys).reshape([batch, heads, queries, keys]);
+            let kept = softmax(scores, 3) * Tensor::from_inner(factors);
+            kept.matmul(split(&value)).swap_dims(1, 2).reshape([batch, queries, size])
+        };
+        let grads = (output.clone() * Tensor::from_inner(outer.clone())).sum().backward();
+        let gradients = [query, key, value].map(|input| input.grad(&grads).unwrap());
+        (output.inner(), gradients, bias.grad(&grads))
+    };
+    let (ours, burns) = (run(true), run(false));
+    assert_close("output", ours.0, burns.0);
+    for ((name, ours), burns) in ["query", "key", "value"].iter().zip(ours.1).zip(burns.1) {
+        assert_close(name, ours, burns);
+    }
+    if case.bias {
+        assert_close("bias", ours.2.unwrap(), burns.2.unwrap());
+    }
+}
+
+#[test]
+fn residual_norm_equals_the_composed_form() {
+    for (rows, d, probability) in [(3, 16, 0.0), (130, 50, 0.0), (70, 384, 0.2), (64, 7, 0.5)] {
+        let (x, residual) = (random([rows, d]), random([rows, d]));
+        let (gamma, beta) = (random([d]), random([d]));
+        let outer = random([rows, d]);
+        let dropout = DropoutMask::new(probability, 5);
+        let epsilon = 1e-3;
+        let run = |fused: bool| {
+            let (x, residual) = (leaf(&x), leaf(&residual));
+            let (gamma, beta) = (leaf(&gamma), leaf(&beta));
+            let output: Tensor<2> = if fused {
+                Tensor::from_dispatch(<Dispatch as Kernels>::residual_norm(
+                    x.clone().into_dispatch(),
+                    residual.clone().into_dispatch(),
+                    gamma.clone().into_dispatch(),
+                    beta.clone().into_dispatch(),
+                    NormSettings { epsilon: epsilon as f32, dropout },
+                ))
+            } else {
+                let factors = Tensor::from_inner(factors(dropout, rows, d));
+                let sum = x.clone() * factors + residual.clone();
+                let centred = sum.clone() - sum.mean_dim(1);
+                let variance = centred.clone().square().mean_dim(1);
+                let normalised = centred / (variance + epsilon).sqrt();
+                normalised * gamma.clone().unsqueeze() + beta.clone().unsqueeze()
+            };
+            let grads = (output.clone() * Tensor::from_inner(outer.clone())).sum().backward();
+            let rows = [x, residual].map(|input| input.grad(&grads).unwrap());
+            let vectors = [gamma, beta].map(|input| input.grad(&grads).unwrap());
+            (output.inner(), rows, vectors)
+        };
+        let (ours, burns) = (run(true), run(false));
+        assert_close("output", ours.0, burns.0);
+        for ((name, ours), burns) in ["x", "residual"].iter().zip(ours.1).zip(burns.1) {
+            assert_close(name, ours, burns);
+        }
+        for ((name, ours), burns) in ["gamma", "beta"].iter().zip(ours.2).zip(burns.2) {
+            assert_close(name, ours, burns);
+        }
+    }
+}
+
+/// Dropout acts in training only, as often as asked, otherwise each time, and by the device's seed.
+#[test]
+fn dropout_follows_the_devices_seed() {
+    let dropout = burn::nn::DropoutConfig::new(0.3).init();
+    let norm = burn::nn::LayerNormConfig::new(32).init(&Device::flex().autodiff());
+    let (x, residual) = (random([2, 9, 32]), random([2, 9, 32]) * 0.01);
+    let run = || {
+        let (x, residual) = (leaf(&x), leaf(&residual));
+        layers::residual_norm(&x, &residual, &dropout, (&norm, 1e-5)).unwrap().inner().into_data()
+    };
+    let device = Device::flex();
+    device.seed(3);
+    let (first, second) = (run(), run());
+    device.seed(3);
+    assert_eq!(run(), first);
+    assert_ne!(second, first);
+    let norm = burn::module::Module::valid(&norm);
+    let plain = layers::residual_norm(&x, &residual, &dropout, (&norm, 1e-5)).unwrap();
+    let composed = norm.forward(x + residual);
+    let tolerance = Tolerance::absolute(1e-5);
+    plain.into_data().assert_approx_eq::<f32>(&composed.into_data(), tolerance);
+}

@@ -1,0 +1,19 @@
+//! What closes every block: dropout, residual, layer normalisation.
+
+use burn::nn::{Dropout, LayerNorm};
+use burn::tensor::Tensor;
+
+use crate::kernels::layers;
+
+/// `LayerNorm(dropout(x) + residual)`, all `[batch, length, d]`, with the normalisation's epsilon.
+pub(crate) fn residual_norm(
+    x: Tensor<3>,
+    residual: Tensor<3>,
+    dropout: &Dropout,
+    norm: (&LayerNorm, f64),
+) -> Tensor<3> {
+    match layers::residual_norm(&x, &residual, dropout, norm) {
+        Some(output) => output,
+        None => norm.0.forward(dropout.forward(x) + residual),
+    }
+}

@@ -1,0 +1,168 @@
+//! AdamW in one pass over memory where a backend has it.
+
+use burn::optim::{AdamWConfig, AdamWState, Optimizer};
+use burn::tensor::{Device, Tensor};
+
+/// AdamW (Loshchilov & Hutter 2019): Burn's, with the same states and results; on `flex` one pass
+/// over weights, gradient and moments instead of fourteen.
+///
+/// ```ignore
+/// let optimizer: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
+/// ```
+#[derive(Clone)]
+pub struct AdamW {
+    settings: AdamWSettings,
+    composed: burn::optim::AdamW,
+}
+
+/// Settings of [`AdamW`]; the defaults are PyTorch's, without weight decay as in LoSparse.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWSettings {
+    /// β₁.
+    pub beta_1: f32,
+    /// β₂.
+    pub beta_2: f32,
+    /// ε.
+    pub epsilon: f32,
+    /// Decay of the weights, times the learning rate, at every step.
+    pub weight_decay: f32,
+}
+
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+impl AdamW {
+    /// An optimizer with these settings.
+    pub fn new(settings: AdamWSettings) -> Self {
+        let composed = AdamWConfig::new()
+            .with_beta_1(settings.beta_1)
+            .with_beta_2(settings.beta_2)
+            .with_epsilon(settings.epsilon)
+            .with_weight_decay(settings.weight_decay)
+            .build();
+        Self { settings, composed }
+    }
+
+    /// The update in one pass; what it was given where there is none.
+    #[cfg(feature = "flex")]
+    #[allow(clippy::type_complexity, clippy::result_large_err)] // What it was given, given back.
+    fn fused<const D: usize>(
+        &self,
+        rate: f64,
+        tensor: Tensor<D>,
+        gradient: &Tensor<D>,
+        state: Option<AdamWState<D>>,
+    ) -> Result<(Tensor<D>, AdamWState<D>), (Tensor<D>, Option<AdamWState<D>>)> {
+        use burn::optim::AdaptiveMomentumState;
+
+        use crate::kernels::adamw::AdamWStep;
+        use crate::kernels::passes;
+
+        // Without an earlier step there are no moments: zeros, once.
+        let state = match state {
+            Some(state) if state.momentum.max_moment_2.is_some() => {
+                return Err((tensor, Some(state)));
+            }
+            Some(state) => state.momentum,
+            None if tensor.is_autodiff() || !passes::is_whole(&tensor) => {
+                return Err((tensor, None));
+            }
+            None => AdaptiveMomentumState::new(0, tensor.zeros_like(), tensor.zeros_like()),
+        };
+        let AdamWSettings { beta_1, beta_2, epsilon, weight_decay } = self.settings;
+        let time = state.time + 1;
+        let power = |beta: f32| 1.0 - beta.powi(time as i32);
+        let step = AdamWStep {
+            rate: rate as f32,
+            keep: (1.0 - rate * f64::from(weight_decay)) as f32,
+            betas: [beta_1, beta_2],
+            corrections: [power(beta_1), power(beta_2)],
+            epsilon,
+        };
+        match passes::adamw([tensor, state.moment_1, state.moment_2], gradient, step) {
+            Ok([tensor, first, second]) => {
+                Ok((tensor, AdamWState::new(AdaptiveMomentumState::new(time, first, second))))
+            }
+            Err([tensor, first, second]) if time == 1 => {
+                drop((first, second));
+                Err((tensor, None))
+            }
+            Err([tensor, first, second]) => {
+                let momentum = AdaptiveMomentumState::new(time - 1, first, second);
+                Err((tensor, Some(AdamWState::new(momentum))))
+            }
+        }
+    }
+}
+
+impl Optimizer for AdamW {
+    type State<const D: usize> = AdamWState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        rate: f64,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<Self::State<D>>,
+    ) -> (Tensor<D>, Option<Self::State<D>>) {
+        #[cfg(feature = "flex")]
+        let (tensor, state) = match self.fused(rate, tensor, &gradient, state) {
+            Ok((tensor, state)) => return (tensor, Some(state)),
+            Err(given) => given,
+        };
+        self.composed.step(rate, tensor, gradient, state)
+    }
+
+    fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
+        burn::optim::AdamW::to_device(state, device)
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+
+    fn random(shape: [usize; 2]) -> Tensor<2> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+    }
+
+    /// The same arithmetic, so equal to the last bit; a view and a fresh state among them.
+    #[test]
+    fn equals_burns_to_the_last_bit() {
+        let settings =
+            AdamWSettings { beta_1: 0.85, beta_2: 0.98, epsilon: 1e-6, weight_decay: 0.03 };
+        let optimizer = AdamW::new(settings);
+        for shape in [[3, 5], [300, 517]] {
+            let start = random(shape);
+            let (mut ours, mut burns) = ((start.clone(), None), (start.clone(), None));
+            for step in 0..4 {
+                let gradient = match step {
+                    2 => random([shape[1], shape[0]]).swap_dims(0, 1),
+                    _ => random(shape),
+                };
+                let rate = 1e-2 / f64::from(step + 1);
+                ours = optimizer.step(rate, ours.0, gradient.clone(), ours.1);
+                burns = optimizer.composed.step(rate, burns.0, gradient, burns.1);
+            }
+            ours.0.into_data().assert_eq(&burns.0.into_data(), true);
+            let [ours, burns] = [ours.1, burns.1].map(|state| state.unwrap().momentum);
+            assert_eq!(ours.time, burns.time);
+            ours.moment_1.into_data().assert_eq(&burns.moment_1.into_data(), true);
+            ours.moment_2.into_data().assert_eq(&burns.moment_2.into_data(), true);
+        }
+    }
+
+    #[test]
+    fn weights_that_something_else_holds_are_not_changed() {
+        let start = random([40, 30]);
+        let before = start.to_data();
+        let optimizer = AdamW::new(AdamWSettings::default());
+        let (after, _) = optimizer.step(1e-2, start.clone(), random([40, 30]), None);
+        start.into_data().assert_eq(&before, true);
+        assert_ne!(after.into_data(), before);
+    }
+}
