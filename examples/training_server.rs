@@ -25,6 +25,7 @@ const LOW_RANK: f64 = 0.05;
 const RATE: f64 = 1e-6;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    losparse::kernels::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [folder, batch, length, ratio, form] = &arguments[..] else {
         return Err("give FOLDER BATCH LENGTH RATIO allowed|frozen|dense".into());

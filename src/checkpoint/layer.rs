@@ -154,7 +154,7 @@ pub(crate) fn read(
                 true => Some(leaf(matrix("sparse", d_output, d_input)?)),
                 false => None,
             };
-            CompressibleLinear::LowRankSparse(LowRankSparseLinear { low_rank, sparse, bias })
+            CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(low_rank, sparse, bias))
         }
         StoredState::Compact { kept, rank } => {
             let mut first = vec![matrix("kept_weight", kept, d_input)?];

@@ -238,6 +238,11 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "NORM")]
     max_grad_norm: Option<f64>,
     #[arg(long, value_name = "N", help = shown(
+        "So many batches' examples are sorted by length together, to pad little; 1: wholly random",
+        TrainingRecipe::default().bucket_batches
+    ))]
+    bucket_batches: Option<usize>,
+    #[arg(long, value_name = "N", help = shown(
         "Seed of the batches' order, dropout and new heads", TrainingRecipe::default().seed
     ))]
     seed: Option<u64>,
@@ -312,7 +317,7 @@ impl TrainingArgs {
     pub fn apply(&self, training: &mut TrainingRecipe) {
         override_settings!(self => training;
             epochs, batch_size, gradient_accumulation, learning_rate, lr_decay, weight_decay,
-            adam_beta1, adam_beta2, adam_epsilon, seed, eval_batch_size, keep;
+            adam_beta1, adam_beta2, adam_epsilon, bucket_batches, seed, eval_batch_size, keep;
             optional lr_warmup_steps, max_grad_norm, eval_steps, save_steps, early_stopping);
     }
 }

@@ -91,8 +91,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    use Command::{Compress, Finetune, Quickstart, Study};
     let machine = cli.machine;
     machine.apply()?;
+    if matches!(cli.command, Quickstart(_) | Compress(_) | Finetune(_) | Study(_)) {
+        losparse::kernels::keep_freed_memory();
+    }
     match cli.command {
         Command::Quickstart(args) => args.run(&machine),
         Command::Compress(args) => args.run(&machine),

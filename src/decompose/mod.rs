@@ -134,12 +134,10 @@ fn layer(dense: &Linear, factors: Factors, sparse: bool, device: &Device) -> Low
         leaf(if training { Tensor::from_inner(tensor) } else { tensor })
     };
     let Factors { d_input, d_output, rank, right, left, sparse: rest, .. } = factors;
-    LowRankSparseLinear {
-        low_rank: (rank > 0).then(|| LowRank {
-            right: param(right, [d_input, rank]),
-            left: param(left, [rank, d_output]),
-        }),
-        sparse: sparse.then(|| param(rest, [d_input, d_output])),
-        bias: dense.bias.clone(),
-    }
+    let low_rank = (rank > 0).then(|| LowRank {
+        right: param(right, [d_input, rank]),
+        left: param(left, [rank, d_output]),
+    });
+    let sparse = sparse.then(|| param(rest, [d_input, d_output]));
+    LowRankSparseLinear::new(low_rank, sparse, dense.bias.clone())
 }

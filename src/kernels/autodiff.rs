@@ -1,6 +1,7 @@
 //! The extension under autodiff: GELU's backward pass by hand, the rest composed.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -13,6 +14,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
 use super::Kernels;
+use super::active::ActiveColumns;
 use super::attention::AttentionSettings;
 use super::extension::{KernelGradients, NormSettings};
 
@@ -49,6 +51,31 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
             OpsKind::UnTracked(prepared) => {
                 let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
                 prepared.finish(B::dense(x, weight, bias))
+            }
+        }
+    }
+
+    fn active_dense(
+        x: FloatTensor<Self>,
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        columns: Arc<ActiveColumns>,
+    ) -> FloatTensor<Self> {
+        let inputs = [x, sparse, right, left, bias];
+        let nodes = inputs.each_ref().map(|tensor| tensor.node());
+        match ActiveDense.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let [x, sparse, right, left, _] = inputs.each_ref();
+                let state = [x, sparse, right, left].map(|tensor| prepared.checkpoint(tensor));
+                let [x, sparse, right, left, bias] = inputs.map(|t| t.into_primitive());
+                let output = B::active_dense(x, sparse, right, left, bias, columns.clone());
+                prepared.finish((state, columns), output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [x, sparse, right, left, bias] = inputs.map(|t| t.into_primitive());
+                prepared.finish(B::active_dense(x, sparse, right, left, bias, columns))
             }
         }
     }
@@ -130,6 +157,27 @@ impl<B: KernelGradients> Backward<B, 3> for Dense {
 }
 
 #[derive(Debug)]
+struct ActiveDense;
+
+impl<B: KernelGradients> Backward<B, 5> for ActiveDense {
+    /// `x`, `sparse`, `right` and `left`.
+    type State = ([NodeId; 4], Arc<ActiveColumns>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 5>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let (inputs, columns) = ops.state;
+        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
+        let grad = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, 5>(grads, parents, B::active_dense_gradients(inputs, &columns, grad));
+    }
+}
+
+#[derive(Debug)]
 struct AttentionHeads;
 
 impl<B: KernelGradients> Backward<B, 4> for AttentionHeads {
@@ -146,7 +194,7 @@ impl<B: KernelGradients> Backward<B, 4> for AttentionHeads {
         let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
         let grad = grads.consume::<B>(&ops.node);
         let parents = ops.parents.map(|node| node.map(|node| node.id));
-        register::<B>(grads, parents, B::attention_gradients(inputs, &settings, grad));
+        register::<B, 4>(grads, parents, B::attention_gradients(inputs, &settings, grad));
     }
 }
 
@@ -167,14 +215,14 @@ impl<B: KernelGradients> Backward<B, 4> for Norm {
         let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
         let grad = grads.consume::<B>(&ops.node);
         let parents = ops.parents.map(|node| node.map(|node| node.id));
-        register::<B>(grads, parents, B::residual_norm_gradients(inputs, settings, grad));
+        register::<B, 4>(grads, parents, B::residual_norm_gradients(inputs, settings, grad));
     }
 }
 
-fn register<B: Backend>(
+fn register<B: Backend, const N: usize>(
     grads: &mut Gradients,
-    parents: [Option<NodeId>; 4],
-    gradients: [FloatTensor<B>; 4],
+    parents: [Option<NodeId>; N],
+    gradients: [FloatTensor<B>; N],
 ) {
     for (parent, gradient) in parents.into_iter().zip(gradients) {
         if let Some(parent) = parent {

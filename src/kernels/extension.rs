@@ -6,6 +6,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
 
+use super::active::ActiveColumns;
 use super::attention::AttentionSettings;
 use super::dropout::DropoutMask;
 use super::plan::NeuronPlan;
@@ -87,6 +88,26 @@ pub trait Kernels: Backend {
         settings: AttentionSettings,
     ) -> FloatTensor<Self>;
 
+    /// `x · (R·L + S) + bias` where columns of `S` are pruned for good: what is not among `columns`
+    /// is zero in `S`, and stays without gradient.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, d_input]`, `sparse`: `[d_input, d_output]`
+    /// - `right`: `[d_input, rank]`, `left`: `[rank, d_output]`; the rank may be 0
+    /// - `bias`: `[d_output]`, output: `[rows, d_output]`
+    fn active_dense(
+        x: FloatTensor<Self>,
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        columns: Arc<ActiveColumns>,
+    ) -> FloatTensor<Self> {
+        let _ = columns;
+        let weight = Self::float_add(Self::float_matmul(right, left), sparse);
+        Self::linear(x, weight, Some(bias))
+    }
+
     /// `LayerNorm(dropout(x) + residual)`.
     ///
     /// # Shapes
@@ -123,6 +144,13 @@ pub trait KernelGradients: Kernels {
 
     /// Of its bias: sums over rows.
     fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Of [`Kernels::active_dense`]'s `x`, `sparse`, `right`, `left` and bias, from the first four.
+    fn active_dense_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        columns: &ActiveColumns,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 5];
 
     /// Of [`Kernels::attention_heads`]' query, key, value and bias.
     fn attention_gradients(

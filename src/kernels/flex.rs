@@ -8,6 +8,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Shape, TensorData};
 use rayon::prelude::*;
 
+use super::active::{ActiveColumns, ActiveLayer};
 use super::attention::{Attention, AttentionSettings};
 use super::extension::{KernelGradients, NormSettings};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
@@ -61,6 +62,20 @@ impl Kernels for Flex {
         tensor(output, shape)
     }
 
+    fn active_dense(
+        x: FloatTensor<Self>,
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        columns: Arc<ActiveColumns>,
+    ) -> FloatTensor<Self> {
+        let inputs = [x, sparse, right, left].map(contiguous);
+        let bias = contiguous(bias);
+        let shape = [rows(&inputs[0]), width(&inputs[1])];
+        tensor(active_layer(&inputs, &columns).forward(f32_slice(&bias)), shape)
+    }
+
     fn attention_heads(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -111,6 +126,25 @@ impl KernelGradients for Flex {
         tensor(products::column_sums(f32_slice(&grad), width(&grad)), [width(&grad)])
     }
 
+    fn active_dense_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        columns: &ActiveColumns,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 5] {
+        let inputs = inputs.map(contiguous);
+        let grad = contiguous(grad);
+        let gradients = active_layer(&inputs, columns).backward(f32_slice(&grad));
+        let d_output = width(&grad);
+        let [x, sparse, right, left] = inputs.map(|input| input.layout().shape().clone());
+        [
+            tensor(gradients.x, x),
+            tensor(gradients.sparse, sparse),
+            tensor(gradients.right, right),
+            tensor(gradients.left, left),
+            tensor(gradients.bias, [d_output]),
+        ]
+    }
+
     fn attention_gradients(
         inputs: [FloatTensor<Self>; 4],
         settings: &AttentionSettings,
@@ -145,6 +179,12 @@ impl KernelGradients for Flex {
         };
         [x, residual, tensor(gradients.gamma, [d]), tensor(gradients.beta, [d])]
     }
+}
+
+fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveColumns) -> ActiveLayer<'a> {
+    let [x, sparse, right, left] = inputs.each_ref().map(f32_slice);
+    let dims = [rows(&inputs[0]), rows(&inputs[1]), width(&inputs[1]), width(&inputs[2])];
+    ActiveLayer { x, sparse, right, left, dims, columns }
 }
 
 fn attention<'a>(inputs: &'a [FlexTensor; 4], settings: &'a AttentionSettings) -> Attention<'a> {

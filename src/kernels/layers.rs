@@ -28,6 +28,15 @@ mod composed {
         None
     }
 
+    pub(crate) fn active_dense<const D: usize>(
+        _: &Tensor<D>,
+        _: &Tensor<2>,
+        _: Option<[Tensor<2>; 2]>,
+        _: Option<&Tensor<1>>,
+    ) -> Option<Tensor<D>> {
+        None
+    }
+
     pub(crate) fn attention(
         _: [&Tensor<3>; 3],
         _: Option<&Tensor<4>>,
@@ -48,9 +57,9 @@ mod composed {
 }
 
 #[cfg(not(feature = "flex"))]
-pub(crate) use composed::{attention, dense, residual_norm};
+pub(crate) use composed::{active_dense, attention, dense, residual_norm};
 #[cfg(feature = "flex")]
-pub(crate) use fused::{attention, dense, residual_norm};
+pub(crate) use fused::{active_dense, attention, dense, residual_norm};
 
 #[cfg(feature = "flex")]
 mod fused {
@@ -61,7 +70,7 @@ mod fused {
 
     use super::*;
     use crate::kernels::{
-        AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, is_flex_f32,
+        AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, is_flex_f32, passes,
     };
 
     /// Products of fewer operations are not worth packing a weight.
@@ -93,6 +102,52 @@ mod fused {
             x.clone().reshape([rows, d_input]).into_dispatch(),
             weight.clone().into_dispatch(),
             bias.clone().into_dispatch(),
+        );
+        shape[D - 1] = d_output;
+        Some(Tensor::<2>::from_dispatch(output).reshape(shape))
+    }
+
+    /// `x · (R·L + S) + bias` for a sparse part whose zero columns are pruned for good, where few
+    /// enough are not; `low_rank`: `R` and `L`.
+    ///
+    /// # Shapes
+    /// As [`Kernels::active_dense`], but `x`: `[.., d_input]`.
+    pub(crate) fn active_dense<const D: usize>(
+        x: &Tensor<D>,
+        sparse: &Tensor<2>,
+        low_rank: Option<[Tensor<2>; 2]>,
+        bias: Option<&Tensor<1>>,
+    ) -> Option<Tensor<D>> {
+        let bias = bias?;
+        let [d_input, d_output] = sparse.dims();
+        let mut shape = x.dims();
+        let rows = shape[..D - 1].iter().product::<usize>();
+        if rows < FEWEST_ROWS || rows * d_input * d_output < SMALLEST {
+            return None;
+        }
+        let autodiff = x.is_autodiff();
+        let device = x.device();
+        let [right, left] = low_rank.unwrap_or_else(|| {
+            [Tensor::zeros([d_input, 0], &device), Tensor::zeros([0, d_output], &device)]
+        });
+        let fits = |tensor: &Tensor<2>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
+        if !(is_flex_f32(x) && is_flex_f32(bias) && bias.is_autodiff() == autodiff)
+            || ![sparse, &right, &left].into_iter().all(fits)
+        {
+            return None;
+        }
+        let values = if autodiff { sparse.clone().inner() } else { sparse.clone() };
+        let columns = passes::active_columns(&values)?;
+        if !columns.pays(d_input, right.dims()[1]) {
+            return None;
+        }
+        let output = <Dispatch as Kernels>::active_dense(
+            x.clone().reshape([rows, d_input]).into_dispatch(),
+            sparse.clone().into_dispatch(),
+            right.into_dispatch(),
+            left.into_dispatch(),
+            bias.clone().into_dispatch(),
+            Arc::new(columns),
         );
         shape[D - 1] = d_output;
         Some(Tensor::<2>::from_dispatch(output).reshape(shape))

@@ -13,7 +13,10 @@
 //! ```
 
 #[cfg(feature = "flex")]
+mod active;
+#[cfg(feature = "flex")]
 pub(crate) mod adamw;
+mod allocator;
 #[cfg(feature = "flex")]
 mod attention;
 #[cfg(feature = "flex")]
@@ -47,6 +50,9 @@ mod tests;
 #[cfg(all(test, feature = "flex"))]
 mod training_tests;
 
+#[cfg(feature = "flex")]
+pub use active::ActiveColumns;
+pub use allocator::keep_freed_memory;
 #[cfg(feature = "flex")]
 pub use attention::{AttentionMask, AttentionSettings};
 #[cfg(feature = "flex")]

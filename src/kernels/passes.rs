@@ -7,6 +7,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::active::ActiveColumns;
 use super::adamw::AdamWStep;
 use super::lanes::total;
 
@@ -51,6 +52,7 @@ fn change<const D: usize>(tensor: Tensor<D>, f: impl FnOnce(&mut [f32])) -> Tens
 
 /// [`AdamWStep::apply`] on `[weights, first moment, second moment]`; the tensors as they are where
 /// that is not possible.
+#[allow(clippy::result_large_err)] // The tensors themselves, given back.
 pub(crate) fn adamw<const D: usize>(
     tensors: [Tensor<D>; 3],
     gradient: &Tensor<D>,
@@ -117,7 +119,15 @@ pub(crate) fn absolute_product_sums(a: &Tensor<2>, b: &Tensor<2>) -> Option<Tens
     Some(Tensor::from_data(TensorData::new(sums, [1, columns]), &a.device()))
 }
 
+/// The columns of `[rows, columns]` that are not zero.
+pub(crate) fn active_columns(tensor: &Tensor<2>) -> Option<ActiveColumns> {
+    let columns = tensor.dims()[1];
+    let tensor = contiguous(tensor)?;
+    Some(ActiveColumns::of(tensor.as_slice()?, columns))
+}
+
 /// `tensor ∘ mask` for a mask `[1, columns]`; the tensor as it is where that is not possible.
+#[allow(clippy::result_large_err)] // The tensor itself, given back.
 pub(crate) fn mask_columns(tensor: Tensor<2>, mask: &Tensor<2>) -> Result<Tensor<2>, Tensor<2>> {
     let columns = tensor.dims()[1];
     let fits = mask.dims() == [1, columns] && columns > 0 && is_whole(&tensor);

@@ -70,6 +70,69 @@ fn what_dense_leaves_to_burn() {
     assert!(layers::dense(&leaf(&x), &weight, Some(&bias)).is_none());
 }
 
+#[test]
+fn active_columns_equal_the_composed_form() {
+    // Rows, inputs, outputs, rank, and every how many columns one is active.
+    for ([rows, d_input, d_output, rank], every) in [
+        ([40, 90, 120, 5], 7),
+        ([33, 64, 100, 0], 3),
+        ([130, 200, 70, 12], 1000),
+        ([64, 50, 300, 3], 2),
+        ([20, 60, 80, 4], 1),
+    ] {
+        let x = random([rows, d_input]);
+        let (right, left) = (random([d_input, rank]), random([rank, d_output]));
+        let (bias, outer) = (random([d_output]), random([rows, d_output]));
+        let mask: Vec<f32> =
+            (0..d_output).map(|column| f32::from(column % every == every - 1)).collect();
+        let mask = Tensor::<2>::from_data(TensorData::new(mask, [1, d_output]), &x.device());
+        let sparse = random([d_input, d_output]) * mask.clone();
+        let columns = passes::active_columns(&sparse).unwrap();
+        assert_eq!(columns.active.len(), d_output / every);
+        assert_eq!(columns.active.len() + columns.others.len(), d_output);
+        let run = |fused: bool| {
+            let (x, sparse, bias) = (leaf(&x), leaf(&sparse), leaf(&bias));
+            let (right, left) = (leaf(&right), leaf(&left));
+            let output: Tensor<2> = if fused {
+                Tensor::from_dispatch(<Dispatch as Kernels>::active_dense(
+                    x.clone().into_dispatch(),
+                    sparse.clone().into_dispatch(),
+                    right.clone().into_dispatch(),
+                    left.clone().into_dispatch(),
+                    bias.clone().into_dispatch(),
+                    Arc::new(columns.clone()),
+                ))
+            } else {
+                let active = sparse.clone() * Tensor::from_inner(mask.clone());
+                let weight = match rank {
+                    0 => active,
+                    _ => right.clone().matmul(left.clone()) + active,
+                };
+                linear(x.clone(), weight, Some(bias.clone()))
+            };
+            let grads = (output.clone() * Tensor::from_inner(outer.clone())).sum().backward();
+            let matrices = [&x, &sparse, &right, &left].map(|input| input.grad(&grads));
+            (output.inner(), matrices, bias.grad(&grads).unwrap())
+        };
+        let (ours, burns) = (run(true), run(false));
+        assert_close("output", ours.0, burns.0);
+        assert_close("bias", ours.2, burns.2);
+        for ((name, ours), burns) in ["x", "S", "R", "L"].iter().zip(ours.1).zip(burns.1) {
+            if rank > 0 || matches!(*name, "x" | "S") {
+                assert_close(name, ours.unwrap(), burns.unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_column_that_is_not_a_number_is_active() {
+    let values = vec![0.0, -0.0, f32::NAN, 0.0, 1e-40, 0.0];
+    let sparse = Tensor::<2>::from_data(TensorData::new(values, [2, 3]), &Device::flex());
+    let columns = passes::active_columns(&sparse).unwrap();
+    assert_eq!((columns.active, columns.others), (vec![1, 2], vec![0]));
+}
+
 struct Case {
     batch: usize,
     heads: usize,

@@ -39,9 +39,22 @@ pub struct LowRankSparseLinear {
     pub sparse: Option<Param<Tensor<2>>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// Whether pruned neurons are pruned for good, so that no gradient of their part of `S` is
+    /// asked for; [`crate::pruning::Pruner`] says so.
+    #[module(skip)]
+    pub frozen: bool,
 }
 
 impl LowRankSparseLinear {
+    /// A layer of these parts, all of which are trained.
+    pub fn new(
+        low_rank: Option<LowRank>,
+        sparse: Option<Param<Tensor<2>>>,
+        bias: Option<Param<Tensor<1>>>,
+    ) -> Self {
+        Self { low_rank, sparse, bias, frozen: false }
+    }
+
     /// `[d_input, d_output]`.
     pub fn dims(&self) -> [usize; 2] {
         match (&self.sparse, &self.low_rank) {
@@ -68,11 +81,21 @@ impl LowRankSparseLinear {
     /// `Wᵀ = (L·R + S)ᵀ: [d_input, d_output]`.
     pub fn effective_weight(&self) -> Tensor<2> {
         match (&self.low_rank, &self.sparse) {
-            (Some(low_rank), Some(sparse)) => low_rank.product() + sparse.val(),
+            (Some(low_rank), Some(sparse)) => low_rank.product() + self.trained(sparse),
             (Some(low_rank), None) => low_rank.product(),
-            (None, Some(sparse)) => sparse.val(),
+            (None, Some(sparse)) => self.trained(sparse),
             (None, None) => unreachable!("a decomposed layer has a low-rank or a sparse part"),
         }
+    }
+
+    /// `S`, its pruned neurons without gradient if they are pruned for good.
+    fn trained(&self, sparse: &Param<Tensor<2>>) -> Tensor<2> {
+        let sparse = sparse.val();
+        if !self.frozen || !sparse.is_autodiff() {
+            return sparse;
+        }
+        let alive = sparse.clone().inner().abs().max_dim(0).greater_elem(0.0).float();
+        sparse * Tensor::from_inner(alive)
     }
 
     /// Applies the layer.
@@ -92,11 +115,20 @@ impl LowRankSparseLinear {
         assert_shape!(input, [.., d_input]);
         let bias = self.bias.as_ref().map(|b| b.val());
         let tokens = input.shape().num_elements() / d_input;
+        let low_rank = || self.low_rank.as_ref().map(|l| [l.right.val(), l.left.val()]);
+        if self.frozen
+            && let Some(sparse) = &self.sparse
+            && let Some(output) =
+                layers::active_dense(&input, &sparse.val(), low_rank(), bias.as_ref())
+        {
+            return output;
+        }
         let compose = tokens * (d_input + d_output) > d_input * d_output;
         match (&self.low_rank, &self.sparse) {
             (Some(low_rank), Some(sparse)) if !compose => {
                 let hidden = linear(input.clone(), low_rank.right.val(), None);
-                linear(hidden, low_rank.left.val(), None) + linear(input, sparse.val(), bias)
+                let sparse = self.trained(sparse);
+                linear(hidden, low_rank.left.val(), None) + linear(input, sparse, bias)
             }
             (Some(low_rank), None) => {
                 linear(linear(input, low_rank.right.val(), None), low_rank.left.val(), bias)

@@ -223,6 +223,7 @@ impl Pruner {
         let threshold = if prunes { self.prune(model, keep_ratio) } else { None };
         if config.regrowth == Regrowth::Frozen {
             self.apply_masks(model);
+            self.announce(model);
         }
         counters.step += 1;
         self.set_counters(counters);
@@ -305,6 +306,20 @@ impl Pruner {
             at += 1;
         });
         Some(threshold)
+    }
+
+    /// Tells the layers of `model` whether pruned neurons are pruned for good, which makes frozen
+    /// training faster. [`Pruner::update`] does so too: before the first step it matters only where
+    /// a resumed training is to be equal to the last bit.
+    pub fn announce<M: Compressible>(&self, model: &mut M) {
+        let frozen = self.config.regrowth == Regrowth::Frozen
+            && self.config.structure == Structure::Rows
+            && !self.layers.is_empty();
+        model.for_each_linear_mut(&mut |_, linear| {
+            if let CompressibleLinear::LowRankSparse(layer) = linear {
+                layer.frozen = frozen;
+            }
+        });
     }
 
     fn apply_masks<M: Compressible>(&self, model: &mut M) {

@@ -9,9 +9,17 @@ use rand::{SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
 use super::Label;
 use crate::{Error, Result};
 
-/// Batches that share one shuffled chunk to sort by length in: large enough that padding nearly
-/// vanishes, small enough that an epoch's order stays random.
-const BATCHES_PER_CHUNK: usize = 50;
+/// How training examples are put into batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchOrder {
+    /// Examples in a batch.
+    pub batch_size: usize,
+    /// So many batches' examples are sorted by length together, so that little is padded; 1 leaves
+    /// batches wholly random.
+    pub bucket_batches: usize,
+    /// Seed of the order.
+    pub seed: u64,
+}
 
 /// One example as the model takes it: special tokens added, truncated, not padded.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,13 +40,14 @@ pub struct BatchPlan {
 }
 
 impl BatchPlan {
-    /// Batches for one epoch of training: examples are shuffled, cut into chunks of 50 batches,
-    /// sorted by length inside a chunk so that little is padded, and the batches shuffled. One
-    /// batch is smaller if `batch_size` does not divide the number of examples.
+    /// Batches for one epoch of training: examples are shuffled, cut into buckets of some batches,
+    /// sorted by length inside a bucket, and the batches shuffled. One batch is smaller if the batch
+    /// size does not divide the number of examples.
     ///
     /// # Errors
-    /// If `batch_size` is 0.
-    pub fn shuffled(lengths: &[usize], batch_size: usize, seed: u64, epoch: u64) -> Result<Self> {
+    /// If the batch size is 0.
+    pub fn shuffled(lengths: &[usize], order: BatchOrder, epoch: u64) -> Result<Self> {
+        let BatchOrder { batch_size, bucket_batches, seed } = order;
         check_batch_size(batch_size)?;
         let mut key = [0; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -47,9 +56,11 @@ impl BatchPlan {
 
         let mut order: Vec<usize> = (0..lengths.len()).collect();
         order.shuffle(&mut rng);
-        for chunk in order.chunks_mut(batch_size.saturating_mul(BATCHES_PER_CHUNK)) {
-            // Stable: equal lengths keep their random order.
-            chunk.sort_by_key(|&index| lengths[index]);
+        if bucket_batches > 1 {
+            for bucket in order.chunks_mut(batch_size.saturating_mul(bucket_batches)) {
+                // Stable: equal lengths keep their random order.
+                bucket.sort_by_key(|&index| lengths[index]);
+            }
         }
         let mut batches: Vec<_> = order.chunks(batch_size).map(<[usize]>::to_vec).collect();
         batches.shuffle(&mut rng);

@@ -5,6 +5,11 @@ fn lengths(count: usize) -> Vec<usize> {
     (0..count).map(|index| 1 + (index * index + 31 * index) % 97).collect()
 }
 
+/// In buckets of 50 batches.
+fn order(batch_size: usize, seed: u64) -> BatchOrder {
+    BatchOrder { batch_size, bucket_batches: 50, seed }
+}
+
 fn encoded(ids: &[u32], types: &[u32], label: Option<Label>) -> EncodedExample {
     EncodedExample { input_ids: ids.to_vec(), token_type_ids: types.to_vec(), label }
 }
@@ -13,7 +18,7 @@ fn encoded(ids: &[u32], types: &[u32], label: Option<Label>) -> EncodedExample {
 fn a_plan_has_every_example_once() {
     for (count, batch_size) in [(0, 4), (1, 4), (1003, 8), (12, 4), (10, usize::MAX)] {
         let lengths = lengths(count);
-        let plan = BatchPlan::shuffled(&lengths, batch_size, 1, 0).unwrap();
+        let plan = BatchPlan::shuffled(&lengths, order(batch_size, 1), 0).unwrap();
         assert_eq!(plan.len(), count.div_ceil(batch_size));
         let small = plan.batches.iter().filter(|batch| batch.len() != batch_size).count();
         assert_eq!(small, usize::from(count % batch_size != 0));
@@ -26,7 +31,7 @@ fn a_plan_has_every_example_once() {
 #[test]
 fn a_plan_depends_on_seed_and_epoch_only() {
     let lengths = lengths(500);
-    let plan = |seed, epoch| BatchPlan::shuffled(&lengths, 8, seed, epoch).unwrap();
+    let plan = |seed, epoch| BatchPlan::shuffled(&lengths, order(8, seed), epoch).unwrap();
     assert_eq!(plan(7, 3), plan(7, 3));
     assert_ne!(plan(7, 3), plan(7, 4));
     assert_ne!(plan(7, 3), plan(8, 3));
@@ -37,7 +42,7 @@ fn a_plan_depends_on_seed_and_epoch_only() {
 fn a_plan_is_the_same_everywhere() {
     // Written down once: a change of the generator or the shuffle must not pass unseen, since
     // runs would no longer repeat.
-    let plan = BatchPlan::shuffled(&lengths(10), 3, 42, 1).unwrap();
+    let plan = BatchPlan::shuffled(&lengths(10), order(3, 42), 1).unwrap();
     assert_eq!(plan.batches, GOLDEN.map(<[usize]>::to_vec));
 }
 
@@ -51,7 +56,7 @@ fn batches_hold_similar_lengths() {
         plan.batches.iter().map(|batch| longest(batch) * batch.len()).sum()
     };
     let tokens: usize = lengths.iter().sum();
-    let shuffled = BatchPlan::shuffled(&lengths, 16, 0, 0).unwrap();
+    let shuffled = BatchPlan::shuffled(&lengths, order(16, 0), 0).unwrap();
     assert!(padded(&shuffled) < tokens * 105 / 100, "{} of {tokens}", padded(&shuffled));
     // Still shuffled: short and long batches come in no order.
     let first: Vec<usize> = shuffled.batches.iter().map(|batch| lengths[batch[0]]).collect();
@@ -70,7 +75,7 @@ fn evaluation_order_is_undone() {
 
 #[test]
 fn batches_of_nothing_are_refused() {
-    let error = BatchPlan::shuffled(&[1], 0, 0, 0).unwrap_err().to_string();
+    let error = BatchPlan::shuffled(&[1], order(0, 0), 0).unwrap_err().to_string();
     assert!(error.contains("batch_size"), "{error}");
     assert!(BatchPlan::sequential_by_length(&[1], 0).is_err());
     assert!(collate(&[], 0).is_err());
@@ -125,4 +130,17 @@ fn a_batch_arrives_on_the_device() {
     assert_eq!(ints(batch.token_type_ids), [0, 1, 0, 0]);
     let Some(Labels::Scores(scores)) = batch.labels else { panic!("no scores") };
     assert_eq!(scores.into_data().convert::<f32>().try_to_vec::<f32>().unwrap(), [2.5, -1.0]);
+}
+
+#[test]
+fn without_buckets_the_order_is_the_shuffled_one() {
+    let lengths = lengths(640);
+    let spread = |bucket_batches| {
+        let order = BatchOrder { batch_size: 8, bucket_batches, seed: 5 };
+        let plan = BatchPlan::shuffled(&lengths, order, 0).unwrap();
+        let longest = |batch: &Vec<usize>| batch.iter().map(|&index| lengths[index]).max();
+        plan.batches.iter().filter_map(longest).sum::<usize>()
+    };
+    // Padded lengths: the larger the buckets, the less is padded.
+    assert!(spread(1) > spread(4) && spread(4) > spread(50), "{} {}", spread(1), spread(50));
 }

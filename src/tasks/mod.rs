@@ -22,7 +22,7 @@ pub mod tokenize;
 
 use serde::{Deserialize, Serialize};
 
-pub use batch::{BatchPlan, EncodedExample, HostBatch, Labels, TextBatch, collate};
+pub use batch::{BatchOrder, BatchPlan, EncodedExample, HostBatch, Labels, TextBatch, collate};
 pub use glue::{GlueTask, Split};
 pub use metrics::{MetricKind, MetricReport, Predictions};
 pub use rouge::{Rouge, RougeScorer, RougeScores};

@@ -8,7 +8,7 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 
-use crate::tasks::{BatchPlan, EncodedExample, TextBatch, collate};
+use crate::tasks::{BatchOrder, BatchPlan, EncodedExample, TextBatch, collate};
 use crate::{Error, Result};
 
 /// Makes a batch of the examples with the given indices.
@@ -125,10 +125,8 @@ pub type SegmentCounter = Arc<AtomicUsize>;
 pub struct TrainLoader<B> {
     /// The data.
     pub source: Arc<BatchSource<B>>,
-    /// Examples in a batch.
-    pub batch_size: usize,
-    /// Seed of the order.
-    pub seed: u64,
+    /// How examples are put into batches.
+    pub order: BatchOrder,
     /// How the training is cut.
     pub segments: Segments,
     /// Segments served so far.
@@ -156,7 +154,7 @@ impl<B> TrainIterator<B> {
         if self.plan.as_ref().is_none_or(|(planned, _)| *planned != epoch) {
             let loader = &self.loader;
             let lengths = &loader.source.lengths;
-            let plan = BatchPlan::shuffled(lengths, loader.batch_size, loader.seed, epoch as u64)?;
+            let plan = BatchPlan::shuffled(lengths, loader.order, epoch as u64)?;
             self.plan = Some((epoch, plan));
         }
         let indices = self.plan.as_ref().map_or(&[][..], |(_, plan)| &plan.batches[at]);
@@ -302,8 +300,7 @@ mod tests {
         };
         TrainLoader {
             source: Arc::new(source),
-            batch_size: 4,
-            seed: 3,
+            order: BatchOrder { batch_size: 4, bucket_batches: 50, seed: 3 },
             segments: Segments::new(50, 4, 2, 2, Some(4), None).unwrap(),
             served: Arc::new(AtomicUsize::new(served)),
             device: Device::default(),

@@ -22,7 +22,7 @@ use super::strategy::Follow;
 use super::{Evaluator, Keep, Observer, TrainableModel, TrainingRecipe};
 use crate::optim::{AdamW, AdamWSettings};
 use crate::pruning::{LayerScores, Phase, Pruner, PruningConfig};
-use crate::tasks::{BatchPlan, MetricReport};
+use crate::tasks::{BatchOrder, BatchPlan, MetricReport};
 use crate::{Error, Result};
 
 /// A request to stop a run, usable from any thread (a signal handler, say).
@@ -181,7 +181,9 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         if state.segment > 0 {
             training = training.checkpoint(state.segment);
         }
-        let model = CompressingModel::new(self.model.clone(), pruner, run.clone()).train();
+        let mut model = self.model.clone();
+        pruner.announce(&mut model);
+        let model = CompressingModel::new(model, pruner, run.clone()).train();
         let optimizer = AdamW::new(AdamWSettings {
             beta_1: self.recipe.adam_beta1,
             beta_2: self.recipe.adam_beta2,
@@ -269,8 +271,11 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             BatchPlan::sequential_by_length(&self.eval.lengths, self.recipe.eval_batch_size)?;
         let train = TrainLoader {
             source: Arc::new(self.train.clone()),
-            batch_size: self.recipe.batch_size,
-            seed: self.recipe.seed,
+            order: BatchOrder {
+                batch_size: self.recipe.batch_size,
+                bucket_batches: self.recipe.bucket_batches,
+                seed: self.recipe.seed,
+            },
             segments: self.segments,
             served: served.clone(),
             device: device.clone(),

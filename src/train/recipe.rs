@@ -187,6 +187,9 @@ pub struct TrainingRecipe {
     /// Gradients of a larger norm are scaled down to it; absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_grad_norm: Option<f64>,
+    /// So many batches' examples are sorted by length together, so that little is padded; 1 leaves
+    /// batches wholly random.
+    pub bucket_batches: usize,
     /// Seed of the batches' order, dropout and new heads.
     pub seed: u64,
     /// Updates between evaluations; by default an epoch's worth.
@@ -218,6 +221,7 @@ impl Default for TrainingRecipe {
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
             max_grad_norm: None,
+            bucket_batches: 4,
             seed: 42,
             eval_steps: None,
             save_steps: None,
@@ -267,6 +271,7 @@ impl Recipe {
             ("epochs", training.epochs),
             ("batch_size", training.batch_size),
             ("gradient_accumulation", training.gradient_accumulation),
+            ("bucket_batches", training.bucket_batches),
             ("eval_batch_size", training.eval_batch_size),
             ("eval_steps", training.eval_steps.unwrap_or(1)),
             ("save_steps", training.save_steps.unwrap_or(1)),

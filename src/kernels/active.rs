@@ -1,0 +1,233 @@
+//! A layer of which only some neurons' sparse parts are trained: the others are pruned for good and
+//! have their low-rank part alone. Work falls with the number of active neurons.
+//!
+//! ```text
+//! [K | R] with K = R·L_a + S_a      h = x·[K | R]      y_a = h_a + b_a      y_o = h_r·L_o + b_o
+//! ```
+//! `a` are the active columns, `o` the others. Gradients are of the same shapes as the parameters,
+//! zero where nothing is active.
+
+use rayon::prelude::*;
+
+use super::products;
+
+/// The active columns of a layer's sparse part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveColumns {
+    /// In ascending order.
+    pub active: Vec<usize>,
+    /// The others, in ascending order.
+    pub others: Vec<usize>,
+}
+
+impl ActiveColumns {
+    /// Those with any value that is not zero, of `sparse: [d_input, d_output]`.
+    pub(crate) fn of(sparse: &[f32], d_output: usize) -> Self {
+        let rows = sparse.par_chunks(64 * d_output.max(1));
+        let found = rows.map(|rows| {
+            let mut bits = vec![0u32; d_output];
+            for row in rows.chunks_exact(d_output) {
+                // All but the sign: also NaN counts.
+                let values = bits.iter_mut().zip(row);
+                values.for_each(|(bits, value)| *bits |= value.to_bits() & 0x7FFF_FFFF);
+            }
+            bits
+        });
+        let bits = found.reduce(
+            || vec![0u32; d_output],
+            |mut a, b| {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a |= b);
+                a
+            },
+        );
+        let (active, others) = (0..d_output).partition(|&column| bits[column] != 0);
+        Self { active, others }
+    }
+
+    /// Whether a layer `[d_input, d_output]` of `rank` takes fewer operations by its active columns
+    /// than composed: `k·in + r·(in + out − k)` against `in·out`.
+    pub(crate) fn pays(&self, d_input: usize, rank: usize) -> bool {
+        let (k, others) = (self.active.len(), self.others.len());
+        let folded = k * d_input + rank * (d_input + others);
+        // Gathering and scattering columns takes its part.
+        4 * folded < 3 * d_input * (k + others)
+    }
+}
+
+/// A layer and its input.
+#[derive(Clone, Copy)]
+pub(crate) struct ActiveLayer<'a> {
+    /// `[rows, d_input]`
+    pub x: &'a [f32],
+    /// `S: [d_input, d_output]`
+    pub sparse: &'a [f32],
+    /// `R: [d_input, rank]`
+    pub right: &'a [f32],
+    /// `L: [rank, d_output]`
+    pub left: &'a [f32],
+    /// `[rows, d_input, d_output, rank]`
+    pub dims: [usize; 4],
+    pub columns: &'a ActiveColumns,
+}
+
+/// Gradients of [`ActiveLayer`].
+pub(crate) struct ActiveGradients {
+    pub x: Vec<f32>,
+    pub sparse: Vec<f32>,
+    pub right: Vec<f32>,
+    pub left: Vec<f32>,
+    pub bias: Vec<f32>,
+}
+
+impl ActiveLayer<'_> {
+    /// `[rows, d_output]`, with `bias: [d_output]` added.
+    pub(crate) fn forward(&self, bias: &[f32]) -> Vec<f32> {
+        let [rows, _, d_output, rank] = self.dims;
+        let ActiveColumns { active, others } = self.columns;
+        let (k, width) = (active.len(), active.len() + rank);
+        let hidden = multiply(self.x, &self.first(), width, rows);
+        let code = columns(&hidden, width, k..width);
+        let low_rank = multiply(&code, &gather(self.left, d_output, others), others.len(), rows);
+        let mut output = vec![0.0; rows * d_output];
+        output.par_chunks_mut(d_output).enumerate().for_each(|(row, output)| {
+            let hidden = &hidden[row * width..][..k];
+            let low_rank = low_rank.get(row * others.len()..).unwrap_or_default();
+            for (&column, value) in active.iter().zip(hidden) {
+                output[column] = value + bias[column];
+            }
+            if rank == 0 {
+                others.iter().for_each(|&column| output[column] = bias[column]);
+            }
+            for (&column, value) in others.iter().zip(low_rank) {
+                output[column] = value + bias[column];
+            }
+        });
+        output
+    }
+
+    /// All gradients, of the output's, `grad: [rows, d_output]`.
+    pub(crate) fn backward(&self, grad: &[f32]) -> ActiveGradients {
+        let [rows, d_input, d_output, rank] = self.dims;
+        let ActiveColumns { active, others } = self.columns;
+        let (k, width) = (active.len(), active.len() + rank);
+        let left_active = gather(self.left, d_output, active);
+        let left_others = gather(self.left, d_output, others);
+        let grad_others = gather(grad, d_output, others);
+        // ∂h = [∂y_a | ∂y_o L_oᵀ]
+        let grad_code = multiply_transposed(&grad_others, &left_others, others.len(), [rows, rank]);
+        let mut grad_hidden = vec![0.0; rows * width];
+        if width > 0 {
+            grad_hidden.par_chunks_mut(width).enumerate().for_each(|(row, hidden)| {
+                let grad = &grad[row * d_output..][..d_output];
+                hidden.iter_mut().zip(active).for_each(|(hidden, &column)| *hidden = grad[column]);
+                hidden[k..].copy_from_slice(&grad_code[row * rank..][..rank]);
+            });
+        }
+        let x = multiply_transposed(&grad_hidden, &self.first(), width, [rows, d_input]);
+        let grad_first = weight_gradient(self.x, &grad_hidden, [d_input, width], rows);
+        let grad_kept = columns(&grad_first, width, 0..k);
+        let mut sparse = vec![0.0; d_input * d_output];
+        scatter(&mut sparse, d_output, active, &grad_kept);
+        // ∂R = ∂R_first + ∂K L_aᵀ
+        let mut right = columns(&grad_first, width, k..width);
+        let through = multiply_transposed(&grad_kept, &left_active, k, [d_input, rank]);
+        right.iter_mut().zip(through).for_each(|(right, value)| *right += value);
+        // ∂L_a = Rᵀ ∂K, ∂L_o = (x R)ᵀ ∂y_o
+        let mut left = vec![0.0; rank * d_output];
+        let code = multiply(self.x, self.right, rank, rows);
+        let of_active = weight_gradient(self.right, &grad_kept, [rank, k], d_input);
+        scatter(&mut left, d_output, active, &of_active);
+        let of_others = weight_gradient(&code, &grad_others, [rank, others.len()], rows);
+        scatter(&mut left, d_output, others, &of_others);
+        let bias = products::column_sums(grad, d_output);
+        ActiveGradients { x, sparse, right, left, bias }
+    }
+
+    /// `[K | R]: [d_input, k + rank]`.
+    fn first(&self) -> Vec<f32> {
+        let [_, d_input, d_output, rank] = self.dims;
+        let active = &self.columns.active;
+        let (k, width) = (active.len(), active.len() + rank);
+        let mut first = vec![0.0; d_input * width];
+        if width == 0 {
+            return first;
+        }
+        let product = multiply(self.right, &gather(self.left, d_output, active), k, d_input);
+        first.par_chunks_mut(width).enumerate().for_each(|(row, first)| {
+            let sparse = &self.sparse[row * d_output..][..d_output];
+            for (value, &column) in first.iter_mut().zip(active) {
+                *value = sparse[column];
+            }
+            let product = product[row * k..][..k].iter();
+            first.iter_mut().zip(product).for_each(|(value, product)| *value += product);
+            first[k..].copy_from_slice(&self.right[row * rank..][..rank]);
+        });
+        first
+    }
+}
+
+/// `a · weight: [rows, width]` of `weight: [depth, width]`; zeros without depth.
+fn multiply(a: &[f32], weight: &[f32], width: usize, rows: usize) -> Vec<f32> {
+    match a.is_empty() || width == 0 {
+        true => vec![0.0; rows * width],
+        false => products::forward(a, weight, &vec![0.0; width]),
+    }
+}
+
+/// `a · weightᵀ` of `a: [rows, width]`, `weight: [depth, width]`.
+fn multiply_transposed(
+    a: &[f32],
+    weight: &[f32],
+    width: usize,
+    [rows, depth]: [usize; 2],
+) -> Vec<f32> {
+    match width == 0 || depth == 0 {
+        true => vec![0.0; rows * depth],
+        false => products::input_gradient(a, weight, width),
+    }
+}
+
+/// `xᵀ · grad` of `x: [rows, d_input]`, `grad: [rows, d_output]`.
+fn weight_gradient(
+    x: &[f32],
+    grad: &[f32],
+    [d_input, d_output]: [usize; 2],
+    rows: usize,
+) -> Vec<f32> {
+    match d_input == 0 || d_output == 0 || rows == 0 {
+        true => vec![0.0; d_input * d_output],
+        false => products::weight_gradient(x, grad, d_output),
+    }
+}
+
+/// Some columns of `[rows, width]`.
+fn gather(values: &[f32], width: usize, chosen: &[usize]) -> Vec<f32> {
+    let rows = values.len() / width;
+    let mut gathered = vec![0.0; rows * chosen.len()];
+    if !chosen.is_empty() {
+        gathered.par_chunks_mut(chosen.len()).enumerate().for_each(|(row, gathered)| {
+            let values = &values[row * width..][..width];
+            gathered.iter_mut().zip(chosen).for_each(|(to, &column)| *to = values[column]);
+        });
+    }
+    gathered
+}
+
+/// [`gather`] of neighbouring columns.
+fn columns(values: &[f32], width: usize, range: std::ops::Range<usize>) -> Vec<f32> {
+    match width {
+        0 => Vec::new(),
+        _ => values.chunks_exact(width).flat_map(|row| &row[range.clone()]).copied().collect(),
+    }
+}
+
+/// Writes columns to their places in `[rows, width]`.
+fn scatter(values: &mut [f32], width: usize, chosen: &[usize], columns: &[f32]) {
+    if chosen.is_empty() || columns.is_empty() {
+        return;
+    }
+    let rows = values.par_chunks_mut(width).zip(columns.par_chunks(chosen.len()));
+    rows.for_each(|(values, columns)| {
+        chosen.iter().zip(columns).for_each(|(&column, value)| values[column] = *value);
+    });
+}
