@@ -10,17 +10,18 @@
 use std::cell::Cell;
 
 use burn::module::{Module, Param};
-use burn::nn::{LayerNormConfig, Linear};
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::nn::LayerNormConfig;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use divan::{Bencher, black_box};
 use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose, decompose_matrix};
 use losparse::kernels;
 use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
-use losparse::models::bert::{BertAttention, BertConfig, BertLayer, BertModel};
+use losparse::models::bert::{BertAttention, BertConfig, BertModel};
 use losparse::models::deberta_v2::{DebertaV2Config, DebertaV2Model};
 use losparse::models::{AnySeq2Seq, EncoderInput};
+use losparse::optim::{AdamW, AdamWSettings};
 use losparse::pruning::{Group, Pruner, PruningConfig, Schedule, threshold};
 
 /// Share of the weights in the low-rank part, and of the neurons kept: a ratio of 20%.
@@ -185,9 +186,9 @@ mod encoder_layer {
         let device = device();
         let config = BertConfig { num_hidden_layers: 1, ..BertConfig::default() };
         let model = form(BertModel::new(&config, false, &device));
-        let layer = &model.encoder.layer[0];
+        let encoder = &model.encoder;
         let x = random([shape.0[0], shape.0[1], 768], &device);
-        bencher.bench_local(|| BertLayer::forward_fused(layer, black_box(x.clone()), None));
+        bencher.bench_local(|| encoder.forward(black_box(x.clone()), None, false, |_, _| {}));
     }
 
     #[divan::bench(args = BATCHES.map(Shape))]
@@ -289,7 +290,7 @@ mod training {
         let device = device().autodiff();
         let layers = (0..4).map(|_| CompressibleLinear::new(768, 3072, &device)).collect();
         let model = Cell::new(Some(Stack { layers }));
-        let mut optimizer = AdamWConfig::new().init();
+        let mut optimizer = optimizer();
         let inputs = || {
             let stack = model.take().expect("the model");
             let gradients = gradients(&stack);
@@ -298,6 +299,10 @@ mod training {
         bencher.with_inputs(inputs).bench_local_values(|(stack, gradients)| {
             model.set(Some(optimizer.step(1e-5, stack, gradients)));
         });
+    }
+
+    fn optimizer() -> ModuleOptimizer {
+        AdamW::new(AdamWSettings::default()).into()
     }
 
     fn gradients(stack: &Stack) -> GradientsParams {
@@ -312,7 +317,7 @@ mod training {
         let device = device().autodiff();
         let config = BertConfig { num_hidden_layers: 2, ..BertConfig::default() };
         let model = in_training_form(BertModel::new(&config, false, &device));
-        let mut optimizer = AdamWConfig::new().init();
+        let mut optimizer = optimizer();
         let schedule = Schedule::new(KEPT, 1000);
         let mut pruner = Pruner::new(&model, PruningConfig::new(schedule)).expect("a pruner");
         let x = random([16, 128, 768], &device);
