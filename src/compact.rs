@@ -2,7 +2,14 @@
 //!
 //! A kept neuron has a dense row anyway, `w_i = L_i·R + S_i`. So a layer stores the folded rows `K` of
 //! its kept neurons, `R`, and `L′` for the other neurons only: exact up to rounding, without an add,
-//! and fewer parameters and operations than `L` whole plus a scattered `S`.
+//! and fewer parameters and operations than `L` whole plus a scattered `S`. Feed-forward networks are
+//! narrowed first by neurons that are constant.
+
+mod narrow;
+
+pub(crate) use narrow::narrow;
+
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,9 +41,9 @@ pub struct Compacted {
     pub name: String,
     /// Its form.
     pub form: Form,
-    /// Number of inputs.
+    /// Number of inputs, before any network was narrowed.
     pub d_input: usize,
-    /// Number of outputs (neurons).
+    /// Number of outputs (neurons), before any network was narrowed.
     pub d_output: usize,
     /// Rank of its low-rank part.
     pub rank: usize,
@@ -47,15 +54,26 @@ pub struct Compacted {
 }
 
 /// Brings every `L·R + S` layer of `model` to its cheapest exact form, in place, on a plain (not
-/// autodiff) device. Other layers stay as they are.
+/// autodiff) device, after neurons that are constant have been folded through the activation of a
+/// feed-forward network (at rank 0). Other layers stay as they are.
 ///
 /// The result computes what the pruned model computes, up to rounding.
 pub fn compact<M: Compressible>(model: M) -> (M, Vec<Compacted>) {
     let mut model = model.valid();
+    let mut whole = HashMap::new();
+    model.for_each_linear(&mut |name, linear| {
+        whole.insert(name.to_string(), linear.dims());
+    });
+    narrow(&mut model);
     let mut report = Vec::new();
     model.for_each_linear_mut(&mut |name, linear| {
         if let CompressibleLinear::LowRankSparse(layer) = &*linear {
-            let (compacted, entry) = compact_layer(name, layer);
+            let (compacted, mut entry) = compact_layer(name, layer);
+            let [d_input, d_output] = whole.get(name).copied().unwrap_or(linear.dims());
+            if entry.d_output < d_output {
+                entry.form = Form::Folded;
+            }
+            (entry.d_input, entry.d_output) = (d_input, d_output);
             report.push(entry);
             *linear = compacted;
         }

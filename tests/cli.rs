@@ -19,7 +19,8 @@ const WORDS: [&str; 8] = ["the", "film", "is", "very", "good", "great", "bad", "
 
 pub(super) fn losparse(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_losparse"));
-    command.args(args).env_remove("LOSPARSE_DEVICE").stdin(Stdio::null());
+    command.args(args).env_remove("LOSPARSE_DEVICE").env_remove("LOSPARSE_THREADS");
+    command.stdin(Stdio::null());
     command
 }
 
@@ -178,12 +179,58 @@ fn wrong_usage_exits_with_2() {
     fails(&["shrink"], 2, &["shrink"]);
     fails(&["inspect"], 2, &["MODEL"]);
     fails(&["inspect", "x", "--device", "tpu"], 2, &["'tpu'", "--device", "no such device"]);
-    fails(&["bench", "x", "--threads", "0"], 2, &["--threads"]);
+    fails(&["bench", "x", "--threads", "0"], 2, &["--threads", "at least 1"]);
+    fails(&["inspect", "x", "--threads", "100000"], 2, &["--threads", "cores", "are the most"]);
+    fails(&["study", "x", "--threads", "two"], 2, &["--threads", "not a whole number"]);
+    let output = losparse(&["inspect", "x"]).env("LOSPARSE_THREADS", "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
     fails(&["compress", &place.arg("model")], 2, &["--output"]);
     fails(&["compress", "m", "-o", "x", "--keep", "worst"], 2, &["--keep", "best", "last"]);
     fails(&["compress", "m", "-o", "x", "--resume", "--overwrite"], 2, &["--overwrite"]);
     let output = losparse(&["inspect", "x"]).env("LOSPARSE_DEVICE", "tpu").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// Threads of a process as they come and go, the most at a time.
+#[cfg(target_os = "linux")]
+fn most_threads(mut command: Command) -> usize {
+    let mut child =
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program");
+    let tasks = format!("/proc/{}/task", child.id());
+    let mut most = 0;
+    loop {
+        most = most.max(fs::read_dir(&tasks).map_or(0, |tasks| tasks.count()));
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return most;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_more_threads_compute_than_asked_for() {
+    let place = Place::new();
+    let model = place.arg("model");
+    let bench = ["bench", &model, "--batch", "8", "--length", "16", "--repeat", "200"];
+    let mut beside = Vec::new();
+    for threads in 1..=3 {
+        // Those of the pool and the one that waits for them.
+        let mut command = losparse(&bench);
+        command.args(["--threads", &threads.to_string()]);
+        assert_eq!(most_threads(command), threads + 1);
+        let mut command = losparse(&bench);
+        command.env("LOSPARSE_THREADS", threads.to_string());
+        assert_eq!(most_threads(command), threads + 1);
+        // And those of Burn's training, which wait for each other and the pool.
+        let output = format!("small-{threads}");
+        let run = place.run("compress", &output, &["--epochs", "2"]);
+        let mut command = losparse(&refs(&run));
+        command.args(["--threads", &threads.to_string()]);
+        beside.push(most_threads(command) - threads);
+    }
+    assert!(beside.iter().all(|&count| count == beside[0] && count < 12), "{beside:?}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod bart_generation;
 mod bart_parity;
 mod bert_parity;
+#[cfg(feature = "cli")]
+mod browser;
 mod checkpoint;
 #[cfg(feature = "cli")]
 mod cli;

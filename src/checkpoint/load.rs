@@ -243,7 +243,8 @@ impl LayerTensors for LayerView<'_> {
 
 /// A load, checked against names and shapes before any value is read.
 struct Plan {
-    layers: BTreeMap<String, StoredState>,
+    /// State and `[d_input, d_output]` of every compressible layer.
+    layers: BTreeMap<String, (StoredState, [usize; 2])>,
     new: BTreeSet<String>,
     report: LoadReport,
 }
@@ -275,6 +276,7 @@ impl Plan {
                 Some(_) => {}
             }
         }
+        let narrowed = narrowed(model, checkpoint);
         let mut layers = BTreeMap::new();
         let mut result = Ok(());
         model.for_each_linear(&mut |name, linear| {
@@ -282,9 +284,10 @@ impl Plan {
             for suffix in SUFFIXES {
                 used.insert(checkpoint.key(&format!("{name}.{suffix}")).to_string());
             }
-            match layer::plan(name, &view, linear.dims(), has_bias(linear)) {
+            let dims = narrowed.get(name).copied().unwrap_or(linear.dims());
+            match layer::plan(name, &view, dims, has_bias(linear)) {
                 Ok(state) => {
-                    layers.insert(name.to_string(), state);
+                    layers.insert(name.to_string(), (state, dims));
                 }
                 Err(error) if result.is_ok() => result = Err(error),
                 Err(_) => {}
@@ -296,7 +299,7 @@ impl Plan {
             source: checkpoint.source.path().to_path_buf(),
             newly_initialised: new.iter().cloned().collect(),
             tensors: checkpoint.files.len(),
-            compressed_layers: layers.values().filter(|s| **s != StoredState::Dense).count(),
+            compressed_layers: layers.values().filter(|(s, _)| *s != StoredState::Dense).count(),
             ..LoadReport::default()
         };
         for (name, file_name) in unused {
@@ -329,19 +332,42 @@ impl Plan {
         })?;
         let mut result = Ok(());
         model.for_each_linear_mut(&mut |name, linear| {
-            let Some(&state) = self.layers.get(name) else { return };
+            let Some(&(state, dims)) = self.layers.get(name) else { return };
             if result.is_err() {
                 return;
             }
             let view = LayerView { checkpoint, layer: name };
-            let (dims, bias) = (linear.dims(), has_bias(linear));
-            match layer::read(name, &view, state, dims, bias, device) {
+            match layer::read(name, &view, state, dims, has_bias(linear), device) {
                 Ok(loaded) => *linear = loaded,
                 Err(error) => result = Err(error),
             }
         });
         result.map(|()| (model, self.report))
     }
+}
+
+/// `[d_input, d_output]` of the layers of those feed-forward networks that a checkpoint has narrower
+/// than the model's configuration.
+fn narrowed<M: PretrainedModel>(
+    model: &M,
+    checkpoint: &Checkpoint,
+) -> BTreeMap<String, [usize; 2]> {
+    let mut narrowed = BTreeMap::new();
+    model.clone().for_each_feed_forward_mut(&mut |pair| {
+        let [inner, outer] = pair.names;
+        let ([d_input, _], [_, d_output]) = (pair.inner.dims(), pair.outer.dims());
+        let view = |layer, suffix| LayerView { checkpoint, layer }.shape(suffix);
+        let width = view(inner, "weight").filter(|shape| shape.len() == 2).map(|shape| shape[0]);
+        // A bias of another length is damage, of which the layer's own check tells.
+        let whole = view(inner, "bias").map(|shape| shape.iter().product());
+        if let Some(width) = width.filter(|width| (1..pair.width).contains(width))
+            && whole.is_none_or(|bias: usize| bias == width)
+        {
+            narrowed.insert(inner.to_string(), [d_input, width]);
+            narrowed.insert(outer.to_string(), [width, d_output]);
+        }
+    });
+    narrowed
 }
 
 /// Whether a freshly built layer has a bias.

@@ -20,8 +20,9 @@ pub struct MachineArgs {
         value_parser = parse_device
     )]
     device: DeviceSpec,
-    /// Threads of the CPU backends [default: all cores]
-    #[arg(long, global = true, value_name = "N", value_parser = parse_threads)]
+    /// Threads that compute, of one pool for all of the program [default: all cores]
+    #[arg(long, global = true, env = "LOSPARSE_THREADS", value_name = "N",
+        value_parser = parse_threads)]
     threads: Option<usize>,
     /// Print JSON to stdout, an object a line; text for people goes to stderr
     #[arg(long, global = true)]
@@ -37,11 +38,12 @@ pub struct MachineArgs {
 impl MachineArgs {
     /// Sets up what holds for the whole process.
     pub fn apply(&self) -> anyhow::Result<()> {
-        if let Some(threads) = self.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build_global().context("option threads")?;
-        }
-        Ok(())
+        let Some(threads) = self.threads else { return Ok(()) };
+        #[cfg(feature = "ndarray")]
+        limit_ndarray(threads);
+        // Tensors, kernels, decomposition and tokenizers all compute in rayon's global pool.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build_global().context("option threads")
     }
 
     /// Opens the device.
@@ -76,10 +78,48 @@ fn parse_device(text: &str) -> Result<DeviceSpec, String> {
     })
 }
 
+/// More threads than this for each core only wait for each other.
+const MOST_PER_CORE: usize = 4;
+
 fn parse_threads(text: &str) -> Result<usize, String> {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    check_threads(text, cores)
+}
+
+fn check_threads(text: &str, cores: usize) -> Result<usize, String> {
+    let most = MOST_PER_CORE * cores;
     match text.parse() {
         Ok(0) => Err("at least 1 is needed".into()),
+        Ok(threads) if threads > most => Err(format!(
+            "this program may use {cores} of the machine's cores; {most} threads are the most"
+        )),
         Ok(threads) => Ok(threads),
-        Err(_) => Err("not a number".into()),
+        Err(_) => Err("not a whole number of threads".into()),
+    }
+}
+
+/// `ndarray`'s matrix products have a pool of their own, of at most four threads.
+#[cfg(feature = "ndarray")]
+fn limit_ndarray(threads: usize) {
+    const VARIABLE: &str = "MATMUL_NUM_THREADS";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: this is the start of the program, which has no other thread yet.
+        unsafe { std::env::set_var(VARIABLE, threads.min(4).to_string()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_threads;
+
+    #[test]
+    fn threads_are_within_what_the_machine_can_use() {
+        assert_eq!(check_threads("1", 2), Ok(1));
+        assert_eq!(check_threads("8", 2), Ok(8));
+        let too_many = check_threads("9", 2).unwrap_err();
+        assert!(too_many.contains("2 of the machine's cores; 8 threads"), "{too_many}");
+        for wrong in ["0", "-1", "many", "", "2.5", "99999999999999999999999"] {
+            assert!(check_threads(wrong, 2).is_err(), "{wrong}");
+        }
     }
 }

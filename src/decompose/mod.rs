@@ -1,9 +1,14 @@
 //! Initialisation by truncated SVD: `W ≈ L·R`, `S = W − L·R` (Li et al. 2023, algorithm 1).
 
+mod lanczos;
 mod rank;
 mod svd;
+#[cfg(test)]
+mod tests;
 
 pub use rank::Rank;
+#[cfg(feature = "plots")]
+pub(crate) use svd::singular_values;
 pub use svd::{Factors, decompose_matrix};
 
 use std::collections::HashSet;
@@ -52,42 +57,70 @@ pub fn decompose<M: Compressible>(
     selection: &LayerSelection,
     config: DecomposeConfig,
 ) -> Result<Vec<Decomposed>> {
-    let selected: HashSet<String> = selection.resolve(model)?.into_iter().collect();
-    let mut jobs = Vec::new();
-    let mut failure = None;
-    model.for_each_linear(&mut |name, linear| {
-        if !selected.contains(name) || failure.is_some() {
-            return;
-        }
-        match job(name, linear, config) {
-            Ok(job) => jobs.push(job),
-            Err(error) => failure = Some(error),
-        }
-    });
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    let done: Vec<(Job, Factors)> = jobs
+    let jobs = jobs(model, selection, config, true)?;
+    let done = jobs
         .into_par_iter()
-        .map(|job| {
-            let factors =
-                decompose_matrix(&job.name, &job.weight, job.d_input, job.d_output, job.rank)?;
-            Ok((job, factors))
+        .map(|Job { name, weight, d_input, d_output, rank }| {
+            let factors = decompose_matrix(&name, &weight, d_input, d_output, rank)?;
+            Ok((name, factors))
         })
         .collect::<Result<_>>()?;
+    Ok(replace(model, done, config))
+}
 
+/// What [`decompose`] makes, with zeros in place of values: the form that a checkpoint's record is
+/// read into, without the work of a decomposition.
+///
+/// # Errors
+/// As [`decompose`], but weights are not looked at.
+pub fn decompose_shapes<M: Compressible>(
+    model: &mut M,
+    selection: &LayerSelection,
+    config: DecomposeConfig,
+) -> Result<Vec<Decomposed>> {
+    let done = jobs(model, selection, config, false)?
+        .into_iter()
+        .map(|Job { name, d_input, d_output, rank, .. }| {
+            (name, Factors::zeros(d_input, d_output, rank))
+        })
+        .collect();
+    Ok(replace(model, done, config))
+}
+
+/// What is to be done to the selected layers of `model`; `weights`: with their values.
+fn jobs<M: Compressible>(
+    model: &M,
+    selection: &LayerSelection,
+    config: DecomposeConfig,
+    weights: bool,
+) -> Result<Vec<Job>> {
+    let selected: HashSet<String> = selection.resolve(model)?.into_iter().collect();
+    let mut jobs = Vec::new();
+    model.for_each_linear(&mut |name, linear| {
+        if selected.contains(name) {
+            jobs.push(job(name, linear, config, weights));
+        }
+    });
+    jobs.into_iter().collect()
+}
+
+/// Puts the factors, by layer and in traversal order, in place of the dense layers.
+fn replace<M: Compressible>(
+    model: &mut M,
+    done: Vec<(String, Factors)>,
+    config: DecomposeConfig,
+) -> Vec<Decomposed> {
     let mut report = Vec::with_capacity(done.len());
     let mut done = done.into_iter().peekable();
     model.for_each_linear_mut(&mut |name, linear| {
-        if done.peek().is_some_and(|(job, _)| job.name == name)
-            && let Some((job, factors)) = done.next()
-            && let CompressibleLinear::Dense(dense) = &*linear
+        if let CompressibleLinear::Dense(dense) = &*linear
+            && let Some((name, factors)) = done.next_if(|(next, _)| next == name)
         {
             report.push(Decomposed {
-                name: job.name,
-                d_input: job.d_input,
-                d_output: job.d_output,
-                rank: job.rank,
+                name,
+                d_input: factors.d_input,
+                d_output: factors.d_output,
+                rank: factors.rank,
                 residual: factors.residual,
             });
             let device = dense.weight.lazy_device();
@@ -95,7 +128,7 @@ pub fn decompose<M: Compressible>(
             *linear = CompressibleLinear::LowRankSparse(decomposed);
         }
     });
-    Ok(report)
+    report
 }
 
 struct Job {
@@ -106,7 +139,12 @@ struct Job {
     rank: usize,
 }
 
-fn job(name: &str, linear: &CompressibleLinear, config: DecomposeConfig) -> Result<Job> {
+fn job(
+    name: &str,
+    linear: &CompressibleLinear,
+    config: DecomposeConfig,
+    weights: bool,
+) -> Result<Job> {
     let CompressibleLinear::Dense(dense) = linear else {
         return Err(Error::layer(name, format!("is {} already, not dense", linear.state())));
     };
@@ -115,7 +153,7 @@ fn job(name: &str, linear: &CompressibleLinear, config: DecomposeConfig) -> Resu
     if rank == 0 && !config.sparse {
         return Err(Error::layer(name, "would be empty: rank 0 and no sparse part"));
     }
-    let weight = to_vec(dense.weight.val());
+    let weight = if weights { to_vec(dense.weight.val()) } else { Vec::new() };
     Ok(Job { name: name.to_string(), weight, d_input, d_output, rank })
 }
 

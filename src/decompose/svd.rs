@@ -1,8 +1,25 @@
-//! The decomposition of one matrix, by faer's SVD.
+//! The decomposition of one matrix.
+//!
+//! ```text
+//! smaller side < 256            SVD
+//! small rank                    eigenvectors V of the Gram matrix WᵀW (or WWᵀ) by block Lanczos
+//! else                          all eigenvectors of the Gram matrix
+//! ```
+//! In f64, where squaring costs nothing of an f32 matrix's precision, and on one thread a matrix:
+//! layers are decomposed in parallel, and the result does not depend on how many at once.
 
-use faer::Mat;
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 
+use super::lanczos::{eigen, leading};
 use crate::{Error, Result};
+
+/// Below this a full SVD takes milliseconds.
+const SMALL: usize = 256;
 
 /// `L`, `R` and `S` of one layer, transposed to Burn's orientation, row by row.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +38,21 @@ pub struct Factors {
     pub sparse: Vec<f32>,
     /// `‖S‖ / ‖W‖` (Frobenius); 0 for a zero matrix.
     pub residual: f64,
+}
+
+impl Factors {
+    /// All zero, as if `W` were.
+    pub(super) fn zeros(d_input: usize, d_output: usize, rank: usize) -> Self {
+        Self {
+            d_input,
+            d_output,
+            rank,
+            right: vec![0.0; d_input * rank],
+            left: vec![0.0; rank * d_output],
+            sparse: vec![0.0; d_input * d_output],
+            residual: 0.0,
+        }
+    }
 }
 
 /// Decomposes `weight = Wᵀ: [d_input, d_output]` (row by row): with `W = UΣVᵀ`, `L = U_r √Σ_r`,
@@ -46,111 +78,132 @@ pub fn decompose_matrix(
             ),
         ));
     }
-    let dense = Mat::from_fn(d_input, d_output, |i, j| weight[i * d_output + j]);
-    let (right, left) = truncated(name, &dense, rank)?;
-    let product = &right * &left;
-    let mut sparse = vec![0f32; d_input * d_output];
-    let (mut norm, mut rest) = (0f64, 0f64);
-    for i in 0..d_input {
-        for j in 0..d_output {
-            let (w, lr) = (dense[(i, j)], if rank > 0 { product[(i, j)] } else { 0.0 });
-            let s = w - lr;
-            sparse[i * d_output + j] = s;
-            norm += f64::from(w).powi(2);
-            rest += f64::from(s).powi(2);
+    let mut sparse = weight.to_vec();
+    let (right, left) = match rank {
+        0 => (Vec::new(), Vec::new()),
+        _ => truncated(name, weight, [d_input, d_output], rank)?,
+    };
+    if rank > 0 {
+        matmul(
+            MatMut::from_row_major_slice_mut(&mut sparse, d_input, d_output),
+            Accum::Add,
+            MatRef::from_row_major_slice(&right, d_input, rank),
+            MatRef::from_row_major_slice(&left, rank, d_output),
+            -1.0,
+            Par::Seq,
+        );
+    }
+    let (norm, rest) = (sum_of_squares(weight), sum_of_squares(&sparse));
+    let residual = if norm > 0.0 { (rest / norm).sqrt() } else { 0.0 };
+    Ok(Factors { d_input, d_output, rank, right, left, sparse, residual })
+}
+
+fn sum_of_squares(values: &[f32]) -> f64 {
+    // Sums side by side, that the compiler can vectorise.
+    let mut lanes = [0f64; 8];
+    let (chunks, tail) = values.as_chunks::<8>();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(*value).powi(2);
         }
     }
-    Ok(Factors {
-        d_input,
-        d_output,
-        rank,
-        right: row_major(&right),
-        left: row_major(&left),
-        sparse,
-        residual: if norm > 0.0 { (rest / norm).sqrt() } else { 0.0 },
+    lanes.iter().sum::<f64>() + tail.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()
+}
+
+/// `(U_r √Σ_r, √Σ_r V_rᵀ)` of the matrix `weight`, row by row.
+fn truncated(
+    name: &str,
+    weight: &[f32],
+    [rows, columns]: [usize; 2],
+    rank: usize,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let values: Vec<f64> = weight.iter().map(|v| f64::from(*v)).collect();
+    let matrix = MatRef::from_row_major_slice(&values, rows, columns);
+    // Upright, so that the Gram matrix is of the smaller side.
+    let upright = rows >= columns;
+    let tall = if upright { matrix } else { matrix.transpose() };
+    let vectors = right_vectors(tall, rank)
+        .ok_or_else(|| Error::layer(name, "its SVD does not converge; use another rank"))?;
+    // `W·v_k = σ_k u_k`, so this is optimal for the span of the vectors, however exact they are.
+    let mut images = Mat::<f64>::zeros(tall.nrows(), rank);
+    matmul(images.as_mut(), Accum::Replace, tall, vectors.as_ref(), 1.0, Par::Seq);
+    let roots: Vec<f64> = (0..rank).map(|k| images.col(k).norm_l2().sqrt()).collect();
+    let share = |k: usize| if roots[k] > 0.0 { 1.0 / roots[k] } else { 0.0 };
+    let tall_part = |i: usize, k: usize| (images[(i, k)] * share(k)) as f32;
+    let short_part = |i: usize, k: usize| (vectors[(i, k)] * roots[k]) as f32;
+    Ok(match upright {
+        true => {
+            (row_major(rows, rank, tall_part), row_major(rank, columns, |k, j| short_part(j, k)))
+        }
+        false => {
+            (row_major(rows, rank, short_part), row_major(rank, columns, |k, j| tall_part(j, k)))
+        }
     })
 }
 
-/// `(U_r √Σ_r, √Σ_r V_rᵀ)` of `matrix`.
-fn truncated(name: &str, matrix: &Mat<f32>, rank: usize) -> Result<(Mat<f32>, Mat<f32>)> {
-    let (rows, columns) = (matrix.nrows(), matrix.ncols());
-    if rank == 0 {
-        return Ok((Mat::zeros(rows, 0), Mat::zeros(0, columns)));
+/// The `rank` leading right singular vectors of `tall`, which has at least as many rows as columns.
+fn right_vectors(tall: MatRef<'_, f64>, rank: usize) -> Option<Mat<f64>> {
+    let n = tall.ncols();
+    if n < SMALL {
+        let mut vectors = Mat::zeros(n, n);
+        run_svd(tall, Some(vectors.as_mut()))?;
+        return Some(vectors.subcols(0, rank).to_owned());
     }
-    let svd = matrix
-        .thin_svd()
-        .map_err(|e| Error::layer(name, format!("its SVD does not converge ({e:?})")))?;
-    let (u, s, v) = (svd.U(), svd.S().column_vector(), svd.V());
-    let root: Vec<f32> = (0..rank).map(|k| s[k].max(0.0).sqrt()).collect();
-    let right = Mat::from_fn(rows, rank, |i, k| u[(i, k)] * root[k]);
-    let left = Mat::from_fn(rank, columns, |k, j| root[k] * v[(j, k)]);
-    Ok((right, left))
+    let gram = gram(tall);
+    leading(gram.as_ref(), rank)
+        .or_else(|| eigen(gram.as_ref()).map(|(_, vectors)| vectors.subcols(0, rank).to_owned()))
 }
 
-fn row_major(matrix: &Mat<f32>) -> Vec<f32> {
-    let (rows, columns) = (matrix.nrows(), matrix.ncols());
-    (0..rows).flat_map(|i| (0..columns).map(move |j| matrix[(i, j)])).collect()
+/// Singular values of `tall`, largest first; with `vectors`, its right singular vectors.
+fn run_svd(tall: MatRef<'_, f64>, vectors: Option<MatMut<'_, f64>>) -> Option<Vec<f64>> {
+    let (rows, columns) = (tall.nrows(), tall.ncols());
+    let right = match vectors {
+        Some(_) => ComputeSvdVectors::Thin,
+        None => ComputeSvdVectors::No,
+    };
+    let left = ComputeSvdVectors::No;
+    let scratch = svd_scratch::<f64>(rows, columns, left, right, Par::Seq, Default::default());
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    let mut values = Diag::zeros(columns);
+    svd(tall, values.as_mut(), None, vectors, Par::Seq, stack, Default::default()).ok()?;
+    Some(values.column_vector().iter().copied().collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use nalgebra::DMatrix;
+/// All singular values of the `[rows, columns]` matrix `weight`, largest first; `None` if they are
+/// not found.
+#[cfg(feature = "plots")]
+pub(crate) fn singular_values(weight: &[f32], rows: usize, columns: usize) -> Option<Vec<f32>> {
+    let values: Vec<f64> = weight.iter().map(|v| f64::from(*v)).collect();
+    let matrix = MatRef::from_row_major_slice(&values, rows, columns);
+    let tall = if rows >= columns { matrix } else { matrix.transpose() };
+    Some(run_svd(tall, None)?.into_iter().map(|value| value as f32).collect())
+}
 
-    fn weight(d_input: usize, d_output: usize) -> Vec<f32> {
-        // A fixed, full-rank matrix with a decaying spectrum.
-        (0..d_input * d_output)
-            .map(|at| {
-                let (i, j) = (at / d_output, at % d_output);
-                let phase = (i * 31 + j * 17 + i * j * 7) as f32;
-                phase.sin() / (1.0 + (i % 5 + j % 3) as f32)
-            })
-            .collect()
-    }
-
-    #[test]
-    fn residual_is_the_optimum_that_nalgebra_finds() {
-        for (d_input, d_output, rank) in [(24, 24, 5), (16, 40, 7), (40, 16, 16), (8, 8, 1)] {
-            let weight = weight(d_input, d_output);
-            let factors = decompose_matrix("w", &weight, d_input, d_output, rank).unwrap();
-            let oracle = DMatrix::from_row_slice(d_input, d_output, &weight).cast::<f64>();
-            let mut values = oracle.clone().singular_values().as_slice().to_vec();
-            values.sort_by(|a, b| b.total_cmp(a));
-            let optimum = values[rank..].iter().map(|s| s * s).sum::<f64>().sqrt();
-            let found = factors.residual * oracle.norm();
-            assert!(
-                found <= optimum * 1.0001 + 1e-4,
-                "{d_input}×{d_output} rank {rank}: {found} > {optimum}"
-            );
+/// `tallᵀ·tall`.
+fn gram(tall: MatRef<'_, f64>) -> Mat<f64> {
+    let n = tall.ncols();
+    let mut gram = Mat::<f64>::zeros(n, n);
+    triangular::matmul(
+        gram.as_mut(),
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        tall.transpose(),
+        BlockStructure::Rectangular,
+        tall,
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+    for j in 0..n {
+        for i in 0..j {
+            gram[(i, j)] = gram[(j, i)];
         }
     }
+    gram
+}
 
-    #[test]
-    fn parts_sum_to_the_weight_and_share_the_singular_values_evenly() {
-        let (d_input, d_output, rank) = (20, 12, 4);
-        let weight = weight(d_input, d_output);
-        let f = decompose_matrix("w", &weight, d_input, d_output, rank).unwrap();
-        let matrix = |v: &[f32], r, c| DMatrix::from_row_slice(r, c, v);
-        let right = matrix(&f.right, d_input, rank);
-        let left = matrix(&f.left, rank, d_output);
-        let sum = &right * &left + matrix(&f.sparse, d_input, d_output);
-        assert!((sum - matrix(&weight, d_input, d_output)).amax() < 1e-6);
-        let (a, b) = (right.transpose() * &right, &left * left.transpose());
-        assert!((&a - &b).amax() < 1e-4, "RᵀR and LLᵀ are both Σ_r: {a} {b}");
-    }
-
-    #[test]
-    fn rank_zero_keeps_everything_sparse_and_full_rank_nothing() {
-        let weight = weight(6, 9);
-        assert_eq!(decompose_matrix("w", &weight, 6, 9, 0).unwrap().sparse, weight);
-        assert!(decompose_matrix("w", &weight, 6, 9, 6).unwrap().residual < 1e-5);
-    }
-
-    #[test]
-    fn a_value_that_is_not_finite_names_the_layer() {
-        let mut weight = weight(4, 4);
-        weight[6] = f32::NAN;
-        let message = decompose_matrix("encoder.query", &weight, 4, 4, 2).unwrap_err().to_string();
-        assert!(message.contains("encoder.query") && message.contains("NaN"), "{message}");
-    }
+fn row_major(rows: usize, columns: usize, at: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let at = &at;
+    (0..rows).flat_map(|i| (0..columns).map(move |j| at(i, j))).collect()
 }

@@ -3,7 +3,7 @@
 //! The papers' ratio is over the compressed layers' weights only. Embeddings stay whole, so a model
 //! at 20% is larger than a fifth of the dense one (BERT-base: 38%). Both numbers are always given.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,27 @@ impl LinearAccount {
         }
     }
 
+    /// The account of a layer of a feed-forward network that may have been narrowed.
+    fn within(self, part: Part) -> Self {
+        match part {
+            Part::Inner(width) if self.d_output < width => Self {
+                state: "compact".to_string(),
+                d_output: width,
+                groups: width,
+                dense_elements: self.d_input * width,
+                selected: true,
+                ..self
+            },
+            Part::Outer(width) if self.d_input < width => Self {
+                d_input: width,
+                dense_elements: width * self.d_output,
+                selected: true,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
     /// A layer that is to have `rank` and `kept` neurons, without making it.
     pub fn planned(name: &str, dims: [usize; 2], rank: usize, kept: usize) -> Self {
         let [d_input, d_output] = dims;
@@ -118,6 +139,13 @@ fn kept(layer: &LowRankSparseLinear) -> (usize, usize) {
     (count(0), count(1))
 }
 
+/// A layer's place in a feed-forward network, with the network's whole width.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Inner(usize),
+    Outer(usize),
+}
+
 /// A model's account.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelAccount {
@@ -130,14 +158,32 @@ pub struct ModelAccount {
 impl ModelAccount {
     /// Counts a model. The linear ratio is over the layers that are not dense; see
     /// [`ModelAccount::over`].
+    ///
+    /// A feed-forward network that compaction has narrowed counts against its whole width, and one
+    /// that it would narrow counts as narrowed; all its biases count as stored.
     pub fn of<M: Compressible>(model: &M) -> Self {
-        let mut layers = Vec::new();
         let mut allocated = 0;
-        model.for_each_linear(&mut |name, linear| {
-            layers.push(LinearAccount::of(name, linear));
-            allocated += linear.weight_elements();
+        model.for_each_linear(&mut |_, linear| allocated += linear.weight_elements());
+        let mut other_elements = model.num_params().saturating_sub(allocated);
+        let mut model = model.clone().valid();
+        let mut widths = HashMap::new();
+        model.for_each_feed_forward_mut(&mut |pair| {
+            let [_, found] = pair.inner.dims();
+            let [inner, outer] = pair.names.map(str::to_string);
+            other_elements += pair.width - found.min(pair.width);
+            widths.insert(inner, Part::Inner(pair.width));
+            widths.insert(outer, Part::Outer(pair.width));
         });
-        Self { layers, other_elements: model.num_params().saturating_sub(allocated) }
+        crate::compact::narrow(&mut model);
+        let mut layers = Vec::new();
+        model.for_each_linear(&mut |name, linear| {
+            let account = LinearAccount::of(name, linear);
+            layers.push(match widths.get(name) {
+                Some(part) => account.within(*part),
+                None => account,
+            });
+        });
+        Self { layers, other_elements }
     }
 
     /// The same with the linear ratio over the layers called `names`: those that were compressed,

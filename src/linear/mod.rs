@@ -13,6 +13,7 @@
 
 mod column;
 mod compact;
+mod feed_forward;
 mod low_rank_sparse;
 pub mod reparameterize;
 mod select;
@@ -20,6 +21,7 @@ mod traverse;
 
 pub use column::ColumnCompactLinear;
 pub use compact::CompactLinear;
+pub use feed_forward::FeedForward;
 pub use low_rank_sparse::{LowRank, LowRankSparseLinear};
 pub use select::{LayerMatch, LayerSelection};
 pub use traverse::{Compressible, linear_names};

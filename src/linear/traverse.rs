@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 
-use super::CompressibleLinear;
+use super::{CompressibleLinear, FeedForward};
 
 /// A Burn module whose [`CompressibleLinear`] layers can be visited.
 ///
@@ -28,6 +28,12 @@ use super::CompressibleLinear;
 pub trait Compressible: Module {
     /// Calls `f` with the full, unique name of every compressible layer, always in the same order.
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear));
+
+    /// Calls `f` with every feed-forward network, if compaction may narrow them: the model then has
+    /// to take whatever width is left, in files too. By default there is none.
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        let _ = f;
+    }
 
     /// Calls `f` with every compressible layer.
     fn for_each_linear(&self, f: &mut dyn FnMut(&str, &CompressibleLinear)) {

@@ -166,6 +166,13 @@ macro_rules! any_model {
             ) {
                 match self { $(Self::$variant(model) => model.for_each_linear_mut(f),)+ }
             }
+
+            fn for_each_feed_forward_mut(
+                &mut self,
+                f: &mut dyn FnMut($crate::linear::FeedForward<'_>),
+            ) {
+                match self { $(Self::$variant(model) => model.for_each_feed_forward_mut(f),)+ }
+            }
         }
 
         impl $crate::models::FolderModel for $name {

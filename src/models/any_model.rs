@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel, LabelConfig};
 use crate::checkpoint::{LoadOptions, LoadReport, SaveOptions};
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::{Error, Result};
 
 /// A model of any supported architecture with any supported head.
@@ -37,6 +37,10 @@ macro_rules! each {
 impl Compressible for AnyModel {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         each!(self, model => model.for_each_linear_mut(f))
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        each!(self, model => model.for_each_feed_forward_mut(f))
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use faer::Mat;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Axis, Figure, Mark, Panel, Point, Series};
-use crate::decompose::to_vec;
+use crate::decompose::{singular_values, to_vec};
 use crate::inspect::ModelAccount;
 use crate::linear::Compressible;
 use crate::{Error, Result};
@@ -36,10 +35,8 @@ pub fn spectra<M: Compressible>(model: &M, names: &[String]) -> Result<Vec<Spect
         }
     });
     let spectrum = |(name, [rows, columns], values): (String, [usize; 2], Vec<f32>)| {
-        let matrix = Mat::from_fn(rows, columns, |i, j| values[i * columns + j]);
-        let values = matrix
-            .singular_values()
-            .map_err(|e| Error::layer(&name, format!("its SVD does not converge ({e:?})")))?;
+        let values = singular_values(&values, rows, columns)
+            .ok_or_else(|| Error::layer(&name, "its SVD does not converge"))?;
         Ok(Spectrum { name, values })
     };
     weights.into_par_iter().map(spectrum).collect()

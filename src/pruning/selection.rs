@@ -44,15 +44,26 @@ pub fn threshold(groups: &[Group], keep_ratio: f64) -> Option<f32> {
     }
     let mut neurons: Vec<(f32, usize)> =
         groups.iter().flat_map(|g| g.scores.iter().map(|&s| (s, g.entries))).collect();
-    neurons.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let mut sum = 0;
-    neurons
-        .iter()
-        .find(|(_, entries)| {
-            sum += entries;
-            sum >= count
-        })
-        .map(|(score, _)| *score)
+    Some(weighted_nth(&mut neurons, count))
+}
+
+/// The score at which the entries of `neurons`, by ascending score, add up to `count`: a quickselect,
+/// several times as fast as sorting them. `neurons` has that many entries, and `count` is not 0.
+fn weighted_nth(mut neurons: &mut [(f32, usize)], mut count: usize) -> f32 {
+    loop {
+        let middle = neurons.len() / 2;
+        let (below, &mut (score, entries), above) =
+            neurons.select_nth_unstable_by(middle, |a, b| a.0.total_cmp(&b.0));
+        let sum: usize = below.iter().map(|(_, entries)| entries).sum();
+        if count <= sum {
+            neurons = below;
+        } else if count <= sum + entries || above.is_empty() {
+            return score;
+        } else {
+            count -= sum + entries;
+            neurons = above;
+        }
+    }
 }
 
 /// Raises the best `min_kept` of a layer's neurons above every score, and lowers all beyond the best

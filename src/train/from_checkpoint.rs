@@ -127,7 +127,7 @@ fn read<'a, J: Job>(
     let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let segments = prepared.segments(recipe)?;
     let mut run: Run<'_, J> = Run { recipe, options, prepared, segments, pace: Arc::default() };
-    let (decomposed, pruning) = run.decompose()?;
+    let (decomposed, pruning) = run.decompose(false)?;
     let model = run.prepared.start.model.clone();
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, &options.device)?;
     let (model, pruner) = read_checkpoint(folder, model, pruner)?;

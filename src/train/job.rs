@@ -10,7 +10,7 @@ use super::data::{BatchSource, Segments};
 use super::pipeline::keep_ratio;
 use super::{Evaluator, Event, MethodRecipe, Observer, Recipe, TrainableModel};
 use crate::checkpoint::LoadOptions;
-use crate::decompose::{DecomposeConfig, Decomposed, decompose};
+use crate::decompose::{DecomposeConfig, Decomposed, decompose, decompose_shapes};
 use crate::models::{FolderModel, LabelConfig};
 use crate::pruning::PruningConfig;
 use crate::tasks::{Task, TextTokenizer};
@@ -152,6 +152,7 @@ pub(super) fn tell_skipped(observer: &dyn Observer, split: &str, skipped: usize,
 
 impl<M: TrainableModel, E> Prepared<M, E> {
     /// Decomposes what the recipe selects of the model; the layers, and how they will be pruned.
+    /// Without `values` layers get their form only, for a checkpoint to fill.
     ///
     /// # Errors
     /// If a pattern matches nothing, or rank, ratio or schedule are impossible.
@@ -159,6 +160,7 @@ impl<M: TrainableModel, E> Prepared<M, E> {
         &mut self,
         recipe: &Recipe,
         segments: Segments,
+        values: bool,
     ) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
         let Some(method) = &recipe.method else { return Ok((Vec::new(), None)) };
         let keep = keep_ratio(method, &self.selected_dims(method)?)?;
@@ -169,6 +171,7 @@ impl<M: TrainableModel, E> Prepared<M, E> {
             config.validate()?;
         }
         let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
+        let decompose = if values { decompose } else { decompose_shapes };
         let done = decompose(&mut self.start.model, &method.selection(), config)?;
         Ok((done, pruning))
     }

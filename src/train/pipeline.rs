@@ -144,7 +144,9 @@ impl<'a, J: Job> Run<'a, J> {
             }
         };
         let dense = self.prepared.start.model.clone();
-        let (decomposed, pruning) = self.decompose()?;
+        // A resumed run's values are its checkpoint's.
+        let values = !self.options.resume;
+        let (decomposed, pruning) = self.decompose(values)?;
         self.stage(match &pruning {
             Some(_) => "Training and pruning",
             None => "Training",
@@ -218,12 +220,13 @@ impl<'a, J: Job> Run<'a, J> {
         Ok((metrics, first.unwrap_or_default()))
     }
 
-    /// Decomposes what the recipe selects; the layers, and how they will be pruned.
-    pub fn decompose(&mut self) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
-        if self.recipe.method.is_some() {
+    /// Decomposes what the recipe selects (without `values`, makes its form only); the layers, and
+    /// how they will be pruned.
+    pub fn decompose(&mut self, values: bool) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
+        if self.recipe.method.is_some() && values {
             self.stage("Decomposing")?;
         }
-        self.prepared.decompose(self.recipe, self.segments)
+        self.prepared.decompose(self.recipe, self.segments, values)
     }
 
     fn train(&self, pruning: Option<PruningConfig>) -> Result<Trained<J::Model>> {

@@ -102,7 +102,7 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
             .map(|m| PlannedPattern { pattern: m.pattern, layers: m.layers.len() })
             .collect();
         let decomposed;
-        (decomposed, pruning) = prepared.decompose(recipe, segments)?;
+        (decomposed, pruning) = prepared.decompose(recipe, segments, true)?;
         layers = decomposed
             .into_iter()
             .map(|d| PlannedLayer {

@@ -4,8 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::attention::ScoreMask;
-use super::{BertConfig, BertLayer, BertVariation, RelativeAttentionBias};
-use crate::linear::CompressibleLinear;
+use super::{
+    BertConfig, BertIntermediate, BertLayer, BertOutput, BertVariation, RelativeAttentionBias,
+};
+use crate::linear::{CompressibleLinear, FeedForward};
 
 /// `BertEncoder`.
 #[derive(Module, Debug)]
@@ -100,4 +102,35 @@ impl BertEncoder {
             }
         }
     }
+
+    /// Visits the layers' feed-forward networks under `prefix`.
+    pub(crate) fn for_each_feed_forward_mut(
+        &mut self,
+        prefix: &str,
+        names: &LayerNames,
+        f: &mut dyn FnMut(FeedForward<'_>),
+    ) {
+        for (i, layer) in self.layer.iter_mut().enumerate() {
+            let names =
+                [names[4], names[5]].map(|name| format!("{prefix}encoder.layer.{i}.{name}"));
+            feed_forward([&names[0], &names[1]], &mut layer.intermediate, &mut layer.output, f);
+        }
+    }
+}
+
+/// Calls `f` with a layer's feed-forward network.
+pub(crate) fn feed_forward(
+    names: [&str; 2],
+    intermediate: &mut BertIntermediate,
+    output: &mut BertOutput,
+    f: &mut dyn FnMut(FeedForward<'_>),
+) {
+    let (activation, width) = (intermediate.activation(), intermediate.width());
+    f(FeedForward {
+        names,
+        inner: &mut intermediate.dense,
+        outer: &mut output.dense,
+        activation: &|x| activation.forward(x),
+        width,
+    });
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{BertConfig, BertModel, ClassificationHead, LayerNames};
 use crate::checkpoint::PretrainedModel;
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::{EncoderInput, EncoderOutput, Labels, ModelConfig, init};
 use crate::models::{sequence_classification_loss, span_logits};
 
@@ -188,15 +188,28 @@ fn each_linear<M: BertFamily>(base: &mut M, f: &mut dyn FnMut(&str, &mut Compres
     base.bert_mut().encoder.for_each_linear_mut(prefix, names, f);
 }
 
+fn each_feed_forward<M: BertFamily>(base: &mut M, f: &mut dyn FnMut(FeedForward<'_>)) {
+    let (prefix, names) = (M::PREFIX, &M::LAYER_NAMES);
+    base.bert_mut().encoder.for_each_feed_forward_mut(prefix, names, f);
+}
+
 impl<M: BertFamily> Compressible for ForSequenceClassification<M> {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         each_linear(&mut self.base, f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        each_feed_forward(&mut self.base, f);
     }
 }
 
 impl<M: BertFamily> Compressible for ForQuestionAnswering<M> {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         each_linear(&mut self.base, f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        each_feed_forward(&mut self.base, f);
     }
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::encoder::LAYER_NAMES;
 use super::{BertConfig, BertModel, ForQuestionAnswering};
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::{EncoderInput, Labels, ModelConfig, init, sequence_classification_loss};
 
 /// `BertForSequenceClassification`: a linear layer on the pooled output.
@@ -102,5 +102,9 @@ pub type BertForQuestionAnswering = ForQuestionAnswering<BertModel>;
 impl Compressible for BertForSequenceClassification {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         self.bert.encoder.for_each_linear_mut("bert.", &LAYER_NAMES, f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        self.bert.encoder.for_each_feed_forward_mut("bert.", &LAYER_NAMES, f);
     }
 }

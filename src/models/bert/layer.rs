@@ -31,6 +31,8 @@ pub struct BertIntermediate {
     pub dense: CompressibleLinear,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    width: usize,
 }
 
 /// `BertOutput`: narrowing projection, residual and normalisation.
@@ -112,6 +114,7 @@ impl BertIntermediate {
         Self {
             dense: init::compressible(hidden, inner, config.initializer_range, device),
             activation: config.hidden_act,
+            width: inner,
         }
     }
 
@@ -123,6 +126,11 @@ impl BertIntermediate {
     /// The activation, which compaction folds constants through.
     pub fn activation(&self) -> Activation {
         self.activation
+    }
+
+    /// `intermediate_size`, of which compaction may leave less.
+    pub fn width(&self) -> usize {
+        self.width
     }
 }
 

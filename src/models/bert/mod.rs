@@ -34,6 +34,6 @@ pub use model::{BertModel, BertPooler};
 pub use relative::RelativeAttentionBias;
 pub use variation::{BertVariation, Positions};
 
-pub(crate) use encoder::{LAYER_NAMES, LayerNames};
+pub(crate) use encoder::{LAYER_NAMES, LayerNames, feed_forward};
 pub(crate) use pretrained::hugging_face_name;
 pub(crate) use relative::BUCKETS;

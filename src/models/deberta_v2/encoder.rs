@@ -5,7 +5,8 @@ use burn::nn::{Embedding, LayerNorm};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, RelativePositions};
-use crate::linear::CompressibleLinear;
+use crate::linear::{CompressibleLinear, FeedForward};
+use crate::models::bert::feed_forward;
 use crate::models::init;
 use crate::models::kept::{Kept, Sources};
 
@@ -130,6 +131,19 @@ impl DebertaV2Encoder {
             for (name, linear) in projections {
                 f(&format!("{prefix}encoder.layer.{i}.{name}"), linear);
             }
+        }
+    }
+
+    /// Visits the layers' feed-forward networks under `prefix`.
+    pub(crate) fn for_each_feed_forward_mut(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(FeedForward<'_>),
+    ) {
+        for (i, layer) in self.layer.iter_mut().enumerate() {
+            let names = ["intermediate.dense", "output.dense"]
+                .map(|name| format!("{prefix}encoder.layer.{i}.{name}"));
+            feed_forward([&names[0], &names[1]], &mut layer.intermediate, &mut layer.output, f);
         }
     }
 }

@@ -5,7 +5,7 @@ use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{DebertaV2Config, DebertaV2Model};
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::{
     Activation, EncoderInput, LabelConfig, Labels, ModelConfig, init, question_answering_loss,
     sequence_classification_loss, span_logits,
@@ -98,6 +98,10 @@ impl Compressible for DebertaV2ForSequenceClassification {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         self.deberta.encoder.for_each_linear_mut("deberta.", f);
     }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        self.deberta.encoder.for_each_feed_forward_mut("deberta.", f);
+    }
 }
 
 /// `DebertaV2ForQuestionAnswering`: for each token, whether the answer begins or ends there.
@@ -159,5 +163,9 @@ impl DebertaV2ForQuestionAnswering {
 impl Compressible for DebertaV2ForQuestionAnswering {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         self.deberta.encoder.for_each_linear_mut("deberta.", f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        self.deberta.encoder.for_each_feed_forward_mut("deberta.", f);
     }
 }

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::{DebertaV2Config, DebertaV2Embeddings, DebertaV2Encoder};
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::{EncoderInput, EncoderOutput};
 
 /// `DebertaV2Model`.
@@ -62,5 +62,9 @@ impl DebertaV2Model {
 impl Compressible for DebertaV2Model {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         self.encoder.for_each_linear_mut("", f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        self.encoder.for_each_feed_forward_mut("", f);
     }
 }

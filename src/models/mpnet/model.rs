@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::MpnetConfig;
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::bert::{self, BertFamily, BertModel, LayerNames};
 use crate::models::bert::{ForQuestionAnswering, ForSequenceClassification};
 use crate::models::{EncoderInput, EncoderOutput};
@@ -52,6 +52,10 @@ impl MpnetModel {
 impl Compressible for MpnetModel {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         self.bert.encoder.for_each_linear_mut("", &Self::LAYER_NAMES, f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        self.bert.encoder.for_each_feed_forward_mut("", &Self::LAYER_NAMES, f);
     }
 }
 

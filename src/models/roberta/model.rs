@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::RobertaConfig;
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::bert::{self, BertFamily, BertModel, LAYER_NAMES, LayerNames};
 use crate::models::bert::{ForQuestionAnswering, ForSequenceClassification};
 use crate::models::{EncoderInput, EncoderOutput};
@@ -52,6 +52,10 @@ impl RobertaModel {
 impl Compressible for RobertaModel {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         self.bert.for_each_linear_mut(f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        self.bert.for_each_feed_forward_mut(f);
     }
 }
 

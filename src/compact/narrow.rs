@@ -1,0 +1,77 @@
+//! Constants out of feed-forward networks: what is left of iterative structured pruning.
+//!
+//! Without a low-rank part a pruned neuron `j` gives its bias `b_j` whatever comes in, and behind the
+//! activation `act(b_j)`. So `act(b_j)` times its column of the next layer goes into that layer's bias,
+//! and neuron and column go.
+
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+
+use super::{alive, others, select};
+use crate::linear::{
+    Compressible, CompressibleLinear, FeedForward, LowRank, LowRankSparseLinear, leaf,
+};
+
+/// Narrows every feed-forward network of `model`, which is on a plain device, to the neurons that are
+/// not constant. Layers stay in training form; the result computes the same, up to rounding.
+pub(crate) fn narrow<M: Compressible>(model: &mut M) {
+    model.for_each_feed_forward_mut(&mut |pair| {
+        if let Some((inner, outer)) = narrowed(&pair) {
+            *pair.inner = inner;
+            *pair.outer = outer;
+        }
+    });
+}
+
+/// Both layers without the constants; `None` where there are none, or nowhere to put them.
+fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleLinear)> {
+    let CompressibleLinear::LowRankSparse(inner) = &*pair.inner else { return None };
+    let (None, Some(sparse)) = (&inner.low_rank, &inner.sparse) else { return None };
+    let sparse = sparse.val();
+    let [_, width] = sparse.dims();
+    let (kept, _) = alive(&sparse);
+    if kept.is_empty() || kept.len() == width {
+        return None;
+    }
+    let constant = others(&kept, width);
+    let bias = match &inner.bias {
+        Some(bias) => bias.val(),
+        None => Tensor::zeros([width], &sparse.device()),
+    };
+    // [1, constants] · [constants, d_output]
+    let values = select((pair.activation)(bias).unsqueeze::<2>(), 1, &constant);
+    let columns = select(pair.outer.effective_weight(), 0, &constant);
+    let moved = values.matmul(columns).squeeze_dim::<1>(0);
+    let inner_bias = inner
+        .bias
+        .as_ref()
+        .map(|bias| leaf(select(bias.val().unsqueeze::<2>(), 1, &kept).squeeze_dim::<1>(0)));
+    let inner = LowRankSparseLinear {
+        low_rank: None,
+        sparse: Some(leaf(select(sparse, 1, &kept))),
+        bias: inner_bias,
+    };
+    let outer = match &*pair.outer {
+        CompressibleLinear::Dense(outer) => CompressibleLinear::Dense(Linear {
+            weight: leaf(select(outer.weight.val(), 0, &kept)),
+            bias: Some(leaf(outer.bias.as_ref()?.val() + moved)),
+        }),
+        CompressibleLinear::LowRankSparse(outer) => {
+            let rows = |matrix: Tensor<2>| leaf(select(matrix, 0, &kept));
+            CompressibleLinear::LowRankSparse(LowRankSparseLinear {
+                low_rank: outer.low_rank.as_ref().map(|low_rank| LowRank {
+                    right: rows(low_rank.right.val()),
+                    left: leaf(low_rank.left.val()),
+                }),
+                sparse: outer.sparse.as_ref().map(|sparse| rows(sparse.val())),
+                bias: Some(leaf(outer.bias.as_ref()?.val() + moved)),
+            })
+        }
+        _ => return None,
+    };
+    Some((CompressibleLinear::LowRankSparse(inner), outer))
+}
+
+#[cfg(test)]
+#[path = "narrow_tests.rs"]
+mod tests;

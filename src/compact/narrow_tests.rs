@@ -1,0 +1,198 @@
+use burn::module::Param;
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+
+use crate::checkpoint::{
+    LoadOptions, PretrainedModel, SaveOptions, load_pretrained, save_pretrained,
+};
+use crate::compact::{Form, compact};
+use crate::decompose::{DecomposeConfig, Rank, decompose};
+use crate::inspect::ModelAccount;
+use crate::linear::{Compressible, CompressibleLinear, LayerSelection, leaf};
+use crate::models::bert::{BertConfig, BertForSequenceClassification};
+use crate::models::deberta_v2::{DebertaV2Config, DebertaV2ForSequenceClassification};
+use crate::models::{Activation, EncoderInput};
+
+const WIDTH: usize = 40;
+
+fn bert(activation: Activation) -> BertForSequenceClassification {
+    let config = BertConfig {
+        vocab_size: 30,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: WIDTH,
+        initializer_range: 0.3,
+        hidden_act: activation,
+        ..BertConfig::default()
+    };
+    BertForSequenceClassification::new(&config, &Device::default())
+}
+
+fn deberta() -> DebertaV2ForSequenceClassification {
+    let config = DebertaV2Config {
+        vocab_size: 30,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: WIDTH,
+        initializer_range: 0.3,
+        relative_attention: true,
+        position_buckets: 8,
+        pos_att_type: vec!["c2p".into(), "p2c".into()],
+        ..DebertaV2Config::default()
+    };
+    DebertaV2ForSequenceClassification::new(&config, &Device::default())
+}
+
+fn input() -> EncoderInput {
+    let ids: Vec<i64> = (0..3 * 7).map(|at| at * 11 % 30).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [3, 7]), &Device::default());
+    EncoderInput::new(ids)
+}
+
+/// Decomposed at `rank`, with biases that are not zero and `S` only where `keeps(name, neuron)`.
+fn pruned<M: Compressible>(
+    mut model: M,
+    rank: usize,
+    layers: &[&str],
+    keeps: impl Fn(&str, usize) -> bool,
+) -> M {
+    model.for_each_linear_mut(&mut |_, linear| {
+        if let CompressibleLinear::Dense(dense) = linear {
+            let [_, d_output] = dense.weight.dims();
+            let random =
+                Tensor::random([d_output], Distribution::Normal(0.0, 0.5), &Device::default());
+            dense.bias = Some(leaf(random));
+        }
+    });
+    let config = DecomposeConfig { rank: Rank::Fixed(rank), sparse: true };
+    decompose(&mut model, &LayerSelection::new(layers.iter().copied()), config).unwrap();
+    model.for_each_linear_mut(&mut |name, linear| {
+        if let CompressibleLinear::LowRankSparse(layer) = linear
+            && let Some(sparse) = layer.sparse.take()
+        {
+            let [_, d_output] = sparse.dims();
+            let mask =
+                (0..d_output).map(|neuron| f32::from(u8::from(keeps(name, neuron)))).collect();
+            let mask =
+                Tensor::<2>::from_data(TensorData::new(mask, [1, d_output]), &Device::default());
+            layer.sparse = Some(Param::from_tensor(sparse.val() * mask));
+        }
+    });
+    model
+}
+
+/// About a third of the neurons, other ones in each layer.
+fn third(name: &str, neuron: usize) -> bool {
+    (neuron * 7 + name.len() * 3 + name.bytes().map(usize::from).sum::<usize>()) % 10 < 3
+}
+
+fn distance(a: Tensor<2>, b: Tensor<2>) -> f32 {
+    (a - b).abs().max().into_scalar()
+}
+
+/// Widths of the feed-forward networks as stored.
+fn widths<M: Compressible>(model: &M) -> Vec<[usize; 2]> {
+    let mut widths = Vec::new();
+    model.clone().for_each_feed_forward_mut(&mut |pair| {
+        widths.push([pair.inner.dims()[1], pair.outer.dims()[0]]);
+    });
+    widths
+}
+
+/// Checks a pruned model against its compact form, in memory and from a file.
+fn check<M: PretrainedModel>(model: M, logits: impl Fn(&M) -> Tensor<2>) {
+    let (small, report) = compact(model.clone());
+    let expected = logits(&model);
+    // Of the size of the logits: some hundred f32 products a layer, added up in another order.
+    let scale: f32 = expected.clone().abs().max().into_scalar();
+    let off = distance(logits(&small), expected.clone()) / scale.max(1.0);
+    assert!(off <= 1e-6, "{off}");
+    let mut kept = Vec::new();
+    for [inner, outer] in widths(&small) {
+        assert_eq!(inner, outer);
+        assert!(inner > 0 && inner < WIDTH / 2, "{inner} of {WIDTH}");
+        kept.push(inner);
+    }
+    assert_eq!(kept.len(), 2);
+
+    // The account is over the whole width, the same before and after.
+    let names: Vec<&str> = report.iter().map(|layer| layer.name.as_str()).collect();
+    let (before, after) =
+        (ModelAccount::of(&model).over(&names), ModelAccount::of(&small).over(&names));
+    assert_eq!(before.linear_ratio(), after.linear_ratio());
+    assert_eq!(before.whole_ratio(), after.whole_ratio());
+    let dense: usize = after.layers.iter().map(|layer| layer.dense_elements).sum();
+    assert_eq!(dense, 2 * (4 * 16 * 16 + 2 * 16 * WIDTH));
+    for (layer, entry) in after.layers.iter().zip(&report) {
+        assert_eq!([layer.d_input, layer.d_output], [entry.d_input, entry.d_output]);
+        assert_eq!(layer.stored_elements, entry.elements, "{}", layer.name);
+        if layer.name.ends_with("intermediate.dense") {
+            assert_eq!((entry.form, layer.groups), (Form::Folded, WIDTH));
+            assert_eq!(layer.kept, entry.kept);
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    save_pretrained(&small, folder.path(), &SaveOptions::default()).unwrap();
+    let loaded = load_pretrained::<M>(folder.path(), &Device::default(), &LoadOptions::default());
+    let (loaded, report) = loaded.unwrap();
+    assert!(report.unused.is_empty() && report.newly_initialised.is_empty(), "{report}");
+    assert_eq!(widths(&loaded), widths(&small));
+    assert_eq!(distance(logits(&loaded), logits(&small)), 0.0);
+    assert_eq!(ModelAccount::of(&loaded).over(&names), after);
+}
+
+#[test]
+fn constants_go_and_the_rest_computes_the_same() {
+    for activation in [Activation::Gelu, Activation::Relu, Activation::Sigmoid] {
+        check(pruned(bert(activation), 0, &["**"], third), |model| model.forward(input()));
+    }
+    check(pruned(deberta(), 0, &["**"], third), |model| model.forward(input()));
+}
+
+/// The second layer may be dense, as it is not compressed.
+#[test]
+fn a_dense_layer_takes_constants_too() {
+    let model = pruned(bert(Activation::Gelu), 0, &["intermediate.dense"], third);
+    let (small, _) = compact(model.clone());
+    assert!(widths(&small).iter().all(|[inner, outer]| inner == outer && *inner < WIDTH));
+    assert!(distance(small.forward(input()), model.forward(input())) <= 1e-6);
+}
+
+#[test]
+fn what_is_not_constant_stays() {
+    let whole = vec![[WIDTH; 2]; 2];
+    // With a low-rank part no neuron is constant; without pruning none.
+    for (rank, keeps) in [(2, third as fn(&str, usize) -> bool), (0, |_, _| true)] {
+        let model = pruned(bert(Activation::Gelu), rank, &["**"], keeps);
+        let (small, _) = compact(model.clone());
+        assert_eq!(widths(&small), whole);
+        assert!(distance(small.forward(input()), model.forward(input())) <= 1e-5);
+    }
+    // And where all are, the layers take the forms that they have for that.
+    let model = pruned(bert(Activation::Gelu), 0, &["**"], |_, _| false);
+    let (small, _) = compact(model.clone());
+    assert_eq!(widths(&small), whole);
+    assert!(distance(small.forward(input()), model.forward(input())) <= 1e-6);
+}
+
+#[test]
+fn a_bias_of_another_length_is_an_error() {
+    let (small, _) = compact(pruned(bert(Activation::Gelu), 0, &["**"], third));
+    let mut broken = small.clone();
+    broken.for_each_feed_forward_mut(&mut |pair| {
+        if let CompressibleLinear::Dense(inner) = pair.inner {
+            inner.bias = Some(leaf(Tensor::zeros([WIDTH], &Device::default())));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    save_pretrained(&broken, folder.path(), &SaveOptions::default()).unwrap();
+    let loaded = load_pretrained::<BertForSequenceClassification>(
+        folder.path(),
+        &Device::default(),
+        &LoadOptions::default(),
+    );
+    let message = loaded.unwrap_err().to_string();
+    assert!(message.contains("intermediate.dense") && message.contains("shape"), "{message}");
+}
