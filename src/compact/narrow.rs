@@ -46,11 +46,7 @@ fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleL
         .bias
         .as_ref()
         .map(|bias| leaf(select(bias.val().unsqueeze::<2>(), 1, &kept).squeeze_dim::<1>(0)));
-    let inner = LowRankSparseLinear {
-        low_rank: None,
-        sparse: Some(leaf(select(sparse, 1, &kept))),
-        bias: inner_bias,
-    };
+    let inner = LowRankSparseLinear::new(None, Some(leaf(select(sparse, 1, &kept))), inner_bias);
     let outer = match &*pair.outer {
         CompressibleLinear::Dense(outer) => CompressibleLinear::Dense(Linear {
             weight: leaf(select(outer.weight.val(), 0, &kept)),
@@ -58,14 +54,13 @@ fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleL
         }),
         CompressibleLinear::LowRankSparse(outer) => {
             let rows = |matrix: Tensor<2>| leaf(select(matrix, 0, &kept));
-            CompressibleLinear::LowRankSparse(LowRankSparseLinear {
-                low_rank: outer.low_rank.as_ref().map(|low_rank| LowRank {
-                    right: rows(low_rank.right.val()),
-                    left: leaf(low_rank.left.val()),
-                }),
-                sparse: outer.sparse.as_ref().map(|sparse| rows(sparse.val())),
-                bias: Some(leaf(outer.bias.as_ref()?.val() + moved)),
-            })
+            let low_rank = outer.low_rank.as_ref().map(|low_rank| LowRank {
+                right: rows(low_rank.right.val()),
+                left: leaf(low_rank.left.val()),
+            });
+            let sparse = outer.sparse.as_ref().map(|sparse| rows(sparse.val()));
+            let bias = Some(leaf(outer.bias.as_ref()?.val() + moved));
+            CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(low_rank, sparse, bias))
         }
         _ => return None,
     };
