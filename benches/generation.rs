@@ -40,7 +40,7 @@ impl CachedDecoder for Uncached<'_> {
     fn start(&self, input: &EncoderInput, beams: usize, _max_length: usize) -> Result<Read> {
         let model = &self.0.model;
         let embedded = model.shared.forward(input.input_ids.clone());
-        let encoded = model.encoder.forward(embedded, None, |_, _| {});
+        let encoded = model.encoder.forward(embedded, None, false, |_, _| {});
         let [batch, source, d_model] = encoded.dims();
         let encoded = encoded.unsqueeze_dim::<4>(1).repeat_dim(1, beams).reshape([
             batch * beams,
