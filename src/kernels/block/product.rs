@@ -106,6 +106,20 @@ impl PackedWeight {
         packed
     }
 
+    /// Packs the transpose of `matrix: [d_output, d_input]`, on all threads.
+    pub fn transposed(matrix: &[f32], d_input: usize, d_output: usize) -> Self {
+        let mut packed = Self::default();
+        packed.reset(d_input, d_output);
+        packed.panels_mut().into_par_iter().for_each(|panel| {
+            for column in 0..panel.columns {
+                let values = &matrix[(panel.first + column) * d_input..][..d_input];
+                let rows = panel.values.chunks_exact_mut(panel.width);
+                rows.zip(values).for_each(|(row, value)| row[column] = *value);
+            }
+        });
+        packed
+    }
+
     /// Number of columns.
     pub fn d_output(&self) -> usize {
         self.d_output

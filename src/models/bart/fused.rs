@@ -76,9 +76,7 @@ impl Packed {
         let (size, heads) = (config.d_model, config.decoder_attention_heads);
         let layers: Option<Vec<_>> = bart.decoder.layers.iter().map(layer).collect();
         let words = Values::of(&bart.shared.weight.val())?;
-        let mut head = PackedWeight::default();
-        head.reset(size, config.vocab_size);
-        head.set_columns(|token| &words.as_slice()[token * size..]);
+        let head = PackedWeight::transposed(words.as_slice(), size, config.vocab_size);
         let embeddings = &bart.decoder.embeddings;
         Some(Self {
             decoder: Decoder {
