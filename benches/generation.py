@@ -2,10 +2,11 @@
 shape with random weights, 256 tokens of source, 64 new tokens.
 
     cargo bench --bench generation --no-run        # prints SERVER
-    python benches/generation.py SERVER [8x6 ...] [--rounds 7] [--uncached]
+    python benches/generation.py SERVER [8x6 ...] [--rounds 7] [--threads 2] [--uncached]
 
 Speed is the median over rounds of PyTorch's time over the contestant's in the same round, by wall clock
-and by CPU time (of all threads): on a machine that others use, the latter says more.
+and by CPU time (of all threads): on a machine that others use, the latter says more, most of all with
+one thread, which waits for no other.
 """
 
 import argparse
@@ -14,8 +15,11 @@ import statistics
 import subprocess
 import time
 
-import torch
-from transformers import BartConfig, BartForConditionalGeneration
+# Before torch: waiting threads sleep instead of taking others' time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch  # noqa: E402
+from transformers import BartConfig, BartForConditionalGeneration  # noqa: E402
 
 SOURCE, NEW_TOKENS = 256, 64
 
@@ -77,16 +81,19 @@ def main():
     parser.add_argument("server", help="the built benchmark `generation`")
     parser.add_argument("shapes", nargs="*", default=["1x1", "1x6", "8x1", "8x6"])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--uncached", action="store_true", help="also without a cache, up to 8 rows")
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
     process = subprocess.Popen(
         [args.server, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "RAYON_NUM_THREADS": "2"})
+        env={**os.environ, "RAYON_NUM_THREADS": str(args.threads)})
     assert process.stdout.readline().strip() == "ready"
     contestants = {
         "PyTorch": PyTorch(), "ours, dense": Ours(process, "dense"), "ours, 30%": Ours(process, "30%")}
-    print(f"torch {torch.__version__}, 2 threads, {args.rounds} rounds, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"torch {torch.__version__}, threads: {args.threads}, rounds: {args.rounds}, "
+        f"load {os.getloadavg()[0]:.1f}")
     print("| batch × beams | | tokens/s (median) | best | speed | CPU s | speed by CPU time |")
     print("|---|---|---:|---:|---:|---:|---:|", flush=True)
     for shape in args.shapes:
