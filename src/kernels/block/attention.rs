@@ -4,7 +4,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::layers::grow;
 use super::norm::total;
-use super::product::{Epilogue, PackedWeight, Rows, RowsMut, product};
+use super::product::{Epilogue, Rows, RowsMut, product};
+use super::weight::PackedWeight;
 use crate::kernels::exp::exp;
 
 /// Queries whose scores are in cache together.

@@ -4,7 +4,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::attention::{QUERIES, Softmax, exponentials};
 use super::layers::grow;
-use super::product::{Epilogue, PackedWeight, Rows, RowsMut, product};
+use super::product::{Epilogue, Rows, RowsMut, product};
+use super::weight::PackedWeight;
 
 /// Keys and values of one head of one sequence, packed for many tokens to attend to.
 #[derive(Debug)]

@@ -17,7 +17,8 @@ use rayon::prelude::*;
 
 use super::cached::{Decoded, PackedHead};
 use super::layers::grow;
-use super::product::{Epilogue, PackedWeight, Rows, RowsMut, product_shared};
+use super::product::{Epilogue, Rows, RowsMut, product_shared};
+use super::weight::PackedWeight;
 use super::{BLOCK, Norm, PackedLayers, with_scratch};
 
 /// Multiplications of attention that are worth more than one thread.

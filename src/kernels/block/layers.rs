@@ -3,7 +3,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::product::{Epilogue, PackedWeight, Rows, RowsMut, apply, product, product_shared};
+use super::product::{Epilogue, Rows, RowsMut, apply, product, product_shared};
+use super::weight::PackedWeight;
 
 /// Multiplications behind the first product that are worth more than one thread.
 const SHARED: usize = 64 * 1024;

@@ -23,13 +23,15 @@ mod product;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 pub(crate) use super::exp::exp;
 pub(crate) use decoder::{Decoder, DecoderBlock, Remembered};
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;
-pub(crate) use product::{Epilogue, PackedWeight, Rows, RowsMut, product};
+pub(crate) use product::{Epilogue, Rows, RowsMut, product};
 pub(crate) use tensor::{LinearParts, Values, refill};
+pub(crate) use weight::PackedWeight;
 
 use std::cell::RefCell;
 

@@ -1,7 +1,8 @@
 //! Parts of the fused layer against plain double-precision loops; the whole is tested where a model
 //! uses it, against the model's own operations.
 
-use super::product::{PackedWeight, Rows, RowsMut, product, product_shared};
+use super::product::{Rows, RowsMut, product, product_shared};
+use super::weight::PackedWeight;
 use super::*;
 
 /// Numbers in `[-1, 1)`, the same in every run.
