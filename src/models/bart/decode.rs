@@ -22,7 +22,7 @@ pub struct BartCache {
 enum Steps {
     #[cfg(feature = "flex")]
     Fused(Box<FusedDecoding>),
-    Composed(ComposedDecoding),
+    Composed(Box<ComposedDecoding>),
 }
 
 impl BartForConditionalGeneration {
@@ -33,7 +33,8 @@ impl BartForConditionalGeneration {
         if let Some(fused) = self.fused.start(self, &encoded, mask.as_ref(), beams) {
             return Steps::Fused(Box::new(fused));
         }
-        Steps::Composed(ComposedDecoding::start(self, &encoded, mask, beams, capacity))
+        let composed = ComposedDecoding::start(self, &encoded, mask, beams, capacity);
+        Steps::Composed(Box::new(composed))
     }
 }
 
