@@ -1,18 +1,25 @@
-//! Tokens a second of a generation: a model of `bart-base`'s shape with random weights, 256 tokens
-//! of source, 64 new tokens. `generation.py` measures the same with PyTorch.
+//! Tokens a second of a generation: a model of `bart-base`'s shape with random weights, dense and
+//! compact at 30%, 256 tokens of source, 64 new tokens.
 //!
 //! ```text
 //! cargo bench --bench generation            # all
 //! cargo bench --bench generation -- 8x6     # batch 8, 6 beams
 //! ```
+//!
+//! With `serve` it runs what lines of its input ask for, so that `generation.py` can let it take turns
+//! with PyTorch.
 
+#[path = "generation/models.rs"]
+mod models;
+
+use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use losparse::Result;
 use losparse::generation::{CachedDecoder, GenerationConfig, generate};
 use losparse::models::EncoderInput;
-use losparse::models::bart::{BartConfig, BartForConditionalGeneration, DecoderContext};
+use losparse::models::bart::{BartForConditionalGeneration, DecoderContext};
 
 const SOURCE: usize = 256;
 const NEW_TOKENS: usize = 64;
@@ -40,7 +47,7 @@ impl CachedDecoder for Uncached<'_> {
     fn start(&self, input: &EncoderInput, beams: usize, _max_length: usize) -> Result<Read> {
         let model = &self.0.model;
         let embedded = model.shared.forward(input.input_ids.clone());
-        let encoded = model.encoder.forward(embedded, None, |_, _| {});
+        let encoded = model.encoder.forward(embedded, None, false, |_, _| {});
         let [batch, source, d_model] = encoded.dims();
         let encoded = encoded.unsqueeze_dim::<4>(1).repeat_dim(1, beams).reshape([
             batch * beams,
@@ -73,56 +80,132 @@ impl CachedDecoder for Uncached<'_> {
     }
 }
 
-fn main() {
-    let config = BartConfig {
-        d_model: 768,
-        encoder_layers: 6,
-        decoder_layers: 6,
-        encoder_ffn_dim: 3072,
-        decoder_ffn_dim: 3072,
-        encoder_attention_heads: 12,
-        decoder_attention_heads: 12,
-        ..BartConfig::default()
-    };
-    let asked: Vec<String> = std::env::args().filter(|arg| arg.contains('x')).collect();
-    let device = Device::default();
-    device.seed(1);
-    let model = BartForConditionalGeneration::new(&config, &device);
-    println!("{:>5} {:>5} {:>8} {:>10} {:>9}", "batch", "beams", "cache", "tokens/s", "seconds");
-    for (batch, beams) in [(1, 1), (1, 6), (8, 1), (8, 6)] {
-        if !asked.is_empty() && !asked.iter().any(|a| a.ends_with(&format!("{batch}x{beams}"))) {
-            continue;
-        }
+/// A generation that can be asked for by a line such as `30% cached 8x6`.
+struct Asked {
+    compact: bool,
+    cached: bool,
+    batch: usize,
+    beams: usize,
+}
+
+impl Asked {
+    fn parse(line: &str) -> Option<Self> {
+        let [form, cache, shape] = line.split(' ').collect::<Vec<_>>().try_into().ok()?;
+        let (batch, beams) = shape.split_once('x')?;
+        Some(Self {
+            compact: form != "dense",
+            cached: cache == "cached",
+            batch: batch.parse().ok()?,
+            beams: beams.parse().ok()?,
+        })
+    }
+}
+
+/// Both forms of the model; the compact one made when it is first asked for.
+struct Models {
+    dense: BartForConditionalGeneration,
+    compact: std::cell::OnceCell<BartForConditionalGeneration>,
+    device: Device,
+}
+
+impl Models {
+    fn new() -> Self {
+        let device = Device::default();
+        Self { dense: models::dense(&device), compact: Default::default(), device }
+    }
+
+    /// Wall-clock and CPU seconds.
+    fn run(&self, asked: &Asked) -> Result<[f64; 2]> {
+        let Asked { batch, beams, .. } = *asked;
+        let model = match asked.compact {
+            true => self.compact.get_or_init(|| models::compact(&self.dense)),
+            false => &self.dense,
+        };
         let ids: Vec<i64> = (0..batch * SOURCE).map(|i| (i * 7919 % 50_000 + 4) as i64).collect();
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, SOURCE]), &device);
-        let input = EncoderInput::new(ids);
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, SOURCE]), &self.device);
+        let mask = Tensor::<2, Int>::ones([batch, SOURCE], &self.device);
+        let input = EncoderInput::new(ids).with_attention_mask(mask);
         let settings = GenerationConfig {
             num_beams: Some(beams),
             max_new_tokens: Some(NEW_TOKENS),
             min_new_tokens: Some(NEW_TOKENS),
             ..GenerationConfig::default()
         };
-        let defaults = serde_json::to_value(&config).expect("a configuration");
+        let defaults = serde_json::to_value(model.config()).expect("a configuration");
         let defaults = serde_json::from_value(defaults).expect("its tokens");
         let settings = settings.or(&defaults);
-        measure("yes", batch, beams, || generate(&model, &input, &settings));
-        // 48 rows of the whole text at every token would take minutes.
-        if batch * beams <= 8 {
-            measure("no", batch, beams, || generate(&Uncached(&model), &input, &settings));
+        let (start, cpu) = (Instant::now(), cpu_seconds());
+        match asked.cached {
+            true => generate(model, &input, &settings).map(drop)?,
+            false => generate(&Uncached(model), &input, &settings).map(drop)?,
         }
+        Ok([start.elapsed().as_secs_f64(), cpu_seconds() - cpu])
     }
 }
 
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.iter().any(|argument| argument == "serve") {
+        return serve(&Models::new());
+    }
+    let models = Models::new();
+    let shapes: Vec<&String> = arguments.iter().filter(|a| a.contains('x')).collect();
+    println!("model cache  batch x beams  tokens/s  seconds  CPU seconds");
+    for (batch, beams) in [(1, 1), (1, 6), (8, 1), (8, 6)] {
+        let shape = format!("{batch}x{beams}");
+        if !shapes.is_empty() && !shapes.iter().any(|asked| asked.ends_with(&shape)) {
+            continue;
+        }
+        for form in ["dense", "30%"] {
+            for cache in ["cached", "uncached"] {
+                // 48 rows of the whole text at every token would take minutes.
+                if cache == "cached" || batch * beams <= 8 {
+                    measure(&models, &format!("{form} {cache} {shape}"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The best of three runs after one to warm up; without a cache one run.
-fn measure<T>(cache: &str, batch: usize, beams: usize, run: impl Fn() -> Result<T>) {
-    let runs = if cache == "yes" { 4 } else { 1 };
-    let seconds = (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            run().expect("a generation");
-            start.elapsed().as_secs_f64()
-        })
-        .fold(f64::INFINITY, f64::min);
-    let rate = (batch * NEW_TOKENS) as f64 / seconds;
-    println!("{batch:>5} {beams:>5} {cache:>8} {rate:>10.1} {seconds:>9.2}");
+fn measure(models: &Models, line: &str) -> Result<()> {
+    let asked = Asked::parse(line).expect("a line of this program's");
+    let mut best = [f64::INFINITY; 2];
+    for _ in 0..if asked.cached { 4 } else { 1 } {
+        let taken = models.run(&asked)?;
+        best = if taken[0] < best[0] { taken } else { best };
+    }
+    let rate = (asked.batch * NEW_TOKENS) as f64 / best[0];
+    println!("{line:24} {rate:>10.1} {:>9.2} {:>9.2}", best[0], best[1]);
+    Ok(())
+}
+
+/// Answers every line with wall-clock and CPU seconds.
+fn serve(models: &Models) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut answer = |text: &str| {
+        writeln!(out, "{text}").and_then(|()| out.flush()).expect("somebody who reads");
+    };
+    answer("ready");
+    for line in std::io::stdin().lock().lines().map_while(|line| line.ok()) {
+        match Asked::parse(&line) {
+            Some(asked) => {
+                let [wall, cpu] = models.run(&asked)?;
+                answer(&format!("{wall} {cpu}"));
+            }
+            None => answer("not like `dense cached 8x6`"),
+        }
+    }
+    Ok(())
+}
+
+/// CPU time of all threads, from Linux's `/proc`; 0 elsewhere.
+fn cpu_seconds() -> f64 {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let times = tasks.flatten().filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    });
+    times.sum::<f64>() / 1e9
 }

@@ -4,8 +4,8 @@
 //! operations, `Flex` overrides them with loops over plain slices, and `Autodiff` adds the
 //! backward pass. What is public beside it picks the extension for 32-bit floats on `flex`, and
 //! Burn's tensor operations everywhere else: on a GPU `Fusion` merges those already, and no
-//! backend is shut out. A whole encoder layer in one go (`block`) is for inference on `flex` only; its
-//! composed form is the model's own layer.
+//! backend is shut out. A whole encoder layer, or a token's way through a decoder, in one go (`block`) is
+//! for inference on `flex` only; its composed form is the model's own layer.
 //!
 //! ```text
 //! models, linear ── gelu, NeuronCache ─┬─ flex, f32: Kernels ─ Autodiff<B> ─ Flex ─ slices
@@ -25,6 +25,8 @@ mod autodiff;
 pub(crate) mod block;
 #[cfg(feature = "flex")]
 mod dropout;
+#[cfg(feature = "flex")]
+pub(crate) mod exp;
 #[cfg(feature = "flex")]
 mod extension;
 #[cfg(feature = "flex")]

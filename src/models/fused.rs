@@ -1,10 +1,13 @@
 //! An encoder layer in one kernel, for inference.
 
 use burn::module::Module;
+use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
-use super::bert::{BertIntermediate, BertOutput, BertSelfOutput};
+use super::Activation;
 use crate::kernels::RelativeScores;
+#[cfg(feature = "flex")]
+use crate::kernels::block::{Epilogue, Norm, PackedLayers};
 use crate::linear::CompressibleLinear;
 
 /// An encoder layer's weights packed for the kernel, kept while they stay the same.
@@ -20,16 +23,26 @@ pub(crate) struct FusedLayer {
     packed: super::kept::Kept<Option<std::sync::Arc<crate::kernels::block::EncoderBlock>>>,
 }
 
-/// What a layer of BERT's kind is made of.
+/// What a layer is made of that normalises after each residual.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "flex"), allow(dead_code))]
 pub(crate) struct LayerParts<'a> {
     pub(crate) query: &'a CompressibleLinear,
     pub(crate) key: &'a CompressibleLinear,
     pub(crate) value: &'a CompressibleLinear,
-    pub(crate) context: &'a BertSelfOutput,
-    pub(crate) intermediate: &'a BertIntermediate,
-    pub(crate) output: &'a BertOutput,
+    pub(crate) attention_output: &'a CompressibleLinear,
+    pub(crate) attention_norm: &'a LayerNorm,
+    pub(crate) feed_forward: FeedForwardParts<'a>,
+}
+
+/// A feed-forward network and the normalisation behind it.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "flex"), allow(dead_code))]
+pub(crate) struct FeedForwardParts<'a> {
+    pub(crate) intermediate: &'a CompressibleLinear,
+    pub(crate) activation: Activation,
+    pub(crate) output: &'a CompressibleLinear,
+    pub(crate) norm: &'a LayerNorm,
 }
 
 #[cfg(not(feature = "flex"))]
@@ -86,38 +99,52 @@ impl FusedLayer {
     }
 
     fn pack(&self, parts: LayerParts<'_>) -> Option<crate::kernels::block::EncoderBlock> {
-        use super::Activation;
-        use crate::kernels::block::{EncoderBlock, Epilogue, Norm, PackedLayers};
-        let epilogue = match parts.intermediate.activation() {
-            Activation::Gelu => Epilogue::Gelu,
-            Activation::Relu => Epilogue::Relu,
-            Activation::Linear => Epilogue::Identity,
-            _ => return None,
-        };
-        let norm = |norm: &burn::nn::LayerNorm| {
-            let beta = norm.beta.as_ref().map(|beta| beta.val());
-            Norm::from_tensors(&norm.gamma.val(), beta.as_ref(), self.epsilon)
-        };
-        let none = Epilogue::Identity;
-        let (query, key, value) = (parts.query.parts()?, parts.key.parts()?, parts.value.parts()?);
-        let sources = [query.source(), key.source(), value.source()];
-        let projections = PackedLayers::new(&sources, None, false, none);
-        let context = parts.context.dense.parts()?;
-        let attention_output = PackedLayers::new(&[context.source()], None, false, none);
-        // The order of the inner neurons is free: kept ones first, and the next layer takes them so.
-        let (inner, outer) = (parts.intermediate.dense.parts()?, parts.output.dense.parts()?);
-        let order = inner.source().outputs();
-        Some(EncoderBlock {
-            projections,
-            attention_output,
-            attention_norm: norm(&parts.context.layer_norm)?,
-            intermediate: PackedLayers::new(&[inner.source()], None, true, epilogue),
-            output: PackedLayers::new(&[outer.source()], Some(&order), false, none),
-            output_norm: norm(&parts.output.layer_norm)?,
+        let [intermediate, output] = packed_feed_forward(parts.feed_forward)?;
+        Some(crate::kernels::block::EncoderBlock {
+            projections: packed(&[parts.query, parts.key, parts.value])?,
+            attention_output: packed(&[parts.attention_output])?,
+            attention_norm: packed_norm(parts.attention_norm, self.epsilon)?,
+            intermediate,
+            output,
+            output_norm: packed_norm(parts.feed_forward.norm, self.epsilon)?,
             heads: self.heads,
             scale: self.scale as f32,
         })
     }
+}
+
+/// Layers that share their input, outputs side by side.
+#[cfg(feature = "flex")]
+pub(crate) fn packed(linears: &[&CompressibleLinear]) -> Option<PackedLayers> {
+    let parts: Option<Vec<_>> = linears.iter().map(|linear| linear.parts()).collect();
+    let parts = parts?;
+    let sources: Vec<_> = parts.iter().map(|parts| parts.source()).collect();
+    Some(PackedLayers::new(&sources, None, false, Epilogue::Identity))
+}
+
+/// Both halves of a feed-forward network; `None` also for activations that the kernel lacks.
+#[cfg(feature = "flex")]
+pub(crate) fn packed_feed_forward(parts: FeedForwardParts<'_>) -> Option<[PackedLayers; 2]> {
+    let epilogue = match parts.activation {
+        Activation::Gelu => Epilogue::Gelu,
+        Activation::Relu => Epilogue::Relu,
+        Activation::Linear => Epilogue::Identity,
+        _ => return None,
+    };
+    let (inner, outer) = (parts.intermediate.parts()?, parts.output.parts()?);
+    // The order of the inner neurons is free: kept ones first, and the next layer takes them so.
+    let order = inner.source().outputs();
+    Some([
+        PackedLayers::new(&[inner.source()], None, true, epilogue),
+        PackedLayers::new(&[outer.source()], Some(&order), false, Epilogue::Identity),
+    ])
+}
+
+/// A normalisation that adds `epsilon` to the variance.
+#[cfg(feature = "flex")]
+pub(crate) fn packed_norm(norm: &LayerNorm, epsilon: f64) -> Option<Norm> {
+    let beta = norm.beta.as_ref().map(|beta| beta.val());
+    Norm::from_tensors(&norm.gamma.val(), beta.as_ref(), epsilon)
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -4,10 +4,12 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::layers::grow;
 use super::norm::total;
-use super::product::{Epilogue, PackedWeight, Rows, RowsMut, product};
+use super::product::{Epilogue, Rows, RowsMut, product};
+use super::weight::PackedWeight;
+use crate::kernels::exp::exp;
 
 /// Queries whose scores are in cache together.
-const QUERIES: usize = 64;
+pub(super) const QUERIES: usize = 64;
 
 /// What one head of one sequence reads.
 pub struct Head<'a> {
@@ -172,14 +174,16 @@ impl Head<'_> {
 }
 
 /// Scores to `e^(score − greatest)`, and their sums.
-struct Softmax<'a> {
-    scores: &'a mut [f32],
-    width: usize,
-    length: usize,
-    rows: usize,
-    scale: f32,
-    mask: Option<(&'a [f32], usize)>,
-    sums: &'a mut [f32; QUERIES],
+pub(super) struct Softmax<'a> {
+    /// Row `i` from `i · width` on, `length` long.
+    pub scores: &'a mut [f32],
+    pub width: usize,
+    pub length: usize,
+    pub rows: usize,
+    pub scale: f32,
+    /// As [`Head::mask`].
+    pub mask: Option<(&'a [f32], usize)>,
+    pub sums: &'a mut [f32; QUERIES],
 }
 
 impl WithSimd for Softmax<'_> {
@@ -197,11 +201,17 @@ impl WithSimd for Softmax<'_> {
                 }
                 None => scores.iter_mut().for_each(|score| *score *= self.scale),
             }
-            let greatest = greatest::<S>(simd, scores);
-            scores.iter_mut().for_each(|score| *score = exp(*score - greatest));
-            self.sums[row] = sum::<S>(simd, scores);
+            self.sums[row] = exponentials::<S>(simd, scores);
         }
     }
+}
+
+/// Scores to `e^(score − greatest)`; their sum.
+#[inline(always)]
+pub(super) fn exponentials<S: Simd>(simd: S, scores: &mut [f32]) -> f32 {
+    let greatest = greatest::<S>(simd, scores);
+    scores.iter_mut().for_each(|score| *score = exp(*score - greatest));
+    sum::<S>(simd, scores)
 }
 
 #[inline(always)]
@@ -220,28 +230,4 @@ fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
         sums[at % 4] = simd.add_f32s(sums[at % 4], *x);
     }
     total::<S>(simd, sums) + tail.iter().sum::<f32>()
-}
-
-/// `e^x` for `x ≤ 0` within 2 units in the last place; 0 below −87, NaN for NaN.
-#[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding 1.5·2²³ rounds to an integer, left in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let small = x < -87.0;
-    let x = if small { -87.0 } else { x };
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let n = rounded - ROUND;
-    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-    // e^r = 1 + r + r² p(r), coefficients of the Cephes library.
-    let p = 1.987_569_1e-4f32;
-    let p = p * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let exp = p * r * r + r + 1.0;
-    let power_of_two = f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3F80_0000));
-    if small { 0.0 } else { exp * power_of_two }
 }

@@ -1,8 +1,13 @@
 //! Linear layers that share their input, packed: one first product for all of them.
 
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
-use super::product::{Epilogue, PackedWeight, Rows, RowsMut, apply, product};
+use super::product::{Epilogue, Rows, RowsMut, apply, product, product_shared};
+use super::weight::PackedWeight;
+
+/// Multiplications behind the first product that are worth more than one thread.
+const SHARED: usize = 64 * 1024;
 
 /// A linear layer before packing: kept neurons dense, the others low-rank. A dense layer keeps all.
 #[derive(Clone, Copy)]
@@ -123,15 +128,49 @@ impl PackedLayers {
         if self.parts.is_empty() {
             return product(input, &self.first, Some(&self.bias), self.epilogue, output);
         }
-        let RowsMut { values: output, stride } = output;
-        let (rows, width) = (input.rows, self.first.d_output());
-        // Rows begin at multiples of a cache line.
-        let hidden_stride = width.next_multiple_of(16);
-        grow(hidden, rows * hidden_stride);
-        let target = RowsMut { values: hidden, stride: hidden_stride };
+        let rows = input.rows;
+        let stride = self.hidden(hidden, rows);
+        let target = RowsMut { values: hidden, stride };
         product(input, &self.first, None, Epilogue::Identity, target);
+        self.write(Rows { values: hidden, stride, rows }, output);
+    }
+
+    /// [`PackedLayers::forward`] by all threads, which share the weights: for few rows.
+    pub fn forward_shared(&self, input: Rows<'_>, hidden: &mut Vec<f32>, output: RowsMut<'_>) {
+        if self.parts.is_empty() {
+            return product_shared(input, &self.first, Some(&self.bias), self.epilogue, output);
+        }
+        let rows = input.rows;
+        let stride = self.hidden(hidden, rows);
+        let target = RowsMut { values: hidden, stride };
+        product_shared(input, &self.first, None, Epilogue::Identity, target);
+        let cost: usize = self.parts.iter().map(|part| part.rank * part.d_output).sum();
+        let threads = rayon::current_num_threads();
+        if rows < 2 || threads < 2 || rows * cost < SHARED {
+            return self.write(Rows { values: hidden, stride, rows }, output);
+        }
+        let height = rows.div_ceil(threads);
+        let outputs = output.values.par_chunks_mut(height * output.stride);
+        let hidden = hidden[..rows * stride].par_chunks(height * stride);
+        outputs.zip(hidden).with_max_len(1).for_each(|(values, hidden)| {
+            let rows = Rows { values: hidden, stride, rows: hidden.len() / stride };
+            self.write(rows, RowsMut { values, stride: output.stride });
+        });
+    }
+
+    /// Makes room for the first product; gives the distance of its rows.
+    fn hidden(&self, hidden: &mut Vec<f32>, rows: usize) -> usize {
+        // Rows begin at multiples of a cache line.
+        let stride = self.first.d_output().next_multiple_of(16).max(16);
+        grow(hidden, rows * stride);
+        stride
+    }
+
+    /// All layers' outputs from the first product's.
+    fn write(&self, hidden: Rows<'_>, output: RowsMut<'_>) {
+        let RowsMut { values: output, stride } = output;
         for part in &self.parts {
-            let hidden = Rows { values: &hidden[part.hidden..], stride: hidden_stride, rows };
+            let hidden = Rows { values: &hidden.values[part.hidden..], ..hidden };
             let bias = &self.bias[part.from..][..part.d_output];
             let output = &mut output[part.from..];
             part.write(hidden, bias, self.epilogue, RowsMut { values: output, stride });

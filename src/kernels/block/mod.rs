@@ -11,20 +11,27 @@
 //! A batch of enough sequences is split by sequence, and each thread takes its own through the whole
 //! layer; otherwise threads share each pass. Buffers are kept per thread, so nothing is allocated
 //! from call to call.
+//!
+//! `decoder` has a decoder's layers for a token at a time, of the same parts.
 
 mod attention;
+mod cached;
+mod decoder;
 mod layers;
 mod norm;
 mod product;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod weight;
 
-pub(crate) use attention::exp;
+pub(crate) use super::exp::exp;
+pub(crate) use decoder::{Decoder, DecoderBlock, Remembered};
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;
-pub(crate) use product::{Epilogue, PackedWeight, Rows, RowsMut, product};
-pub(crate) use tensor::LinearParts;
+pub(crate) use product::{Epilogue, Rows, RowsMut, product};
+pub(crate) use tensor::{LinearParts, Values, refill};
+pub(crate) use weight::PackedWeight;
 
 use std::cell::RefCell;
 

@@ -1,17 +1,24 @@
 //! Matrix products with packed weights, one block of rows at a time.
 //!
-//! Each call runs on one thread; callers split rows. A weight is packed once into panels of columns
-//! in the order in which they are read, so that it streams through the caches while a block of
-//! rows stays there.
+//! A weight is packed once into panels of columns in the order in which they are read, so that it
+//! streams through the caches while a block of rows stays there. With many rows callers split those,
+//! and each thread runs a [`product`] of its own; with few, reading the weight is what takes time,
+//! and threads share it by panels ([`product_shared`]).
+
+use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
 
+use super::weight::{PackedWeight, Panel};
 use crate::kernels::gelu::gelu_vectorised;
 
-/// Vectors in a full panel of columns: 24 sums of 8 rows leave room in 32 registers.
-const VECTORS: usize = 3;
 /// Inputs that are summed before the next ones are taken: 8 rows of them fit the first-level cache.
 const DEPTH: usize = 768;
+/// Rows that take all inputs at once: their sums stay in registers while a panel streams by.
+const FEW: usize = 8;
+/// Multiplications that are worth more than one thread, with up to [`FEW`] rows counted.
+const SHARED: usize = 128 * 1024;
 /// Values in a cache line.
 const LINE: usize = 16;
 
@@ -24,38 +31,6 @@ pub enum Epilogue {
     Gelu,
     /// `max(x, 0)`.
     Relu,
-}
-
-/// A matrix `[d_input, d_output]` in panels of columns.
-#[derive(Debug, Clone, Default)]
-pub struct PackedWeight {
-    d_input: usize,
-    d_output: usize,
-    lanes: usize,
-    /// Panels one after another, each `[d_input, vectors · lanes]`.
-    values: Vec<f32>,
-    panels: Vec<Panel>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Panel {
-    /// First column.
-    column: usize,
-    vectors: usize,
-    /// Where it begins in `values`.
-    start: usize,
-}
-
-/// Some columns of a weight: rows of `width` values, of which `columns` count.
-pub struct PanelMut<'a> {
-    /// The first column.
-    pub first: usize,
-    /// Number of columns.
-    pub columns: usize,
-    /// Distance of rows.
-    pub width: usize,
-    /// All rows.
-    pub values: &'a mut [f32],
 }
 
 /// Rows of a larger matrix: row `i` begins at `i · stride`.
@@ -77,91 +52,6 @@ pub struct RowsMut<'a> {
     pub stride: usize,
 }
 
-struct Lanes;
-
-impl WithSimd for Lanes {
-    type Output = usize;
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> usize {
-        S::F32_LANES
-    }
-}
-
-impl PackedWeight {
-    /// Packs a matrix `[d_input, d_output]` given row by row.
-    pub fn new<'a>(d_output: usize, rows: impl ExactSizeIterator<Item = &'a [f32]>) -> Self {
-        let mut packed = Self::default();
-        packed.reset(rows.len(), d_output);
-        for (at, row) in rows.enumerate() {
-            packed.set_row(at, row);
-        }
-        packed
-    }
-
-    /// Number of columns.
-    pub fn d_output(&self) -> usize {
-        self.d_output
-    }
-
-    /// Makes room for another matrix; its values are left unspecified.
-    pub fn reset(&mut self, d_input: usize, d_output: usize) {
-        let lanes = Arch::new().dispatch(Lanes);
-        if (self.d_input, self.d_output, self.lanes) == (d_input, d_output, lanes) {
-            return;
-        }
-        (self.d_input, self.d_output, self.lanes) = (d_input, d_output, lanes);
-        self.panels.clear();
-        let (mut column, mut start, mut left) = (0, 0, d_output.div_ceil(lanes));
-        while left > 0 {
-            // Threes, and two twos at the end rather than three and one.
-            let vectors = if left == VECTORS + 1 { VECTORS - 1 } else { left.min(VECTORS) };
-            self.panels.push(Panel { column, vectors, start });
-            column += vectors * lanes;
-            start += vectors * lanes * d_input;
-            left -= vectors;
-        }
-        self.values.resize(start, 0.0);
-    }
-
-    /// The panels, to be filled in parallel.
-    pub fn panels_mut(&mut self) -> Vec<PanelMut<'_>> {
-        let (mut rest, mut all) = (&mut self.values[..], Vec::with_capacity(self.panels.len()));
-        for panel in &self.panels {
-            let width = panel.vectors * self.lanes;
-            let (values, others) = rest.split_at_mut(width * self.d_input);
-            rest = others;
-            let columns = width.min(self.d_output - panel.column);
-            all.push(PanelMut { first: panel.column, columns, width, values });
-        }
-        all
-    }
-
-    /// Writes row `at` (an input's weights).
-    pub fn set_row(&mut self, at: usize, row: &[f32]) {
-        for panel in &self.panels {
-            let width = panel.vectors * self.lanes;
-            let columns = width.min(self.d_output - panel.column);
-            self.values[panel.start + at * width..][..columns]
-                .copy_from_slice(&row[panel.column..][..columns]);
-        }
-    }
-
-    /// Writes the transpose of `[d_output, d_input]`, whose rows `columns_of` gives.
-    pub fn set_columns<'a>(&mut self, columns_of: impl Fn(usize) -> &'a [f32]) {
-        for panel in &self.panels {
-            let width = panel.vectors * self.lanes;
-            let columns = width.min(self.d_output - panel.column);
-            let packed = &mut self.values[panel.start..][..self.d_input * width];
-            for column in 0..columns {
-                let values = &columns_of(panel.column + column)[..self.d_input];
-                for (value, packed) in values.iter().zip(packed.chunks_exact_mut(width)) {
-                    packed[column] = *value;
-                }
-            }
-        }
-    }
-}
-
 /// `output = epilogue(input · weight + bias)`.
 ///
 /// # Panics
@@ -173,22 +63,64 @@ pub fn product(
     epilogue: Epilogue,
     output: RowsMut<'_>,
 ) {
-    if input.rows == 0 || weight.d_output == 0 {
-        return;
+    if let Some(block) = Block::new(input, weight, bias, epilogue, output) {
+        // SAFETY: all panels on this thread, while `output` is borrowed.
+        unsafe { block.run(0..weight.panels.len()) };
     }
-    let last = input.rows - 1;
-    assert!(input.values.len() >= last * input.stride + weight.d_input);
-    assert!(output.values.len() >= last * output.stride + weight.d_output);
-    assert!(bias.is_none_or(|bias| bias.len() == weight.d_output));
-    Arch::new().dispatch(Block { input, weight, bias, epilogue, output });
 }
 
+/// [`product`] by all threads, each with some of the panels.
+///
+/// # Panics
+/// If a slice is too short.
+pub fn product_shared(
+    input: Rows<'_>,
+    weight: &PackedWeight,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    output: RowsMut<'_>,
+) {
+    let Some(block) = Block::new(input, weight, bias, epilogue, output) else { return };
+    let (panels, threads) = (weight.panels.len(), rayon::current_num_threads());
+    let worth_it = weight.values.len() * input.rows.min(FEW) >= SHARED;
+    // Some for a thread that is late to leave to the others.
+    let height = if worth_it && threads > 1 { (panels / (4 * threads)).max(1) } else { panels };
+    let run = |task: usize| {
+        let panels = task * height..panels.min((task + 1) * height);
+        // SAFETY: every panel is in one task, and all tasks end while `output` is borrowed.
+        unsafe { block.run(panels) };
+    };
+    match panels.div_ceil(height) {
+        1 => run(0),
+        tasks => (0..tasks).into_par_iter().with_max_len(1).for_each(run),
+    }
+}
+
+#[derive(Clone, Copy)]
 struct Block<'a> {
     input: Rows<'a>,
     weight: &'a PackedWeight,
     bias: Option<&'a [f32]>,
     epilogue: Epilogue,
-    output: RowsMut<'a>,
+    output: Target,
+}
+
+/// See [`RowsMut`]; threads may share it that write different columns.
+#[derive(Clone, Copy)]
+struct Target {
+    values: *mut f32,
+    stride: usize,
+}
+
+// SAFETY: `Block::run` asks that no two threads have the same panel, whose columns alone are written.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+/// Some panels of a block.
+struct Run<'a> {
+    block: Block<'a>,
+    panels: Range<usize>,
 }
 
 /// Part of the inputs of one panel.
@@ -199,32 +131,64 @@ struct Part {
     to: usize,
 }
 
-impl WithSimd for Block<'_> {
+impl WithSimd for Run<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        assert_eq!(S::F32_LANES, self.weight.lanes);
-        let d_input = self.weight.d_input;
-        let parts = d_input.div_ceil(DEPTH).max(1);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { block, panels } = self;
+        assert_eq!(S::F32_LANES, block.weight.lanes);
+        let d_input = block.weight.d_input;
+        let few = block.input.rows <= FEW;
+        let parts = if few { 1 } else { d_input.div_ceil(DEPTH).max(1) };
         let deep = d_input.div_ceil(parts);
         for part in 0..parts {
             let (from, to) = (part * deep, d_input.min((part + 1) * deep));
-            for panel in &self.weight.panels {
+            for panel in &block.weight.panels[panels.clone()] {
                 let part = Part { panel: *panel, from, to };
                 match panel.vectors {
-                    3 => self.panel::<S, 3>(simd, part),
-                    2 => self.panel::<S, 2>(simd, part),
-                    _ => self.panel::<S, 1>(simd, part),
+                    3 => block.panel::<S, 3>(simd, part),
+                    2 => block.panel::<S, 2>(simd, part),
+                    _ => block.panel::<S, 1>(simd, part),
                 }
             }
         }
     }
 }
 
+impl<'a> Block<'a> {
+    /// `None` if there is nothing to compute.
+    fn new(
+        input: Rows<'a>,
+        weight: &'a PackedWeight,
+        bias: Option<&'a [f32]>,
+        epilogue: Epilogue,
+        output: RowsMut<'_>,
+    ) -> Option<Self> {
+        if input.rows == 0 || weight.d_output == 0 {
+            return None;
+        }
+        let last = input.rows - 1;
+        assert!(input.values.len() >= last * input.stride + weight.d_input);
+        assert!(output.values.len() >= last * output.stride + weight.d_output);
+        assert!(output.stride >= weight.d_output || last == 0);
+        assert!(bias.is_none_or(|bias| bias.len() == weight.d_output));
+        let output = Target { values: output.values.as_mut_ptr(), stride: output.stride };
+        Some(Self { input, weight, bias, epilogue, output })
+    }
+
+    /// Computes some of the panels.
+    ///
+    /// # Safety
+    /// The output that the block was made of is borrowed still, and no other thread has these panels.
+    unsafe fn run(&self, panels: Range<usize>) {
+        Arch::new().dispatch(Run { block: *self, panels });
+    }
+}
+
 impl Block<'_> {
     #[inline(always)]
-    fn panel<S: Simd, const V: usize>(&mut self, simd: S, part: Part) {
+    fn panel<S: Simd, const V: usize>(&self, simd: S, part: Part) {
         let mut row = 0;
         // 32 registers hold 8 rows of 3 vectors, 16 hold 4.
         if S::F32_LANES >= 16 {
@@ -232,19 +196,26 @@ impl Block<'_> {
                 self.tile::<S, 8, V>(simd, part, row);
                 row += 8;
             }
+            if row + 6 <= self.input.rows {
+                self.tile::<S, 6, V>(simd, part, row);
+                row += 6;
+            }
         }
         while row + 4 <= self.input.rows {
             self.tile::<S, 4, V>(simd, part, row);
             row += 4;
         }
-        while row < self.input.rows {
+        if row + 2 <= self.input.rows {
+            self.tile::<S, 2, V>(simd, part, row);
+            row += 2;
+        }
+        if row < self.input.rows {
             self.tile::<S, 1, V>(simd, part, row);
-            row += 1;
         }
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, part: Part, row: usize) {
+    fn tile<S: Simd, const M: usize, const V: usize>(&self, simd: S, part: Part, row: usize) {
         let Part { panel, from, to } = part;
         let (d_input, d_output) = (self.weight.d_input, self.weight.d_output);
         let width = V * S::F32_LANES;
@@ -261,13 +232,16 @@ impl Block<'_> {
         let next = self.weight.values.as_ptr();
         let next = next.wrapping_add(panel.start + (d_input + from) * width + row * share);
         let share = share * M;
+        // Lines to ask for with every fourth input.
+        let lines = (4 * V * M).div_ceil(self.input.rows).max(2);
         let mut fetched = 0;
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
         for (at, weights) in packed.iter().enumerate() {
             if at % 4 == 0 && fetched < share {
-                prefetch(next.wrapping_add(fetched));
-                prefetch(next.wrapping_add(fetched + LINE));
-                fetched += 2 * LINE;
+                for line in 0..lines {
+                    prefetch(next.wrapping_add(fetched + line * LINE));
+                }
+                fetched += lines * LINE;
             }
             for m in 0..M {
                 // SAFETY: `packed` and `inputs[m]` are both `to - from` long.
@@ -279,7 +253,10 @@ impl Block<'_> {
         }
         for (m, sums) in sums.iter().enumerate() {
             let start = (row + m) * self.output.stride + panel.column;
-            let out = &mut self.output.values[start..][..columns];
+            // SAFETY: these columns of a row, within what `Block::new` has checked, are this
+            // thread's alone (`Block::run`).
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(self.output.values.add(start), columns) };
             for (v, &sum) in sums.iter().enumerate() {
                 let lanes = v * S::F32_LANES..columns.min((v + 1) * S::F32_LANES);
                 if lanes.is_empty() {

@@ -2,7 +2,7 @@
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
 use super::layers::LayerSource;
 use super::{EncoderBlock, Mask, Norm, Relative, Table};
@@ -74,6 +74,44 @@ impl LinearParts {
             rank: self.rank,
         }
     }
+}
+
+/// The values of a tensor, row-major.
+#[derive(Debug)]
+pub(crate) struct Values(FlexTensor);
+
+impl Values {
+    /// `None` unless they are 32-bit floats on `flex`, without autodiff.
+    pub(crate) fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        contiguous(tensor).map(Self)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[f32] {
+        slice(&self.0)
+    }
+}
+
+/// A tensor of 32-bit floats on `flex` that `write` has filled: `last`, in place, if it has this shape
+/// and nothing else holds it, so that no memory is asked for.
+pub(crate) fn refill(
+    last: Option<Tensor<2>>,
+    shape: [usize; 2],
+    write: impl FnOnce(&mut [f32]),
+) -> Tensor<2> {
+    let length = shape[0] * shape[1];
+    if let Some(last) = last.filter(|last| last.dims() == shape && plain(last).is_some()) {
+        let mut dispatch = last.into_dispatch();
+        if let DispatchTensorKind::Flex(BackendTensor::Float(tensor)) = &mut dispatch.kind
+            && tensor.is_contiguous()
+            && let Some(values) = tensor.try_storage_mut::<f32>().filter(|v| v.len() == length)
+        {
+            write(values);
+            return Tensor::from_dispatch(dispatch);
+        }
+    }
+    let mut values = vec![0.0; length];
+    write(&mut values);
+    Tensor::from_data(TensorData::new(values, shape), &burn::tensor::Device::flex())
 }
 
 impl Norm {
@@ -150,7 +188,7 @@ impl EncoderBlock {
             _ => {
                 let mut values = slice(&tensor).to_vec();
                 self.forward(&mut values, [batch, length], mask, relative);
-                let data = burn::tensor::TensorData::new(values, [batch, length, size]);
+                let data = TensorData::new(values, [batch, length, size]);
                 tensor = FlexTensor::from_data(data);
             }
         }

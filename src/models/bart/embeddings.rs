@@ -9,7 +9,7 @@ use crate::models::init;
 use crate::models::words::word_embeddings;
 
 /// Rows before that of position 0: a quirk of BART, whose first rows are for padding.
-const OFFSET: usize = 2;
+pub(super) const OFFSET: usize = 2;
 
 /// PyTorch's default, which BART uses everywhere.
 pub(super) const LAYER_NORM_EPS: f64 = 1e-5;

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
 use crate::linear::CompressibleLinear;
+use crate::models::fused::{FusedLayer, LayerParts};
 use crate::models::init;
 
 /// `BartEncoder`, without the token embeddings, which are the whole model's.
@@ -29,6 +30,9 @@ pub struct BartEncoderLayer {
     pub feed_forward: BartFeedForward,
     /// Dropout of the attention's output.
     pub dropout: Dropout,
+    /// The layer packed for inference.
+    #[module(skip)]
+    fused: FusedLayer,
 }
 
 impl BartEncoder {
@@ -42,7 +46,8 @@ impl BartEncoder {
     }
 
     /// Encodes embedded tokens; `each` sees the hidden states before the first layer, and after
-    /// every layer with its attention probabilities.
+    /// every layer with, if asked for with `attentions`, its attention probabilities. Without them
+    /// layers are faster.
     ///
     /// # Shapes
     /// - `embedded`, output: `[batch, length, d_model]`
@@ -54,13 +59,20 @@ impl BartEncoder {
         &self,
         embedded: Tensor<3>,
         mask: Option<&Tensor<4>>,
+        attentions: bool,
         mut each: impl FnMut(&Tensor<3>, Option<Tensor<4>>),
     ) -> Tensor<3> {
         let hidden_states = self.embeddings.forward(embedded);
         each(&hidden_states, None);
         self.layers.iter().fold(hidden_states, |hidden_states, layer| {
-            let (output, probabilities) = layer.forward(hidden_states, mask);
-            each(&output, Some(probabilities));
+            let (output, probabilities) = match attentions {
+                true => {
+                    let (output, probabilities) = layer.forward(hidden_states, mask);
+                    (output, Some(probabilities))
+                }
+                false => (layer.forward_fused(hidden_states, mask), None),
+            };
+            each(&output, probabilities);
             output
         })
     }
@@ -82,11 +94,30 @@ impl BartEncoder {
 impl BartEncoderLayer {
     /// A freshly initialised layer.
     pub fn new(config: &BartConfig, device: &Device) -> Self {
+        let heads = config.encoder_attention_heads;
+        let scale = 1.0 / ((config.d_model / heads) as f64).sqrt();
         Self {
-            self_attn: BartAttention::new(config, config.encoder_attention_heads, device),
+            self_attn: BartAttention::new(config, heads, device),
             self_attn_layer_norm: init::layer_norm(config.d_model, LAYER_NORM_EPS, device),
             feed_forward: BartFeedForward::new(config, config.encoder_ffn_dim, device),
             dropout: init::dropout(config.dropout),
+            fused: FusedLayer::new(heads, scale, LAYER_NORM_EPS),
+        }
+    }
+
+    /// [`BartEncoderLayer::forward`] without the probabilities, in one kernel where there is one.
+    pub fn forward_fused(&self, hidden_states: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
+        let parts = LayerParts {
+            query: &self.self_attn.q_proj,
+            key: &self.self_attn.k_proj,
+            value: &self.self_attn.v_proj,
+            attention_output: &self.self_attn.out_proj,
+            attention_norm: &self.self_attn_layer_norm,
+            feed_forward: self.feed_forward.parts(),
+        };
+        match self.fused.forward(self, parts, hidden_states, mask, None) {
+            Ok(output) => output,
+            Err(hidden_states) => self.forward(hidden_states, mask).0,
         }
     }
 

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::BartConfig;
 use super::embeddings::LAYER_NORM_EPS;
 use crate::linear::CompressibleLinear;
+use crate::models::fused::FeedForwardParts;
 use crate::models::{Activation, init};
 
 /// `fc1`, `fc2` and `final_layer_norm` of a layer of either side.
@@ -45,6 +46,15 @@ impl BartFeedForward {
         let inner = self.activation.forward(self.fc1.forward(hidden_states.clone()));
         let output = self.fc2.forward(self.activation_dropout.forward(inner));
         self.final_layer_norm.forward(self.dropout.forward(output) + hidden_states)
+    }
+
+    pub(super) fn parts(&self) -> FeedForwardParts<'_> {
+        FeedForwardParts {
+            intermediate: &self.fc1,
+            activation: self.activation,
+            output: &self.fc2,
+            norm: &self.final_layer_norm,
+        }
     }
 
     /// The activation, which compaction folds constants through.

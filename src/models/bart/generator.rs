@@ -15,6 +15,10 @@ pub struct BartForConditionalGeneration {
     pub model: BartModel,
     /// `[1, vocab_size]`: added to the logits; a constant, never trained.
     pub final_logits_bias: Param<Tensor<2>>,
+    /// Decoder and head packed for generation.
+    #[cfg(feature = "flex")]
+    #[module(skip)]
+    pub(super) fused: super::fused::FusedDecoder,
 }
 
 impl BartForConditionalGeneration {
@@ -23,6 +27,8 @@ impl BartForConditionalGeneration {
         Self {
             model: BartModel::new(config, device),
             final_logits_bias: Initializer::Zeros.init([1, config.vocab_size], device),
+            #[cfg(feature = "flex")]
+            fused: Default::default(),
         }
     }
 

@@ -17,12 +17,15 @@
 
 mod attention;
 mod classifier;
+mod composed;
 mod config;
 mod decode;
 mod decoder;
 mod embeddings;
 mod encoder;
 mod feed_forward;
+#[cfg(feature = "flex")]
+mod fused;
 mod generator;
 mod model;
 mod pretrained;

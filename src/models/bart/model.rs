@@ -93,7 +93,8 @@ impl BartModel {
     ) -> (Tensor<3>, Option<Tensor<4>>) {
         let embedded = self.embed(input.input_ids.clone());
         let mask = input.additive_mask(&embedded);
-        let encoded = self.encoder.forward(embedded, mask.as_ref(), |state, attention| {
+        let maps = input.output_attentions;
+        let encoded = self.encoder.forward(embedded, mask.as_ref(), maps, |state, attention| {
             each(Some(state.clone()), attention);
         });
         (encoded, mask)

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::attention::ScoreMask;
 use super::{BertAttention, BertConfig};
 use crate::linear::CompressibleLinear;
-use crate::models::fused::{FusedLayer, LayerParts};
+use crate::models::fused::{FeedForwardParts, FusedLayer, LayerParts};
 use crate::models::{Activation, init, residual_norm};
 
 /// `BertLayer`.
@@ -68,9 +68,9 @@ impl BertLayer {
             query: &attention.query,
             key: &attention.key,
             value: &attention.value,
-            context: &self.attention.output,
-            intermediate: &self.intermediate,
-            output: &self.output,
+            attention_output: &self.attention.output.dense,
+            attention_norm: &self.attention.output.layer_norm,
+            feed_forward: FeedForwardParts::of_bert(&self.intermediate, &self.output),
         }
     }
 
@@ -104,6 +104,18 @@ impl BertLayer {
         let (attended, probabilities) = self.attention.forward(hidden_states, mask);
         let inner = self.intermediate.forward(attended.clone());
         (self.output.forward(inner, attended), probabilities)
+    }
+}
+
+impl<'a> FeedForwardParts<'a> {
+    /// Of a layer whose second half is BERT's.
+    pub(crate) fn of_bert(intermediate: &'a BertIntermediate, output: &'a BertOutput) -> Self {
+        Self {
+            intermediate: &intermediate.dense,
+            activation: intermediate.activation,
+            output: &output.dense,
+            norm: &output.layer_norm,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use burn::tensor::{Bool, Device, Tensor};
 
 use super::{DebertaV2Attention, DebertaV2Config, RelativePositions};
 use crate::models::bert::{BertIntermediate, BertOutput};
-use crate::models::fused::{FusedLayer, LayerParts};
+use crate::models::fused::{FeedForwardParts, FusedLayer, LayerParts};
 
 /// `DebertaV2Layer`.
 #[derive(Module, Debug)]
@@ -74,9 +74,9 @@ impl DebertaV2Layer {
             query: &attention.query_proj,
             key: &attention.key_proj,
             value: &attention.value_proj,
-            context: &self.attention.output,
-            intermediate: &self.intermediate,
-            output: &self.output,
+            attention_output: &self.attention.output.dense,
+            attention_norm: &self.attention.output.layer_norm,
+            feed_forward: FeedForwardParts::of_bert(&self.intermediate, &self.output),
         };
         let scores = positions.map(|positions| attention.relative_scores(positions));
         self.fused.forward(self, parts, hidden_states, mask, scores.as_ref())
