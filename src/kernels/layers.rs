@@ -131,9 +131,8 @@ mod fused {
             [Tensor::zeros([d_input, 0], &device), Tensor::zeros([0, d_output], &device)]
         });
         let fits = |tensor: &Tensor<2>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
-        if !(is_flex_f32(x) && is_flex_f32(bias) && bias.is_autodiff() == autodiff)
-            || ![sparse, &right, &left].into_iter().all(fits)
-        {
+        let matrices = [sparse, &right, &left].into_iter().all(fits);
+        if !(matrices && is_flex_f32(x) && is_flex_f32(bias) && bias.is_autodiff() == autodiff) {
             return None;
         }
         let values = if autodiff { sparse.clone().inner() } else { sparse.clone() };

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
 use crate::linear::CompressibleLinear;
-use crate::models::init;
+use crate::models::{init, residual_norm};
 
 /// `BartDecoder`, without the token embeddings, which are the whole model's.
 #[derive(Module, Debug)]
@@ -132,7 +132,8 @@ impl BartDecoderLayer {
         attended: Tensor<3>,
         residual: Tensor<3>,
     ) -> Tensor<3> {
-        self.self_attn_layer_norm.forward(self.dropout.forward(attended) + residual)
+        let norm = (&self.self_attn_layer_norm, LAYER_NORM_EPS);
+        residual_norm(attended, residual, &self.dropout, norm)
     }
 
     /// Everything after the cross-attention, `[batch, length, d_model]`.
@@ -141,7 +142,7 @@ impl BartDecoderLayer {
         attended: Tensor<3>,
         residual: Tensor<3>,
     ) -> Tensor<3> {
-        let sum = self.dropout.forward(attended) + residual;
-        self.feed_forward.forward(self.encoder_attn_layer_norm.forward(sum))
+        let norm = (&self.encoder_attn_layer_norm, LAYER_NORM_EPS);
+        self.feed_forward.forward(residual_norm(attended, residual, &self.dropout, norm))
     }
 }

@@ -8,7 +8,7 @@ use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
 use crate::linear::CompressibleLinear;
 use crate::models::fused::{FusedLayer, LayerParts};
-use crate::models::init;
+use crate::models::{init, residual_norm};
 
 /// `BartEncoder`, without the token embeddings, which are the whole model's.
 #[derive(Module, Debug)]
@@ -132,7 +132,8 @@ impl BartEncoderLayer {
         mask: Option<&Tensor<4>>,
     ) -> (Tensor<3>, Tensor<4>) {
         let (attended, probabilities) = self.self_attn.forward(hidden_states.clone(), None, mask);
-        let sum = self.dropout.forward(attended) + hidden_states;
-        (self.feed_forward.forward(self.self_attn_layer_norm.forward(sum)), probabilities)
+        let norm = (&self.self_attn_layer_norm, LAYER_NORM_EPS);
+        let attended = residual_norm(attended, hidden_states, &self.dropout, norm);
+        (self.feed_forward.forward(attended), probabilities)
     }
 }

@@ -8,7 +8,7 @@ use super::BartConfig;
 use super::embeddings::LAYER_NORM_EPS;
 use crate::linear::CompressibleLinear;
 use crate::models::fused::FeedForwardParts;
-use crate::models::{Activation, init};
+use crate::models::{Activation, init, residual_norm};
 
 /// `fc1`, `fc2` and `final_layer_norm` of a layer of either side.
 #[derive(Module, Debug)]
@@ -45,7 +45,8 @@ impl BartFeedForward {
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
         let inner = self.activation.forward(self.fc1.forward(hidden_states.clone()));
         let output = self.fc2.forward(self.activation_dropout.forward(inner));
-        self.final_layer_norm.forward(self.dropout.forward(output) + hidden_states)
+        let norm = (&self.final_layer_norm, LAYER_NORM_EPS);
+        residual_norm(output, hidden_states, &self.dropout, norm)
     }
 
     pub(super) fn parts(&self) -> FeedForwardParts<'_> {
