@@ -70,7 +70,7 @@ impl CachedDecoder for Uncached<'_> {
                 .mask_fill(later.unsqueeze::<4>(), f32::MIN),
         };
         let embedded = self.0.model.shared.forward(ids);
-        let states = self.0.model.decoder.forward(embedded, &context, |_, _| {});
+        let states = self.0.model.decoder.forward(embedded, &context, false, |_, _| {});
         let last = states.narrow(1, shape[1] - 1, 1);
         self.0.logits(last).reshape([shape[0] as i64, -1])
     }

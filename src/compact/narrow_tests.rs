@@ -8,9 +8,10 @@ use crate::compact::{Form, compact};
 use crate::decompose::{DecomposeConfig, Rank, decompose};
 use crate::inspect::ModelAccount;
 use crate::linear::{Compressible, CompressibleLinear, LayerSelection, leaf};
+use crate::models::bart::{BartConfig, BartForConditionalGeneration};
 use crate::models::bert::{BertConfig, BertForSequenceClassification};
 use crate::models::deberta_v2::{DebertaV2Config, DebertaV2ForSequenceClassification};
-use crate::models::{Activation, EncoderInput};
+use crate::models::{Activation, EncoderInput, Seq2SeqInput};
 
 const WIDTH: usize = 40;
 
@@ -42,6 +43,28 @@ fn deberta() -> DebertaV2ForSequenceClassification {
         ..DebertaV2Config::default()
     };
     DebertaV2ForSequenceClassification::new(&config, &Device::default())
+}
+
+fn bart() -> BartForConditionalGeneration {
+    let config = BartConfig {
+        vocab_size: 30,
+        d_model: 16,
+        encoder_layers: 1,
+        decoder_layers: 1,
+        encoder_attention_heads: 2,
+        decoder_attention_heads: 2,
+        encoder_ffn_dim: WIDTH,
+        decoder_ffn_dim: WIDTH,
+        max_position_embeddings: 20,
+        init_std: 0.3,
+        ..BartConfig::default()
+    };
+    BartForConditionalGeneration::new(&config, &Device::default())
+}
+
+/// Logits `[batch · target, vocab_size]`.
+fn written(model: &BartForConditionalGeneration) -> Tensor<2> {
+    model.forward(Seq2SeqInput::new(input())).flatten(0, 1)
 }
 
 fn input() -> EncoderInput {
@@ -100,8 +123,9 @@ fn widths<M: Compressible>(model: &M) -> Vec<[usize; 2]> {
     widths
 }
 
-/// Checks a pruned model against its compact form, in memory and from a file.
-fn check<M: PretrainedModel>(model: M, logits: impl Fn(&M) -> Tensor<2>) {
+/// Checks a pruned model of two feed-forward networks and so many other square layers against its
+/// compact form, in memory and from a file.
+fn check<M: PretrainedModel>(model: M, squares: usize, logits: impl Fn(&M) -> Tensor<2>) {
     let (small, report) = compact(model.clone());
     let expected = logits(&model);
     // Of the size of the logits: some hundred f32 products a layer, added up in another order.
@@ -123,11 +147,11 @@ fn check<M: PretrainedModel>(model: M, logits: impl Fn(&M) -> Tensor<2>) {
     assert_eq!(before.linear_ratio(), after.linear_ratio());
     assert_eq!(before.whole_ratio(), after.whole_ratio());
     let dense: usize = after.layers.iter().map(|layer| layer.dense_elements).sum();
-    assert_eq!(dense, 2 * (4 * 16 * 16 + 2 * 16 * WIDTH));
+    assert_eq!(dense, squares * 16 * 16 + 4 * 16 * WIDTH);
     for (layer, entry) in after.layers.iter().zip(&report) {
         assert_eq!([layer.d_input, layer.d_output], [entry.d_input, entry.d_output]);
         assert_eq!(layer.stored_elements, entry.elements, "{}", layer.name);
-        if layer.name.ends_with("intermediate.dense") {
+        if layer.name.ends_with("intermediate.dense") || layer.name.ends_with("fc1") {
             assert_eq!((entry.form, layer.groups), (Form::Folded, WIDTH));
             assert_eq!(layer.kept, entry.kept);
         }
@@ -146,9 +170,10 @@ fn check<M: PretrainedModel>(model: M, logits: impl Fn(&M) -> Tensor<2>) {
 #[test]
 fn constants_go_and_the_rest_computes_the_same() {
     for activation in [Activation::Gelu, Activation::Relu, Activation::Sigmoid] {
-        check(pruned(bert(activation), 0, &["**"], third), |model| model.forward(input()));
+        check(pruned(bert(activation), 0, &["**"], third), 8, |model| model.forward(input()));
     }
-    check(pruned(deberta(), 0, &["**"], third), |model| model.forward(input()));
+    check(pruned(deberta(), 0, &["**"], third), 8, |model| model.forward(input()));
+    check(pruned(bart(), 0, &["**"], third), 12, written);
 }
 
 /// The second layer may be dense, as it is not compressed.

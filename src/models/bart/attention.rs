@@ -5,6 +5,7 @@ use burn::nn::Dropout;
 use burn::tensor::{Device, Tensor, activation::softmax};
 
 use super::BartConfig;
+use crate::kernels::layers::{self, Heads};
 use crate::linear::CompressibleLinear;
 use crate::models::init;
 
@@ -60,11 +61,35 @@ impl BartAttention {
         self.attend(query, key, value, mask)
     }
 
+    /// [`BartAttention::forward`] without the probabilities, in fewer operations where there are
+    /// such.
+    pub(super) fn forward_fused(
+        &self,
+        hidden_states: Tensor<3>,
+        key_value_states: Option<Tensor<3>>,
+        mask: Option<&Tensor<4>>,
+    ) -> Tensor<3> {
+        let source = key_value_states.unwrap_or_else(|| hidden_states.clone());
+        let query = self.q_proj.forward(hidden_states);
+        let (key, value) = (self.k_proj.forward(source.clone()), self.v_proj.forward(source));
+        let heads = Heads { count: self.num_heads, scale: self.scale(), dropout: &self.dropout };
+        match layers::attention([&query, &key, &value], mask, None, heads) {
+            Some(context) => self.out_proj.forward(context),
+            None => {
+                let query = self.heads(query * self.scale());
+                self.attend(query, self.heads(key), self.heads(value), mask).0
+            }
+        }
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.head_size as f64).sqrt()
+    }
+
     /// Scaled queries `[batch, heads, length, head_size]` of `[batch, length, d_model]`.
     pub(super) fn queries(&self, hidden_states: Tensor<3>) -> Tensor<4> {
         // Scaling the queries costs less than scaling the scores.
-        let scale = 1.0 / (self.head_size as f64).sqrt();
-        self.heads(self.q_proj.forward(hidden_states) * scale)
+        self.heads(self.q_proj.forward(hidden_states) * self.scale())
     }
 
     /// Keys and values `[batch, heads, source, head_size]` of `[batch, source, d_model]`.

@@ -61,7 +61,8 @@ impl BartDecoder {
     }
 
     /// Decodes embedded tokens `[batch, length, d_model]`; `each` sees the hidden states before the
-    /// first layer, and after every layer with its attention probabilities.
+    /// first layer, and after every layer with, if asked for with `attentions`, its attention
+    /// probabilities. Without them layers are faster.
     ///
     /// # Panics
     /// If the sequences are longer than `max_position_embeddings`.
@@ -69,13 +70,20 @@ impl BartDecoder {
         &self,
         embedded: Tensor<3>,
         context: &DecoderContext,
+        attentions: bool,
         mut each: impl FnMut(&Tensor<3>, Option<DecoderAttentions>),
     ) -> Tensor<3> {
         let hidden_states = self.embeddings.forward(embedded);
         each(&hidden_states, None);
         self.layers.iter().fold(hidden_states, |hidden_states, layer| {
-            let (output, probabilities) = layer.forward(hidden_states, context);
-            each(&output, Some(probabilities));
+            let (output, probabilities) = match attentions {
+                true => {
+                    let (output, probabilities) = layer.forward(hidden_states, context);
+                    (output, Some(probabilities))
+                }
+                false => (layer.forward_fused(hidden_states, context), None),
+            };
+            each(&output, probabilities);
             output
         })
     }
@@ -124,6 +132,18 @@ impl BartDecoderLayer {
         let (attended, cross) =
             self.encoder_attn.forward(hidden_states.clone(), Some(source), mask);
         (self.after_cross_attention(attended, hidden_states), (own, cross))
+    }
+
+    /// [`BartDecoderLayer::forward`] without the probabilities, in fewer operations where there are
+    /// such.
+    pub fn forward_fused(&self, hidden_states: Tensor<3>, context: &DecoderContext) -> Tensor<3> {
+        let mask = Some(&context.mask);
+        let attended = self.self_attn.forward_fused(hidden_states.clone(), None, mask);
+        let hidden_states = self.after_self_attention(attended, hidden_states);
+        let source = context.encoder_hidden_states.clone();
+        let mask = context.encoder_mask.as_ref();
+        let attended = self.encoder_attn.forward_fused(hidden_states.clone(), Some(source), mask);
+        self.after_cross_attention(attended, hidden_states)
     }
 
     /// Residual and normalisation of the self-attention's output, `[batch, length, d_model]`.

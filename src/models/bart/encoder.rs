@@ -117,7 +117,10 @@ impl BartEncoderLayer {
         };
         match self.fused.forward(self, parts, hidden_states, mask, None) {
             Ok(output) => output,
-            Err(hidden_states) => self.forward(hidden_states, mask).0,
+            Err(hidden_states) => {
+                let attended = self.self_attn.forward_fused(hidden_states.clone(), None, mask);
+                self.after_attention(attended, hidden_states)
+            }
         }
     }
 
@@ -132,8 +135,11 @@ impl BartEncoderLayer {
         mask: Option<&Tensor<4>>,
     ) -> (Tensor<3>, Tensor<4>) {
         let (attended, probabilities) = self.self_attn.forward(hidden_states.clone(), None, mask);
+        (self.after_attention(attended, hidden_states), probabilities)
+    }
+
+    fn after_attention(&self, attended: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
         let norm = (&self.self_attn_layer_norm, LAYER_NORM_EPS);
-        let attended = residual_norm(attended, hidden_states, &self.dropout, norm);
-        (self.feed_forward.forward(attended), probabilities)
+        self.feed_forward.forward(residual_norm(attended, residual, &self.dropout, norm))
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::BartConfig;
 use super::embeddings::LAYER_NORM_EPS;
-use crate::linear::CompressibleLinear;
+use crate::linear::{CompressibleLinear, FeedForward};
 use crate::models::fused::FeedForwardParts;
 use crate::models::{Activation, init, residual_norm};
 
@@ -25,6 +25,8 @@ pub struct BartFeedForward {
     pub dropout: Dropout,
     #[module(skip)]
     activation: Activation,
+    /// `ffn_dim`, of which compaction may leave less.
+    width: usize,
 }
 
 impl BartFeedForward {
@@ -38,6 +40,7 @@ impl BartFeedForward {
             activation_dropout: init::dropout(config.activation_dropout),
             dropout: init::dropout(config.dropout),
             activation: config.activation_function,
+            width: ffn_dim,
         }
     }
 
@@ -71,5 +74,17 @@ impl BartFeedForward {
     ) {
         f(&format!("{prefix}.fc1"), &mut self.fc1);
         f(&format!("{prefix}.fc2"), &mut self.fc2);
+    }
+
+    /// Calls `f` with the network of the layer `prefix`.
+    pub(super) fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(FeedForward<'_>)) {
+        let activation = self.activation;
+        f(FeedForward {
+            names: [&format!("{prefix}.fc1"), &format!("{prefix}.fc2")],
+            inner: &mut self.fc1,
+            outer: &mut self.fc2,
+            activation: &|x| activation.forward(x),
+            width: self.width,
+        });
     }
 }

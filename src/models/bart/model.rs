@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::embeddings::embed_tokens;
 use super::{BartConfig, BartDecoder, BartEncoder, DecoderContext};
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::seq2seq::causal_mask;
 use crate::models::{EncoderInput, Seq2SeqInput, Seq2SeqOutput, init, shift_tokens_right};
 
@@ -66,12 +66,14 @@ impl BartModel {
         let mut decoder_states = input.encoder.output_hidden_states.then(Vec::new);
         let mut decoder_attentions = input.encoder.output_attentions.then(Vec::new);
         let mut cross_attentions = input.encoder.output_attentions.then(Vec::new);
-        let last_hidden_state = self.decoder.forward(embedded, &context, |state, attentions| {
-            push(&mut decoder_states, Some(state.clone()));
-            let (own, cross) = attentions.unzip();
-            push(&mut decoder_attentions, own);
-            push(&mut cross_attentions, cross);
-        });
+        let maps = input.encoder.output_attentions;
+        let last_hidden_state =
+            self.decoder.forward(embedded, &context, maps, |state, attentions| {
+                push(&mut decoder_states, Some(state.clone()));
+                let (own, cross) = attentions.unzip();
+                push(&mut decoder_attentions, own);
+                push(&mut cross_attentions, cross);
+            });
         Seq2SeqOutput {
             last_hidden_state,
             decoder_hidden_states: decoder_states,
@@ -119,6 +121,20 @@ impl BartModel {
         self.encoder.for_each_linear_mut(prefix, f);
         self.decoder.for_each_linear_mut(prefix, f);
     }
+
+    /// Visits the layers' feed-forward networks under `prefix`.
+    pub(super) fn for_each_feed_forward_prefixed(
+        &mut self,
+        prefix: &str,
+        f: &mut dyn FnMut(FeedForward<'_>),
+    ) {
+        for (i, layer) in self.encoder.layers.iter_mut().enumerate() {
+            layer.feed_forward.visit_mut(&format!("{prefix}encoder.layers.{i}"), f);
+        }
+        for (i, layer) in self.decoder.layers.iter_mut().enumerate() {
+            layer.feed_forward.visit_mut(&format!("{prefix}decoder.layers.{i}"), f);
+        }
+    }
 }
 
 fn push<T>(list: &mut Option<Vec<T>>, item: Option<T>) {
@@ -130,5 +146,9 @@ fn push<T>(list: &mut Option<Vec<T>>, item: Option<T>) {
 impl Compressible for BartModel {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
         self.for_each_prefixed("", f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+        self.for_each_feed_forward_prefixed("", f);
     }
 }
