@@ -209,7 +209,7 @@ mod encoder_layer {
         bert(bencher, shape, |model| compacted(model, 0.0));
     }
 
-    /// Attention of Burn's operations, with its projections, as in training.
+    /// Attention of Burn's operations, with its projections, as where its probabilities are asked for.
     #[divan::bench(args = BATCHES.map(Shape))]
     fn bert_attention_composed(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
         let device = device();

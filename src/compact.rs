@@ -70,7 +70,7 @@ pub fn compact<M: Compressible>(model: M) -> (M, Vec<Compacted>) {
         if let CompressibleLinear::LowRankSparse(layer) = &*linear {
             let (compacted, mut entry) = compact_layer(name, layer);
             let [d_input, d_output] = whole.get(name).copied().unwrap_or(linear.dims());
-            if entry.d_output < d_output {
+            if entry.d_output < d_output && entry.form == Form::Dense {
                 entry.form = Form::Folded;
             }
             (entry.d_input, entry.d_output) = (d_input, d_output);

@@ -52,10 +52,12 @@ pub(crate) fn plan(
     let state = if has("kept_weight") {
         let (kept, rank) = (size("kept_weight", 0).min(d_output), size("right", 0));
         expected.push(("kept_weight", vec![kept, d_input]));
-        if rank > 0 && kept < d_output {
-            expected.push(("left", vec![d_output - kept, rank]));
+        if rank > 0 && kept == d_output {
+            let message = "has no place: every neuron is kept; the file is damaged";
+            return Err(Error::layer(format!("{name}.right"), message));
         }
         if rank > 0 {
+            expected.push(("left", vec![d_output - kept, rank]));
             expected.push(("right", vec![rank, d_input]));
         }
         if has("order") {

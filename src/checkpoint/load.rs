@@ -299,7 +299,10 @@ impl Plan {
             source: checkpoint.source.path().to_path_buf(),
             newly_initialised: new.iter().cloned().collect(),
             tensors: checkpoint.files.len(),
-            compressed_layers: layers.values().filter(|(s, _)| *s != StoredState::Dense).count(),
+            compressed_layers: layers
+                .iter()
+                .filter(|(name, (s, _))| *s != StoredState::Dense || narrowed.contains_key(*name))
+                .count(),
             ..LoadReport::default()
         };
         for (name, file_name) in unused {
@@ -357,7 +360,9 @@ fn narrowed<M: PretrainedModel>(
         let [inner, outer] = pair.names;
         let ([d_input, _], [_, d_output]) = (pair.inner.dims(), pair.outer.dims());
         let view = |layer, suffix| LayerView { checkpoint, layer }.shape(suffix);
-        let width = view(inner, "weight").filter(|shape| shape.len() == 2).map(|shape| shape[0]);
+        // Rows are neurons, whether all input columns are stored or those that are not zero.
+        let stored = view(inner, "weight").or_else(|| view(inner, "kept_columns"));
+        let width = stored.filter(|shape| shape.len() == 2).map(|shape| shape[0]);
         // A bias of another length is damage, of which the layer's own check tells.
         let whole = view(inner, "bias").map(|shape| shape.iter().product());
         if let Some(width) = width.filter(|width| (1..pair.width).contains(width))

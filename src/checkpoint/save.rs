@@ -62,7 +62,8 @@ pub const TOKENIZER_FILES: [&str; 11] = [
 
 /// Writes `model` to a folder in Hugging Face's layout, replacing the folder whole.
 ///
-/// A model without compressed layers is a plain Hugging Face checkpoint.
+/// A model without compressed layers is a plain Hugging Face checkpoint, unless compaction has
+/// narrowed its feed-forward networks: their widths are then the tensors', not the configuration's.
 ///
 /// # Errors
 /// If something cannot be written, a value is not finite or too large for the storage type, or the

@@ -176,6 +176,23 @@ fn constants_go_and_the_rest_computes_the_same() {
     check(pruned(bart(), 0, &["**"], third), 12, written);
 }
 
+/// A layer that has lost inputs beside neurons may be stored by its columns.
+#[test]
+fn a_narrowed_layer_without_some_inputs_loads_again() {
+    let mut model = pruned(bert(Activation::Gelu), 0, &["**"], third);
+    model.for_each_linear_mut(&mut |name, linear| {
+        if let CompressibleLinear::LowRankSparse(layer) = linear
+            && name.ends_with("intermediate.dense")
+            && let Some(sparse) = layer.sparse.take()
+        {
+            let rows: Vec<f32> = (0..16).map(|input| f32::from(u8::from(input % 3 > 0))).collect();
+            let mask = Tensor::<2>::from_data(TensorData::new(rows, [16, 1]), &Device::default());
+            layer.sparse = Some(Param::from_tensor(sparse.val() * mask));
+        }
+    });
+    check(model, 8, |model| model.forward(input()));
+}
+
 /// The second layer may be dense, as it is not compressed.
 #[test]
 fn a_dense_layer_takes_constants_too() {

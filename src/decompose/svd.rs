@@ -94,6 +94,9 @@ pub fn decompose_matrix(
         );
     }
     let (norm, rest) = (sum_of_squares(weight), sum_of_squares(&sparse));
+    if !rest.is_finite() {
+        return Err(Error::layer(name, "its values are too large for 32-bit floats"));
+    }
     let residual = if norm > 0.0 { (rest / norm).sqrt() } else { 0.0 };
     Ok(Factors { d_input, d_output, rank, right, left, sparse, residual })
 }

@@ -82,19 +82,20 @@ impl LinearAccount {
     fn within(self, part: Part) -> Self {
         match part {
             Part::Inner(width) if self.d_output < width => Self {
-                state: "compact".to_string(),
+                state: match self.state.as_str() {
+                    "dense" => "compact".to_string(),
+                    _ => self.state,
+                },
+                // What is pruned are neurons, unless the layer keeps columns.
+                groups: if self.groups == self.d_output { width } else { self.groups },
                 d_output: width,
-                groups: width,
                 dense_elements: self.d_input * width,
                 selected: true,
                 ..self
             },
-            Part::Outer(width) if self.d_input < width => Self {
-                d_input: width,
-                dense_elements: width * self.d_output,
-                selected: true,
-                ..self
-            },
+            Part::Outer(width) if self.d_input < width => {
+                Self { d_input: width, dense_elements: width * self.d_output, ..self }
+            }
             _ => self,
         }
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::block::{Epilogue, PackedWeight, Rows, RowsMut, exp, product};
+use super::block::{Epilogue, PackedWeight, Rows, RowsMut, product};
 use super::dropout::DropoutMask;
+use super::exp::exp;
 use super::lanes::{greatest, total};
 
 /// Added to the scores: `[batch or 1, heads or 1, queries or 1, keys]`, row by row.

@@ -8,8 +8,9 @@
 //! for inference on `flex` only; its composed form is the model's own layer.
 //!
 //! ```text
-//! models, linear ── gelu, NeuronCache ─┬─ flex, f32: Kernels ─ Autodiff<B> ─ Flex ─ slices
-//!                                      └─ otherwise: Burn's tensor operations
+//! models, linear ── gelu, layers, NeuronCache ─┬─ flex, f32: Kernels ─ Autodiff<B> ─ Flex ─ slices
+//!                                              └─ otherwise: Burn's tensor operations
+//! optim, pruning ── passes: slices in place on flex, otherwise Burn's operations
 //! ```
 
 #[cfg(feature = "flex")]

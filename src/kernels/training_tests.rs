@@ -61,6 +61,29 @@ fn dense_equals_the_composed_form() {
 }
 
 #[test]
+fn sums_do_not_depend_on_the_number_of_threads() {
+    let (rows, d_input, d_output) = (21, 1700, 40);
+    let values = |tensor: Tensor<2>| tensor.try_into_vec_as::<f32>().unwrap();
+    let (x, weight) = (values(random([rows, d_input])), values(random([d_input, d_output])));
+    let (grad, bias) = (values(random([rows, d_output])), vec![0.5; d_output]);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            [
+                products::forward(&x, &weight, &bias),
+                products::input_gradient(&grad, &weight, d_output),
+                products::weight_gradient(&x, &grad, d_output),
+                products::column_sums(&grad, d_output),
+            ]
+        })
+    };
+    let one = run(1);
+    for threads in [2, 3, 7] {
+        assert!(run(threads) == one, "{threads} threads");
+    }
+}
+
+#[test]
 fn what_dense_leaves_to_burn() {
     let (x, weight, bias) = (random([64, 64]), random([64, 128]), random([128]));
     assert!(layers::dense(&x, &weight, Some(&bias)).is_some());

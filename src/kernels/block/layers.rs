@@ -109,7 +109,8 @@ impl PackedLayers {
             parts.push(Part::new(source, &outputs, hidden, from, sorted));
             hidden += source.kept + source.rank;
         }
-        let direct = |part: &Part| part.sorted && part.neurons.len() == part.d_output;
+        let direct =
+            |part: &Part| part.sorted && part.rank == 0 && part.neurons.len() == part.d_output;
         if parts.iter().all(direct) {
             parts.clear();
         }

@@ -25,7 +25,6 @@ mod tensor;
 mod tests;
 mod weight;
 
-pub(crate) use super::exp::exp;
 pub(crate) use decoder::{Decoder, DecoderBlock, Remembered};
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;

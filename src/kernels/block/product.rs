@@ -63,7 +63,7 @@ pub fn product(
     epilogue: Epilogue,
     output: RowsMut<'_>,
 ) {
-    if let Some(block) = Block::new(input, weight, bias, epilogue, output) {
+    if let Some(block) = Block::new(input, weight, bias, epilogue, output, false) {
         // SAFETY: all panels on this thread, while `output` is borrowed.
         unsafe { block.run(0..weight.panels.len()) };
     }
@@ -80,7 +80,8 @@ pub fn product_shared(
     epilogue: Epilogue,
     output: RowsMut<'_>,
 ) {
-    let Some(block) = Block::new(input, weight, bias, epilogue, output) else { return };
+    let few = input.rows <= FEW;
+    let Some(block) = Block::new(input, weight, bias, epilogue, output, few) else { return };
     let (panels, threads) = (weight.panels.len(), rayon::current_num_threads());
     let worth_it = weight.values.len() * input.rows.min(FEW) >= SHARED;
     // Some for a thread that is late to leave to the others.
@@ -103,6 +104,9 @@ struct Block<'a> {
     bias: Option<&'a [f32]>,
     epilogue: Epilogue,
     output: Target,
+    /// Whether all inputs are summed at once: never where callers split the rows, or the order of
+    /// summation would depend on the number of threads.
+    whole: bool,
 }
 
 /// See [`RowsMut`]; threads may share it that write different columns.
@@ -139,8 +143,7 @@ impl WithSimd for Run<'_> {
         let Self { block, panels } = self;
         assert_eq!(S::F32_LANES, block.weight.lanes);
         let d_input = block.weight.d_input;
-        let few = block.input.rows <= FEW;
-        let parts = if few { 1 } else { d_input.div_ceil(DEPTH).max(1) };
+        let parts = if block.whole { 1 } else { d_input.div_ceil(DEPTH).max(1) };
         let deep = d_input.div_ceil(parts);
         for part in 0..parts {
             let (from, to) = (part * deep, d_input.min((part + 1) * deep));
@@ -164,6 +167,7 @@ impl<'a> Block<'a> {
         bias: Option<&'a [f32]>,
         epilogue: Epilogue,
         output: RowsMut<'_>,
+        whole: bool,
     ) -> Option<Self> {
         if input.rows == 0 || weight.d_output == 0 {
             return None;
@@ -174,7 +178,7 @@ impl<'a> Block<'a> {
         assert!(output.stride >= weight.d_output || last == 0);
         assert!(bias.is_none_or(|bias| bias.len() == weight.d_output));
         let output = Target { values: output.values.as_mut_ptr(), stride: output.stride };
-        Some(Self { input, weight, bias, epilogue, output })
+        Some(Self { input, weight, bias, epilogue, output, whole })
     }
 
     /// Computes some of the panels.

@@ -26,6 +26,7 @@ pub struct BartFeedForward {
     #[module(skip)]
     activation: Activation,
     /// `ffn_dim`, of which compaction may leave less.
+    #[module(skip)]
     width: usize,
 }
 

@@ -97,6 +97,12 @@ impl Packed {
     /// Writes `[rows, d_model]`, the tokens' embeddings at `position`.
     fn embed(&self, tokens: &[u32], position: usize, states: &mut Vec<f32>) {
         let size = self.decoder.size;
+        let longest = self.positions.as_slice().len() / size - OFFSET;
+        let length = position + 1;
+        assert!(
+            length <= longest,
+            "input of {length} tokens, but max_position_embeddings is {longest}"
+        );
         states.clear();
         for &token in tokens {
             let word = &self.words.as_slice()[token as usize * size..][..size];
