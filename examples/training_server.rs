@@ -2,8 +2,8 @@
 //! let it take turns with others (`benches/peers/training.py`).
 //!
 //! `training_server FOLDER BATCH LENGTH RATIO allowed|frozen|dense`: decomposes the classifier in
-//! FOLDER (low-rank share 5%) and prunes it to RATIO, every ten steps; `frozen` has pruned already,
-//! and `dense` fine-tunes. Answers `ready`, then to every `run` with the wall-clock milliseconds of
+//! FOLDER (low-rank share 5%) and trains it with a selection every ten steps: `allowed` is at the
+//! beginning of its schedule, `frozen` has pruned to RATIO already, and `dense` fine-tunes. Answers `ready`, then to every `run` with the wall-clock milliseconds of
 //! the step, of its forward and backward pass, and of optimizer and pruning, and with the loss; to
 //! `memory` with the greatest resident size so far in MB.
 
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok(format!("{} {} {} {value}", ms(all), ms(passes), ms(all - passes)))
     };
     if frozen {
-        // Prunes at steps 0 and 10.
+        // The first window of importance ends at step 10: it prunes then.
         for _ in 0..11 {
             step()?;
         }

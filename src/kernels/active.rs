@@ -83,38 +83,32 @@ impl ActiveLayer<'_> {
     /// `[rows, d_output]`, with `bias: [d_output]` added.
     pub(crate) fn forward(&self, bias: &[f32]) -> Vec<f32> {
         let [rows, _, d_output, rank] = self.dims;
-        let ActiveColumns { active, others } = self.columns;
+        let active = &self.columns.active;
         let (k, width) = (active.len(), active.len() + rank);
         let hidden = multiply(self.x, &self.first(), width, rows);
-        let code = columns(&hidden, width, k..width);
-        let low_rank = multiply(&code, &gather(self.left, d_output, others), others.len(), rows);
-        let mut output = vec![0.0; rows * d_output];
-        output.par_chunks_mut(d_output).enumerate().for_each(|(row, output)| {
-            let hidden = &hidden[row * width..][..k];
-            let low_rank = low_rank.get(row * others.len()..).unwrap_or_default();
-            for (&column, value) in active.iter().zip(hidden) {
-                output[column] = value + bias[column];
-            }
-            if rank == 0 {
-                others.iter().for_each(|&column| output[column] = bias[column]);
-            }
-            for (&column, value) in others.iter().zip(low_rank) {
-                output[column] = value + bias[column];
-            }
-        });
+        let mut output = match rank {
+            0 => bias.repeat(rows),
+            _ => products::forward(&columns(&hidden, width, k..width), &self.spread(), bias),
+        };
+        if k > 0 {
+            let rows = output.par_chunks_exact_mut(d_output).zip(hidden.par_chunks_exact(width));
+            rows.for_each(|(output, hidden)| {
+                for (&column, value) in active.iter().zip(hidden) {
+                    output[column] = value + bias[column];
+                }
+            });
+        }
         output
     }
 
     /// All gradients, of the output's, `grad: [rows, d_output]`.
     pub(crate) fn backward(&self, grad: &[f32]) -> ActiveGradients {
         let [rows, d_input, d_output, rank] = self.dims;
-        let ActiveColumns { active, others } = self.columns;
+        let active = &self.columns.active;
         let (k, width) = (active.len(), active.len() + rank);
         let left_active = gather(self.left, d_output, active);
-        let left_others = gather(self.left, d_output, others);
-        let grad_others = gather(grad, d_output, others);
         // ∂h = [∂y_a | ∂y_o L_oᵀ]
-        let grad_code = multiply_transposed(&grad_others, &left_others, others.len(), [rows, rank]);
+        let grad_code = multiply_transposed(grad, &self.spread(), d_output, [rows, rank]);
         let mut grad_hidden = vec![0.0; rows * width];
         if width > 0 {
             grad_hidden.par_chunks_mut(width).enumerate().for_each(|(row, hidden)| {
@@ -133,14 +127,22 @@ impl ActiveLayer<'_> {
         let through = multiply_transposed(&grad_kept, &left_active, k, [d_input, rank]);
         right.iter_mut().zip(through).for_each(|(right, value)| *right += value);
         // ∂L_a = Rᵀ ∂K, ∂L_o = (x R)ᵀ ∂y_o
-        let mut left = vec![0.0; rank * d_output];
         let code = multiply(self.x, self.right, rank, rows);
+        let mut left = weight_gradient(&code, grad, [rank, d_output], rows);
         let of_active = weight_gradient(self.right, &grad_kept, [rank, k], d_input);
         scatter(&mut left, d_output, active, &of_active);
-        let of_others = weight_gradient(&code, &grad_others, [rank, others.len()], rows);
-        scatter(&mut left, d_output, others, &of_others);
         let bias = products::column_sums(grad, d_output);
         ActiveGradients { x, sparse, right, left, bias }
+    }
+
+    /// `L` with its active columns zero: one product over all columns is faster than gathering the
+    /// others.
+    fn spread(&self) -> Vec<f32> {
+        let mut spread = self.left.to_vec();
+        for row in spread.chunks_exact_mut(self.dims[2]) {
+            self.columns.active.iter().for_each(|&column| row[column] = 0.0);
+        }
+        spread
     }
 
     /// `[K | R]: [d_input, k + rank]`.

@@ -12,6 +12,6 @@ pub fn keep_freed_memory() {
     unsafe {
         // All from the heap, and the heap never shortened.
         libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
     }
 }

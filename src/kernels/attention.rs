@@ -1,5 +1,5 @@
-//! Scaled dot-product attention with dropout of the probabilities, and its gradients: a head of a
-//! sequence at a time, so that scores stay in cache and are not kept for the backward pass.
+//! Scaled dot-product attention with dropout of the probabilities, and its gradients: each thread takes
+//! a sequence, a head at a time, so that scores stay in cache and are not kept for the backward pass.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -82,6 +82,9 @@ impl Attention<'_> {
     pub(crate) fn forward(&self) -> Vec<f32> {
         let [_, queries, _, size] = self.dims;
         let mut output = vec![0.0; self.query.len()];
+        if self.is_empty() {
+            return output;
+        }
         output.par_chunks_mut(queries * size).enumerate().with_max_len(1).for_each(
             |(item, output)| {
                 with_scratch(|scratch| {
@@ -102,6 +105,9 @@ impl Attention<'_> {
         let mut key = vec![0.0; self.key.len()];
         let mut value = vec![0.0; self.value.len()];
         let mut bias = vec![0.0; self.bias.map_or(0, <[f32]>::len)];
+        if self.is_empty() {
+            return AttentionGradients { query, key, value, bias };
+        }
         let biases: Vec<&mut [f32]> = match bias.is_empty() {
             true => (0..self.dims[0]).map(|_| Default::default()).collect(),
             false => bias.chunks_mut(scores).collect(),
@@ -122,6 +128,10 @@ impl Attention<'_> {
             });
         });
         AttentionGradients { query, key, value, bias }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.dims.contains(&0)
     }
 
     fn head(&self, item: usize, head: usize) -> Head<'_> {
@@ -194,6 +204,7 @@ impl Head<'_> {
             #[inline(always)]
             || softmax_gradient(probabilities, gradients, keys),
         );
+        self.leave_out_swallowed(gradients);
         if !targets.bias.is_empty() {
             let rows = self.head * queries * keys..(self.head + 1) * queries * keys;
             targets.bias[rows].copy_from_slice(gradients);
@@ -253,6 +264,20 @@ impl Head<'_> {
     fn score_row(&self, row: usize) -> usize {
         let [_, queries, ..] = self.attention.dims;
         (self.item * self.attention.settings.heads + self.head) * queries + row
+    }
+
+    /// A score that the mask swallows does not change with what it is added to.
+    fn leave_out_swallowed(&self, gradients: &mut [f32]) {
+        let Attention { settings, dims, .. } = self.attention;
+        let Some(mask) = &settings.mask else { return };
+        for (row, gradients) in gradients.chunks_exact_mut(dims[2]).enumerate() {
+            let added = &mask.values[mask.row(self.item, self.head, row)..][..dims[2]];
+            for (gradient, added) in gradients.iter_mut().zip(added) {
+                if *added <= f32::MIN {
+                    *gradient = 0.0;
+                }
+            }
+        }
     }
 
     /// Multiplies `[queries, keys]` by the mask of dropout.

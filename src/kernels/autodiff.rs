@@ -1,4 +1,4 @@
-//! The extension under autodiff: GELU's backward pass by hand, the rest composed.
+//! The extension under autodiff: backward passes by hand.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -15,7 +15,11 @@ pub struct DropoutMask {
 impl DropoutMask {
     /// Drops each element with `probability`, within `0..1`; the others are divided by
     /// `1 − probability`.
+    ///
+    /// # Panics
+    /// If `probability` is not within `0..1`.
     pub fn new(probability: f64, seed: u64) -> Self {
+        assert!((0.0..1.0).contains(&probability), "dropout of {probability} is not within 0..1");
         let threshold = (probability * 2f64.powi(32)) as u32;
         Self { seed, threshold, scale: (1.0 / (1.0 - probability)) as f32 }
     }

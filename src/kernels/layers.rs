@@ -37,6 +37,10 @@ mod composed {
         None
     }
 
+    pub(crate) fn fuses_attention(_: &Tensor<3>) -> bool {
+        false
+    }
+
     pub(crate) fn attention(
         _: [&Tensor<3>; 3],
         _: Option<&Tensor<4>>,
@@ -57,9 +61,9 @@ mod composed {
 }
 
 #[cfg(not(feature = "flex"))]
-pub(crate) use composed::{active_dense, attention, dense, residual_norm};
+pub(crate) use composed::{active_dense, attention, dense, fuses_attention, residual_norm};
 #[cfg(feature = "flex")]
-pub(crate) use fused::{active_dense, attention, dense, residual_norm};
+pub(crate) use fused::{active_dense, attention, dense, fuses_attention, residual_norm};
 
 #[cfg(feature = "flex")]
 mod fused {
@@ -152,6 +156,11 @@ mod fused {
         Some(Tensor::<2>::from_dispatch(output).reshape(shape))
     }
 
+    /// Whether [`attention`] takes queries like these.
+    pub(crate) fn fuses_attention(query: &Tensor<3>) -> bool {
+        is_flex_f32(query)
+    }
+
     /// The heads' outputs side by side, `[batch, queries, size]`.
     ///
     /// # Shapes
@@ -189,7 +198,7 @@ mod fused {
         };
         let bias = match bias {
             Some(bias) => bias.clone(),
-            None => Tensor::zeros([0, 0, 0, 0], &device),
+            None => Tensor::zeros([0, 0, 0, 0], (&device, inputs[0].dtype())),
         };
         let [query, key, value] = inputs.map(|tensor| tensor.clone().into_dispatch());
         let bias = bias.into_dispatch();

@@ -104,6 +104,8 @@ impl LowRankSparseLinear {
     /// three products of `(x Rᵀ) Lᵀ + x Sᵀ` and has the same gradients
     /// (`∂S = ∂W`, `∂L = ∂W Rᵀ`, `∂R = Lᵀ ∂W`).
     ///
+    /// Where neurons are pruned for good and few are left, only those take part, where a backend can.
+    ///
     /// # Shapes
     /// - input: `[.., d_input]`
     /// - output: `[.., d_output]`

@@ -188,12 +188,12 @@ fn time_updates<M: TrainableModel, E>(
         CompressingModel::new(prepared.start.model.clone(), pruner, run.clone()).train();
     let mut optimizer = AdamW::new(AdamWSettings::default()).into();
     let device = device.clone().autodiff();
-    // Examples spread evenly over all lengths.
+    // Examples of middle length.
     let mut order: Vec<usize> = (0..prepared.train.lengths.len()).collect();
     order.sort_by_key(|&at| prepared.train.lengths[at]);
     let middle = order.len() / 2;
-    let half = (recipe.training.batch_size / 2).min(middle);
-    let chosen = &order[middle - half..(middle + half + 1).min(order.len())];
+    let from = middle.saturating_sub(recipe.training.batch_size / 2);
+    let chosen = &order[from..(from + recipe.training.batch_size).min(order.len())];
     let mut seconds = 0.0;
     for number in 0..2 {
         let start = Instant::now();

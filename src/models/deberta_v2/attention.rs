@@ -147,6 +147,9 @@ impl DisentangledSelfAttention {
         positions: Option<&RelativePositions>,
     ) -> Tensor<3> {
         let projected = self.project(hidden_states);
+        if !layers::fuses_attention(&projected[0]) {
+            return self.attend(projected, masks.map(|(masked, _)| masked), positions).0;
+        }
         let [query, key, _] = projected.clone().map(|projected| self.heads(projected));
         let bias = positions
             .and_then(|positions| self.position_scores(query * self.scale(), key, positions));
