@@ -43,7 +43,7 @@ pub(super) use override_settings;
 #[command(next_help_heading = "Data")]
 pub struct TaskArgs {
     /// GLUE task (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), squad, squad_v2,
-    /// summarization, xsum, cnn_dailymail, or what to call your own
+    /// summarization, xsum, cnn_dailymail, g2p, or what to call your own
     #[arg(long = "task", display_order = 1, value_name = "NAME")]
     pub name: Option<String>,
     /// Folder of a GLUE task's official files, or the one above it; folder of SQuAD's files, or of

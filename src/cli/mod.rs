@@ -14,6 +14,8 @@ mod pictures;
 mod predict;
 mod progress;
 mod quickstart;
+mod quickstart_models;
+mod quickstart_outcome;
 mod run;
 mod study;
 mod summarize;
@@ -54,7 +56,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// See it work: compress a small built-in model on built-in data, in about two minutes
+    /// See it work: compress a small built-in model on built-in data, in two or three minutes
     Quickstart(quickstart::Args),
     /// Compress a model while training it for a task
     Compress(Box<compress::Args>),

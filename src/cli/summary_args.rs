@@ -1,7 +1,7 @@
 //! Options of summarization.
 
 use losparse::generation::EarlyStopping;
-use losparse::tasks::summarization::SummarizationPreset;
+use losparse::tasks::summarization::{SummarizationPreset, TextMetrics};
 use losparse::train::{SummarizationRecipe, TaskRecipe};
 
 use super::args::{override_settings, word};
@@ -71,6 +71,9 @@ pub struct RougeArgs {
     /// Whether ROUGE compares stems [default: true]
     #[arg(long, value_name = "true|false")]
     use_stemmer: Option<bool>,
+    /// How texts are scored [default: rouge; phonemes for g2p]
+    #[arg(long, value_name = "rouge|phonemes", value_parser = word::<TextMetrics>)]
+    text_metrics: Option<TextMetrics>,
 }
 
 impl RougeArgs {
@@ -79,6 +82,9 @@ impl RougeArgs {
         override_settings!(self => &mut *task; ; optional summary);
         if self.use_stemmer.is_some() {
             task.summarization.get_or_insert_default().use_stemmer = self.use_stemmer;
+        }
+        if self.text_metrics.is_some() {
+            task.summarization.get_or_insert_default().metrics = self.text_metrics;
         }
     }
 }

@@ -8,11 +8,12 @@
 //!
 //! This module holds sequence classification and regression. [`tokenize`] knows nothing of labels
 //! and [`batch::BatchPlan`] nothing of tasks, so all kinds of task share them. Question answering
-//! ([`squad`]) and summarization ([`summarization`], [`rouge`]) have their own data and scores.
+//! ([`squad`]) and summarization ([`summarization`], [`rouge`], [`pronunciation`]) have their own data and scores.
 
 pub mod batch;
 pub mod glue;
 pub mod metrics;
+pub mod pronunciation;
 pub mod rouge;
 mod rows;
 pub mod squad;
@@ -25,8 +26,11 @@ use serde::{Deserialize, Serialize};
 pub use batch::{BatchOrder, BatchPlan, EncodedExample, HostBatch, Labels, TextBatch, collate};
 pub use glue::{GlueTask, Split};
 pub use metrics::{MetricKind, MetricReport, Predictions};
+pub use pronunciation::PhonemeScores;
 pub use rouge::{Rouge, RougeScorer, RougeScores};
-pub use summarization::{SummarizationDataset, SummarizationOptions, SummarizationSettings};
+pub use summarization::{
+    SummarizationDataset, SummarizationOptions, SummarizationSettings, TextMetrics,
+};
 pub use table::{TableFormat, TableOptions, TableTarget};
 pub use tokenize::TextTokenizer;
 

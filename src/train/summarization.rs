@@ -14,9 +14,9 @@ use super::{Evaluator, Interrupt, Observer, Recipe, TrainableModel};
 use crate::generation::GenerationConfig;
 use crate::inspect::Answers;
 use crate::models::{AnySeq2Seq, Seq2SeqInput};
-use crate::tasks::TextTokenizer;
 use crate::tasks::summarization::{self, SummarizationExample, SummarizationSettings};
-use crate::tasks::{EncodedExample, Example, MetricReport, RougeScores, Split, Task, TextBatch};
+use crate::tasks::{EncodedExample, Example, MetricKind, MetricReport, PhonemeScores, RougeScores};
+use crate::tasks::{Split, Task, TextBatch, TextTokenizer};
 use crate::{Error, Result};
 
 /// Summaries of documents.
@@ -32,7 +32,6 @@ impl Job for Summarization {
         device: &Device,
         observer: &dyn Observer,
     ) -> Result<Prepared<AnySeq2Seq, SummaryEvaluator>> {
-        let task = summarization::task(&recipe.task.name);
         let asked = recipe.task.summarization();
         let train = recipe.task.read_summaries(Split::Train)?;
         let dev = recipe.task.read_summaries(Split::Dev)?;
@@ -45,6 +44,7 @@ impl Job for Summarization {
             settings = asked.settings(&own, AnySeq2Seq::max_length(model))?;
             Ok(settings.max_source_length)
         })?;
+        let task = summarization::task(&recipe.task.name, settings.metrics);
         let generation = Arc::new(settings.generation(&own));
         start.model.check_generation(&generation)?;
         let training_generation = Arc::new(GenerationConfig {
@@ -200,7 +200,7 @@ impl TrainableModel for AnySeq2Seq {
     }
 }
 
-/// Gathers a model's summaries, and scores them by ROUGE.
+/// Gathers a model's summaries, and scores them by ROUGE; or pronunciations, by their phonemes.
 #[derive(Debug, Clone)]
 pub struct SummaryEvaluator {
     task: Task,
@@ -281,10 +281,19 @@ impl Evaluator<SummaryOutput> for SummaryEvaluator {
     }
 
     fn report(&self) -> Result<MetricReport> {
-        let mut scores = RougeScores::new(self.use_stemmer).with_primary(self.task.primary)?;
-        for (summary, reference) in self.summaries()?.into_iter().zip(self.references.iter()) {
-            scores.push(summary, reference);
+        let primary = self.task.primary;
+        let pairs = self.summaries()?.into_iter().zip(self.references.iter());
+        if MetricKind::PHONEMES.contains(&primary) {
+            let mut scores = PhonemeScores::new(primary)?;
+            pairs.for_each(|(phonemes, reference)| {
+                scores.push(phonemes, reference);
+            });
+            return scores.report();
         }
+        let mut scores = RougeScores::new(self.use_stemmer).with_primary(primary)?;
+        pairs.for_each(|(summary, reference)| {
+            scores.push(summary, reference);
+        });
         scores.report()
     }
 
@@ -340,7 +349,7 @@ impl Summarizer<'_> {
     ) -> Result<SummaryEvaluator> {
         let generation = Arc::new(self.settings.generation(self.own));
         self.model.check_generation(&generation)?;
-        let task = summarization::task("summarization");
+        let task = summarization::task("summarization", self.settings.metrics);
         let evaluator = SummaryEvaluator::new(&task, examples, self.tokenizer, self.settings)?;
         let mut data = SummaryData::new(examples, self.tokenizer, self.settings, generation)?;
         // No loss is asked for.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TaskRecipe;
 use crate::generation::{EarlyStopping, GenerationConfig};
-use crate::tasks::summarization::{SummarizationPreset, SummarizationSettings};
+use crate::tasks::summarization::{SummarizationPreset, SummarizationSettings, TextMetrics};
 use crate::tasks::{Split, SummarizationDataset, SummarizationOptions};
 use crate::{Error, Result};
 
@@ -44,6 +44,9 @@ pub struct SummarizationRecipe {
     /// Whether ROUGE compares stems.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub use_stemmer: Option<bool>,
+    /// How written texts are scored; by default `rouge`, for the task `g2p` `phonemes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<TextMetrics>,
     /// Share of the target probability that is spread over all tokens in training; by default 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f64>,
@@ -120,6 +123,7 @@ impl SummarizationRecipe {
                 .unwrap_or(otherwise.no_repeat_ngram_size),
             early_stopping: self.early_stopping.unwrap_or(otherwise.early_stopping),
             use_stemmer: self.use_stemmer.unwrap_or(otherwise.use_stemmer),
+            metrics: self.metrics.unwrap_or(otherwise.metrics),
         }
     }
 
@@ -158,6 +162,8 @@ impl TaskRecipe {
             _ => None,
         };
         settings.preset = settings.preset.or(named);
+        let pronounced = self.name.eq_ignore_ascii_case("g2p");
+        settings.metrics = settings.metrics.or(pronounced.then_some(TextMetrics::Phonemes));
         settings.max_source_length = settings.max_source_length.or(self.max_length);
         settings
     }
@@ -166,6 +172,7 @@ impl TaskRecipe {
     pub fn summarization_options(&self) -> SummarizationOptions {
         let options = match self.name.to_ascii_lowercase().as_str() {
             "cnn_dailymail" | "cnn-dailymail" => SummarizationOptions::cnn_dailymail(),
+            "g2p" => SummarizationOptions::g2p(),
             _ => SummarizationOptions::default(),
         };
         SummarizationOptions {
@@ -240,6 +247,21 @@ mod tests {
         assert!(error.to_string().contains("option max_source_length: 1024"), "{error}");
         let generation = own.generation(&model);
         assert_eq!((generation.max_length, generation.max_new_tokens), (Some(31), None));
+    }
+
+    #[test]
+    fn pronunciations_are_scored_by_phonemes() {
+        let own = GenerationConfig { max_length: Some(32), ..GenerationConfig::default() };
+        let of = |name: &str, settings| named(name, settings).settings(&own, 40).unwrap().metrics;
+        assert_eq!(of("g2p", Default::default()), TextMetrics::Phonemes);
+        assert_eq!(of("summarization", Default::default()), TextMetrics::Rouge);
+        let rouge = SummarizationRecipe { metrics: Some(TextMetrics::Rouge), ..Default::default() };
+        assert_eq!(of("g2p", rouge), TextMetrics::Rouge);
+        let text = "name = \"g2p\"\n[summarization]\nmetrics = \"phonemes\"";
+        let task: TaskRecipe = toml::from_str(text).unwrap();
+        assert_eq!(task.kind(), crate::train::JobKind::Summarization);
+        assert_eq!(task.summarization_options(), SummarizationOptions::g2p());
+        assert!(toml::from_str::<TaskRecipe>(&text.replace("phonemes", "bleu")).is_err());
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskRecipe {
-    /// A GLUE task (`stsb`, `mrpc`, …), `squad` or `squad_v2`, `summarization`, `xsum` or
-    /// `cnn_dailymail`, or any other name with `train`, `dev` and columns below.
+    /// A GLUE task (`stsb`, `mrpc`, …), `squad` or `squad_v2`, `summarization`, `xsum`,
+    /// `cnn_dailymail` or `g2p`, or any other name with `train`, `dev` and columns below.
     pub name: String,
     /// Folder of a GLUE task's or SQuAD's files, or of `train` and `dev` to be summarized.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,9 @@ impl TaskRecipe {
     pub fn kind(&self) -> JobKind {
         match self.name.to_ascii_lowercase().as_str() {
             "squad" | "squad_v2" | "squad-v2" => JobKind::QuestionAnswering,
-            "summarization" | "xsum" | "cnn_dailymail" | "cnn-dailymail" => JobKind::Summarization,
+            "summarization" | "xsum" | "cnn_dailymail" | "cnn-dailymail" | "g2p" => {
+                JobKind::Summarization
+            }
             _ if self.document.is_some() || self.summary.is_some() => JobKind::Summarization,
             _ => JobKind::Classification,
         }

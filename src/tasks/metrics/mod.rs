@@ -82,11 +82,17 @@ pub enum MetricKind {
     /// That threshold.
     #[serde(rename = "best_f1_thresh")]
     BestF1Threshold,
+    /// Share of words whose phonemes are all right, see [`crate::tasks::pronunciation`].
+    #[serde(rename = "word_accuracy")]
+    WordAccuracy,
+    /// Phonemes to change for each phoneme of the references.
+    #[serde(rename = "phoneme_error_rate")]
+    PhonemeErrorRate,
 }
 
 impl MetricKind {
     /// Every metric there is.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Accuracy,
         Self::F1,
         Self::MacroF1,
@@ -106,10 +112,15 @@ impl MetricKind {
         Self::BestExactThreshold,
         Self::BestF1,
         Self::BestF1Threshold,
+        Self::WordAccuracy,
+        Self::PhonemeErrorRate,
     ];
 
     /// The metrics of generated texts.
     pub const ROUGE: [Self; 4] = [Self::Rouge1, Self::Rouge2, Self::RougeL, Self::RougeLsum];
+
+    /// The metrics of generated pronunciations.
+    pub const PHONEMES: [Self; 2] = [Self::WordAccuracy, Self::PhonemeErrorRate];
 
     /// The metric's name, as in files.
     pub fn name(self) -> &'static str {
@@ -133,12 +144,19 @@ impl MetricKind {
             Self::BestExactThreshold => "best_exact_thresh",
             Self::BestF1 => "best_f1",
             Self::BestF1Threshold => "best_f1_thresh",
+            Self::WordAccuracy => "word_accuracy",
+            Self::PhonemeErrorRate => "phoneme_error_rate",
         }
     }
 
     /// Whether a larger value is a better model; thresholds say nothing about that.
     pub fn higher_is_better(self) -> bool {
-        !matches!(self, Self::BestExactThreshold | Self::BestF1Threshold)
+        !matches!(self, Self::BestExactThreshold | Self::BestF1Threshold | Self::PhonemeErrorRate)
+    }
+
+    /// Whether the metric is one of generated texts alone.
+    fn of_texts(self) -> bool {
+        Self::ROUGE.contains(&self) || Self::PHONEMES.contains(&self)
     }
 
     /// Whether the metric is one of question answering's alone.
@@ -154,9 +172,9 @@ impl MetricKind {
         let regression = matches!(self, Self::Pearson | Self::Spearman);
         let answering = matches!(kind, TaskKind::QuestionAnswering { .. });
         let message = match kind {
-            TaskKind::Summarization if Self::ROUGE.contains(&self) => return Ok(()),
+            TaskKind::Summarization if self.of_texts() => return Ok(()),
             TaskKind::Summarization => format!("{self} does not score summaries; ROUGE does"),
-            _ if Self::ROUGE.contains(&self) => {
+            _ if self.of_texts() => {
                 format!("{self} scores generated texts, not classes, numbers or answers")
             }
             TaskKind::QuestionAnswering { .. } if !self.of_answers() && self != Self::F1 => {

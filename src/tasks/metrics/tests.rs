@@ -80,7 +80,8 @@ fn names_parse_and_print() {
     for kind in MetricKind::ALL {
         assert_eq!(kind.to_string().parse::<MetricKind>().unwrap(), kind);
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
-        assert_eq!(kind.higher_is_better(), !kind.name().ends_with("thresh"), "{kind}");
+        let worse = kind.name().ends_with("thresh") || kind.name().ends_with("error_rate");
+        assert_eq!(kind.higher_is_better(), !worse, "{kind}");
     }
     assert_eq!("MCC".parse::<MetricKind>().unwrap(), MetricKind::Matthews);
     assert_eq!("Spearman".parse::<MetricKind>().unwrap(), MetricKind::Spearman);
@@ -90,9 +91,10 @@ fn names_parse_and_print() {
 }
 
 #[test]
-fn rouge_does_not_score_classes_or_numbers() {
+fn metrics_of_texts_do_not_score_classes_or_numbers() {
     let classes = TaskKind::Classification { labels: vec!["a".into(), "b".into()] };
-    for kind in MetricKind::ROUGE {
+    for kind in MetricKind::ROUGE.into_iter().chain(MetricKind::PHONEMES) {
+        kind.check(&TaskKind::Summarization).unwrap();
         for task in [&classes, &TaskKind::Regression] {
             let message = kind.check(task).unwrap_err().to_string();
             assert!(message.contains(&format!("{kind} scores generated texts")), "{message}");

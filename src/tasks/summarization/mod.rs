@@ -1,23 +1,24 @@
 //! Summarization: documents and their summaries from files, and how summaries are generated.
 //!
-//! Scores are in [`crate::tasks::rouge`].
+//! Scores are in [`crate::tasks::rouge`]; pronunciations of words, which are read and written in the
+//! same way, have theirs in [`crate::tasks::pronunciation`].
 
 mod read;
 mod settings;
 
 pub use read::SummarizationOptions;
-pub use settings::{SummarizationPreset, SummarizationSettings};
+pub use settings::{SummarizationPreset, SummarizationSettings, TextMetrics};
 
 use super::{MetricKind, Task, TaskKind};
 
-/// The task of summarizing, under a name of its own: all of ROUGE, by ROUGE-2.
-pub fn task(name: &str) -> Task {
-    Task {
-        name: name.into(),
-        kind: TaskKind::Summarization,
-        metrics: MetricKind::ROUGE.to_vec(),
-        primary: MetricKind::Rouge2,
-    }
+/// The task of summarizing, under a name of its own: all of ROUGE, by ROUGE-2; or of pronouncing, by
+/// word accuracy.
+pub fn task(name: &str, metrics: TextMetrics) -> Task {
+    let (metrics, primary) = match metrics {
+        TextMetrics::Rouge => (MetricKind::ROUGE.to_vec(), MetricKind::Rouge2),
+        TextMetrics::Phonemes => (MetricKind::PHONEMES.to_vec(), MetricKind::WordAccuracy),
+    };
+    Task { name: name.into(), kind: TaskKind::Summarization, metrics, primary }
 }
 
 /// One document, with its summary where the file has one.

@@ -41,6 +41,12 @@ impl SummarizationOptions {
         Self { document, summary, ..Self::default() }
     }
 
+    /// Columns `word` and `phonemes`: words and how they are pronounced.
+    pub fn g2p() -> Self {
+        let (document, summary) = ("word".into(), "phonemes".into());
+        Self { document, summary, ..Self::default() }
+    }
+
     /// Reads a file's documents and summaries. Rows without the one or the other are skipped and
     /// counted.
     ///

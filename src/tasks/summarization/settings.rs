@@ -21,6 +21,17 @@ pub enum SummarizationPreset {
     Losparse,
 }
 
+/// How written texts are scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextMetrics {
+    /// ROUGE-1, 2, L and Lsum.
+    #[default]
+    Rouge,
+    /// Word accuracy and phoneme error rate, of phonemes divided by blanks.
+    Phonemes,
+}
+
 /// Lengths of documents and summaries, and beam search as Hugging Face's `generate` names it.
 ///
 /// In TOML, `preset` gives the settings that are not there:
@@ -53,6 +64,8 @@ pub struct SummarizationSettings {
     pub early_stopping: EarlyStopping,
     /// Whether ROUGE compares stems.
     pub use_stemmer: bool,
+    /// How written texts are scored.
+    pub metrics: TextMetrics,
 }
 
 impl Default for SummarizationSettings {
@@ -77,6 +90,7 @@ impl SummarizationPreset {
             no_repeat_ngram_size: 3,
             early_stopping: EarlyStopping::FirstComplete,
             use_stemmer: true,
+            metrics: TextMetrics::Rouge,
         };
         match self {
             Self::Bart => bart,
@@ -169,6 +183,7 @@ struct Written {
     no_repeat_ngram_size: Option<usize>,
     early_stopping: Option<EarlyStopping>,
     use_stemmer: Option<bool>,
+    metrics: Option<TextMetrics>,
 }
 
 impl TryFrom<Written> for SummarizationSettings {
@@ -189,6 +204,7 @@ impl TryFrom<Written> for SummarizationSettings {
                 .unwrap_or(preset.no_repeat_ngram_size),
             early_stopping: written.early_stopping.unwrap_or(preset.early_stopping),
             use_stemmer: written.use_stemmer.unwrap_or(preset.use_stemmer),
+            metrics: written.metrics.unwrap_or(preset.metrics),
         };
         settings.validate()?;
         Ok(settings)
