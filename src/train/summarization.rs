@@ -312,7 +312,9 @@ impl Evaluator<SummaryOutput> for SummaryEvaluator {
         let count = self.summaries.len();
         let mean = tokens as f64 / count.max(1) as f64;
         (tokens > 0).then(|| {
-            format!("summaries: {count} of {mean:.1} tokens on average, {speed:.0} tokens a second")
+            format!(
+                "written: {count} texts of {mean:.1} tokens on average, {speed:.0} tokens a second"
+            )
         })
     }
 }
