@@ -11,6 +11,7 @@ use super::block::{Epilogue, PackedWeight, Rows, RowsMut, product};
 use super::dropout::DropoutMask;
 use super::exp::exp;
 use super::lanes::{greatest, total};
+use super::scratch::with_scratch;
 
 /// Added to the scores: `[batch or 1, heads or 1, queries or 1, keys]`, row by row.
 #[derive(Debug)]
@@ -71,12 +72,6 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-fn with_scratch(f: impl FnOnce(&mut Scratch)) {
-    let mut scratch = SCRATCH.with(RefCell::take);
-    f(&mut scratch);
-    SCRATCH.set(scratch);
-}
-
 impl Attention<'_> {
     /// The heads' outputs side by side, `[batch, queries, size]`.
     pub(crate) fn forward(&self) -> Vec<f32> {
@@ -87,7 +82,7 @@ impl Attention<'_> {
         }
         output.par_chunks_mut(queries * size).enumerate().with_max_len(1).for_each(
             |(item, output)| {
-                with_scratch(|scratch| {
+                with_scratch(&SCRATCH, |scratch| {
                     for head in 0..self.settings.heads {
                         self.head(item, head).forward(scratch, output);
                     }
@@ -120,7 +115,7 @@ impl Attention<'_> {
             .enumerate()
             .with_max_len(1);
         items.for_each(|(item, (((query, key), value), bias))| {
-            with_scratch(|scratch| {
+            with_scratch(&SCRATCH, |scratch| {
                 for head in 0..self.settings.heads {
                     let targets = Targets { query, key, value, bias };
                     self.head(item, head).backward(scratch, grad, targets);

@@ -12,6 +12,7 @@ use super::active::{ActiveColumns, ActiveLayer};
 use super::attention::{Attention, AttentionSettings};
 use super::extension::{KernelGradients, NormSettings};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
+use super::host::{row_major, slice};
 use super::plan::NeuronPlan;
 use super::residual_norm::ResidualNorm;
 use super::{Kernels, products};
@@ -31,8 +32,8 @@ impl Kernels for Flex {
         if x.dtype() != DType::F32 || grad.dtype() != DType::F32 {
             return <Self as ActivationOps<Self>>::gelu_backward(x, grad);
         }
-        let x = contiguous(x);
-        let x = f32_slice(&x);
+        let x = row_major(x);
+        let x = slice(&x);
         map_chunks(grad, |from, chunk| gelu_backward_in_place(&x[from..][..chunk.len()], chunk))
     }
 
@@ -44,10 +45,10 @@ impl Kernels for Flex {
         plan: Arc<NeuronPlan>,
     ) -> FloatTensor<Self> {
         let tokens = hidden.layout().shape()[0];
-        let hidden = contiguous(hidden);
-        let bias = contiguous(bias);
+        let hidden = row_major(hidden);
+        let bias = row_major(bias);
         let mut output = vec![0.0; tokens * plan.d_output];
-        super::rows::write_outputs(&plan, f32_slice(&hidden), f32_slice(&bias), &mut output);
+        super::rows::write_outputs(&plan, slice(&hidden), slice(&bias), &mut output);
         FlexTensor::from_data(TensorData::new(output, [tokens, plan.d_output]))
     }
 
@@ -56,9 +57,9 @@ impl Kernels for Flex {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let [x, weight, bias] = [x, weight, bias].map(contiguous);
+        let [x, weight, bias] = [x, weight, bias].map(row_major);
         let shape = [rows(&x), width(&weight)];
-        let output = products::forward(f32_slice(&x), f32_slice(&weight), f32_slice(&bias));
+        let output = products::forward(slice(&x), slice(&weight), slice(&bias));
         tensor(output, shape)
     }
 
@@ -70,10 +71,10 @@ impl Kernels for Flex {
         bias: FloatTensor<Self>,
         columns: Arc<ActiveColumns>,
     ) -> FloatTensor<Self> {
-        let inputs = [x, sparse, right, left].map(contiguous);
-        let bias = contiguous(bias);
+        let inputs = [x, sparse, right, left].map(row_major);
+        let bias = row_major(bias);
         let shape = [rows(&inputs[0]), width(&inputs[1])];
-        tensor(active_layer(&inputs, &columns).forward(f32_slice(&bias)), shape)
+        tensor(active_layer(&inputs, &columns).forward(slice(&bias)), shape)
     }
 
     fn attention_heads(
@@ -83,7 +84,7 @@ impl Kernels for Flex {
         bias: FloatTensor<Self>,
         settings: AttentionSettings,
     ) -> FloatTensor<Self> {
-        let inputs = [query, key, value, bias].map(contiguous);
+        let inputs = [query, key, value, bias].map(row_major);
         let output = attention(&inputs, &settings).forward();
         tensor(output, inputs[0].layout().shape().clone())
     }
@@ -95,9 +96,9 @@ impl Kernels for Flex {
         beta: FloatTensor<Self>,
         settings: NormSettings,
     ) -> FloatTensor<Self> {
-        let inputs = [x, residual, gamma].map(contiguous);
-        let beta = contiguous(beta);
-        let output = norm(&inputs, settings).forward(f32_slice(&beta));
+        let inputs = [x, residual, gamma].map(row_major);
+        let beta = row_major(beta);
+        let output = norm(&inputs, settings).forward(slice(&beta));
         tensor(output, inputs[0].layout().shape().clone())
     }
 }
@@ -107,23 +108,22 @@ impl KernelGradients for Flex {
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let [grad, weight] = [grad, weight].map(contiguous);
+        let [grad, weight] = [grad, weight].map(row_major);
         let shape = [rows(&grad), rows(&weight)];
-        let gradient =
-            products::input_gradient(f32_slice(&grad), f32_slice(&weight), width(&weight));
+        let gradient = products::input_gradient(slice(&grad), slice(&weight), width(&weight));
         tensor(gradient, shape)
     }
 
     fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let [x, grad] = [x, grad].map(contiguous);
+        let [x, grad] = [x, grad].map(row_major);
         let shape = [width(&x), width(&grad)];
-        let gradient = products::weight_gradient(f32_slice(&x), f32_slice(&grad), width(&grad));
+        let gradient = products::weight_gradient(slice(&x), slice(&grad), width(&grad));
         tensor(gradient, shape)
     }
 
     fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let grad = contiguous(grad);
-        tensor(products::column_sums(f32_slice(&grad), width(&grad)), [width(&grad)])
+        let grad = row_major(grad);
+        tensor(products::column_sums(slice(&grad), width(&grad)), [width(&grad)])
     }
 
     fn active_dense_gradients(
@@ -131,9 +131,9 @@ impl KernelGradients for Flex {
         columns: &ActiveColumns,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 5] {
-        let inputs = inputs.map(contiguous);
-        let grad = contiguous(grad);
-        let gradients = active_layer(&inputs, columns).backward(f32_slice(&grad));
+        let inputs = inputs.map(row_major);
+        let grad = row_major(grad);
+        let gradients = active_layer(&inputs, columns).backward(slice(&grad));
         let d_output = width(&grad);
         let [x, sparse, right, left] = inputs.map(|input| input.layout().shape().clone());
         [
@@ -150,9 +150,9 @@ impl KernelGradients for Flex {
         settings: &AttentionSettings,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
-        let inputs = inputs.map(contiguous);
-        let grad = contiguous(grad);
-        let gradients = attention(&inputs, settings).backward(f32_slice(&grad));
+        let inputs = inputs.map(row_major);
+        let grad = row_major(grad);
+        let gradients = attention(&inputs, settings).backward(slice(&grad));
         let [query, key, value, bias] = inputs.map(|input| input.layout().shape().clone());
         [
             tensor(gradients.query, query),
@@ -167,9 +167,9 @@ impl KernelGradients for Flex {
         settings: NormSettings,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
-        let inputs = inputs.map(contiguous);
-        let grad = contiguous(grad);
-        let gradients = norm(&inputs, settings).backward(f32_slice(&grad));
+        let inputs = inputs.map(row_major);
+        let grad = row_major(grad);
+        let gradients = norm(&inputs, settings).backward(slice(&grad));
         let shape = grad.layout().shape().clone();
         let d = width(&grad);
         let residual = tensor(gradients.residual, shape.clone());
@@ -182,13 +182,13 @@ impl KernelGradients for Flex {
 }
 
 fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveColumns) -> ActiveLayer<'a> {
-    let [x, sparse, right, left] = inputs.each_ref().map(f32_slice);
+    let [x, sparse, right, left] = inputs.each_ref().map(slice);
     let dims = [rows(&inputs[0]), rows(&inputs[1]), width(&inputs[1]), width(&inputs[2])];
     ActiveLayer { x, sparse, right, left, dims, columns }
 }
 
 fn attention<'a>(inputs: &'a [FlexTensor; 4], settings: &'a AttentionSettings) -> Attention<'a> {
-    let [query, key, value, bias] = inputs.each_ref().map(f32_slice);
+    let [query, key, value, bias] = inputs.each_ref().map(slice);
     let (queries, keys) = (inputs[0].layout().shape(), inputs[1].layout().shape());
     let dims = [queries[0], queries[1], keys[1], queries[2]];
     let bias = Some(bias).filter(|bias| !bias.is_empty());
@@ -196,7 +196,7 @@ fn attention<'a>(inputs: &'a [FlexTensor; 4], settings: &'a AttentionSettings) -
 }
 
 fn norm(inputs: &[FlexTensor; 3], settings: NormSettings) -> ResidualNorm<'_> {
-    let [x, residual, gamma] = inputs.each_ref().map(f32_slice);
+    let [x, residual, gamma] = inputs.each_ref().map(slice);
     let NormSettings { epsilon, dropout } = settings;
     ResidualNorm { x, residual, gamma, epsilon, dropout }
 }
@@ -215,14 +215,14 @@ fn width(tensor: &FlexTensor) -> usize {
 
 /// Applies `f(offset, chunk)` to all elements, in place if nothing else holds the tensor.
 fn map_chunks(x: FlexTensor, f: impl Fn(usize, &mut [f32]) + Sync) -> FlexTensor {
-    let mut x = contiguous(x);
-    let whole = x.storage::<f32>().len() == f32_slice(&x).len();
+    let mut x = row_major(x);
+    let whole = x.storage::<f32>().len() == slice(&x).len();
     if whole && let Some(values) = x.try_storage_mut::<f32>() {
         let chunks = values.par_chunks_mut(CHUNK).enumerate();
         chunks.for_each(|(at, chunk)| f(at * CHUNK, chunk));
         return x;
     }
-    let values = f32_slice(&x);
+    let values = slice(&x);
     let mut output = vec![0.0; values.len()];
     let chunks = output.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).enumerate();
     chunks.for_each(|(at, (chunk, values))| {
@@ -230,13 +230,4 @@ fn map_chunks(x: FlexTensor, f: impl Fn(usize, &mut [f32]) + Sync) -> FlexTensor
         f(at * CHUNK, chunk);
     });
     FlexTensor::from_data(TensorData::new(output, x.layout().shape().clone()))
-}
-
-/// Without a second handle to storage that could be used in place.
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
-}
-
-fn f32_slice(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("a contiguous tensor of 32-bit floats")
 }

@@ -82,6 +82,13 @@ mod fused {
     /// Nor are weights that meet fewer rows.
     const FEWEST_ROWS: usize = 16;
 
+    /// Rows of an input `[.., d_input]`, if a weight is worth packing for them.
+    fn rows_worth_packing(shape: &[usize], d_output: usize) -> Option<usize> {
+        let (d_input, rows) = shape.split_last()?;
+        let rows = rows.iter().product::<usize>();
+        (rows >= FEWEST_ROWS && rows * d_input * d_output >= SMALLEST).then_some(rows)
+    }
+
     /// `x · weight + bias` for `x: [.., d_input]`, `weight: [d_input, d_output]`.
     pub(crate) fn dense<const D: usize>(
         x: &Tensor<D>,
@@ -91,10 +98,7 @@ mod fused {
         let bias = bias?;
         let [d_input, d_output] = weight.dims();
         let mut shape = x.dims();
-        let rows = shape[..D - 1].iter().product::<usize>();
-        if rows < FEWEST_ROWS || rows * d_input * d_output < SMALLEST {
-            return None;
-        }
+        let rows = rows_worth_packing(&shape, d_output)?;
         if !(is_flex_f32(x) && is_flex_f32(weight) && is_flex_f32(bias)) {
             return None;
         }
@@ -125,10 +129,7 @@ mod fused {
         let bias = bias?;
         let [d_input, d_output] = sparse.dims();
         let mut shape = x.dims();
-        let rows = shape[..D - 1].iter().product::<usize>();
-        if rows < FEWEST_ROWS || rows * d_input * d_output < SMALLEST {
-            return None;
-        }
+        let rows = rows_worth_packing(&shape, d_output)?;
         let autodiff = x.is_autodiff();
         let device = x.device();
         let [right, left] = low_rank.unwrap_or_else(|| {

@@ -35,6 +35,8 @@ mod flex;
 #[cfg(feature = "flex")]
 mod gelu;
 #[cfg(feature = "flex")]
+mod host;
+#[cfg(feature = "flex")]
 mod lanes;
 pub(crate) mod layers;
 mod neurons;
@@ -48,6 +50,8 @@ mod products;
 mod residual_norm;
 #[cfg(feature = "flex")]
 mod rows;
+#[cfg(feature = "flex")]
+mod scratch;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 #[cfg(all(test, feature = "flex"))]

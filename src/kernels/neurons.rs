@@ -91,7 +91,7 @@ impl NeuronCache {
             return Some(prepared);
         }
         let left = match &weights.left {
-            Some(left) => Some(float_tensor(left)?),
+            Some(left) => Some(super::host::plain(left)?),
             None => None,
         };
         let order =
@@ -127,19 +127,9 @@ impl Prepared {
     }
 }
 
-/// The storage of a plain (not autodiff) float tensor on `flex`.
-#[cfg(feature = "flex")]
-fn float_tensor<const D: usize>(tensor: &Tensor<D>) -> Option<burn::backend::flex::FlexTensor> {
-    use burn::backend::{BackendTensor, DispatchTensorKind};
-    match tensor.clone().into_dispatch().kind {
-        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) => Some(tensor),
-        _ => None,
-    }
-}
-
 #[cfg(feature = "flex")]
 fn float_address(tensor: &Tensor<2>) -> Option<usize> {
-    float_tensor(tensor)?.as_slice::<f32>().map(|values| values.as_ptr() as usize)
+    super::host::plain(tensor)?.as_slice::<f32>().map(|values| values.as_ptr() as usize)
 }
 
 #[cfg(feature = "flex")]

@@ -1,14 +1,14 @@
 //! Passes of an update over all weights: optimizer, norm, importance, mask. Each is one reading of
 //! memory on all cores where Burn's operations are many on one.
 
-use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use pulp::Arch;
 use rayon::prelude::*;
 
 use super::active::ActiveColumns;
 use super::adamw::AdamWStep;
+use super::host::{contiguous, plain};
 use super::lanes::total;
 
 /// Elements a task takes; fixed, so that sums do not depend on the number of threads.
@@ -19,26 +19,10 @@ const ROWS: usize = 64;
 /// Whether a tensor can be updated in place: of 32-bit floats, row-major, with nothing else in its
 /// storage.
 pub(crate) fn is_whole<const D: usize>(tensor: &Tensor<D>) -> bool {
-    storage(tensor).is_some_and(|tensor| {
+    plain(tensor).is_some_and(|tensor| {
         tensor.is_contiguous()
             && tensor.storage::<f32>().len() == tensor.layout().shape().num_elements()
     })
-}
-
-/// The storage of a tensor of 32-bit floats on `flex`, without autodiff.
-fn storage<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
-    match tensor.clone().into_dispatch().kind {
-        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) if tensor.dtype() == DType::F32 => {
-            Some(tensor)
-        }
-        _ => None,
-    }
-}
-
-/// [`storage`], row-major.
-fn contiguous<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
-    let tensor = storage(tensor)?;
-    Some(if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() })
 }
 
 /// Lets `f` change an [`is_whole`] tensor's values: in place if nothing else holds them, else a copy's.

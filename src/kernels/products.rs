@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::block::{Epilogue, PackedWeight, Rows, RowsMut, product};
+use super::scratch::with_scratch;
 
 /// Rows of a block at most: with a panel of the weight they fit the second-level cache.
 const BLOCK: usize = 128;
@@ -27,19 +28,11 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Runs `f` with this thread's buffers; see `block`.
-fn with_scratch<T>(f: impl FnOnce(&mut Scratch) -> T) -> T {
-    let mut scratch = SCRATCH.with(RefCell::take);
-    let result = f(&mut scratch);
-    SCRATCH.set(scratch);
-    result
-}
-
 /// `x · weight + bias: [rows, d_output]` of `x: [rows, d_input]` and `weight: [d_input, d_output]`.
 pub(crate) fn forward(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let d_output = bias.len();
     let d_input = weight.len() / d_output;
-    with_scratch(|scratch| {
+    with_scratch(&SCRATCH, |scratch| {
         pack_rows(&mut scratch.packed, weight, d_output);
         multiply(x, d_input, &scratch.packed, Some(bias))
     })
@@ -47,7 +40,7 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
 
 /// `grad · weightᵀ: [rows, d_input]` of `grad: [rows, d_output]`.
 pub(crate) fn input_gradient(grad: &[f32], weight: &[f32], d_output: usize) -> Vec<f32> {
-    with_scratch(|scratch| {
+    with_scratch(&SCRATCH, |scratch| {
         pack_columns(&mut scratch.packed, weight, d_output);
         multiply(grad, d_output, &scratch.packed, None)
     })
@@ -57,7 +50,7 @@ pub(crate) fn input_gradient(grad: &[f32], weight: &[f32], d_output: usize) -> V
 pub(crate) fn weight_gradient(x: &[f32], grad: &[f32], d_output: usize) -> Vec<f32> {
     let rows = grad.len() / d_output;
     let d_input = x.len() / rows;
-    with_scratch(|scratch| {
+    with_scratch(&SCRATCH, |scratch| {
         pack_rows(&mut scratch.packed, grad, d_output);
         let stride = rows + PADDING;
         scratch.transposed.resize((d_input * stride).max(scratch.transposed.len()), 0.0);

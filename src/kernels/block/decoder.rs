@@ -19,7 +19,8 @@ use super::cached::{Decoded, PackedHead};
 use super::layers::grow;
 use super::product::{Epilogue, Rows, RowsMut, product_shared};
 use super::weight::PackedWeight;
-use super::{BLOCK, Norm, PackedLayers, with_scratch};
+use super::{BLOCK, Norm, PackedLayers, SCRATCH};
+use crate::kernels::scratch::with_scratch;
 
 /// Multiplications of attention that are worth more than one thread.
 const SHARED: usize = 64 * 1024;
@@ -124,7 +125,7 @@ impl Decoder {
             outputs.zip(inputs).with_max_len(1).for_each(|(values, input)| {
                 let rows = Rows { values: input, stride: size, rows: input.len() / size };
                 let output = RowsMut { values, stride: width };
-                with_scratch(|scratch| {
+                with_scratch(&SCRATCH, |scratch| {
                     layer.keys_values.forward(rows, &mut scratch.hidden, output)
                 });
             });
@@ -192,7 +193,7 @@ impl Decoder {
         let decoded = Decoded { keys, values, rows, heads: self.heads, scale: self.scale };
         let attend = |row: usize, context: &mut [f32]| {
             let query = &projected[row * 3 * size..][..size];
-            with_scratch(|scratch| {
+            with_scratch(&SCRATCH, |scratch| {
                 decoded.attend(query, &paths[row], &mut scratch.hidden, context)
             });
         };
@@ -234,7 +235,9 @@ impl Decoder {
                 to.copy_from_slice(&query[column..][..head_size]);
             }
             let mask = mask.map(|mask| &mask[example * source..][..source]);
-            with_scratch(|scratch| head.attend(crossed, self.scale, mask, &mut scratch.hidden));
+            with_scratch(&SCRATCH, |scratch| {
+                head.attend(crossed, self.scale, mask, &mut scratch.hidden)
+            });
         };
         let parts = crossed[..rows * size].par_chunks_mut(beams * head_size);
         let parts = parts.zip(cross.heads).enumerate();

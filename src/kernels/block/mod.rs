@@ -36,6 +36,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
+use super::scratch::with_scratch;
 use attention::{AttentionScratch, Head, HeadRelative, HeadTable};
 use layers::grow;
 
@@ -102,14 +103,6 @@ struct Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Runs `f` with this thread's buffers; they are taken out meanwhile, so that work that the thread
-/// takes up in between finds others.
-fn with_scratch(f: impl FnOnce(&mut Scratch)) {
-    let mut scratch = SCRATCH.with(RefCell::take);
-    f(&mut scratch);
-    SCRATCH.set(scratch);
 }
 
 fn for_each(parallel: bool, count: usize, f: impl Fn(usize) + Send + Sync) {
@@ -214,7 +207,7 @@ impl Sequences<'_> {
     fn project(&self, states: &mut [f32], projected: &mut [f32]) {
         let rows = Rows { values: states, stride: self.size, rows: states.len() / self.size };
         let output = RowsMut { values: projected, stride: 3 * self.size };
-        with_scratch(|scratch| {
+        with_scratch(&SCRATCH, |scratch| {
             self.block.projections.forward(rows, &mut scratch.hidden, output);
         });
     }
@@ -232,7 +225,7 @@ impl Sequences<'_> {
             let (first, column) = (sequence * length, head * head_size);
             let mask = self.mask.map(|mask| mask.of(self.first + sequence, head));
             let relative = self.relative.map(|relative| relative.of(column, self.size));
-            with_scratch(|scratch| {
+            with_scratch(&SCRATCH, |scratch| {
                 let Scratch { head: own, attention, .. } = scratch;
                 let count = length * head_size;
                 grow(own, 3 * count);
@@ -270,7 +263,7 @@ impl Sequences<'_> {
         let rows = states.len() / size;
         // Rows a little apart from powers of two, which would share few lines of the caches.
         let inner_stride = block.intermediate.d_output().next_multiple_of(16) + 16;
-        with_scratch(|scratch| {
+        with_scratch(&SCRATCH, |scratch| {
             let Scratch { hidden, inner, output, .. } = scratch;
             grow(output, rows * size);
             grow(inner, rows * inner_stride);

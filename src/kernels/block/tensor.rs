@@ -2,11 +2,12 @@
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use super::layers::LayerSource;
 use super::{EncoderBlock, Mask, Norm, Relative, Table};
 use crate::kernels::RelativeScores;
+use crate::kernels::host::{contiguous, plain, row_major, slice};
 
 /// The parameters of a linear layer that can be packed.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ impl EncoderBlock {
             keys: keys.as_ref().map(|(table, rows)| Table { values: slice(table), rows }),
             queries: queries.as_ref().map(|(table, rows)| Table { values: slice(table), rows }),
         });
-        let mut tensor = if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() };
+        let mut tensor = row_major(tensor);
         let whole = tensor.storage::<f32>().len() == batch * length * size;
         match tensor.try_storage_mut::<f32>() {
             Some(values) if whole => self.forward(values, [batch, length], mask, relative),
@@ -210,26 +211,6 @@ fn table(
     let whole = rows.len() >= (2 * length).saturating_sub(1);
     let table = contiguous(table).filter(|_| fits && whole)?;
     Some(Some((table, rows)))
-}
-
-/// The storage of a tensor of 32-bit floats on `flex`, without autodiff.
-fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
-    match tensor.clone().into_dispatch().kind {
-        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) if tensor.dtype() == DType::F32 => {
-            Some(tensor)
-        }
-        _ => None,
-    }
-}
-
-/// [`plain`], row-major.
-fn contiguous<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
-    let tensor = plain(tensor)?;
-    Some(if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() })
-}
-
-fn slice(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice().expect("checked to be of 32-bit floats and row-major")
 }
 
 fn is_permutation(order: &[i64], count: usize) -> bool {
