@@ -58,20 +58,22 @@ fn run_and_kill(args: &[&str], checkpoints: &Path, milliseconds: u64, in_save: b
     child.wait().unwrap();
 }
 
-#[test]
-fn twenty_kills_change_no_weight() {
+/// Kills a run as often as said, every second time in a save, and resumes it: the weights must be
+/// those of a run that nobody disturbed.
+fn kills_change_no_weight(kills: usize, more: &[&str]) {
     let place = Place::new();
-    let mut whole = place.run("compress", "whole", &RUN);
+    let settings = [&RUN[..], more].concat();
+    let mut whole = place.run("compress", "whole", &settings);
     whole.push("--quiet".into());
     let done = losparse(&refs(&whole)).output().unwrap();
     assert!(done.status.success(), "{}", text(&done.stderr));
 
-    let mut args = place.run("compress", "killed", &RUN);
+    let mut args = place.run("compress", "killed", &settings);
     args.push("--json".into());
     let checkpoints = place.path("killed").join("checkpoints");
     let mut in_save = 0;
     let mut random = 12345u64;
-    for kill in 0..20 {
+    for kill in 0..kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         run_and_kill(&refs(&args), &checkpoints, (random >> 33) % 20, kill % 2 == 1);
         in_save += usize::from(half_written(&checkpoints));
@@ -84,6 +86,17 @@ fn twenty_kills_change_no_weight() {
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert!(!half_written(&checkpoints));
     assert!(weights(&place, "killed") == weights(&place, "whole"), "the weights differ");
+}
+
+#[test]
+fn twenty_kills_change_no_weight() {
+    kills_change_no_weight(20, &[]);
+}
+
+/// Pruned neurons are left out of the computation; after a resume, too.
+#[test]
+fn kills_change_no_weight_where_regrowth_is_frozen() {
+    kills_change_no_weight(6, &["--regrowth", "frozen"]);
 }
 
 #[test]
