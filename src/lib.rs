@@ -24,3 +24,10 @@ pub mod tasks;
 pub mod train;
 
 pub use error::{Error, Result};
+
+/// Says that a test is skipped, aloud: libtest keeps what is printed otherwise.
+#[cfg(test)]
+pub(crate) fn say_skipped(why: &str) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "SKIPPED: {why}").expect("stderr can be written to");
+}

@@ -14,7 +14,7 @@ use losparse::linear::{
     ColumnCompactLinear, CompactLinear, Compressible, CompressibleLinear, LowRank,
     LowRankSparseLinear,
 };
-use losparse::models::bert::BertForSequenceClassification;
+use losparse::models::bert::{BertForSequenceClassification, BertModel};
 use losparse::models::{AnySequenceClassifier, EncoderInput, LabelConfig};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
@@ -271,6 +271,24 @@ fn a_head_is_new_when_absent_or_of_another_size() {
 }
 
 #[test]
+fn the_base_models_prefix_may_be_there_or_not() {
+    let bare = changed(|tensors| {
+        let old = std::mem::take(tensors);
+        let name = |name: String| name.strip_prefix("bert.").map_or(name.clone(), str::to_string);
+        tensors.extend(old.into_iter().map(|(key, tensor)| (name(key), tensor)));
+    });
+    let (model, report) = try_load(bare.path()).unwrap();
+    assert!(report.newly_initialised.is_empty() && report.unused.is_empty(), "{report}");
+    assert_eq!(logits(&model), logits(&load(&fixture("base"))));
+    // A headless model from a checkpoint with prefix and head.
+    let base = fixture("base");
+    let (_, report) = load_pretrained::<BertModel>(&base, &Device::default(), &Default::default())
+        .expect("the head is left out");
+    assert_eq!(report.unused, ["classifier.bias", "classifier.weight"]);
+    assert!(report.newly_initialised.is_empty(), "{report}");
+}
+
+#[test]
 fn damaged_tensors_are_named() {
     let name = "bert.encoder.layer.1.output.dense.weight";
     let missing = changed(|tensors| drop(tensors.remove(name)));
@@ -280,6 +298,21 @@ fn damaged_tensors_are_named() {
     let norm = "bert.embeddings.LayerNorm.bias";
     let text = message(changed(|tensors| drop(tensors.remove(norm))).path());
     assert!(text.contains(norm) && text.contains("missing"), "{text}");
+
+    // All that is wrong is told at once.
+    let several = changed(|tensors| {
+        tensors.remove(name);
+        tensors.remove(norm);
+        tensors.get_mut("bert.encoder.layer.0.output.dense.bias").unwrap().0 = vec![2, 6];
+        tensors.insert("first".into(), (vec![1], vec![0.0]));
+        tensors.insert("second".into(), (vec![1], vec![0.0]));
+    });
+    let text = message(several.path());
+    assert!(text.contains("5 tensors are wrong"), "{text}");
+    for part in [name, norm, "found [2, 6]", "layer first: unexpected", "layer second: unexpected"]
+    {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
 
     let misshapen = changed(|tensors| tensors.get_mut(name).unwrap().0 = vec![20, 12]);
     let text = message(misshapen.path());

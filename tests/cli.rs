@@ -295,6 +295,30 @@ fn damaged_models_are_refused() {
 }
 
 #[test]
+fn quoted_tables_and_files_of_any_name_are_read_as_told() {
+    let place = Place::new();
+    let row = |line: &str| line.split_once(',').map(|(text, mood)| format!("\"{text}\"\t{mood}\n"));
+    let quoted: String = reviews(24).lines().filter_map(row).collect();
+    place.write("quoted.txt", &quoted);
+    place.write("plain.csv", reviews(24));
+    let (model, file) = (place.arg("model"), place.arg("quoted.txt"));
+    let read = ["predict", &model, "--file", &file, "--text", "review"];
+    fails(&read, 1, &["quoted.txt", "format"]);
+    let told = [&read[..], &["--format", "tsv", "--quoting"]].concat();
+    let plain = place.arg("plain.csv");
+    let expected = json_lines(&["predict", &model, "--file", &plain, "--text", "review"]);
+    assert_eq!(json_lines(&told), expected);
+    let columns = ["--text", "review", "--label", "mood"];
+    let evaluate = |file: &str, more: &[&str]| {
+        json_lines(&[&["evaluate", &model, "--dev", file], &columns[..], more].concat())
+    };
+    let metrics = |lines: Vec<Value>| lines[0]["metrics"].clone();
+    let found = metrics(evaluate(&file, &["--format", "tsv", "--quoting=true"]));
+    assert_eq!(found, metrics(evaluate(&plain, &[])));
+    fails(&[&read[..], &["--format", "xls"]].concat(), 2, &["xls", "csv"]);
+}
+
+#[test]
 fn unusable_data_is_refused() {
     let place = Place::shared();
     place.write("empty.csv", "");
@@ -445,4 +469,35 @@ fn ctrl_c_stops_cleanly_and_the_run_goes_on() {
     let done: Value = serde_json::from_str(stdout(&hint).lines().last().unwrap()).unwrap();
     assert_eq!(done["report"]["training"]["resumed"], json!(true));
     assert_eq!(done["report"]["training"]["steps"], json!(720));
+    let mut whole: Vec<String> = args.clone();
+    whole[3] = place.arg("whole");
+    stdout(&refs(&whole));
+    let weights = |run: &str| fs::read(place.path(run).join("model/model.safetensors")).unwrap();
+    assert!(weights("whole") == weights("long"), "the weights differ");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_before_the_first_checkpoint_says_how_to_start_again() {
+    let place = Place::new();
+    let mut settings = vec!["--epochs", "400", "--eval-steps", "4800", "--json"];
+    let args = place.run("compress", "early", &settings);
+    let mut child =
+        losparse(&refs(&args)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("\"step\"")));
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    lines.by_ref().for_each(|line| drop(line.unwrap()));
+    let output = child.wait_with_output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    let start = "nothing was saved yet; start again with: losparse ";
+    let hint = message.lines().find_map(|line| line.strip_prefix(start)).expect(&message);
+    assert!(hint.ends_with(" --overwrite"), "{message}");
+    settings[1] = "1";
+    settings[3] = "12";
+    let mut again = place.run("compress", "early", &settings);
+    again.push("--overwrite".into());
+    stdout(&refs(&again));
 }

@@ -328,8 +328,10 @@ fn every_backend_agrees_with_flex(build: fn(&Device) -> AnySequenceClassifier) {
         match DeviceSpec::from(backend).open() {
             Ok(device) => compare(backend, &run(build, &device), &reference),
             Err(error) if required.contains(&backend) => panic!("required, but {error}"),
-            Err(error) if backend.is_compiled() => println!("SKIPPED {backend}: {error}"),
-            Err(_) => {}
+            Err(error) if backend.is_compiled() => {
+                super::say_skipped(&format!("{backend}: {error}"))
+            }
+            Err(_) => super::say_skipped(&format!("{backend}: not in this build")),
         }
     }
 }

@@ -138,6 +138,26 @@ fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
 }
 
 #[test]
+fn a_run_that_stopped_early_is_done() {
+    let place = Place::new();
+    // A learning rate of nearly nothing: no evaluation is better than the first.
+    let settings = ["--epochs", "8", "--early-stopping", "2", "--keep", "last", "--lr", "1e-12"];
+    let mut args = place.run("finetune", "early", &[]);
+    let at = args.iter().position(|word| word == "--lr").unwrap();
+    args.drain(at..at + 2);
+    args.extend(settings.map(String::from));
+    let steps = |args: &[String]| {
+        let done = json_lines(&refs(args)).pop().unwrap();
+        done["report"]["training"]["steps"].as_u64().unwrap()
+    };
+    assert_eq!(steps(&args), 36, "one evaluation and two that were no better");
+    let before = weights(&place, "early");
+    args.push("--resume".into());
+    assert_eq!(steps(&args), 36);
+    assert!(weights(&place, "early") == before, "the weights differ");
+}
+
+#[test]
 fn a_checkpoint_evaluates_as_it_did_in_training() {
     let place = Place::new();
     for command in ["compress", "finetune"] {

@@ -23,3 +23,11 @@ mod study;
 #[cfg(feature = "cli")]
 mod summarization;
 mod trace;
+#[cfg(feature = "cli")]
+mod training;
+
+/// Says that a test is skipped, aloud: libtest keeps what is printed otherwise.
+fn say_skipped(why: &str) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "SKIPPED: {why}").expect("stderr can be written to");
+}

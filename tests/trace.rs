@@ -61,7 +61,7 @@ fn replay_all(folder: &Path, unsupported: Unsupported) {
         let run = match Run::open(&path) {
             Ok(run) if run.supported() => run,
             Ok(run) if unsupported == Unsupported::Skip => {
-                println!("skipped: {name}: the library has no `{}` of its kind", run.model_type);
+                super::say_skipped(&format!("{name}: no `{}` of its kind here", run.model_type));
                 continue;
             }
             Ok(run) => {
@@ -94,7 +94,7 @@ fn replay_all(folder: &Path, unsupported: Unsupported) {
 fn folder_from(variable: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(variable).map(PathBuf::from);
     if folder.is_none() {
-        println!("skipped: {variable} is not set");
+        super::say_skipped(&format!("{variable} is not set"));
     }
     folder
 }

@@ -258,6 +258,7 @@ impl Plan {
     ) -> Result<Self> {
         let mut used = BTreeSet::new();
         let mut new = BTreeSet::new();
+        let mut faults = Vec::new();
         for param in named_params(model, &M::hugging_face_name) {
             let found = checkpoint.file_name(&param.name).and_then(|n| checkpoint.source.shape(n));
             used.insert(checkpoint.key(&param.name).to_string());
@@ -269,16 +270,15 @@ impl Plan {
                 None if M::may_be_new(&param.name) => {
                     new.insert(param.name);
                 }
-                None => return Err(layer::missing(&param.name, &param.shape)),
+                None => faults.push(layer::missing(&param.name, &param.shape)),
                 Some(found) if found != param.shape => {
-                    return Err(layer::misshapen(&param.name, &param.shape, found));
+                    faults.push(layer::misshapen(&param.name, &param.shape, found));
                 }
                 Some(_) => {}
             }
         }
         let narrowed = narrowed(model, checkpoint);
         let mut layers = BTreeMap::new();
-        let mut result = Ok(());
         model.for_each_linear(&mut |name, linear| {
             let view = LayerView { checkpoint, layer: name };
             for suffix in SUFFIXES {
@@ -289,11 +289,9 @@ impl Plan {
                 Ok(state) => {
                     layers.insert(name.to_string(), (state, dims));
                 }
-                Err(error) if result.is_ok() => result = Err(error),
-                Err(_) => {}
+                Err(error) => faults.push(error),
             }
         });
-        result?;
         let unused = checkpoint.files.iter().filter(|(name, _)| !used.contains(*name));
         let mut report = LoadReport {
             source: checkpoint.source.path().to_path_buf(),
@@ -311,10 +309,11 @@ impl Plan {
                     "unexpected tensor in {}: the model has no place for it",
                     checkpoint.source.path().display()
                 );
-                return Err(Error::layer(file_name, message));
+                faults.push(Error::layer(file_name, message));
             }
             report.unused.push(file_name.clone());
         }
+        one_error(checkpoint.source.path(), faults)?;
         report.tensors -= report.unused.len();
         Ok(Self { layers, new, report })
     }
@@ -347,6 +346,21 @@ impl Plan {
         });
         result.map(|()| (model, self.report))
     }
+}
+
+/// All that is wrong with a checkpoint's tensors, by name, in one error; of very many the first.
+fn one_error(path: &Path, mut faults: Vec<Error>) -> Result<()> {
+    const TOLD: usize = 20;
+    if faults.len() < 2 {
+        return faults.pop().map_or(Ok(()), Err);
+    }
+    let mut lines: Vec<String> =
+        faults.iter().take(TOLD).map(|fault| format!("\n  {fault}")).collect();
+    if faults.len() > TOLD {
+        lines.push(format!("\n  … and {} more", faults.len() - TOLD));
+    }
+    let message = format!("{} tensors are wrong:{}", faults.len(), lines.concat());
+    Err(Error::format(path, message))
 }
 
 /// `[d_input, d_output]` of the layers of those feed-forward networks that a checkpoint has narrower

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use losparse::pruning::{Curve, Importance, Reduction, Regrowth, Structure};
+use losparse::tasks::TableFormat;
 use losparse::tasks::squad::QaSettings;
 use losparse::train::{Keep, LrDecay, Method, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
 use serde::{Serialize, de::DeserializeOwned};
@@ -65,6 +66,8 @@ pub struct TaskArgs {
     /// Column of the score, for regression
     #[arg(long, display_order = 8, value_name = "COLUMN")]
     pub score: Option<String>,
+    #[command(flatten)]
+    pub table: TableArgs,
     #[arg(
         long,
         display_order = 9,
@@ -81,6 +84,25 @@ pub struct TaskArgs {
     pub summaries: SummaryArgs,
     #[command(flatten)]
     pub rouge: RougeArgs,
+}
+
+/// How files with columns are read.
+#[derive(clap::Args)]
+pub struct TableArgs {
+    /// Format of files with columns [default: as their names end]
+    #[arg(long, display_order = 8, value_name = "csv|tsv|jsonl", value_parser = word::<TableFormat>)]
+    pub format: Option<TableFormat>,
+    /// Whether " quotes in them [default: in csv, not in tsv]
+    #[arg(long, display_order = 8, value_name = "true|false", num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    pub quoting: Option<bool>,
+}
+
+impl TableArgs {
+    /// Overrides the settings that were given.
+    pub fn apply(&self, task: &mut TaskRecipe) {
+        override_settings!(self => task; ; optional format, quoting);
+    }
 }
 
 /// How questions are answered.
@@ -279,6 +301,7 @@ impl TaskArgs {
         self.questions.apply(task);
         self.summaries.apply(task);
         self.rouge.apply(task);
+        self.table.apply(task);
         override_settings!(self => task; name;
             optional max_length, data, dev, text, pair, label, score, max_eval_examples);
     }

@@ -12,6 +12,7 @@ use losparse::{Error, Result};
 use serde_json::{Map, Value, json};
 
 use super::answer::{AnswerArgs, answer};
+use super::args::TableArgs;
 use super::machine::MachineArgs;
 use super::model::Opened;
 use super::output;
@@ -46,6 +47,8 @@ pub struct Args {
     /// Column of the text in the file
     #[arg(long, value_name = "COLUMN", requires = "file", help_heading = "Input")]
     text: Option<String>,
+    #[command(flatten, next_help_heading = "Input")]
+    table: TableArgs,
     /// Longest input; longer ones are cut [default: as trained, or the model's longest]
     #[arg(long, value_name = "TOKENS", help_heading = "Input")]
     max_length: Option<usize>,
@@ -83,7 +86,10 @@ impl Args {
                 self.answer.refuse()?;
                 let asked = self.summaries.asked(self.max_length);
                 let (settings, own) = opened.summarization(&asked)?;
-                let documents = self.summaries.documents(&self.texts, self.file.as_deref())?;
+                let documents = {
+                    let file = self.file.as_deref();
+                    self.summaries.documents(&self.texts, file, &self.table)?
+                };
                 let tokenizer = &opened.tokenizer(settings.max_source_length)?;
                 let (settings, own, batch_size) = (&settings, &own, self.batch_size);
                 let device = &device;
@@ -145,8 +151,8 @@ impl Args {
                 pair: self.pair.first().cloned(),
                 // Not read: prediction needs no answers.
                 target: TableTarget::Score { column: String::new() },
-                format: None,
-                quoting: None,
+                format: self.table.format,
+                quoting: self.table.quoting,
             };
             return Ok(options.read_unlabeled(file, &opened.own_task("predict")?)?.examples);
         }

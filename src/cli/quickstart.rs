@@ -48,13 +48,6 @@ impl Args {
         let interrupt = Interrupt::default();
         stop_on_ctrl_c(interrupt.clone())?;
         let built_in = self.model.built_in();
-        let parts = tempfile::tempdir()?;
-        let start = parts.path().join(built_in.name);
-        unpack(built_in, &start)?;
-        let recipe = self.recipe(built_in, &start)?;
-        let ratio = recipe.method.as_ref().map_or(1.0, |method| method.ratio);
-        let about = built_in.about;
-        machine.note(&format!("{about}; its linear layers shrink to {}.", percent(ratio)));
         let options = RunOptions {
             output: self.output.clone(),
             resume: false,
@@ -65,6 +58,14 @@ impl Args {
             observer: Arc::new(Progress::new(machine.quiet, machine.json)),
             interrupt: interrupt.clone(),
         };
+        // Beside the result, so that its recipe and checkpoints can be used again.
+        let start = self.output.join(built_in.name);
+        options.check_output(Some(&start))?;
+        unpack(built_in, &start)?;
+        let recipe = self.recipe(built_in, &start)?;
+        let ratio = recipe.method.as_ref().map_or(1.0, |method| method.ratio);
+        let about = built_in.about;
+        machine.note(&format!("{about}; its linear layers shrink to {}.", percent(ratio)));
         let report = compress(&recipe, &options)?;
         if machine.json {
             return output::print_json(&json!({"event": "done", "report": report}));
@@ -94,11 +95,12 @@ impl Args {
 
     fn next(&self, built_in: &BuiltIn) -> String {
         let folder = self.output.display();
-        let (text, columns) = (built_in.own_text, built_in.own_columns);
+        let (start, text, columns) = (built_in.name, built_in.own_text, built_in.own_columns);
         format!(
             "The small model is in {folder}/model, the whole report in {folder}/report.md. Next:\n  \
              losparse predict {folder}/model \"{text}\"\n  \
              losparse inspect {folder}/model\n  \
+             losparse bench {folder}/{start} {folder}/model\n  \
              losparse compress YOUR-MODEL -o small --train train.csv --dev dev.csv {columns}"
         )
     }

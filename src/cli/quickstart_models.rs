@@ -26,7 +26,7 @@ impl Model {
 
 /// A model with its data, and what a quick start does with them.
 pub struct BuiltIn {
-    /// Its name.
+    /// Its name, and that of the folder it is unpacked to.
     pub name: &'static str,
     /// What it is and does.
     pub about: &'static str,

@@ -1,5 +1,6 @@
+use losparse::checkpoint::TensorSource;
 use losparse::device::open;
-use losparse::inspect::SplitMetrics;
+use losparse::inspect::{RunReport, SplitMetrics};
 use losparse::models::AnyModel;
 use losparse::tasks::summarization::SummarizationExample;
 use losparse::tasks::{MetricKind, Split};
@@ -105,48 +106,97 @@ fn the_built_in_speller_spells() {
 }
 
 /// The command's own path from the built-in files to what it prints, on a little of the data.
-#[test]
-fn a_short_run_goes_all_the_way() {
-    let folder = tempfile::tempdir().unwrap();
-    let (built_in, start, mut recipe) = unpacked(Model::G2pBart, folder.path());
-    recipe.task.max_train_examples = Some(96);
-    recipe.task.max_eval_examples = Some(40);
-    recipe.training.epochs = 2;
-    recipe.training.batch_size = 16;
-    let method = recipe.method.as_mut().unwrap();
-    (method.initial_warmup_steps, method.final_warmup_steps) = (Some(1), Some(6));
-    method.interval = 2;
-    let (device, output) = (open("flex").unwrap(), folder.path().join("out"));
-    let options = RunOptions {
-        output: output.clone(),
-        resume: false,
-        overwrite: true,
-        tui: false,
-        device: device.clone(),
-        device_name: "flex".into(),
-        observer: Arc::new(Silent),
-        interrupt: Interrupt::default(),
-    };
-    let report = compress(&recipe, &options).unwrap();
-    let of = |splits: &[SplitMetrics], metric| splits[0].metrics.values[&metric];
-    // As built in, the model gets more than every other word right; so few updates spoil it.
-    let before = of(&report.starting, MetricKind::WordAccuracy);
-    assert!(before > 0.5, "{before}");
-    assert!(of(&report.compacted, MetricKind::PhonemeErrorRate) > 0.0);
-    assert_eq!(report.trained[0].metrics.primary, MetricKind::WordAccuracy);
-    assert_eq!(report.agreement.as_ref().unwrap().examples, 40);
-    let ratio = recipe.method.as_ref().unwrap().ratio;
-    assert!(report.account.linear_ratio() < ratio + 0.03, "{}", report.account.linear_ratio());
+struct ShortRun {
+    built_in: &'static BuiltIn,
+    report: RunReport,
+    ratio: f64,
+    /// The table, and what the small model says.
+    printed: [String; 2],
+    output: PathBuf,
+    _folder: tempfile::TempDir,
+}
 
-    let small = output.join("model");
-    let outcome = Outcome::new(built_in, &recipe, &report, [&start, &small], &device).unwrap();
-    let table = outcome.table().unwrap();
-    for part in ["held-out words all right", "phoneme error rate", "words a second", "faster"] {
-        assert!(table.contains(part), "{part} is not in\n{table}");
+impl ShortRun {
+    fn new(model: Model, seed: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (built_in, start, mut recipe) = unpacked(model, folder.path());
+        recipe.task.max_train_examples = Some(96);
+        recipe.task.max_eval_examples = Some(40);
+        recipe.training.seed = seed;
+        recipe.training.epochs = 2;
+        recipe.training.batch_size = 16;
+        let method = recipe.method.as_mut().unwrap();
+        (method.initial_warmup_steps, method.final_warmup_steps) = (Some(1), Some(6));
+        method.interval = 2;
+        let ratio = method.ratio;
+        let (device, output) = (open("flex").unwrap(), folder.path().join("out"));
+        let options = RunOptions {
+            output: output.clone(),
+            resume: false,
+            overwrite: true,
+            tui: false,
+            device: device.clone(),
+            device_name: "flex".into(),
+            observer: Arc::new(Silent),
+            interrupt: Interrupt::default(),
+        };
+        let report = compress(&recipe, &options).unwrap();
+        let small = output.join("model");
+        let outcome = Outcome::new(built_in, &recipe, &report, [&start, &small], &device).unwrap();
+        let printed = [outcome.table(), outcome.try_out(&Interrupt::default())].map(Result::unwrap);
+        Self { built_in, report, ratio, printed, output, _folder: folder }
     }
-    let tried = outcome.try_out(&Interrupt::default()).unwrap();
-    assert_eq!(tried.lines().count(), 1 + built_in.texts.len(), "{tried}");
-    assert!(tried.contains("W EH1 R W UH2 L F") && tried.contains("losparse"), "{tried}");
-    let next = args(Model::G2pBart, output).next(built_in);
-    assert!(next.contains("--task g2p"), "{next}");
+
+    /// Checks what every run must give.
+    fn check(&self) {
+        let Self { report, ratio, printed: [table, said], .. } = self;
+        assert_eq!(report.agreement.as_ref().unwrap().examples, 40);
+        assert!(report.account.linear_ratio() < ratio + 0.03, "{}", report.account.linear_ratio());
+        assert!(table.contains("faster"), "{table}");
+        for (_, what) in self.built_in.metrics {
+            assert!(table.contains(what), "{what} is not in\n{table}");
+        }
+        for text in self.built_in.texts {
+            assert!(said.contains(text), "{text} is not in\n{said}");
+        }
+        let next = args(Model::default(), self.output.clone()).next(self.built_in);
+        assert!(next.contains(self.built_in.own_columns), "{next}");
+    }
+
+    /// The order of every compact layer's outputs: which neurons were kept.
+    fn orders(&self) -> Vec<Vec<i64>> {
+        let source = TensorSource::open(self.output.join("model")).unwrap();
+        let names = source.names().filter(|name| name.ends_with(".order"));
+        names.map(|name| source.read_int(name).unwrap()).collect()
+    }
+}
+
+fn metric(splits: &[SplitMetrics], metric: MetricKind) -> f64 {
+    splits[0].metrics.values[&metric]
+}
+
+#[test]
+fn the_built_in_classifier_is_compressed_and_another_seed_prunes_other_neurons() {
+    let run = ShortRun::new(Model::MovieSentiment, 1);
+    run.check();
+    let before = metric(&run.report.starting, MetricKind::Accuracy);
+    assert!(before > 0.7, "{before}");
+    let other = ShortRun::new(Model::MovieSentiment, 2);
+    assert!(!run.orders().is_empty());
+    assert_ne!(run.orders(), other.orders());
+}
+
+#[test]
+fn the_built_in_speller_is_compressed() {
+    let run = ShortRun::new(Model::G2pBart, 1);
+    run.check();
+    let [table, said] = &run.printed;
+    assert!(table.contains("words a second"), "{table}");
+    // As built in, the model gets more than every other word right; so few updates spoil it.
+    let before = metric(&run.report.starting, MetricKind::WordAccuracy);
+    assert!(before > 0.5, "{before}");
+    assert!(metric(&run.report.compacted, MetricKind::PhonemeErrorRate) > 0.0);
+    assert_eq!(run.report.trained[0].metrics.primary, MetricKind::WordAccuracy);
+    assert_eq!(said.lines().count(), 1 + run.built_in.texts.len(), "{said}");
+    assert!(said.contains("W EH1 R W UH2 L F"), "{said}");
 }

@@ -1,6 +1,6 @@
 //! What compressing and fine-tuning have in common.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -8,6 +8,7 @@ use clap::builder::Resettable;
 use losparse::Error;
 use losparse::checkpoint::StorageDtype;
 use losparse::inspect::{RunReport, percent, thousands};
+use losparse::train::checkpoints::CheckpointState;
 use losparse::train::{Interrupt, JobKind, Recipe, RunOptions};
 use serde_json::json;
 
@@ -92,7 +93,7 @@ impl RunArgs {
         };
         let report = match pipeline(&recipe, &options) {
             Err(error @ Error::Interrupted(_)) => {
-                output::note(&format!("go on with: {}", resume_command(std::env::args())));
+                output::note(&advice(std::env::args(), &options.output));
                 return Err(error.into());
             }
             result => result?,
@@ -141,14 +142,24 @@ pub fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
     ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
 }
 
-/// The command line that goes on with an interrupted run.
-fn resume_command(args: impl Iterator<Item = String>) -> String {
+/// How to go on after an interruption: from the last checkpoint in `output`, if there is one.
+fn advice(args: impl Iterator<Item = String>, output: &Path) -> String {
+    let checkpoints = std::fs::read_dir(output.join("checkpoints")).into_iter().flatten();
+    let saved = checkpoints.flatten().any(|entry| CheckpointState::is_in(&entry.path()));
+    match saved {
+        true => format!("go on with: {}", again(args, "--resume")),
+        false => format!("nothing was saved yet; start again with: {}", again(args, "--overwrite")),
+    }
+}
+
+/// The command line of an interrupted run, with another `option`.
+fn again(args: impl Iterator<Item = String>, option: &str) -> String {
     let mut words: Vec<String> =
         args.filter(|word| word != "--overwrite" && word != "--resume").collect();
     if let Some(program) = words.first_mut() {
         *program = "losparse".into();
     }
-    words.push("--resume".into());
+    words.push(option.into());
     let quoted =
         words.into_iter().map(|word| match word.contains([' ', '*', '!', '\'', '"', '$']) {
             true => format!("'{}'", word.replace('\'', r"'\''")),
@@ -206,12 +217,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_to_resume_is_the_same_with_resume() {
+    fn the_command_to_go_on_is_the_same_with_resume_or_overwrite() {
         let words =
             ["/usr/bin/losparse", "compress", "my model", "--overwrite", "--layers", "!*.a"];
-        let again = resume_command(words.into_iter().map(String::from));
-        assert_eq!(again, "losparse compress 'my model' --layers '!*.a' --resume");
-        assert_eq!(resume_command(again.split("; ").map(String::from)), "losparse --resume");
+        let words = || words.into_iter().map(String::from);
+        let folder = tempfile::tempdir().unwrap();
+        let start_again = "nothing was saved yet; start again with: losparse compress 'my model' \
+                           --layers '!*.a' --overwrite";
+        assert_eq!(advice(words(), folder.path()), start_again);
+        let checkpoint = folder.path().join("checkpoints/step-00000004");
+        std::fs::create_dir_all(&checkpoint).unwrap();
+        assert_eq!(advice(words(), folder.path()), start_again);
+        std::fs::write(checkpoint.join("state.json"), "{}").unwrap();
+        let go_on = "go on with: losparse compress 'my model' --layers '!*.a' --resume";
+        assert_eq!(advice(words(), folder.path()), go_on);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use losparse::train::{Interrupt, Summarizer, TaskRecipe};
 use losparse::{Error, Result};
 use serde_json::{Value, json};
 
+use super::args::TableArgs;
 use super::machine::MachineArgs;
 use super::output;
 use super::progress::Progress;
@@ -29,6 +30,7 @@ impl SummaryArgs {
         &self,
         texts: &[String],
         file: Option<&Path>,
+        table: &TableArgs,
     ) -> anyhow::Result<Vec<SummarizationExample>> {
         let documents = match file {
             Some(path) if path.extension().is_some_and(|end| end == "txt") => {
@@ -36,8 +38,9 @@ impl SummaryArgs {
                 self.lines(&text)?
             }
             Some(path) => {
-                let options = self.asked(None).summarization_options();
-                return Ok(options.read_documents(path)?.examples);
+                let mut task = self.asked(None);
+                table.apply(&mut task);
+                return Ok(task.summarization_options().read_documents(path)?.examples);
             }
             None if texts.is_empty() => {
                 if std::io::stdin().is_terminal() {

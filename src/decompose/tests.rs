@@ -149,7 +149,7 @@ fn a_value_that_is_not_finite_names_the_layer() {
 #[test]
 fn real_weights_are_decomposed_as_well_as_can_be() {
     let Some(models) = std::env::var_os("LOSPARSE_MODELS") else {
-        eprintln!("skipped: LOSPARSE_MODELS names no folder of models");
+        crate::say_skipped("LOSPARSE_MODELS names no folder of models");
         return;
     };
     let file = Path::new(&models).join("minilm-l6/model.safetensors");

@@ -5,7 +5,7 @@ use super::*;
 /// The shared copies of the official files, if this machine has them.
 fn shared() -> Option<PathBuf> {
     let Some(shared) = std::env::var_os("LOSPARSE_SHARED") else {
-        eprintln!("skipped: LOSPARSE_SHARED is not set");
+        crate::say_skipped("LOSPARSE_SHARED is not set");
         return None;
     };
     Some(Path::new(&shared).join("data/glue"))

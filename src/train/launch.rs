@@ -124,7 +124,9 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
     pub fn launch(self) -> Result<Trained<M>> {
         let store = CheckpointStore::open(self.checkpoints)?;
         let state = self.starting_state(&store)?;
-        if state.segment == self.segments.count() {
+        let since = state.evaluations_since_best;
+        let stopped_early = self.recipe.early_stopping.is_some_and(|patience| since >= patience);
+        if stopped_early || state.segment == self.segments.count() {
             return self.finish(&store, state, None);
         }
         let plain = self.device.clone().without_autodiff();
@@ -255,7 +257,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         LearningRate {
             peak: self.recipe.learning_rate,
             decay: self.recipe.lr_decay,
-            warmup_steps: self.recipe.lr_warmup_steps.unwrap_or(total_steps / 10),
+            warmup_steps: self.recipe.lr_warmup_steps(total_steps),
             total_steps,
         }
     }
@@ -347,18 +349,22 @@ pub(super) fn read_checkpoint<M: TrainableModel>(
     Ok((model, pruner))
 }
 
-/// The first line in which two recipes differ, for people.
+/// The first line in which two recipes differ, for people. Numbers of updates, which follow from
+/// other settings unless they are given, come last.
 fn first_difference(old: &str, new: &str) -> String {
-    let missing = "nothing";
+    let mut differences = Vec::new();
     let (mut old, mut new) = (old.lines(), new.lines());
     loop {
         match (old.next(), new.next()) {
-            (None, None) => return "it has the same settings".to_string(),
-            (a, b) if a != b => {
-                let (a, b) = (a.unwrap_or(missing), b.unwrap_or(missing));
-                return format!("it has `{a}` where this run has `{b}`");
-            }
+            (None, None) => break,
+            (a, b) if a != b => differences.push([a.unwrap_or("nothing"), b.unwrap_or("nothing")]),
             _ => {}
         }
+    }
+    let follows = |pair: &&[&str; 2]| pair.iter().all(|line| line.contains("_steps = "));
+    let told = differences.iter().find(|pair| !follows(pair)).or(differences.first());
+    match told {
+        Some([a, b]) => format!("it has `{a}` where this run has `{b}`"),
+        None => "it has the same settings".to_string(),
     }
 }

@@ -11,6 +11,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::json;
 
+use super::checkpoints::CheckpointStore;
 use super::data::Segments;
 use super::evaluate::collect_answers;
 use super::job::{Job, Prepared};
@@ -51,6 +52,35 @@ pub struct RunOptions {
     pub interrupt: Interrupt,
 }
 
+impl RunOptions {
+    /// Makes sure that the output folder is ours to write to: new, empty but for the folder
+    /// `start`, or an earlier run that may be replaced or resumed. Makes nothing yet.
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn check_output(&self, start: Option<&Path>) -> Result<()> {
+        let output: &Path = &self.output;
+        let earlier = output.join("recipe.toml").is_file();
+        let mut entries = std::fs::read_dir(output).into_iter().flatten().flatten();
+        let occupied = entries.any(|entry| start != Some(&entry.path()));
+        if occupied && !self.resume && !(self.overwrite && earlier) {
+            let message = match earlier {
+                true => {
+                    "holds an earlier run; go on with --resume, replace it with --overwrite, or \
+                     choose another folder"
+                }
+                false => "is not empty and no earlier run; choose another folder",
+            };
+            return Err(Error::format(output, message));
+        }
+        if self.resume && !output.join("checkpoints").is_dir() {
+            let message = "holds no checkpoint to resume from; start the run without --resume";
+            return Err(Error::format(output.join("checkpoints"), message));
+        }
+        Ok(())
+    }
+}
+
 /// Fine-tunes a model as it is: the dense baseline.
 ///
 /// # Errors
@@ -71,10 +101,33 @@ pub fn compress(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
 /// Runs whichever kind of job the recipe's task is.
 fn run(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     match recipe.task.kind() {
-        JobKind::Classification => Run::<Classification>::start(recipe, options)?.run(),
-        JobKind::QuestionAnswering => Run::<QuestionAnswering>::start(recipe, options)?.run(),
-        JobKind::Summarization => Run::<Summarization>::start(recipe, options)?.run(),
+        JobKind::Classification => start::<Classification>(recipe, options),
+        JobKind::QuestionAnswering => start::<QuestionAnswering>(recipe, options),
+        JobKind::Summarization => start::<Summarization>(recipe, options),
     }
+}
+
+/// Reads model and data, writes down every setting, and runs.
+fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
+    recipe.validate()?;
+    options.check_output(recipe.model.as_deref())?;
+    let name = "Reading model and data".to_string();
+    options.observer.event(&Event::Stage { name });
+    let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
+    let segments = prepared.segments(recipe)?;
+    let recipe = recipe.resolved_for(segments);
+    let output = &options.output;
+    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
+    if !options.resume {
+        // Of an earlier run; a report stands for one that is done.
+        CheckpointStore::open(output.join("checkpoints"))?.clear()?;
+        let report = output.join("report.json");
+        if report.is_file() {
+            std::fs::remove_file(&report).map_err(|e| Error::io(&report, e))?;
+        }
+        atomic::write_file(output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
+    }
+    Run::<J> { recipe: &recipe, options, prepared, segments, pace: Arc::default() }.run()
 }
 
 /// What pruning keeps of `S` so that low-rank part and `S` make up the ratio, or `None` if the
@@ -113,22 +166,7 @@ pub(super) struct Run<'a, J: Job> {
     pub pace: Arc<Mutex<Vec<f64>>>,
 }
 
-impl<'a, J: Job> Run<'a, J> {
-    fn start(recipe: &'a Recipe, options: &'a RunOptions) -> Result<Self> {
-        recipe.validate()?;
-        check_output(options)?;
-        let stage = |name: &str| options.observer.event(&Event::Stage { name: name.to_string() });
-        stage("Reading model and data");
-        let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
-        let segments = prepared.segments(recipe)?;
-        std::fs::create_dir_all(&options.output).map_err(|e| Error::io(&options.output, e))?;
-        if !options.resume {
-            let path = options.output.join("recipe.toml");
-            atomic::write_file(path, recipe.to_toml().as_bytes())?;
-        }
-        Ok(Self { recipe, options, prepared, segments, pace: Arc::default() })
-    }
-
+impl<J: Job> Run<'_, J> {
     pub fn stage(&self, name: impl Into<String>) -> Result<()> {
         self.options.interrupt.check()?;
         self.options.observer.event(&Event::Stage { name: name.into() });
@@ -407,26 +445,4 @@ pub fn token_ids(
     let first = vocab_size as i64 - words;
     let ids: Vec<i64> = (0..batch * length).map(|at| first + (at as i64 * 31) % words).collect();
     Tensor::from_data(TensorData::new(ids, [batch, length]), device)
-}
-
-/// Makes sure that the output folder is ours to write to; makes nothing yet.
-fn check_output(options: &RunOptions) -> Result<()> {
-    let output: &Path = &options.output;
-    let earlier = output.join("recipe.toml").is_file();
-    let occupied = std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied && !options.resume && !(options.overwrite && earlier) {
-        let message = match earlier {
-            true => {
-                "holds an earlier run; go on with --resume, replace it with --overwrite, or \
-                     choose another folder"
-            }
-            false => "is not empty and no earlier run; choose another folder",
-        };
-        return Err(Error::format(output, message));
-    }
-    if options.resume && !output.join("checkpoints").is_dir() {
-        let message = "holds no checkpoint to resume from; start the run without --resume";
-        return Err(Error::format(output.join("checkpoints"), message));
-    }
-    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::TaskRecipe;
+use super::data::Segments;
 use crate::checkpoint::StorageDtype;
 use crate::decompose::Rank;
 use crate::linear::LayerSelection;
@@ -232,6 +233,13 @@ impl Default for TrainingRecipe {
     }
 }
 
+impl TrainingRecipe {
+    /// Updates over which the learning rate rises.
+    pub(super) fn lr_warmup_steps(&self, total_steps: usize) -> usize {
+        self.lr_warmup_steps.unwrap_or(total_steps / 10)
+    }
+}
+
 impl Recipe {
     /// Reads a recipe file.
     ///
@@ -259,6 +267,22 @@ impl Recipe {
     /// The recipe with the settings written out that otherwise depend on the kind of task.
     pub fn resolved(&self) -> Self {
         Self { task: self.task.resolved(), ..self.clone() }
+    }
+
+    /// The recipe with every number of updates written out that otherwise depends on how long the
+    /// training is.
+    pub(super) fn resolved_for(&self, segments: Segments) -> Self {
+        let mut recipe = self.clone();
+        let training = &mut recipe.training;
+        training.eval_steps = Some(segments.eval_steps);
+        training.save_steps = Some(segments.save_steps);
+        training.lr_warmup_steps = Some(training.lr_warmup_steps(segments.total_steps));
+        if let Some(method) = &mut recipe.method {
+            let schedule = method.pruning(segments.total_steps, 1.0).schedule;
+            method.initial_warmup_steps = Some(schedule.initial_warmup_steps);
+            method.final_warmup_steps = Some(schedule.final_warmup_steps);
+        }
+        recipe
     }
 
     /// Checks every setting that can be checked without data.

@@ -178,7 +178,8 @@ impl TaskRecipe {
         SummarizationOptions {
             document: self.document.clone().unwrap_or(options.document),
             summary: self.summary.clone().unwrap_or(options.summary),
-            ..options
+            format: self.format,
+            quoting: self.quoting,
         }
     }
 

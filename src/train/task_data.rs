@@ -66,8 +66,8 @@ pub fn table_options(recipe: &TaskRecipe) -> Result<Option<TableOptions>> {
         text,
         pair: recipe.pair.clone(),
         target,
-        format: None,
-        quoting: None,
+        format: recipe.format,
+        quoting: recipe.quoting,
     }))
 }
 

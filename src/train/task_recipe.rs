@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::SummarizationRecipe;
+use crate::tasks::TableFormat;
 use crate::tasks::squad::QaSettings;
 use crate::{Error, Result};
 
@@ -42,6 +43,12 @@ pub struct TaskRecipe {
     /// Column of its summary: by default `summary`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// Format of the files with columns: by default as their names end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<TableFormat>,
+    /// Whether `"` quotes in them: by default in CSV but not in TSV.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quoting: Option<bool>,
     /// Longest input in tokens; longer ones are cut, or for questions make several windows. By
     /// default 128, for questions 384, for documents to summarize up to 1024.
     #[serde(skip_serializing_if = "Option::is_none")]

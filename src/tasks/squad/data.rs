@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn the_official_files() {
         let Some(shared) = std::env::var_os("LOSPARSE_SHARED") else {
-            eprintln!("skipped: LOSPARSE_SHARED is not set");
+            crate::say_skipped("LOSPARSE_SHARED is not set");
             return;
         };
         let folder = PathBuf::from(shared).join("data/squad");

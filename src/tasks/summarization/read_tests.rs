@@ -129,7 +129,7 @@ fn options_are_read_from_toml() {
 #[test]
 fn the_published_files_are_read() {
     let Some(shared) = std::env::var_os("LOSPARSE_SHARED") else {
-        eprintln!("skipped: LOSPARSE_SHARED does not say where XSum is");
+        crate::say_skipped("LOSPARSE_SHARED does not say where XSum is");
         return;
     };
     let folder = PathBuf::from(shared).join("data/xsum");
