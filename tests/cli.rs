@@ -441,8 +441,24 @@ fn a_dry_run_writes_nothing() {
     let plan = stdout(&refs(&args));
     assert!(plan.contains("layers"), "{plan}");
     assert!(!place.path("dry").exists());
-    args.push("--json".into());
-    assert!(serde_json::from_str::<Value>(&stdout(&refs(&args))).unwrap().is_object());
+    let plan = json_lines(&refs(&args)).remove(0);
+    args.pop();
+    let layers = plan["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 12);
+    assert_eq!(layers[0]["rank"], json!(1));
+    assert_eq!((&plan["total_steps"], &plan["eval_steps"]), (&json!(36), &json!(12)));
+    let schedule = &plan["schedule"];
+    let warmups = [&schedule["initial_warmup_steps"], &schedule["final_warmup_steps"]];
+    assert_eq!(warmups, [&json!(4), &json!(13)]);
+    let kept = plan["keep_ratios"].as_array().unwrap();
+    assert_eq!(kept[0], json!([4, 1.0]));
+    assert_eq!(kept.last().unwrap()[0], json!(35));
+    assert!((kept.last().unwrap()[1].as_f64().unwrap() - 0.15).abs() < 1e-9);
+    // Weights, gradients and two moments at the least.
+    let parameters = plan["trained_parameters"].as_u64().unwrap();
+    assert!(plan["expected_memory_bytes"].as_u64().unwrap() > 16 * parameters);
+    assert!(plan["expected_seconds"].as_f64().unwrap() > 0.0);
+    assert!(!place.path("dry").exists());
 }
 
 #[cfg(unix)]

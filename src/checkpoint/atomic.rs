@@ -60,6 +60,11 @@ pub fn write_folder(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<(
     let fresh = builder.prefix(&prefix).tempdir_in(&parent).map_err(io)?;
     fill(fresh.path())?;
     sync_files(fresh.path()).map_err(io)?;
+    if path.exists() && exchange(fresh.path(), path).is_ok() {
+        // The fresh one's name now holds the old folder, which goes with it.
+        drop(fresh);
+        return sync_folder(&parent).map_err(io);
+    }
     if path.exists() {
         let aside = builder.prefix(&prefix).tempdir_in(&parent).map_err(io)?;
         let old = aside.path().join("old");
@@ -75,6 +80,18 @@ pub fn write_folder(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<(
     // Its folder has moved, so there is nothing left to clean up.
     let _ = fresh.keep();
     sync_folder(&parent).map_err(io)
+}
+
+/// Swaps two folders in one step, so that no moment is without either; not every system can.
+#[cfg(target_os = "linux")]
+fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 fn check_replaceable(path: &Path) -> Result<()> {

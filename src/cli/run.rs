@@ -67,6 +67,12 @@ impl RunArgs {
         }
         check(&recipe)?;
         recipe.validate()?;
+        if let Some(file) = &self.recipe
+            && !same_settings(&Recipe::read(file)?, &recipe)
+        {
+            // They are the user's now, not the source's.
+            recipe.provenance = None;
+        }
         let device = machine.open()?;
         if self.dry_run {
             let plan = losparse::train::plan(&recipe, &device)?;
@@ -103,6 +109,17 @@ impl RunArgs {
         }
         Ok(output::print(&summary(&report, &options.output.display().to_string()))?)
     }
+}
+
+/// Whether two recipes differ in nothing but model and data.
+fn same_settings(a: &Recipe, b: &Recipe) -> bool {
+    let settings = |recipe: &Recipe| {
+        let mut recipe = Recipe { model: None, ..recipe.clone() };
+        let task = &mut recipe.task;
+        (task.data, task.train, task.dev) = (None, None, None);
+        recipe
+    };
+    settings(a) == settings(b)
 }
 
 /// Checks that there is something to run.
@@ -231,6 +248,16 @@ mod tests {
         std::fs::write(checkpoint.join("state.json"), "{}").unwrap();
         let go_on = "go on with: losparse compress 'my model' --layers '!*.a' --resume";
         assert_eq!(advice(words(), folder.path()), go_on);
+    }
+
+    #[test]
+    fn only_untouched_settings_are_the_sources() {
+        let published = Recipe { provenance: Some("published".into()), ..Recipe::default() };
+        let mut own = Recipe { model: Some("my-bert".into()), ..published.clone() };
+        own.task.data = Some("my-data".into());
+        assert!(same_settings(&published, &own));
+        own.training.epochs += 1;
+        assert!(!same_settings(&published, &own));
     }
 
     #[test]
