@@ -141,7 +141,8 @@ fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
 fn a_run_that_stopped_early_is_done() {
     let place = Place::new();
     // A learning rate of nearly nothing: no evaluation is better than the first.
-    let settings = ["--epochs", "8", "--early-stopping", "2", "--keep", "last", "--lr", "1e-12"];
+    let settings =
+        ["--epochs", "8", "--early-stopping-patience", "2", "--keep", "last", "--lr", "1e-12"];
     let mut args = place.run("finetune", "early", &[]);
     let at = args.iter().position(|word| word == "--lr").unwrap();
     args.drain(at..at + 2);

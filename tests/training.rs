@@ -12,7 +12,11 @@ type Weights = BTreeMap<String, Vec<f32>>;
 
 fn weights(place: &Place, folder: &str) -> Weights {
     let source = TensorSource::open(place.path(folder)).unwrap();
-    source.names().map(|name| (name.to_string(), source.read(name).unwrap())).collect()
+    let values = |name: &str| match name.ends_with(".order") {
+        true => source.read_int(name).unwrap().into_iter().map(|at| at as f32).collect(),
+        false => source.read(name).unwrap(),
+    };
+    source.names().map(|name| (name.to_string(), values(name))).collect()
 }
 
 /// The differences of all weights.
@@ -75,21 +79,21 @@ fn accumulated_batches_train_like_a_large_one() {
         ["model", "whole/model", "parts/model"].map(|folder| weights(&place, folder));
     let moved = largest(&differences(&start, &whole));
     let apart = largest(&differences(&whole, &parts));
-    assert!(moved > 0.05, "{moved}");
-    assert!(apart < 1e-5 * moved.max(1.0), "{apart} apart, {moved} moved");
+    assert!(moved > 1e-3, "{moved}");
+    assert!(apart < 1e-6, "{apart} apart, {moved} moved");
 }
 
 #[test]
 fn gradients_of_too_large_a_norm_are_scaled_down() {
     let place = without_dropout();
-    let settings = format!("--lr 0.5 --epochs 1 --batch-size 96 {LINEAR}");
-    let lines = finetune(&place, "clipped", &format!("{settings} --max-grad-norm 1e-3"));
+    let settings = format!("--lr 5 --epochs 1 --batch-size 96 {LINEAR}");
+    let lines = finetune(&place, "clipped", &format!("{settings} --max-grad-norm 1e-4"));
     let step = lines.iter().find(|line| line["event"] == "step").unwrap();
-    assert!(step["gradient_norm"].as_f64().unwrap() > 0.01, "{step}");
+    assert!(step["gradient_norm"].as_f64().unwrap() > 1e-3, "{step}");
     let moved = differences(&weights(&place, "model"), &weights(&place, "clipped/model"));
     let norm = moved.iter().map(|d| d * d).sum::<f64>().sqrt();
-    // lr · norm; 1 ‰ for ε beside the gradients and for rounding.
-    assert!((norm / 5e-4 - 1.0).abs() < 2e-3, "{norm}");
+    // lr · norm; the rest is rounding of weights that are up to 1.
+    assert!((norm / 5e-4 - 1.0).abs() < 1e-2, "{norm}");
 }
 
 #[test]

@@ -280,7 +280,7 @@ pub struct TrainingArgs {
     eval_batch_size: Option<usize>,
     /// Stop after N evaluations (at the final ratio) without a better one [default: never]
     #[arg(long, value_name = "N")]
-    early_stopping: Option<usize>,
+    early_stopping_patience: Option<usize>,
     #[arg(long, value_name = "best|last", value_parser = word::<Keep>,
         help = shown("Which evaluated model is the result", default_word::<Keep>()))]
     keep: Option<Keep>,
@@ -341,7 +341,8 @@ impl TrainingArgs {
         override_settings!(self => training;
             epochs, batch_size, gradient_accumulation, learning_rate, lr_decay, weight_decay,
             adam_beta1, adam_beta2, adam_epsilon, bucket_batches, seed, eval_batch_size, keep;
-            optional lr_warmup_steps, max_grad_norm, eval_steps, save_steps, early_stopping);
+            optional lr_warmup_steps, max_grad_norm, eval_steps, save_steps,
+            early_stopping_patience);
     }
 }
 

@@ -115,8 +115,27 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    /// What `Command::debug_assert` checks in debug builds only: of two options of one name, clap
+    /// lets the last win.
     #[test]
-    fn definitions_are_consistent() {
-        Cli::command().debug_assert();
+    fn no_option_is_there_twice() {
+        let mut command = Cli::command();
+        command.build();
+        for command in command.get_subcommands() {
+            let mut names: Vec<String> = Vec::new();
+            for argument in command.get_arguments() {
+                names.extend(argument.get_long().map(|long| format!("--{long}")));
+                names.extend(argument.get_short().map(|short| format!("-{short}")));
+                names.extend(
+                    argument.get_all_aliases().into_iter().flatten().map(|a| format!("--{a}")),
+                );
+                names.push(argument.get_id().to_string());
+            }
+            let count = names.len();
+            assert!(count > 2, "{}", command.get_name());
+            names.sort_unstable();
+            let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+            assert_eq!(twice, None, "{}", command.get_name());
+        }
     }
 }

@@ -125,7 +125,8 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         let store = CheckpointStore::open(self.checkpoints)?;
         let state = self.starting_state(&store)?;
         let since = state.evaluations_since_best;
-        let stopped_early = self.recipe.early_stopping.is_some_and(|patience| since >= patience);
+        let stopped_early =
+            self.recipe.early_stopping_patience.is_some_and(|patience| since >= patience);
         if stopped_early || state.segment == self.segments.count() {
             return self.finish(&store, state, None);
         }
@@ -149,7 +150,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             run: run.clone(),
             state: shared.clone(),
             counts_from: self.counts_from(),
-            patience: self.recipe.early_stopping,
+            patience: self.recipe.early_stopping_patience,
             started: Instant::now(),
             seconds_before: state.seconds,
         };

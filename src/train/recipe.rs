@@ -203,7 +203,7 @@ pub struct TrainingRecipe {
     pub eval_batch_size: usize,
     /// Stop after so many evaluations (at the final ratio) without a better one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub early_stopping: Option<usize>,
+    pub early_stopping_patience: Option<usize>,
     /// Which evaluated model is the result.
     pub keep: Keep,
 }
@@ -227,7 +227,7 @@ impl Default for TrainingRecipe {
             eval_steps: None,
             save_steps: None,
             eval_batch_size: 32,
-            early_stopping: None,
+            early_stopping_patience: None,
             keep: Keep::default(),
         }
     }
@@ -299,7 +299,7 @@ impl Recipe {
             ("eval_batch_size", training.eval_batch_size),
             ("eval_steps", training.eval_steps.unwrap_or(1)),
             ("save_steps", training.save_steps.unwrap_or(1)),
-            ("early_stopping", training.early_stopping.unwrap_or(1)),
+            ("early_stopping_patience", training.early_stopping_patience.unwrap_or(1)),
         ] {
             if value == 0 {
                 return Err(Error::option(name, "must be at least 1"));
