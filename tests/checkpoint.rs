@@ -47,11 +47,6 @@ fn logits(model: &Model) -> Vec<f32> {
     model.forward(EncoderInput::new(ids)).into_data().try_into_vec().unwrap()
 }
 
-fn distance(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
-
 /// A copy of the fixture `base` whose tensors `change` has changed.
 fn changed(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
