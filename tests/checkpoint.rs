@@ -20,6 +20,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::parity::distance;
+
 type Model = BertForSequenceClassification;
 
 fn fixture(name: &str) -> PathBuf {

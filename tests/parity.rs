@@ -15,6 +15,7 @@ use losparse::checkpoint::{
     LoadOptions, PretrainedModel, StorageDtype, TensorSource, load_from, read_config,
     to_safetensors,
 };
+use losparse::device::{Backend, DeviceSpec};
 use losparse::models::{EncoderInput, EncoderOutput, LabelConfig, Labels, ProblemType};
 
 pub const TOLERANCE: f32 = 1e-5;
@@ -31,6 +32,11 @@ pub fn folder_from(variable: &str) -> Option<PathBuf> {
         eprintln!("skipped: {variable} is not set");
     }
     folder
+}
+
+/// The CPU with this crate's kernels where the build has it, whatever else it has.
+pub fn device() -> Device {
+    DeviceSpec::from(Backend::Flex).open().unwrap_or_default()
 }
 
 /// All cases of a family, and the class of each one's model.
@@ -169,7 +175,7 @@ pub fn compare<M: PretrainedModel>(
     let name = &row.name;
     for (training, maps) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut config = read_config::<M>(folder).unwrap();
-        let mut device = Device::default();
+        let mut device = device();
         if training {
             device = device.autodiff();
             without_dropout(&mut config);

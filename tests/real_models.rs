@@ -15,7 +15,7 @@ use losparse::models::mpnet::MpnetForSequenceClassification;
 use losparse::models::{EncoderInput, LabelConfig};
 use losparse::tasks::{GlueTask, Split, TextTokenizer};
 
-use super::parity::{distance, fixture, folder_from, ints};
+use super::parity::{device, distance, fixture, folder_from, ints};
 
 const TOLERANCE: f32 = 1e-4;
 const BATCHES: usize = 5;
@@ -50,7 +50,7 @@ fn fix(linear: &mut Linear) {
 
 /// `run` gives hidden states and logits.
 fn compare(name: &str, folder: &Path, run: impl Fn(EncoderInput) -> (Vec<Tensor<3>>, Tensor<2>)) {
-    let device = Device::default();
+    let device = device();
     let file = fixture("real", &format!("{name}.safetensors"));
     let expected = TensorSource::open(file).unwrap();
     let [layers, count] = expected.shape("channels").unwrap() else { panic!("two axes") };
@@ -125,7 +125,7 @@ fn check_tokens(name: &str, folder: &Path, expected: &TensorSource) {
 #[test]
 fn real_minilm_on_50_pairs() {
     let Some(folder) = folder("minilm-l6") else { return };
-    let (mut model, new) = load::<BertForSequenceClassification>(&folder, &Device::default());
+    let (mut model, new) = load::<BertForSequenceClassification>(&folder, &device());
     assert_eq!(new, ["classifier.bias", "classifier.weight"]);
     fix(&mut model.classifier);
     compare("minilm-l6", &folder, |input| {
@@ -137,7 +137,7 @@ fn real_minilm_on_50_pairs() {
 #[test]
 fn real_mpnet_on_50_pairs() {
     let Some(folder) = folder("mpnet-base") else { return };
-    let (mut model, new) = load::<MpnetForSequenceClassification>(&folder, &Device::default());
+    let (mut model, new) = load::<MpnetForSequenceClassification>(&folder, &device());
     assert_eq!(new.len(), 4, "{new:?}");
     fix(&mut model.classifier.dense);
     fix(&mut model.classifier.out_proj);
@@ -151,7 +151,7 @@ fn real_mpnet_on_50_pairs() {
 #[test]
 fn real_deberta_on_50_pairs() {
     let Some(folder) = folder("deberta-v3-xsmall") else { return };
-    let (device, options) = (Device::default(), LoadOptions::default());
+    let (device, options) = (device(), LoadOptions::default());
     let (model, report) =
         load_pretrained::<DebertaV2ForSequenceClassification>(&folder, &device, &options).unwrap();
     assert!(report.newly_initialised.is_empty(), "{report}");
