@@ -29,7 +29,7 @@ pub fn fixture(family: &str, name: &str) -> PathBuf {
 pub fn folder_from(variable: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(variable).map(PathBuf::from);
     if folder.is_none() {
-        eprintln!("skipped: {variable} is not set");
+        super::say_skipped(&format!("{variable} is not set"));
     }
     folder
 }

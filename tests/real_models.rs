@@ -23,7 +23,7 @@ const BATCHES: usize = 5;
 fn folder(name: &str) -> Option<PathBuf> {
     let folder = folder_from("LOSPARSE_MODELS")?.join(name);
     if !folder.is_dir() {
-        eprintln!("skipped: no {}", folder.display());
+        super::say_skipped(&format!("no {}", folder.display()));
         return None;
     }
     Some(folder)
