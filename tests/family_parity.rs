@@ -75,12 +75,12 @@ pub(super) fn bare<M: BertFamily>(model: &M, pass: &Pass<'_>) -> Option<Tensor<1
 }
 
 fn check_family<M: BertFamily>(
-    family: &str,
+    architecture: &str,
     without_dropout: impl Fn(&mut <M as BertFamily>::Config),
 ) {
     let mut rows = Vec::new();
-    for (name, class) in cases(family) {
-        let folder = fixture(family, &name);
+    for (name, class) in cases(M::NAME) {
+        let folder = fixture(M::NAME, &name);
         rows.push(if class.ends_with("ForSequenceClassification") {
             compare(&folder, &without_dropout, classify::<M>)
         } else if class.ends_with("ForQuestionAnswering") {
@@ -89,17 +89,17 @@ fn check_family<M: BertFamily>(
             compare(&folder, &without_dropout, bare::<M>)
         });
     }
-    report(M::NAME, &rows);
+    report(architecture, &rows);
 }
 
 #[test]
 fn roberta_of_every_configuration() {
-    check_family::<RobertaModel>("roberta", |config| no_dropout(&mut config.bert));
+    check_family::<RobertaModel>("RoBERTa", |config| no_dropout(&mut config.bert));
 }
 
 #[test]
 fn mpnet_of_every_configuration() {
-    check_family::<MpnetModel>("mpnet", |config| no_dropout(&mut config.bert));
+    check_family::<MpnetModel>("MPNet", |config| no_dropout(&mut config.bert));
 }
 
 #[derive(serde::Deserialize)]
