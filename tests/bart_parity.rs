@@ -13,7 +13,7 @@
 //! | `max_position_embeddings`, reached | `long`, `wide` |
 //! | `final_logits_bias` | `bias`, `long` |
 //! | label smoothing; −100 | `smoothed`, `bias`; all with a language model |
-//! | the decoder's padding mask; its tokens given | `decoder_mask`; `bare` |
+//! | the decoder's padding mask, also where a token sees padding alone; its tokens given | `decoder_mask`; `bare` |
 //! | no mask, with padding attended to | `one_head`, `multi_label` |
 //! | `num_labels`, `problem_type` | `classes`, `two_ends`, `regression`, `multi_label` |
 //! | the end token twice in an input: the last decides | `two_ends` |

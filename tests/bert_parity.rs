@@ -3,7 +3,7 @@
 //!
 //! | option | cases |
 //! |---|---|
-//! | `hidden_act` | `base` (gelu), `gelu_new`, `regression` (relu), `one_type` (silu), `old_names` (quick_gelu), `multi_label` (mish), `positions` (gelu_fast), `regressions` (relu2), `no_pad` (sigmoid), `full_length` (relu6), `pooled` (gelu_pytorch_tanh), `unpooled` (tanh) |
+//! | `hidden_act` | `base` (gelu), `gelu_new`, `regression` (relu), `one_type` (silu), `old_names` (quick_gelu), `multi_label` (mish), `positions` (gelu_fast), `regressions` (relu2), `no_pad` (sigmoid), `full_length` (relu6), `empty` (swish), `pooled` (gelu_pytorch_tanh), `unpooled` (tanh) |
 //! | `num_hidden_layers` | 1: `positions`, `wide`; 3: `multi_label`, `qa_positions`; else 2 |
 //! | `num_attention_heads` | 1: `gelu_new`; as many as channels: `regression` |
 //! | `hidden_size`, `intermediate_size` | `full_length`, `wide` |
@@ -15,6 +15,7 @@
 //! | `hidden_dropout_prob`, `attention_probs_dropout_prob`, `classifier_dropout` | `full_length`; `gelu_new`; that they act: unit tests |
 //! | position ids | `positions`, `qa_positions` |
 //! | no mask, with padding attended to | `one_type`, `positions`, `full_length`, `qa_gelu_new` |
+//! | an example of padding alone | `empty` |
 //! | `num_labels`, `problem_type` | 2: `base`; 3: `gelu_new`; `regression`; `regressions`; `multi_label` |
 //! | question answering, positions beyond the input | `qa*` |
 //! | bare model, with and without pooler | `pooled`; `unpooled` |

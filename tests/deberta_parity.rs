@@ -20,6 +20,7 @@
 //! | `attention_head_size` | `v2_conv` |
 //! | `pad_token_id`, `layer_norm_eps`, `hidden_act` | `pooler`; `hidden_act` also `p2c` |
 //! | no mask, with padding attended to | `conv_groups`, `pooler` |
+//! | an example of padding alone | `empty` |
 //! | regression, several labels | `c2p`; `p2c` |
 //! | names of old checkpoints, heads of pretraining | `old_names` |
 //! | question answering, positions beyond the input | `answers`, `answers_conv` |

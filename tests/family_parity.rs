@@ -14,6 +14,7 @@
 //! | `layer_norm_eps` | `regression` | `gelu_new` |
 //! | `classifier_dropout` | `no_mask`; that it acts: unit tests | none |
 //! | no mask, with padding attended to | `no_mask`, `full_length`, `qa_no_mask` | `no_mask`, `long`, `qa_no_mask` |
+//! | an example of padding alone | `empty` | `empty` |
 //! | `num_labels`, `problem_type` | `base`, `two_types`, `regression`, `regressions`, `multi_label` | the same |
 //! | question answering, positions beyond the input | `qa*` | `qa*` |
 //! | bare model, with and without pooler | `pooled`; `unpooled` | `pooled`; `unpooled` |
