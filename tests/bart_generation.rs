@@ -1,5 +1,26 @@
 //! Generation against Hugging Face's `generate` (fixtures by `fixtures/bart_parity.py`), and of a
-//! real model in the folder that `LOSPARSE_SHARED` names.
+//! real model in the folder that `LOSPARSE_SHARED` names. Which option is exercised by which case
+//! of `generate.json` (batches of five examples, padded; the script makes sure that options change
+//! the output):
+//!
+//! | option | cases |
+//! |---|---|
+//! | greedy; `num_beams` | `greedy…`; 2 to 6: `beams…` |
+//! | `max_length`; `max_new_tokens`; neither | `greedy, short`; `greedy, ngrams, long`; `greedy` |
+//! | `min_length`; `min_new_tokens` | `greedy, min_length`; `greedy, min_new_tokens` |
+//! | `length_penalty` | 3, −1, 0: `beams, penalty …`; 2: `beams, early` |
+//! | `early_stopping` | `true`: `beams, early`; `"never"`: `beams, never…`; `false`: the others |
+//! | `no_repeat_ngram_size` | 1, 2: `greedy, ngrams…`; 3: `beams, ngrams of 3` |
+//! | `forced_bos_token_id`; `forced_eos_token_id` | `greedy, forced`; `beams, forced end` |
+//! | several at once, as for summaries | `beams, summary` |
+//! | `num_return_sequences` | `beams, many returned` |
+//! | `eos_token_id`, several | `beams, several ends` |
+//! | `decoder_start_token_id` | `beams, other start` |
+//! | `pad_token_id`, with `scale_embedding` | `… pad 0` |
+//! | `generation_config.json`, and settings before it | `the model's own settings…` |
+//!
+//! That nothing is left from other examples or calls, and that compaction keeps the output, are tests
+//! of their own.
 
 use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -11,22 +32,22 @@ use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
 use losparse::models::{AnySeq2Seq, EncoderInput, Seq2SeqInput};
 use serde::Deserialize;
 
-use super::bart_parity::fixture;
-use super::bert_parity::folder_from;
+use super::parity::{fixture, folder_from};
 
 #[derive(Deserialize)]
-struct Case {
-    name: String,
-    model: String,
-    settings: GenerationConfig,
-    input_ids: Vec<Vec<i64>>,
-    attention_mask: Vec<Vec<i64>>,
-    output_ids: Vec<Vec<u32>>,
+pub(super) struct Case {
+    pub(super) name: String,
+    pub(super) model: String,
+    pub(super) settings: GenerationConfig,
+    pub(super) input_ids: Vec<Vec<i64>>,
+    pub(super) attention_mask: Vec<Vec<i64>>,
+    pub(super) output_ids: Vec<Vec<u32>>,
     scores: Option<Vec<f32>>,
 }
 
-fn cases() -> Vec<Case> {
-    serde_json::from_str(&std::fs::read_to_string(fixture("generate.json")).unwrap()).unwrap()
+pub(super) fn cases() -> Vec<Case> {
+    serde_json::from_str(&std::fs::read_to_string(fixture("bart", "generate.json")).unwrap())
+        .unwrap()
 }
 
 fn rows(rows: &[Vec<i64>], device: &Device) -> Tensor<2, Int> {
@@ -34,18 +55,18 @@ fn rows(rows: &[Vec<i64>], device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(rows.concat(), shape), device)
 }
 
-fn input(ids: &[Vec<i64>], mask: &[Vec<i64>], device: &Device) -> EncoderInput {
+pub(super) fn input(ids: &[Vec<i64>], mask: &[Vec<i64>], device: &Device) -> EncoderInput {
     EncoderInput::new(rows(ids, device)).with_attention_mask(rows(mask, device))
 }
 
-fn load(name: &str, device: &Device) -> (AnySeq2Seq, GenerationConfig) {
-    let folder = fixture(name);
+pub(super) fn load(name: &str, device: &Device) -> (AnySeq2Seq, GenerationConfig) {
+    let folder = fixture("bart", name);
     let (model, report) = AnySeq2Seq::load(&folder, device, &LoadOptions::default()).unwrap();
     assert!(report.newly_initialised.is_empty() && report.unused.is_empty(), "{report}");
     (model, GenerationConfig::from_folder(&folder).unwrap())
 }
 
-fn tokens(outputs: &[Vec<Generated>]) -> Vec<Vec<u32>> {
+pub(super) fn tokens(outputs: &[Vec<Generated>]) -> Vec<Vec<u32>> {
     outputs.iter().flatten().map(|output| output.tokens.clone()).collect()
 }
 

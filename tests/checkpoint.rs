@@ -20,6 +20,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::parity::distance;
+
 type Model = BertForSequenceClassification;
 
 fn fixture(name: &str) -> PathBuf {
@@ -45,11 +47,6 @@ fn logits(model: &Model) -> Vec<f32> {
         &Device::default(),
     );
     model.forward(EncoderInput::new(ids)).into_data().try_into_vec().unwrap()
-}
-
-fn distance(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 /// A copy of the fixture `base` whose tensors `change` has changed.

@@ -15,14 +15,15 @@ use losparse::models::deberta_v2::{
 };
 use losparse::models::{AnySequenceClassifier, EncoderInput, LabelConfig, ModelConfig};
 
-use super::bert_parity::ints;
-use super::deberta_parity::{expected, fixture, load};
+use super::deberta_parity::{expected, load};
+use super::parity::{fixture, ints, parameters};
 
 #[test]
 fn a_new_classifier_keeps_the_pooler() {
     let options = LoadOptions { labels: Some(LabelConfig::numbered(5)), ..LoadOptions::default() };
     let (model, report) =
-        AnySequenceClassifier::load(fixture("v3"), &Device::default(), &options).unwrap();
+        AnySequenceClassifier::load(fixture("deberta_v2", "v3"), &Device::default(), &options)
+            .unwrap();
     assert_eq!(report.newly_initialised, ["classifier.bias", "classifier.weight"]);
     assert_eq!(model.labels().num_labels(), 5);
 }
@@ -31,7 +32,7 @@ fn a_new_classifier_keeps_the_pooler() {
 #[test]
 fn what_old_checkpoints_hold_besides() {
     let (_, report) = load_pretrained::<DebertaV2ForSequenceClassification>(
-        fixture("old_names"),
+        fixture("deberta_v2", "old_names"),
         &Device::default(),
         &LoadOptions::default(),
     )
@@ -46,7 +47,7 @@ fn what_old_checkpoints_hold_besides() {
     assert_eq!(report.unused.len(), unused.len(), "{report}");
     assert!(unused.iter().all(|name| report.unused.iter().any(|found| found == name)), "{report}");
     let error = load_pretrained::<DebertaV2ForSequenceClassification>(
-        fixture("answers"),
+        fixture("deberta_v2", "answers"),
         &Device::default(),
         &LoadOptions::default(),
     )
@@ -71,7 +72,7 @@ fn layers_are_named_as_in_the_checkpoint_in_the_order_of_computation() {
             "deberta.encoder.layer.1.output.dense",
         ]
     );
-    let source = TensorSource::open(fixture("v2_conv")).unwrap();
+    let source = TensorSource::open(fixture("deberta_v2", "v2_conv")).unwrap();
     assert!(names.iter().all(|name| source.contains(&format!("{name}.weight"))));
 }
 
@@ -83,18 +84,19 @@ fn published_models_have_as_many_parameters() {
         config: serde_json::Value,
         parameters: BTreeMap<String, usize>,
     }
-    let text = std::fs::read_to_string(fixture("published.json")).unwrap();
+    let text = std::fs::read_to_string(fixture("deberta_v2", "published.json")).unwrap();
     let models: BTreeMap<String, Published> = serde_json::from_str(&text).unwrap();
     assert_eq!(models.len(), 7);
     let device = Device::default();
-    for (name, Published { config, parameters }) in models {
+    for (name, Published { config, parameters: counts }) in models {
         let config = DebertaV2Config::from_json(&config.to_string(), Path::new(&name)).unwrap();
-        for (kind, expected) in parameters {
+        for (kind, expected) in counts {
             let found = match kind.as_str() {
-                "bare" => DebertaV2Model::new(&config, &device).num_params(),
-                "qa" => DebertaV2ForQuestionAnswering::new(&config, &device).num_params(),
-                _ => DebertaV2ForSequenceClassification::new(&config, &device).num_params(),
+                "bare" => parameters(&DebertaV2Model::new(&config, &device)),
+                "qa" => parameters(&DebertaV2ForQuestionAnswering::new(&config, &device)),
+                _ => parameters(&DebertaV2ForSequenceClassification::new(&config, &device)),
             };
+            println!("{name}, {kind}: {found} parameters");
             assert_eq!(found, expected, "{name}, {kind}");
         }
     }

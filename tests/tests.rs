@@ -9,9 +9,13 @@ mod checkpoint;
 #[cfg(feature = "cli")]
 mod cli;
 mod cross_backend;
+mod cross_backend_generation;
 mod deberta;
 mod deberta_parity;
 mod family_parity;
+mod parity;
+#[cfg(feature = "train")]
+mod real_models;
 #[cfg(feature = "train")]
 mod recipes;
 #[cfg(feature = "cli")]

@@ -20,6 +20,9 @@ pub struct AttentionMask {
     pub values: Vec<f32>,
     /// Its shape.
     pub dims: [usize; 4],
+    /// Whether the smallest number stands in the place of a score rather than being added to it: then
+    /// nothing flows back to that score. This makes a difference in rows that are masked whole only.
+    pub replaces: bool,
 }
 
 /// What attention is besides queries, keys and values.
@@ -199,7 +202,7 @@ impl Head<'_> {
             #[inline(always)]
             || softmax_gradient(probabilities, gradients, keys),
         );
-        self.leave_out_swallowed(gradients);
+        self.leave_out_replaced(gradients);
         if !targets.bias.is_empty() {
             let rows = self.head * queries * keys..(self.head + 1) * queries * keys;
             targets.bias[rows].copy_from_slice(gradients);
@@ -261,10 +264,10 @@ impl Head<'_> {
         (self.item * self.attention.settings.heads + self.head) * queries + row
     }
 
-    /// A score that the mask swallows does not change with what it is added to.
-    fn leave_out_swallowed(&self, gradients: &mut [f32]) {
+    /// Nothing flows back to a score that the mask replaces.
+    fn leave_out_replaced(&self, gradients: &mut [f32]) {
         let Attention { settings, dims, .. } = self.attention;
-        let Some(mask) = &settings.mask else { return };
+        let Some(mask) = settings.mask.as_ref().filter(|mask| mask.replaces) else { return };
         for (row, gradients) in gradients.chunks_exact_mut(dims[2]).enumerate() {
             let added = &mask.values[mask.row(self.item, self.head, row)..][..dims[2]];
             for (gradient, added) in gradients.iter_mut().zip(added) {

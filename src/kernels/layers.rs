@@ -14,6 +14,8 @@ pub(crate) struct Heads<'a> {
     pub(crate) scale: f64,
     /// Of the probabilities.
     pub(crate) dropout: &'a Dropout,
+    /// Whether the mask's smallest number stands in the place of a score rather than being added to it.
+    pub(crate) mask_replaces: bool,
 }
 
 #[cfg(not(feature = "flex"))]
@@ -187,7 +189,7 @@ mod fused {
                 let dims = mask.dims();
                 let mask = if mask.is_autodiff() { mask.clone().inner() } else { mask.clone() };
                 let values = mask.try_into_vec_as::<f32>().ok()?;
-                Some(Arc::new(AttentionMask { values, dims }))
+                Some(Arc::new(AttentionMask { values, dims, replaces: heads.mask_replaces }))
             }
             None => None,
         };

@@ -209,6 +209,7 @@ fn attention_case(case: &Case) {
                 Arc::new(AttentionMask {
                     dims: mask.dims(),
                     values: mask.clone().try_into_vec_as().unwrap(),
+                    replaces: false,
                 })
             });
             let settings = AttentionSettings { heads, scale: scale as f32, mask, dropout };
@@ -254,9 +255,14 @@ fn attention_case(case: &Case) {
     }
 }
 
-/// A query that may look at nothing attends to all keys alike, whatever it and they are.
+/// A query that may look at nothing attends to all keys alike, whatever it and they are; what flows
+/// back depends on whether the mask stands in the place of scores or is added to them.
 #[test]
-fn nothing_flows_back_through_rows_that_are_masked_whole() {
+fn rows_that_are_masked_whole_have_the_gradients_of_their_kind_of_mask() {
+    [true, false].into_iter().for_each(rows_masked_whole);
+}
+
+fn rows_masked_whole(mask_replaces: bool) {
     let (length, size) = (6, 8);
     let inputs = [(); 3].map(|_| random([1, length, size]));
     let masked = |row: usize, column: usize| row >= 4 || column >= 4;
@@ -266,7 +272,7 @@ fn nothing_flows_back_through_rows_that_are_masked_whole() {
     let added = TensorData::new(values, [1, 1, length, length]);
     let added = Tensor::<4>::from_data(added, &Device::flex());
     let dropout = burn::nn::DropoutConfig::new(0.0).init();
-    let heads = layers::Heads { count: 2, scale: 0.5, dropout: &dropout };
+    let heads = layers::Heads { count: 2, scale: 0.5, dropout: &dropout, mask_replaces };
     let outer = random([1, length, size]);
     let run = |fused: bool| {
         let [query, key, value] = inputs.each_ref().map(leaf);
@@ -275,9 +281,11 @@ fn nothing_flows_back_through_rows_that_are_masked_whole() {
         } else {
             let split = |rows: &Tensor<3>| rows.clone().reshape([1, length, 2, 4]).swap_dims(1, 2);
             let scores = split(&query).matmul(split(&key).transpose()) * 0.5;
-            let hidden = Tensor::<4>::from_inner(added.clone()).lower_elem(0.0);
-            let hidden = hidden.expand([1, 2, length, length]);
-            let scores = scores.mask_fill(hidden, f32::MIN);
+            let added = Tensor::<4>::from_inner(added.clone()).expand([1, 2, length, length]);
+            let scores = match mask_replaces {
+                true => scores.mask_fill(added.lower_elem(0.0), f32::MIN),
+                false => scores + added,
+            };
             softmax(scores, 3).matmul(split(&value)).swap_dims(1, 2).reshape([1, length, size])
         };
         let grads = (output.clone() * Tensor::from_inner(outer.clone())).sum().backward();

@@ -72,7 +72,12 @@ impl BartAttention {
         let source = key_value_states.unwrap_or_else(|| hidden_states.clone());
         let query = self.q_proj.forward(hidden_states);
         let (key, value) = (self.k_proj.forward(source.clone()), self.v_proj.forward(source));
-        let heads = Heads { count: self.num_heads, scale: self.scale(), dropout: &self.dropout };
+        let heads = Heads {
+            count: self.num_heads,
+            scale: self.scale(),
+            dropout: &self.dropout,
+            mask_replaces: false,
+        };
         match layers::attention([&query, &key, &value], mask, None, heads) {
             Some(context) => self.out_proj.forward(context),
             None => {

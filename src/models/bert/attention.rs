@@ -127,7 +127,12 @@ impl BertSelfAttention {
             mask.scores.clone().expand([batch, heads, length, length])
         });
         let fixed = mask.filter(|mask| !mask.trained).map(|mask| &mask.scores);
-        let settings = Heads { count: heads, scale: self.scale(), dropout: &self.dropout };
+        let settings = Heads {
+            count: heads,
+            scale: self.scale(),
+            dropout: &self.dropout,
+            mask_replaces: false,
+        };
         match layers::attention(projected.each_ref(), fixed, bias.as_ref(), settings) {
             Some(context) => context,
             None => self.attend(projected, mask.map(|mask| &mask.scores)).0,

@@ -154,8 +154,12 @@ impl DisentangledSelfAttention {
         let bias = positions
             .and_then(|positions| self.position_scores(query * self.scale(), key, positions));
         let (masked, added) = masks.unzip();
-        let settings =
-            Heads { count: self.num_attention_heads, scale: self.scale(), dropout: &self.dropout };
+        let settings = Heads {
+            count: self.num_attention_heads,
+            scale: self.scale(),
+            dropout: &self.dropout,
+            mask_replaces: true,
+        };
         match layers::attention(projected.each_ref(), added, bias.as_ref(), settings) {
             Some(context) => context,
             None => self.attend(projected, masked, positions).0,

@@ -10,7 +10,8 @@ fn fixture<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Values of the official scripts' formulas (`fixtures/squad.py`).
+/// Values of the official scripts' formulas (`fixtures/squad.py`), which the published code confirms
+/// (`fixtures/squad_published.py`).
 #[test]
 fn pairs_score_as_in_the_official_scripts() {
     let pairs: Vec<(String, String, String, bool, f64, f64)> = fixture("pairs.json");

@@ -42,7 +42,7 @@ fn assert_agrees(tokenizer: &TextTokenizer, cases: &[Case]) {
 
 #[test]
 fn every_kind_of_folder_agrees_with_transformers() {
-    for name in ["uncased", "cased", "accents", "bytelevel"] {
+    for name in ["uncased", "cased", "accents", "bytelevel", "unigram"] {
         let tokenizer = TextTokenizer::from_folder(fixtures().join(name), 128).unwrap();
         assert_agrees(&tokenizer, &expected(name));
     }
@@ -98,7 +98,7 @@ fn stored_truncation_and_padding_are_not_obeyed() {
 
 #[test]
 fn a_saved_tokenizer_reads_back() {
-    for name in ["cased", "bytelevel"] {
+    for name in ["cased", "bytelevel", "unigram"] {
         let tokenizer = TextTokenizer::from_folder(fixtures().join(name), 128).unwrap();
         let (json, config) = (tokenizer.to_json().unwrap(), tokenizer.config_json());
         let embedded =
