@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
-use losparse::checkpoint::{SaveOptions, save_pretrained};
+use losparse::checkpoint::{PretrainedModel, SaveOptions, save_pretrained};
 use losparse::models::LabelConfig;
 use losparse::models::bert::{BertConfig, BertForSequenceClassification};
 use serde_json::{Value, json};
@@ -62,10 +62,15 @@ pub(super) struct Place(TempDir);
 
 impl Place {
     pub(super) fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
         let model = BertForSequenceClassification::new(&config(), &Device::default());
-        save_pretrained(&model, place.path("model"), &SaveOptions::default()).unwrap();
-        let vocabulary = [&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"][..], &WORDS].concat();
+        Self::of(&model, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    }
+
+    /// With this model, of a vocabulary of 13; the first of its tokens are these.
+    pub(super) fn of<M: PretrainedModel>(model: &M, special: [&str; 5]) -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        save_pretrained(model, place.path("model"), &SaveOptions::default()).unwrap();
+        let vocabulary = [&special[..], &WORDS].concat();
         place.write("model/vocab.txt", vocabulary.join("\n"));
         place.write("train.csv", reviews(96));
         place.write("dev.csv", reviews(24));
@@ -82,11 +87,11 @@ impl Place {
         self.0.path().join(name)
     }
 
-    fn arg(&self, name: &str) -> String {
+    pub(super) fn arg(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+    pub(super) fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         fs::write(self.path(name), contents).unwrap();
     }
 

@@ -1,5 +1,7 @@
 //! Whole-pipeline tests, one binary since each links Burn again.
 
+#[cfg(feature = "cli")]
+mod architectures;
 mod bart_generation;
 mod bart_parity;
 mod bert_parity;
@@ -12,6 +14,8 @@ mod cross_backend;
 mod deberta;
 mod deberta_parity;
 mod family_parity;
+#[cfg(feature = "cli")]
+mod pronunciation;
 #[cfg(feature = "train")]
 mod recipes;
 #[cfg(feature = "cli")]

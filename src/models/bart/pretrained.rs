@@ -100,6 +100,21 @@ impl PretrainedModel for BartForSequenceClassification {
         self.config()
     }
 
+    fn check_config(config: &BartConfig) -> Result<(), String> {
+        match config.eos_token() {
+            Some(_) => Ok(()),
+            None => {
+                Err("eos_token_id: missing, but the classifier reads its answer at that token; \
+                         bart-large's is 2"
+                    .into())
+            }
+        }
+    }
+
+    fn end_token(&self) -> Option<usize> {
+        self.config().eos_token()
+    }
+
     fn hugging_face_name(path: &str) -> String {
         hugging_face_name(path)
     }
