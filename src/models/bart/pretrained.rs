@@ -101,14 +101,8 @@ impl PretrainedModel for BartForSequenceClassification {
     }
 
     fn check_config(config: &BartConfig) -> Result<(), String> {
-        match config.eos_token() {
-            Some(_) => Ok(()),
-            None => {
-                Err("eos_token_id: missing, but the classifier reads its answer at that token; \
-                         bart-large's is 2"
-                    .into())
-            }
-        }
+        let missing = "eos_token_id: missing, but the classifier reads its answer at that token";
+        config.eos_token().map(|_| ()).ok_or_else(|| missing.to_string())
     }
 
     fn end_token(&self) -> Option<usize> {
