@@ -15,6 +15,8 @@ mod deberta;
 mod deberta_parity;
 mod family_parity;
 #[cfg(feature = "cli")]
+mod place;
+#[cfg(feature = "cli")]
 mod pronunciation;
 #[cfg(feature = "train")]
 mod recipes;
