@@ -9,6 +9,7 @@ use losparse::checkpoint::LoadOptions;
 use losparse::models::AnyQuestionAnswerer;
 use losparse::tasks::squad::{self, QaExample, QaSettings};
 use losparse::train::{answer_questions, model_tokenizer};
+use serde_json::Value;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,20 +21,26 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (model, report) = AnyQuestionAnswerer::load(folder, &device, &LoadOptions::default())?;
     println!("{report}");
+    // A folder that losparse wrote says how it was trained; for others, SQuAD's usual settings.
+    let mut about = model.config_json()?["losparse"].take();
+    let settings: QaSettings = match about["question_answering"].take() {
+        Value::Null => QaSettings::default(),
+        stored => serde_json::from_value(stored)?,
+    };
     // Longer texts are read in windows that overlap.
-    let tokenizer = model_tokenizer(folder.as_ref(), &model, model.max_length().min(384))?;
+    let length = about["max_length"].as_u64().map_or(384, |length| length as usize);
+    let tokenizer = model_tokenizer(folder.as_ref(), &model, length.min(model.max_length()))?;
     let example = QaExample {
         id: "1".to_string(),
         question: question.clone(),
         context: context.as_str().into(),
         answers: vec![],
     };
-    let task = squad::task("squad", false);
-    let settings = QaSettings::default();
+    let task = squad::task("squad", settings.version_2_with_negative);
     let answered =
         answer_questions(&model, &tokenizer, &task, vec![example], settings, 8, &device)?;
     for answer in answered.predictions()? {
-        println!("{}", answer.text);
+        println!("{}", if answer.text.is_empty() { "(no answer)" } else { &answer.text });
         for candidate in answer.candidates.iter().take(3) {
             println!("{:>6.1}%  {}", 100.0 * candidate.probability, candidate.text);
         }

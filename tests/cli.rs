@@ -2,20 +2,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
-use burn::tensor::Device;
-use losparse::checkpoint::{SaveOptions, save_pretrained};
-use losparse::models::LabelConfig;
-use losparse::models::bert::{BertConfig, BertForSequenceClassification};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+
+pub(super) use super::place::Place;
 
 const COMMANDS: [&str; 8] =
     ["quickstart", "compress", "finetune", "evaluate", "predict", "inspect", "study", "bench"];
-const WORDS: [&str; 8] = ["the", "film", "is", "very", "good", "great", "bad", "dull"];
 
 pub(super) fn losparse(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_losparse"));
@@ -55,87 +50,6 @@ pub(super) fn fails(args: &[&str], code: i32, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{args:?}: no {part:?} in: {message}");
     }
-}
-
-/// A folder with a tiny random model, `model`, and the data files `train.csv` and `dev.csv`.
-pub(super) struct Place(TempDir);
-
-impl Place {
-    pub(super) fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        let model = BertForSequenceClassification::new(&config(), &Device::default());
-        save_pretrained(&model, place.path("model"), &SaveOptions::default()).unwrap();
-        let vocabulary = [&["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"][..], &WORDS].concat();
-        place.write("model/vocab.txt", vocabulary.join("\n"));
-        place.write("train.csv", reviews(96));
-        place.write("dev.csv", reviews(24));
-        place
-    }
-
-    /// One for all tests that only read.
-    fn shared() -> &'static Self {
-        static PLACE: OnceLock<Place> = OnceLock::new();
-        PLACE.get_or_init(Self::new)
-    }
-
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn arg(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
-        fs::write(self.path(name), contents).unwrap();
-    }
-
-    /// A copy of the model folder whose files can be damaged.
-    fn copy(&self, name: &str) -> PathBuf {
-        let copy = self.path(name);
-        fs::create_dir(&copy).unwrap();
-        for entry in fs::read_dir(self.path("model")).unwrap() {
-            let entry = entry.unwrap();
-            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
-        }
-        copy
-    }
-
-    /// Arguments of a short run on the place's own data.
-    pub(super) fn run<'a>(&self, command: &'a str, output: &str, more: &[&'a str]) -> Vec<String> {
-        let mut args: Vec<String> = vec![command.into(), self.arg("model"), "-o".into()];
-        args.extend([self.arg(output), "--train".into(), self.arg("train.csv")]);
-        args.extend(["--dev".into(), self.arg("dev.csv")]);
-        args.extend(
-            ["--text", "review", "--label", "mood", "--max-length", "12"].map(String::from),
-        );
-        args.extend(["--batch-size", "8", "--lr", "5e-3"].map(String::from));
-        args.extend(more.iter().map(|word| word.to_string()));
-        args
-    }
-}
-
-fn config() -> BertConfig {
-    BertConfig {
-        vocab_size: WORDS.len() + 5,
-        hidden_size: 16,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 32,
-        max_position_embeddings: 24,
-        labels: LabelConfig::named(["down", "up"]),
-        ..BertConfig::default()
-    }
-}
-
-/// Reviews whose last word decides their label.
-fn reviews(count: usize) -> String {
-    let row = |at: usize| {
-        let filler = WORDS[at / 4 % 4];
-        let label = if at % 4 < 2 { "up" } else { "down" };
-        format!("the {filler} film is {},{label}\n", WORDS[4 + at % 4])
-    };
-    (0..count).fold("review,mood\n".to_string(), |text, at| text + &row(at))
 }
 
 pub(super) fn refs(args: &[String]) -> Vec<&str> {

@@ -1,5 +1,7 @@
 //! Whole-pipeline tests, one binary since each links Burn again.
 
+#[cfg(feature = "cli")]
+mod architectures;
 mod bart_generation;
 mod bart_parity;
 mod bert_parity;
@@ -16,6 +18,10 @@ mod family_parity;
 mod parity;
 #[cfg(feature = "train")]
 mod real_models;
+#[cfg(feature = "cli")]
+mod place;
+#[cfg(feature = "cli")]
+mod pronunciation;
 #[cfg(feature = "train")]
 mod recipes;
 #[cfg(feature = "cli")]

@@ -33,6 +33,18 @@ pub trait PretrainedModel: Compressible {
     /// The configuration.
     fn config(&self) -> &Self::Config;
 
+    /// Checks what only this head needs of the configuration; the message starts with the field's
+    /// name.
+    fn check_config(config: &Self::Config) -> Result<(), String> {
+        let _ = config;
+        Ok(())
+    }
+
+    /// Id of the token that every input must hold, because the head reads its answer at it.
+    fn end_token(&self) -> Option<usize> {
+        None
+    }
+
     /// Hugging Face's name of the parameter at a path of field names.
     fn hugging_face_name(path: &str) -> String;
 
@@ -119,7 +131,11 @@ pub fn read_config<M: PretrainedModel>(folder: &Path) -> Result<M::Config> {
             path,
             format!("model_type: expected `{}`, found `{found}`", M::MODEL_TYPE),
         )),
-        _ => M::Config::from_json(&text, &path),
+        _ => {
+            let config = M::Config::from_json(&text, &path)?;
+            M::check_config(&config).map_err(|message| Error::format(&path, message))?;
+            Ok(config)
+        }
     }
 }
 

@@ -146,7 +146,7 @@ impl Args {
             ..GenerationConfig::from_folder(&opened.folder)?
         };
         model.check_generation(&config)?;
-        let (model, ids) = (model.clone(), token_ids(model.vocab_size(), self.shape(), device));
+        let (model, ids) = (model.clone(), token_ids(model, self.shape(), device));
         Ok((
             name,
             Box::new(move || model.generate(&EncoderInput::new(ids.clone()), &config).map(|_| ())),

@@ -16,6 +16,7 @@ use std::collections::HashSet;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::linear::{
     Compressible, CompressibleLinear, LayerSelection, LowRank, LowRankSparseLinear, leaf,
@@ -44,6 +45,37 @@ pub struct Decomposed {
     pub rank: usize,
     /// `‖W − L·R‖ / ‖W‖` (Frobenius): the share that the low-rank part does not explain.
     pub residual: f64,
+}
+
+/// A layer that [`decompose`] would take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RankedLayer {
+    /// Full name.
+    pub name: String,
+    /// Number of inputs.
+    pub d_input: usize,
+    /// Number of outputs.
+    pub d_output: usize,
+    /// Rank of its low-rank part.
+    pub rank: usize,
+}
+
+/// The layers that [`decompose`] would take, in the model's order; weights are not looked at.
+///
+/// # Errors
+/// As [`decompose`], but for values that are not finite.
+pub fn ranked_layers<M: Compressible>(
+    model: &M,
+    selection: &LayerSelection,
+    config: DecomposeConfig,
+) -> Result<Vec<RankedLayer>> {
+    let layer = |job: Job| RankedLayer {
+        name: job.name,
+        d_input: job.d_input,
+        d_output: job.d_output,
+        rank: job.rank,
+    };
+    Ok(jobs(model, selection, config, false)?.into_iter().map(layer).collect())
 }
 
 /// Turns the selected dense layers of `model` into `L·R + S`; the model computes the same as before

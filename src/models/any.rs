@@ -37,6 +37,10 @@ pub trait FolderModel: Compressible {
     /// Number of tokens in the vocabulary.
     fn vocab_size(&self) -> usize;
 
+    /// Id of the token that every input must hold, because the answer is read at it; most models
+    /// need none.
+    fn end_token(&self) -> Option<usize>;
+
     /// The configuration as it is in `config.json`.
     ///
     /// # Errors
@@ -50,7 +54,8 @@ pub trait FolderModel: Compressible {
     /// If the device fails.
     ///
     /// # Panics
-    /// If sequences are longer than [`FolderModel::max_length`].
+    /// If sequences are longer than [`FolderModel::max_length`] or lack the
+    /// [`FolderModel::end_token`].
     fn run(&self, input_ids: Tensor<2, Int>) -> Result<()>;
 }
 
@@ -124,7 +129,8 @@ macro_rules! any_model {
             /// The model's answer, see its own `forward`.
             ///
             /// # Panics
-            /// If sequences are longer than [`Self::max_length`], or shapes differ.
+            /// If sequences are longer than [`Self::max_length`], lack a token that the model needs,
+            /// or shapes differ.
             pub fn forward(&self, input: $input) -> $output {
                 match self { $(Self::$variant(model) => model.forward(input),)+ }
             }
@@ -202,6 +208,11 @@ macro_rules! any_model {
 
             fn vocab_size(&self) -> usize {
                 self.vocab_size()
+            }
+
+            fn end_token(&self) -> Option<usize> {
+                use $crate::checkpoint::PretrainedModel;
+                match self { $(Self::$variant(model) => model.end_token(),)+ }
             }
 
             fn config_json(&self) -> $crate::Result<serde_json::Value> {

@@ -45,8 +45,9 @@ impl Compressible for AnyModel {
 }
 
 impl FolderModel for AnyModel {
-    /// Loads a folder's model with the head that `architectures` in `config.json` names; one that
-    /// names none of ours is a sequence classifier.
+    /// Loads a folder's model with the head that `architectures` in `config.json` names. Where that
+    /// is none of ours, as in pretrained models, it is what the architecture was made for: BART
+    /// writes texts, encoders classify sequences.
     fn load(folder: &Path, device: &Device, options: &LoadOptions) -> Result<(Self, LoadReport)> {
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
@@ -61,7 +62,9 @@ impl FolderModel for AnyModel {
             let loaded = AnyQuestionAnswerer::load(folder, device, options);
             return loaded.map(|(model, report)| (Self::QuestionAnswerer(model), report));
         }
-        if names("ForConditionalGeneration") {
+        let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        let writes = AnySeq2Seq::SUPPORTED.contains(&kind) && !names("ForSequenceClassification");
+        if writes || names("ForConditionalGeneration") {
             let loaded = AnySeq2Seq::load(folder, device, options);
             return loaded.map(|(model, report)| (Self::Seq2Seq(model), report));
         }
@@ -83,6 +86,10 @@ impl FolderModel for AnyModel {
 
     fn vocab_size(&self) -> usize {
         each!(self, model => model.vocab_size())
+    }
+
+    fn end_token(&self) -> Option<usize> {
+        each!(self, model => model.end_token())
     }
 
     fn config_json(&self) -> Result<Value> {

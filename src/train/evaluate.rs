@@ -52,6 +52,10 @@ pub fn collect_answers<M: TrainableModel, E: Evaluator<M::Output>>(
 ///
 /// # Errors
 /// If the device fails or the run is stopped.
+///
+/// # Panics
+/// If an example lacks the token that the model needs at its end, which those of
+/// [`model_tokenizer`](super::model_tokenizer) have.
 pub fn predict_logits(
     model: &AnySequenceClassifier,
     examples: &[EncodedExample],

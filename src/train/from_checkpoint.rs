@@ -125,7 +125,7 @@ fn read<'a, J: Job>(
     options: &'a RunOptions,
 ) -> Result<Read<'a, J>> {
     let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
-    let segments = prepared.segments(recipe)?;
+    let segments = prepared.outline(recipe)?.segments;
     let mut run: Run<'_, J> = Run { recipe, options, prepared, segments, pace: Arc::default() };
     let (decomposed, pruning) = run.decompose(false)?;
     let model = run.prepared.start.model.clone();

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
-use super::data::{BatchSource, Segments};
-use super::pipeline::keep_ratio;
-use super::{Evaluator, Event, MethodRecipe, Observer, Recipe, TrainableModel};
+use super::data::BatchSource;
+use super::outline::decomposition;
+use super::{Evaluator, Event, Observer, Outline, Recipe, TrainableModel, outline};
 use crate::checkpoint::LoadOptions;
-use crate::decompose::{DecomposeConfig, Decomposed, decompose, decompose_shapes};
+use crate::decompose::{Decomposed, decompose, decompose_shapes};
 use crate::models::{FolderModel, LabelConfig};
 use crate::pruning::PruningConfig;
 use crate::tasks::{Task, TextTokenizer};
@@ -124,7 +124,8 @@ impl<M: FolderModel> Start<M> {
 /// The tokenizer of a model's folder.
 ///
 /// # Errors
-/// As [`TextTokenizer::from_folder`], and if it has tokens that the model does not embed.
+/// As [`TextTokenizer::from_folder`], and if it has tokens that the model does not embed, or does not
+/// add the one that the model needs.
 pub fn model_tokenizer<M: FolderModel>(
     folder: &Path,
     model: &M,
@@ -139,6 +140,19 @@ pub fn model_tokenizer<M: FolderModel>(
         );
         return Err(Error::format(folder, message));
     }
+    if let Some(end) = model.end_token() {
+        // Truncation leaves special tokens alone: what an empty text has, every text has.
+        for pair in [None, Some("")] {
+            if !tokenizer.encode("", pair)?.get_ids().iter().any(|&id| id as usize == end) {
+                let message = format!(
+                    "the tokenizer does not end texts with token {end}, the model's eos_token_id, \
+                     at which it reads its answer; save it as tokenizer.json with its \
+                     post-processor, by transformers' save_pretrained"
+                );
+                return Err(Error::format(folder, message));
+            }
+        }
+    }
     Ok(tokenizer)
 }
 
@@ -151,6 +165,14 @@ pub(super) fn tell_skipped(observer: &dyn Observer, split: &str, skipped: usize,
 }
 
 impl<M: TrainableModel, E> Prepared<M, E> {
+    /// What `recipe` does with the model and the training data.
+    ///
+    /// # Errors
+    /// As [`outline`].
+    pub fn outline(&self, recipe: &Recipe) -> Result<Outline> {
+        outline(recipe, &self.start.model, self.train.lengths.len())
+    }
+
     /// Decomposes what the recipe selects of the model; the layers, and how they will be pruned.
     /// Without `values` layers get their form only, for a checkpoint to fill.
     ///
@@ -159,53 +181,13 @@ impl<M: TrainableModel, E> Prepared<M, E> {
     pub fn decompose(
         &mut self,
         recipe: &Recipe,
-        segments: Segments,
         values: bool,
     ) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
         let Some(method) = &recipe.method else { return Ok((Vec::new(), None)) };
-        let keep = keep_ratio(method, &self.selected_dims(method)?)?;
-        let seed = recipe.training.seed;
-        let pruning =
-            keep.map(|keep| PruningConfig { seed, ..method.pruning(segments.total_steps, keep) });
-        if let Some(config) = &pruning {
-            config.validate()?;
-        }
-        let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
+        let pruning = self.outline(recipe)?.pruning;
+        let config = decomposition(method, pruning.is_some());
         let decompose = if values { decompose } else { decompose_shapes };
         let done = decompose(&mut self.start.model, &method.selection(), config)?;
         Ok((done, pruning))
-    }
-
-    /// How the recipe's training is cut into updates and segments.
-    ///
-    /// # Errors
-    /// If it has no whole update or steps do not fit.
-    pub fn segments(&self, recipe: &Recipe) -> Result<Segments> {
-        let training = &recipe.training;
-        Segments::new(
-            self.train.lengths.len(),
-            training.batch_size,
-            training.gradient_accumulation,
-            training.epochs,
-            training.eval_steps,
-            training.save_steps,
-        )
-    }
-
-    /// `(d_input, d_output)` of the layers that `method` selects.
-    ///
-    /// # Errors
-    /// If a pattern matches nothing.
-    pub fn selected_dims(&self, method: &MethodRecipe) -> Result<Vec<(usize, usize)>> {
-        let model = &self.start.model;
-        let selected = method.selection().resolve(model)?;
-        let mut dims = Vec::new();
-        model.for_each_linear(&mut |name, linear| {
-            if selected.iter().any(|selected| selected == name) {
-                let [d_input, d_output] = linear.dims();
-                dims.push((d_input, d_output));
-            }
-        });
-        Ok(dims)
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod checkpoints;
 mod classification;
+mod contestant;
 pub mod data;
 mod evaluate;
 mod from_checkpoint;
@@ -19,6 +20,7 @@ pub mod lr;
 pub mod metric;
 pub mod model;
 mod observer;
+mod outline;
 mod pipeline;
 mod plan;
 mod question_answering;
@@ -32,6 +34,7 @@ mod task_recipe;
 mod trainable;
 
 pub use classification::{Classification, ClassifierEvaluator, ClassifierOutput};
+pub use contestant::{contestant, token_ids};
 pub use evaluate::{collect_answers, evaluate_model, predict_logits, score};
 pub use from_checkpoint::evaluate_checkpoint;
 #[cfg(feature = "plots")]
@@ -39,8 +42,9 @@ pub use from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
 pub use job::{EvalSplit, Job, Prepared, Start, model_tokenizer};
 pub use launch::{Interrupt, Trained, Training};
 pub use observer::{Event, Observer, Silent};
-pub use pipeline::{RunOptions, compress, contestant, finetune, keep_ratio, token_ids};
-pub use plan::{Plan, PlannedLayer, PlannedPattern, plan};
+pub use outline::{Outline, PlannedPattern, outline};
+pub use pipeline::{RunOptions, compress, finetune};
+pub use plan::{Plan, plan};
 pub use question_answering::{
     QaBatch, QaEvaluator, QaOutput, QuestionAnswering, answer_questions, qa_batches, read_split,
 };

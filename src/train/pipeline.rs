@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use serde_json::json;
 
 use super::checkpoints::CheckpointStore;
@@ -16,8 +16,8 @@ use super::data::Segments;
 use super::evaluate::collect_answers;
 use super::job::{Job, Prepared};
 use super::{
-    Classification, Evaluator, Event, Interrupt, JobKind, Keep, MethodRecipe, Observer,
-    QuestionAnswering, Recipe, Summarization, Trained, Training,
+    Classification, Evaluator, Event, Interrupt, JobKind, Keep, Observer, QuestionAnswering,
+    Recipe, Summarization, Trained, Training, contestant,
 };
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
@@ -114,7 +114,7 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let name = "Reading model and data".to_string();
     options.observer.event(&Event::Stage { name });
     let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
-    let segments = prepared.segments(recipe)?;
+    let segments = prepared.outline(recipe)?.segments;
     let recipe = recipe.resolved_for(segments);
     let output = &options.output;
     std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
@@ -128,33 +128,6 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         atomic::write_file(output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
     }
     Run::<J> { recipe: &recipe, options, prepared, segments, pace: Arc::default() }.run()
-}
-
-/// What pruning keeps of `S` so that low-rank part and `S` make up the ratio, or `None` if the
-/// low-rank part alone does.
-///
-/// # Errors
-/// If the low-rank part is larger than the ratio.
-pub fn keep_ratio(method: &MethodRecipe, layers: &[(usize, usize)]) -> Result<Option<f64>> {
-    let share = match method.rank {
-        None => method.low_rank_ratio,
-        Some(rank) => {
-            let low_rank: usize = layers.iter().map(|(i, o)| rank * (i + o)).sum();
-            let dense: usize = layers.iter().map(|(i, o)| i * o).sum();
-            low_rank as f64 / dense.max(1) as f64
-        }
-    };
-    let keep = method.ratio - share;
-    if keep < -1e-9 {
-        return Err(Error::option(
-            "rank",
-            format!(
-                "its low-rank part alone is {share:.3} of the weights, above the ratio {}",
-                method.ratio
-            ),
-        ));
-    }
-    Ok((keep > 1e-9).then_some(keep))
 }
 
 pub(super) struct Run<'a, J: Job> {
@@ -264,7 +237,7 @@ impl<J: Job> Run<'_, J> {
         if self.recipe.method.is_some() && values {
             self.stage("Decomposing")?;
         }
-        self.prepared.decompose(self.recipe, self.segments, values)
+        self.prepared.decompose(self.recipe, values)
     }
 
     fn train(&self, pruning: Option<PruningConfig>) -> Result<Trained<J::Model>> {
@@ -421,28 +394,4 @@ struct Outcome {
     agreement: Option<Agreement>,
     account: ModelAccount,
     latency: Option<LatencyReport>,
-}
-
-/// A model that runs on a batch of `[batch, length]` tokens.
-pub fn contestant<M: FolderModel + 'static>(
-    name: &str,
-    model: M,
-    shape: [usize; 2],
-    device: &Device,
-) -> Contestant<'static> {
-    let ids = token_ids(model.vocab_size(), shape, device);
-    (name.to_string(), Box::new(move || model.run(ids.clone())))
-}
-
-/// `[batch, length]` tokens of a vocabulary, beyond the special ones, which are no padding in any
-/// model.
-pub fn token_ids(
-    vocab_size: usize,
-    [batch, length]: [usize; 2],
-    device: &Device,
-) -> Tensor<2, Int> {
-    let words = vocab_size.saturating_sub(5).max(1) as i64;
-    let first = vocab_size as i64 - words;
-    let ids: Vec<i64> = (0..batch * length).map(|at| first + (at as i64 * 31) % words).collect();
-    Tensor::from_data(TensorData::new(ids, [batch, length]), device)
 }

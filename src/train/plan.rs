@@ -13,7 +13,9 @@ use super::data::{Segments, TrainItem};
 use super::job::{Job, Prepared};
 use super::model::{CompressingModel, RunHandle, RunSettings};
 use super::{Classification, JobKind, QuestionAnswering, Recipe, Silent, Summarization};
+use super::{Outline, PlannedPattern};
 use crate::Result;
+use crate::decompose::RankedLayer;
 use crate::optim::{AdamW, AdamWSettings};
 use crate::pruning::{Pruner, Schedule};
 
@@ -31,7 +33,7 @@ pub struct Plan {
     /// What each pattern matches; empty in plain fine-tuning.
     pub patterns: Vec<PlannedPattern>,
     /// Layers that would be compressed.
-    pub layers: Vec<PlannedLayer>,
+    pub layers: Vec<RankedLayer>,
     /// Optimizer updates.
     pub total_steps: usize,
     /// Updates between evaluations.
@@ -52,28 +54,6 @@ pub struct Plan {
     pub seconds_per_step: f64,
 }
 
-/// What a pattern matches.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PlannedPattern {
-    /// The pattern.
-    pub pattern: String,
-    /// How many layers it matches.
-    pub layers: usize,
-}
-
-/// A layer that would be compressed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PlannedLayer {
-    /// Full name.
-    pub name: String,
-    /// Number of inputs.
-    pub d_input: usize,
-    /// Number of outputs.
-    pub d_output: usize,
-    /// Rank of its low-rank part.
-    pub rank: usize,
-}
-
 /// What a run of `recipe` would do and need. Reads model and data, decomposes, and times two
 /// updates; writes nothing.
 ///
@@ -91,28 +71,8 @@ pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
 
 fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
     let mut prepared = J::prepare(recipe, device, &Silent)?;
-    let segments = prepared.segments(recipe)?;
-    let mut patterns = Vec::new();
-    let mut layers = Vec::new();
-    let mut pruning = None;
-    if let Some(method) = &recipe.method {
-        let matches = method.selection().dry_run(&prepared.start.model)?;
-        patterns = matches
-            .into_iter()
-            .map(|m| PlannedPattern { pattern: m.pattern, layers: m.layers.len() })
-            .collect();
-        let decomposed;
-        (decomposed, pruning) = prepared.decompose(recipe, segments, true)?;
-        layers = decomposed
-            .into_iter()
-            .map(|d| PlannedLayer {
-                name: d.name,
-                d_input: d.d_input,
-                d_output: d.d_output,
-                rank: d.rank,
-            })
-            .collect();
-    }
+    let Outline { patterns, layers, segments, pruning } = prepared.outline(recipe)?;
+    prepared.decompose(recipe, true)?;
     let schedule = pruning.map(|config| config.schedule);
     let pruner = Pruner::new_or_idle(&prepared.start.model, pruning, segments.total_steps, device)?;
     let seconds_per_step = time_updates(recipe, &prepared, pruner, segments, device)?;

@@ -100,6 +100,15 @@ impl PretrainedModel for BartForSequenceClassification {
         self.config()
     }
 
+    fn check_config(config: &BartConfig) -> Result<(), String> {
+        let missing = "eos_token_id: missing, but the classifier reads its answer at that token";
+        config.eos_token().map(|_| ()).ok_or_else(|| missing.to_string())
+    }
+
+    fn end_token(&self) -> Option<usize> {
+        self.config().eos_token()
+    }
+
     fn hugging_face_name(path: &str) -> String {
         hugging_face_name(path)
     }

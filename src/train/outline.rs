@@ -1,0 +1,149 @@
+//! What a run will do, as far as its recipe, the model's layers and the number of examples say: no
+//! data is read and no weight looked at. Runs and dry runs begin with it.
+
+use serde::Serialize;
+
+use super::data::Segments;
+use super::{MethodRecipe, Recipe};
+use crate::decompose::{DecomposeConfig, RankedLayer, ranked_layers};
+use crate::linear::Compressible;
+use crate::pruning::PruningConfig;
+use crate::{Error, Result};
+
+/// What a run will do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outline {
+    /// What each pattern matches; empty in plain fine-tuning.
+    pub patterns: Vec<PlannedPattern>,
+    /// Layers that are compressed, in the model's order.
+    pub layers: Vec<RankedLayer>,
+    /// How the training is cut into updates.
+    pub segments: Segments,
+    /// Settings of the pruner; absent without a sparse part.
+    pub pruning: Option<PruningConfig>,
+}
+
+/// What a pattern matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedPattern {
+    /// The pattern.
+    pub pattern: String,
+    /// How many layers it matches.
+    pub layers: usize,
+}
+
+/// What a run of `recipe` does with `model`, not yet decomposed, and so many training examples (of
+/// questions: windows).
+///
+/// # Errors
+/// If a pattern matches nothing, or rank, ratio, batches or schedule are impossible.
+pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> Result<Outline> {
+    let training = &recipe.training;
+    let segments = Segments::new(
+        examples,
+        training.batch_size,
+        training.gradient_accumulation,
+        training.epochs,
+        training.eval_steps,
+        training.save_steps,
+    )?;
+    let Some(method) = &recipe.method else {
+        return Ok(Outline { patterns: Vec::new(), layers: Vec::new(), segments, pruning: None });
+    };
+    let matches = method.selection().dry_run(model)?;
+    let patterns = matches
+        .into_iter()
+        .map(|m| PlannedPattern { pattern: m.pattern, layers: m.layers.len() })
+        .collect();
+    let layers = |sparse| ranked_layers(model, &method.selection(), decomposition(method, sparse));
+    let keep = keep_ratio(method, &layers(true)?)?;
+    // Without a sparse part, rank 0 is nothing at all.
+    let layers = layers(keep.is_some())?;
+    let pruning = keep.map(|keep| PruningConfig {
+        seed: training.seed,
+        ..method.pruning(segments.total_steps, keep)
+    });
+    if let Some(config) = &pruning {
+        config.validate()?;
+    }
+    Ok(Outline { patterns, layers, segments, pruning })
+}
+
+/// What layers become, with a sparse part or without.
+pub(super) fn decomposition(method: &MethodRecipe, sparse: bool) -> DecomposeConfig {
+    DecomposeConfig { rank: method.rank(), sparse }
+}
+
+/// What pruning keeps of `S` so that low-rank part and `S` make up the ratio, or `None` if the
+/// low-rank part alone does.
+fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f64>> {
+    let share = match method.rank {
+        None => method.low_rank_ratio,
+        Some(rank) => {
+            let low_rank: usize = layers.iter().map(|l| rank * (l.d_input + l.d_output)).sum();
+            let dense: usize = layers.iter().map(|l| l.d_input * l.d_output).sum();
+            low_rank as f64 / dense.max(1) as f64
+        }
+    };
+    let keep = method.ratio - share;
+    if keep < -1e-9 {
+        return Err(Error::option(
+            "rank",
+            format!(
+                "its low-rank part alone is {share:.3} of the weights, above the ratio {}",
+                method.ratio
+            ),
+        ));
+    }
+    Ok((keep > 1e-9).then_some(keep))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::models::bert::{BertConfig, BertForSequenceClassification};
+    use crate::train::Recipe;
+
+    fn of(method: MethodRecipe) -> Result<Outline> {
+        let config = BertConfig {
+            vocab_size: 16,
+            hidden_size: 16,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            intermediate_size: 64,
+            max_position_embeddings: 16,
+            ..BertConfig::default()
+        };
+        let model = BertForSequenceClassification::new(&config, &Device::default());
+        let recipe = Recipe { method: Some(method), ..Recipe::default() };
+        outline(&recipe, &model, 200)
+    }
+
+    #[test]
+    fn a_rank_counts_towards_the_ratio() {
+        let fixed = MethodRecipe { ratio: 0.5, rank: Some(2), ..MethodRecipe::default() };
+        let outline = of(fixed.clone()).unwrap();
+        assert!(outline.layers.iter().all(|layer| layer.rank == 2) && outline.layers.len() == 6);
+        // 2·(4·32 + 2·80) of 4·256 + 2·1024 weights.
+        let keep = outline.pruning.unwrap().schedule.final_keep_ratio;
+        assert!((keep - (0.5 - 576.0 / 3072.0)).abs() < 1e-12, "{keep}");
+        assert_eq!(outline.segments.total_steps, 21);
+        let error = of(MethodRecipe { ratio: 0.1, ..fixed }).unwrap_err().to_string();
+        assert!(error.starts_with("option rank: its low-rank part alone is 0.188"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_said_before_anything_is_computed() {
+        let alone = |ratio| MethodRecipe { ratio, low_rank_ratio: ratio, ..Default::default() };
+        assert_eq!(of(alone(0.25)).unwrap().pruning, None);
+        let error = |method| of(method).unwrap_err().to_string();
+        let nothing = MethodRecipe { rank: Some(0), ratio: 1e-10, ..MethodRecipe::default() };
+        assert!(error(nothing).contains("would be empty"));
+        let long = MethodRecipe { final_warmup_steps: Some(21), ..MethodRecipe::default() };
+        assert!(error(long).contains("longer than the training"));
+        let nowhere = MethodRecipe { layers: vec!["decoder.*".into()], ..MethodRecipe::default() };
+        assert!(error(nowhere).contains("matches no layer"));
+    }
+}
