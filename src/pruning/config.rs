@@ -90,7 +90,8 @@ pub struct PruningConfig {
     /// Share of every layer's neurons that is kept, whatever they score; 0: no floor.
     #[serde(default)]
     pub min_kept: f64,
-    /// Share of every layer's neurons beyond which none is kept; 1: no cap.
+    /// Share of every layer's neurons beyond which none is kept in the end; 1: no cap. Until then
+    /// the cap falls from 1 as the kept share does, see [`super::cap_at`].
     #[serde(default = "one")]
     pub max_kept: f64,
     /// Seed of random importance.
