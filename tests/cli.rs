@@ -162,7 +162,7 @@ fn help_of_every_command() {
         "\nRun:\n",
         "\nMachine and output:\n",
         "[default: 0.2]",
-        "[default: 0.05]",
+        "[default: 0.05, or half of a ratio below",
         "[default: 5e-5]",
         "[default: sensitivity]",
         "--layers <PATTERN>",

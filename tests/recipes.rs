@@ -54,7 +54,7 @@ fn summarization_recipes_are_the_published_ones() {
         assert_eq!((settings.max_source_length, settings.max_target_length), (256, 128));
         assert_eq!((settings.num_beams, settings.max_length), (6, 128));
         let method = recipe.method.unwrap();
-        assert!((method.ratio - method.low_rank_ratio - 0.05).abs() < 1e-12);
+        assert!((method.ratio - method.low_rank_ratio() - 0.05).abs() < 1e-12);
     }
     let columns = read("cnn_dailymail").task.summarization_options();
     assert_eq!((columns.document.as_str(), columns.summary.as_str()), ("article", "highlights"));

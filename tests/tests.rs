@@ -12,6 +12,8 @@ mod cross_backend;
 mod deberta;
 mod deberta_parity;
 mod family_parity;
+#[cfg(feature = "cli")]
+mod methods;
 #[cfg(feature = "train")]
 mod recipes;
 #[cfg(feature = "cli")]

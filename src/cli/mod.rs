@@ -18,6 +18,7 @@ mod quickstart_models;
 mod quickstart_outcome;
 mod run;
 mod study;
+mod study_workers;
 mod summarize;
 mod summary_args;
 

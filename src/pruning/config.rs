@@ -17,8 +17,10 @@ pub enum Importance {
     /// `−s · ∂loss/∂s`, summed over all steps: high where training moves a weight away from zero
     /// (Sanh et al. 2020, movement pruning).
     Movement,
-    /// `β₁ Ī + |s · ∂loss/∂s|` at every step, without windows (SNIP with momentum, as Intel's
-    /// neural-compressor has it).
+    /// `β₁ Ī + |s · ∂loss/∂s|` at every step, without windows: SNIP with momentum, after Intel's
+    /// neural-compressor, which has β₁ 0.9 and takes `s` from before the optimizer's step; here, as
+    /// for all criteria, it is the one from after it.
+    #[serde(alias = "snip-momentum")]
     SnipMomentum,
     /// A number drawn once for every neuron: what any criterion must beat.
     Random,
