@@ -112,17 +112,21 @@ impl Study {
     /// If a recipe cannot be written as TOML.
     pub fn found_in(&self, output: &Path) -> Result<Self> {
         let mut study = self.clone();
-        let new = |run: &PlannedRun| !output.join(&run.folder).exists();
-        if !self.runs.iter().any(new) {
-            return Ok(study);
+        let new = |run: &&mut PlannedRun| !output.join(&run.folder).exists();
+        let mut wanted = Vec::new();
+        for run in study.runs.iter_mut().filter(new) {
+            wanted.push((identity::settings(&run.recipe)?, &mut run.folder));
         }
+        let known = |name: &str| self.runs.iter().any(|run| run.folder == name);
         for entry in std::fs::read_dir(output).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if wanted.is_empty() || known(&name) {
+                continue;
+            }
             let Ok(recipe) = Recipe::read(entry.path().join("recipe.toml")) else { continue };
             let settings = identity::settings(&recipe)?;
-            for run in study.runs.iter_mut().filter(|run| new(run)) {
-                if identity::settings(&run.recipe)? == settings {
-                    run.folder = entry.file_name().to_string_lossy().into_owned();
-                }
+            if let Some(at) = wanted.iter().position(|(wanted, _)| *wanted == settings) {
+                *wanted.swap_remove(at).1 = name;
             }
         }
         Ok(study)
