@@ -122,8 +122,9 @@ fn each_line(
     mut f: impl FnMut(&str) + Send + 'static,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
-        // Lines are text; what cannot be read ends the reading.
-        BufReader::new(from).lines().map_while(|line| line.ok()).for_each(|line| f(&line));
+        // A process that nobody listens to would stand still, so whatever comes is read.
+        let lines = BufReader::new(from).split(b'\n').map_while(|line| line.ok());
+        lines.for_each(|line| f(&String::from_utf8_lossy(&line)));
     })
 }
 

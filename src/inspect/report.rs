@@ -81,8 +81,9 @@ impl MethodReport {
             (Importance::Magnitude, Curve::OneShot) => "one-shot magnitude pruning",
             (Importance::Magnitude, _) => "iterative magnitude pruning",
             (Importance::Movement, _) => "structured movement pruning",
-            (Importance::SnipMomentum, _) => "iterative pruning by SNIP-momentum",
+            (Importance::SnipMomentum, _) => "pruning by SNIP-momentum",
             (Importance::Random, _) => "random pruning",
+            (Importance::Sensitivity, Curve::OneShot) => "one-shot pruning by sensitivity",
             (Importance::Sensitivity, _) => "iterative structured pruning (ITP)",
         }
     }

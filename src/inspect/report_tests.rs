@@ -159,7 +159,7 @@ fn methods_are_called_by_their_names() {
     assert!(method.name().contains("ITP"));
     for (importance, name) in [
         (Importance::Movement, "structured movement pruning"),
-        (Importance::SnipMomentum, "iterative pruning by SNIP-momentum"),
+        (Importance::SnipMomentum, "pruning by SNIP-momentum"),
         (Importance::Random, "random pruning"),
         (Importance::Magnitude, "iterative magnitude pruning"),
     ] {
@@ -168,6 +168,8 @@ fn methods_are_called_by_their_names() {
     }
     method.pruning.as_mut().unwrap().schedule.curve = Curve::OneShot;
     assert_eq!(method.name(), "one-shot magnitude pruning");
+    method.pruning.as_mut().unwrap().importance = Importance::Sensitivity;
+    assert_eq!(method.name(), "one-shot pruning by sensitivity");
     method.pruning = None;
     assert_eq!(method.name(), "low-rank only");
 }
