@@ -155,6 +155,21 @@ fn losparse_is_never_low_rank_or_pruning_alone() {
 }
 
 #[test]
+fn what_a_run_writes_down_is_its_own() {
+    let planned = parse("epochs = [3]").unwrap().runs.remove(0).recipe;
+    // As runs write it: with the numbers of updates that followed from the data.
+    let mut done = planned.clone();
+    done.training.eval_steps = Some(78);
+    done.training.lr_warmup_steps = Some(23);
+    done.method.as_mut().unwrap().initial_warmup_steps = Some(29);
+    assert!(identity::is_run_of(&planned, &done).unwrap());
+    let given = parse("lr_warmup_steps = [10]").unwrap().runs.remove(0).recipe;
+    assert!(!identity::is_run_of(&given, &done).unwrap());
+    done.training.epochs = 4;
+    assert!(!identity::is_run_of(&planned, &done).unwrap());
+}
+
+#[test]
 fn a_run_is_known_by_its_settings_in_a_folder_of_another_name() {
     let place = tempfile::tempdir().unwrap();
     let study = parse("seed = [1, 2]").unwrap();

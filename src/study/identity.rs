@@ -35,6 +35,25 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
     Ok(settings)
 }
 
+/// Settings that follow from the data's size unless they are given; a run writes them out.
+const FOLLOW: [&str; 5] = [
+    "method.final_warmup_steps",
+    "method.initial_warmup_steps",
+    "training.eval_steps",
+    "training.lr_warmup_steps",
+    "training.save_steps",
+];
+
+/// Whether a run of the recipe `planned` wrote down `done` as what it did.
+///
+/// # Errors
+/// As [`settings`].
+pub(super) fn is_run_of(planned: &Recipe, done: &Recipe) -> Result<bool> {
+    let (planned, mut done) = (settings(planned)?, settings(done)?);
+    done.retain(|path, _| planned.contains_key(path) || !FOLLOW.contains(&path.as_str()));
+    Ok(planned == done)
+}
+
 /// Every setting of a recipe; where it comes from is none.
 fn flat(recipe: &Recipe) -> Result<Settings> {
     let recipe = Recipe { provenance: None, ..recipe.clone() };

@@ -55,9 +55,7 @@ fn state(run: &PlannedRun, output: &Path) -> Result<RunState> {
     if report.is_file() {
         let recipe = Recipe::read(folder.join("recipe.toml"));
         return Ok(match (RunReport::read(&report), recipe) {
-            (Ok(_), Ok(recipe))
-                if identity::settings(&recipe)? != identity::settings(&run.recipe)? =>
-            {
+            (Ok(_), Ok(recipe)) if !identity::is_run_of(&run.recipe, &recipe)? => {
                 let message = "holds a run with other settings, of another version perhaps; remove \
                                the folder to run it again";
                 RunState::Failed(Error::format(&folder, message).to_string())
