@@ -156,11 +156,19 @@ impl DeviceSpec {
     /// [`Error::Device`], if the backend is not in this build (naming the Cargo feature), the
     /// machine lacks it (naming the driver), or the index is out of range.
     pub fn open(self) -> Result<Device> {
+        self.resolve().map(|(_, device)| device)
+    }
+
+    /// The device with its own name, which for `auto` is that of the one chosen.
+    ///
+    /// # Errors
+    /// As [`DeviceSpec::open`].
+    pub fn resolve(self) -> Result<(Self, Device)> {
         let Some(backend) = self.backend else {
             let mut failures = Vec::new();
             for backend in Backend::compiled() {
-                match Self::from(backend).open() {
-                    Ok(device) => return Ok(device),
+                match Self::from(backend).resolve() {
+                    Ok(found) => return Ok(found),
                     Err(error) => failures.push(error.to_string()),
                 }
             }
@@ -188,7 +196,7 @@ impl DeviceSpec {
             let needs = backend.needs();
             Error::device(self.to_string(), format!("does not work here: {reason}; needs {needs}"))
         })?;
-        Ok(device)
+        Ok((self, device))
     }
 
     fn find(self, backend: Backend, device_type: DeviceType) -> Result<Device> {
@@ -356,6 +364,7 @@ mod tests {
     #[test]
     fn auto_is_flex_where_flex_is() {
         assert_eq!(open("auto").unwrap(), Device::flex());
+        assert_eq!(DeviceSpec::AUTO.resolve().unwrap().0.to_string(), "flex");
     }
 
     #[test]

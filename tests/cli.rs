@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-pub(super) use super::place::Place;
+pub(super) use super::place::{Place, reviews};
 
 const COMMANDS: [&str; 8] =
     ["quickstart", "compress", "finetune", "evaluate", "predict", "inspect", "study", "bench"];
@@ -76,7 +76,7 @@ fn help_of_every_command() {
         "\nRun:\n",
         "\nMachine and output:\n",
         "[default: 0.2]",
-        "[default: 0.05]",
+        "[default: 0.05, or half of a ratio below",
         "[default: 5e-5]",
         "[default: sensitivity]",
         "--layers <PATTERN>",

@@ -89,7 +89,7 @@ fn config() -> BertConfig {
 }
 
 /// Reviews whose last word decides their label.
-fn reviews(count: usize) -> String {
+pub(super) fn reviews(count: usize) -> String {
     let row = |at: usize| {
         let filler = WORDS[at / 4 % 4];
         let label = if at % 4 < 2 { "up" } else { "down" };

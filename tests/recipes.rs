@@ -152,7 +152,7 @@ fn there_is_a_recipe_for_every_published_row() {
         assert_eq!(recipe.task.name, task);
         let method = recipe.method.clone().unwrap();
         assert!((method.ratio - percent / 100.0).abs() < 1e-12, "{name}");
-        assert_eq!((method.beta1, method.beta2), (0.85, 1.0), "{name}");
+        assert_eq!((method.beta1, method.beta2), (Some(0.85), 1.0), "{name}");
         assert_eq!(recipe.training.bucket_batches, 1, "{name}");
         assert_eq!(recipe.training.weight_decay, 0.0, "{name}");
         let published = PUBLISHED.contains(&name.as_str());
@@ -184,13 +184,13 @@ fn every_recipe_fits_the_true_model_and_data() {
             dense += layer.d_input * layer.d_output;
         }
         let share = low_rank as f64 / dense as f64;
-        let over = share - method.low_rank_ratio;
+        let over = share - method.low_rank_ratio();
         assert!((0.0..0.003).contains(&over), "{name}: {share}");
 
         let pruning = plan.pruning.unwrap();
         let schedule = pruning.schedule;
         let (total, last) = (plan.segments.total_steps, plan.segments.total_steps - 1);
-        let kept = percent / 100.0 - method.low_rank_ratio;
+        let kept = percent / 100.0 - method.low_rank_ratio();
         assert!((schedule.final_keep_ratio - kept).abs() < 1e-12, "{name}");
         assert_eq!((schedule.total_steps, schedule.keep_ratio(0)), (total, 1.0), "{name}");
         assert_eq!(schedule.keep_ratio(last), schedule.final_keep_ratio, "{name}");

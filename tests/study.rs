@@ -1,13 +1,14 @@
 //! Studies, run as users run them: finished runs stay, killed ones go on, failed ones are recorded.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::cli::{Place, fails, json_lines, losparse, stdout};
+use super::cli::{Place, fails, json_lines, losparse, stdout, text};
 
 fn grid(place: &Place, epochs: usize, lists: &str) -> PathBuf {
     let [model, train, dev] = ["model", "train.csv", "dev.csv"].map(|name| place.path(name));
@@ -29,7 +30,7 @@ fn written(path: PathBuf) -> SystemTime {
 fn runs(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     let mut runs: Vec<PathBuf> =
-        entries.filter(|path| path.is_dir() && !path.ends_with("plots")).collect();
+        entries.filter(|path| path.join("recipe.toml").is_file()).collect();
     runs.sort();
     runs
 }
@@ -38,29 +39,87 @@ fn json(path: PathBuf) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
+/// Each run's report by its method and seed.
+fn reports(folder: &Path) -> BTreeMap<(String, u64), Value> {
+    let study = json(folder.join("study.json"));
+    let mut reports = BTreeMap::new();
+    for cell in study["cells"].as_array().unwrap() {
+        for run in cell["runs"].as_array().unwrap() {
+            let report = json(folder.join(run["folder"].as_str().unwrap()).join("report.json"));
+            let method = cell["settings"]["method"].as_str().unwrap().to_string();
+            reports.insert((method, run["seed"].as_u64().unwrap()), report);
+        }
+    }
+    reports
+}
+
 #[test]
-fn a_study_is_done_once_and_extended() {
+fn a_study_of_every_method_is_done_once_and_extended() {
     let place = Place::new();
-    let lists = "method = ['dense', 'losparse', 'itp']\nratio = [0.4]\nlow_rank_share = [0.5]\n";
+    let lists = "method = ['dense', 'losparse', 'itp', 'low-rank', 'movement', 'one-shot']\n\
+                 ratio = [0.4]\nlow_rank_share = [0.5]\n";
     let file = grid(&place, 2, &format!("{lists}seed = [1]\n"));
     let [file, folder] = [file, place.path("study")].map(|path| path.display().to_string());
     let args = ["study", &file, "-o", &folder];
-    assert!(stdout(&[&args[..], &["--dry-run"]].concat()).contains("3 runs"));
+    assert!(stdout(&[&args[..], &["--dry-run"]].concat()).contains("6 runs"));
     assert!(!Path::new(&folder).exists());
     assert!(stdout(&args).contains("1 of 1"));
 
     let folder = PathBuf::from(&folder);
     let first = runs(&folder);
-    assert_eq!(first.len(), 3);
+    assert_eq!(first.len(), 6);
     for run in &first {
         let names = ["report.json", "report.md", "report.html", "recipe.toml", "analysis.json"];
         assert!(names.iter().all(|name| run.join(name).is_file()), "{run:?}");
         assert!(!run.join("model").exists() && !run.join("checkpoints").exists(), "{run:?}");
     }
-    for name in ["study.md", "study.csv", "plots/quality-reviews.png", "plots/latency-reviews.svg"]
-    {
+    for name in [
+        "study.md",
+        "study.csv",
+        "runs.csv",
+        "plots/quality-reviews.png",
+        "plots/latency-reviews.svg",
+    ] {
         assert!(folder.join(name).is_file(), "{name}");
     }
+    let reports = reports(&folder);
+    // What each method is, and how many evaluations its result is the best of: of the two, at
+    // updates 12 and 24, those that come after the final ratio is reached.
+    for (method, share, importance, curve, best_of) in [
+        ("losparse", 0.2, "sensitivity", "cubic", None),
+        ("itp", 0.0, "sensitivity", "cubic", None),
+        ("low-rank", 0.4, "", "", Some(2)),
+        ("movement", 0.0, "movement", "cubic", None),
+        ("one-shot", 0.0, "magnitude", "one_shot", Some(2)),
+    ] {
+        let report = &reports[&(method.to_string(), 1)];
+        let settings = &report["method"];
+        assert_eq!(settings["low_rank_ratio"].as_f64(), Some(share), "{method}");
+        let pruning = &settings["pruning"];
+        assert_eq!(pruning["importance"].as_str().unwrap_or_default(), importance, "{method}");
+        assert_eq!(pruning["schedule"]["curve"].as_str().unwrap_or_default(), curve, "{method}");
+        assert_eq!(report["training"]["best_of"].as_u64(), best_of, "{method}");
+        let moved = report["agreement"]["largest_logit_difference"].as_f64().unwrap();
+        assert!(moved < 1e-4, "{method}: {moved}");
+        let layers = report["account"]["layers"].as_array().unwrap();
+        let rank = layers.iter().map(|layer| layer["rank"].as_u64().unwrap()).sum::<u64>();
+        assert_eq!(rank > 0, share > 0.0, "{method}");
+    }
+    let study = json(folder.join("study.json"));
+    for cell in study["cells"].as_array().unwrap().iter().filter(|cell| !cell["ratio"].is_null()) {
+        let stored = cell["linear_ratio"].as_f64().unwrap();
+        assert!((0.3..0.6).contains(&stored), "{cell}");
+    }
+    let dense = &reports[&("dense".to_string(), 1)];
+    assert!(dense["method"].is_null() && dense["training"]["best_of"] == 2, "{dense}");
+    let command = format!("losparse study {file} -o {}", folder.display());
+    assert_eq!(dense["command"], Value::from(command));
+    assert_eq!(dense["machine"]["device"], "flex");
+    let text = fs::read_to_string(folder.join("study.md")).unwrap();
+    for part in ["Machine: ", "device flex; 20", "## LoSparse minus ITP", "| accuracy | "] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+
     let before: Vec<_> = first.iter().map(|run| written(run.join("report.json"))).collect();
 
     // Another seed: what is done stays as it is.
@@ -68,10 +127,11 @@ fn a_study_is_done_once_and_extended() {
     stdout(&args);
     let after: Vec<_> = first.iter().map(|run| written(run.join("report.json"))).collect();
     assert_eq!(before, after);
-    assert_eq!(runs(&folder).len(), 6);
+    assert_eq!(runs(&folder).len(), 12);
     let study = json(folder.join("study.json"));
     let cells = study["cells"].as_array().unwrap();
-    assert_eq!((cells.len(), &study["finished"]), (3, &6.into()));
+    assert_eq!((cells.len(), &study["finished"]), (6, &12.into()));
+    assert_eq!(study["gains"][0]["seeds"], Value::from([1, 2].to_vec()));
     for cell in cells {
         let seeds = cell["runs"].as_array().unwrap().iter();
         let values: Vec<f64> = seeds.map(|r| r["metrics"]["accuracy"].as_f64().unwrap()).collect();
@@ -128,4 +188,84 @@ fn a_killed_study_goes_on_from_its_checkpoint() {
     let run = run.display().to_string();
     json_lines(&["inspect", &run, "--plots", &pictures]);
     assert!(place.path("pictures").join("schedule.png").is_file());
+}
+
+/// Metrics of every run by its folder.
+fn metrics(folder: &Path) -> BTreeMap<String, Value> {
+    let study = json(folder.join("study.json"));
+    assert_eq!((&study["failed"], &study["waiting"]), (&0.into(), &0.into()));
+    let cells = study["cells"].as_array().unwrap().iter();
+    let runs = cells.flat_map(|cell| cell["runs"].as_array().unwrap());
+    runs.map(|run| (run["folder"].as_str().unwrap().to_string(), run["metrics"].clone())).collect()
+}
+
+#[test]
+fn devices_share_a_study_and_do_every_run_once() {
+    let place = Place::new();
+    let file = grid(&place, 2, "method = ['losparse', 'itp']\nratio = [0.4]\nseed = [1, 2, 3]\n");
+    let [file, serial, shared] =
+        [file, place.path("serial"), place.path("shared")].map(|path| path.display().to_string());
+    let args = |folder| ["study", &file, "-o", folder, "--threads", "1"];
+    stdout(&args(&serial));
+    let events = json_lines(&[&args(&shared)[..], &["--devices", "flex,flex"]].concat());
+    let mut begun: BTreeMap<String, usize> = BTreeMap::new();
+    for event in &events {
+        let message = event["message"].as_str().unwrap_or_default();
+        if let Some((_, folder)) = message.split_once(" of 6: ") {
+            *begun.entry(folder.to_string()).or_default() += 1;
+            assert!(event["device"].as_str().unwrap().starts_with("flex"), "{event}");
+        }
+    }
+    let [serial, shared] = [serial, shared].map(PathBuf::from);
+    assert_eq!(begun, metrics(&serial).into_keys().map(|folder| (folder, 1)).collect());
+    assert_eq!(metrics(&shared), metrics(&serial));
+    assert_eq!(events.last().unwrap()["event"], "done");
+    let reports = reports(&shared);
+    let command = reports.values().next().unwrap()["command"].as_str().unwrap();
+    assert!(command.ends_with("--devices flex,flex --json"), "{command}");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_the_processes_of_all_devices() {
+    let place = Place::new();
+    let file = grid(&place, 60, "method = ['losparse']\nratio = [0.4]\nseed = [1, 2]\n");
+    let [file, folder] = [file, place.path("study")].map(|path| path.display().to_string());
+    let args = ["study", &file, "-o", &folder];
+    let mut child = losparse(&[&args[..], &["--devices", "flex,flex"]].concat())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let has_checkpoint = |run: &PathBuf| {
+        let checkpoints = fs::read_dir(run.join("checkpoints")).into_iter().flatten();
+        checkpoints.filter_map(|e| Some(e.ok()?.path())).any(|path| path.extension().is_none())
+    };
+    while runs(Path::new(&folder)).iter().filter(|run| has_checkpoint(run)).count() < 2 {
+        assert!(child.try_wait().unwrap().is_none(), "ended before it was stopped");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Only the first process is told.
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("flex: ") && message.contains("flex (2): "), "{message}");
+    // Nobody is at it any more, so one process can go on with both.
+    stdout(&args);
+    for run in runs(Path::new(&folder)) {
+        assert_eq!(json(run.join("report.json"))["training"]["resumed"], true, "{run:?}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_told() {
+    let place = Place::new();
+    let file = grid(&place, 1, "method = ['itp']\nratio = [0.4]\n").display().to_string();
+    let folder = place.path("study").display().to_string();
+    let devices = if cfg!(feature = "rocm") { "metal" } else { "rocm:0" };
+    let args = ["study", &file, "-o", &folder, "--devices", devices];
+    fails(&args, 1, &["1 runs were not done", devices, "not in this build"]);
+    fails(&[&args[..5], &["tpu"]].concat(), 2, &["--devices", "tpu"]);
 }

@@ -15,13 +15,15 @@ mod cross_backend_generation;
 mod deberta;
 mod deberta_parity;
 mod family_parity;
+#[cfg(feature = "cli")]
+mod methods;
 mod parity;
-#[cfg(feature = "train")]
-mod real_models;
 #[cfg(feature = "cli")]
 mod place;
 #[cfg(feature = "cli")]
 mod pronunciation;
+#[cfg(feature = "train")]
+mod real_models;
 #[cfg(feature = "train")]
 mod recipes;
 #[cfg(feature = "cli")]

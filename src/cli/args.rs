@@ -163,7 +163,7 @@ pub struct MethodArgs {
     ratio: Option<f64>,
     #[arg(long, value_name = "SHARE", help = shown(
         "Share of the weights in the low-rank part, within the ratio; 0: no low-rank part (ITP)",
-        MethodRecipe::default().low_rank_ratio
+        "0.05, or half of a ratio below 0.1"
     ))]
     low_rank_ratio: Option<f64>,
     /// Rank of the low-rank part outright, in place of --low-rank-ratio
@@ -180,7 +180,7 @@ pub struct MethodArgs {
             random", default_word::<Importance>()))]
     importance: Option<Importance>,
     #[arg(long, value_name = "BETA", help = shown(
-        "Smoothing of the importance", MethodRecipe::default().beta1
+        "Smoothing of the importance", "0.85, snip-momentum 0.9"
     ))]
     beta1: Option<f64>,
     #[arg(long, value_name = "BETA", help = shown(
@@ -319,7 +319,11 @@ impl TrainDataArgs {
 
 impl MethodArgs {
     /// Overrides the settings that were given.
-    pub fn apply(&self, method: &mut MethodRecipe) {
+    ///
+    /// # Errors
+    /// If LoSparse, asked for by name or the recipe's, is left without one of its parts.
+    pub fn apply(&self, method: &mut MethodRecipe) -> losparse::Result<()> {
+        let before = Method::of(method);
         if let Some(ratio) = self.ratio {
             method.ratio = ratio;
         }
@@ -329,9 +333,17 @@ impl MethodArgs {
         if self.low_rank_ratio.is_some() {
             method.rank = None;
         }
-        override_settings!(self => method;
-            ratio, low_rank_ratio, layers, importance, beta1, beta2, reduction, structure, regrowth,
-            interval, curve, min_kept, max_kept; optional rank, initial_warmup_steps, final_warmup_steps);
+        override_settings!(self => &mut *method;
+            ratio, layers, importance, beta2, reduction, structure, regrowth, interval, curve,
+            min_kept, max_kept;
+            optional low_rank_ratio, rank, beta1, initial_warmup_steps, final_warmup_steps);
+        // Another ratio must not turn a recipe into another method unnoticed.
+        let same = self.low_rank_ratio.is_none() && self.rank.is_none();
+        match self.method {
+            Some(named) => named.check(method),
+            None if same && self.ratio.is_some_and(|ratio| ratio > 0.0) => before.check(method),
+            None => Ok(()),
+        }
     }
 }
 

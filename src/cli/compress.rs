@@ -35,7 +35,7 @@ impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
         let mut recipe = self.train.recipe()?;
-        self.method.apply(recipe.method.get_or_insert_default());
+        self.method.apply(recipe.method.get_or_insert_default())?;
         self.train.run.run(recipe, machine, losparse::train::compress)
     }
 }

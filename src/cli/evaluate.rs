@@ -113,6 +113,7 @@ impl Args {
             tui: false,
             device,
             device_name: machine.device_name(),
+            command: String::new(),
             observer: Arc::new(Progress::new(machine.quiet || machine.json, false)),
             interrupt: Interrupt::default(),
         };

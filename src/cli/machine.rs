@@ -51,9 +51,14 @@ impl MachineArgs {
         self.device.open()
     }
 
-    /// The device by name.
+    /// The device by name; `auto` by that of the one it means.
     pub fn device_name(&self) -> String {
-        self.device.to_string()
+        self.device.resolve().map_or(self.device, |(device, _)| device).to_string()
+    }
+
+    /// Threads that compute, if the user gave a number.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads
     }
 
     /// Tells people something, unless they asked for silence.
@@ -70,7 +75,7 @@ fn backends() -> String {
     std::iter::once("auto").chain(names).collect::<Vec<_>>().join(", ")
 }
 
-fn parse_device(text: &str) -> Result<DeviceSpec, String> {
+pub fn parse_device(text: &str) -> Result<DeviceSpec, String> {
     text.parse().map_err(|error| match error {
         // clap's own message names the option and the value already.
         losparse::Error::Device { message, .. } => message,

@@ -18,6 +18,7 @@ mod quickstart_models;
 mod quickstart_outcome;
 mod run;
 mod study;
+mod study_workers;
 mod summarize;
 mod summary_args;
 
@@ -68,7 +69,7 @@ enum Command {
     Predict(predict::Args),
     /// Show what a model is made of: layers, ranks, kept neurons, sizes
     Inspect(inspect::Args),
-    /// Run a grid of settings, one run after another, into one table with plots
+    /// Run grids of settings, on one device or several, into one table with plots
     Study(study::Args),
     /// Time models against each other
     Bench(bench::Args),

@@ -30,6 +30,16 @@ pub fn note(text: &str) {
     let _ = writeln!(err, "{clear}{}", text.trim_end());
 }
 
+/// A command line to be entered again, of the words a program was started with.
+pub fn command_line(words: impl Iterator<Item = String>) -> String {
+    let words = std::iter::once("losparse".to_string()).chain(words.skip(1));
+    let quoted = words.map(|word| match word.contains([' ', '*', '!', '\'', '"', '$']) {
+        true => format!("'{}'", word.replace('\'', r"'\''")),
+        false => word,
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 /// Shows the library's warnings.
 pub fn log_warnings() {
     struct Warnings;

@@ -61,6 +61,7 @@ pub fn of_checkpoint(folder: &Path, device: &Device, machine: &MachineArgs) -> R
         tui: false,
         device: device.clone(),
         device_name: machine.device_name(),
+        command: String::new(),
         observer: Arc::new(Silent),
         interrupt: Interrupt::default(),
     };

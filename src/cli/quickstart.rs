@@ -55,6 +55,7 @@ impl Args {
             tui: false,
             device: device.clone(),
             device_name: machine.device_name(),
+            command: output::command_line(std::env::args()),
             observer: Arc::new(Progress::new(machine.quiet, machine.json)),
             interrupt: interrupt.clone(),
         };
@@ -86,6 +87,8 @@ impl Args {
         recipe.task.dev = Some(start.join("dev.tsv"));
         if let (Some(ratio), Some(method)) = (self.ratio, &mut recipe.method) {
             method.ratio = ratio;
+            // Whatever the ratio, half of it at least is left for the sparse part.
+            method.low_rank_ratio = method.low_rank_ratio.map(|share| share.min(ratio / 2.0));
         }
         if let Some(seed) = self.seed {
             recipe.training.seed = seed;

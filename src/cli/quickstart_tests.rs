@@ -137,6 +137,7 @@ impl ShortRun {
             tui: false,
             device: device.clone(),
             device_name: "flex".into(),
+            command: String::new(),
             observer: Arc::new(Silent),
             interrupt: Interrupt::default(),
         };

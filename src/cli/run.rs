@@ -30,6 +30,9 @@ pub struct RunArgs {
     /// Recipe with the settings (TOML); options given here override it
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
+    /// Start from a new head even if the model has one for as many labels (one of another task)
+    #[arg(long)]
+    new_head: bool,
     /// What the result's weights are stored as [default: f32]
     #[arg(long, value_name = "f32|f16|bf16|int8", value_parser = word::<StorageDtype>)]
     storage: Option<StorageDtype>,
@@ -65,6 +68,7 @@ impl RunArgs {
         if let Some(storage) = self.storage {
             recipe.storage = storage;
         }
+        recipe.new_head |= self.new_head;
         check(&recipe)?;
         recipe.validate()?;
         if let Some(file) = &self.recipe
@@ -94,6 +98,7 @@ impl RunArgs {
             tui,
             device,
             device_name: machine.device_name(),
+            command: output::command_line(std::env::args()),
             observer: Arc::new(Progress::new(machine.quiet || tui, machine.json)),
             interrupt,
         };
@@ -171,18 +176,8 @@ fn advice(args: impl Iterator<Item = String>, output: &Path) -> String {
 
 /// The command line of an interrupted run, with another `option`.
 fn again(args: impl Iterator<Item = String>, option: &str) -> String {
-    let mut words: Vec<String> =
-        args.filter(|word| word != "--overwrite" && word != "--resume").collect();
-    if let Some(program) = words.first_mut() {
-        *program = "losparse".into();
-    }
-    words.push(option.into());
-    let quoted =
-        words.into_iter().map(|word| match word.contains([' ', '*', '!', '\'', '"', '$']) {
-            true => format!("'{}'", word.replace('\'', r"'\''")),
-            false => word,
-        });
-    quoted.collect::<Vec<_>>().join(" ")
+    let args = args.filter(|word| word != "--overwrite" && word != "--resume");
+    output::command_line(args.chain([option.to_string()]))
 }
 
 /// The result in a few lines.

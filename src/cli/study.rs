@@ -1,30 +1,33 @@
 //! `losparse study`.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use losparse::Error;
-use losparse::study::{RunState, Study, StudyReport, run_study, states};
+use losparse::device::DeviceSpec;
+use losparse::study::{FailedRuns, RunState, Study, StudyReport, run_study, states};
 use losparse::train::{Interrupt, RunOptions};
 use serde_json::json;
 
-use super::machine::MachineArgs;
+use super::machine::{MachineArgs, parse_device};
 use super::output;
 use super::progress::Progress;
 use super::run::stop_on_ctrl_c;
+use super::study_workers::Workers;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   losparse study grid.toml -o results
   losparse study grid.toml -o results --dry-run
+  losparse study grid.toml -o results --devices cuda:0,cuda:1
 
 A grid is a recipe, [base], and lists of settings, [grid], of which every combination is a run:
   keep_models = false
   [base]
   model = 'bert-base-uncased'
   task = { name = 'rte', data = 'glue' }
-  method = { low_rank_ratio = 0.02 }
   training = { epochs = 5 }
   [grid]
   method = ['dense', 'losparse', 'itp', 'low-rank', 'movement', 'one-shot']
@@ -33,19 +36,34 @@ A grid is a recipe, [base], and lists of settings, [grid], of which every combin
   seed = [1, 2, 3]
   'method.regrowth' = ['allowed', 'frozen']
 Any setting of a recipe can be an axis, and low_rank_share, the low-rank part's share of the ratio.
+A task may be a table with any settings: {name = 'rte', epochs = 10, batch_size = 16}.
+
+Several grids, [[grid]], are done together; what one does not vary is the base's, and runs that two
+of them have in common are done once. So sensitivities are one grid each:
+  [[grid]]
+  ratio = [0.2, 0.1]
+  [[grid]]
+  'method.beta1' = [0.5, 0.95]
 
 The same command again goes on where it was stopped; runs that are done, with the same settings,
-are not repeated. FOLDER holds study.md, study.csv, study.json, plots, and a folder for each run.")]
+are not repeated. Several processes may work on one FOLDER; --devices starts one for each device.
+FOLDER holds study.md, study.csv (cells), runs.csv, study.json, plots, and a folder for each run.")]
 pub struct Args {
     /// The grid
     #[arg(value_name = "GRID.toml")]
-    grid: PathBuf,
+    pub(super) grid: PathBuf,
     /// Folder for the results
     #[arg(long, short, value_name = "FOLDER")]
-    output: PathBuf,
+    pub(super) output: PathBuf,
     /// Only list the runs and how far they are
     #[arg(long)]
     dry_run: bool,
+    /// Share the runs among these devices, a process each, in place of --device
+    #[arg(long, value_name = "DEVICE,…", value_delimiter = ',', value_parser = parse_device)]
+    devices: Vec<DeviceSpec>,
+    /// Work for the process whose command this is, as long as standard input is open
+    #[arg(long, value_name = "COMMAND", hide = true)]
+    worker: Option<String>,
 }
 
 impl Args {
@@ -56,6 +74,48 @@ impl Args {
             return self.list(&study, machine.json);
         }
         let interrupt = Interrupt::default();
+        stop_on_ctrl_c(interrupt.clone())?;
+        let report = match self.devices.is_empty() {
+            true => self.work(&study, machine, interrupt),
+            false => Workers::start(self, &study, &self.devices, machine)?.wait(&study, &interrupt),
+        };
+        let report = match report {
+            Err(error @ Error::Interrupted(_)) if self.worker.is_none() => {
+                output::note("the same command goes on where it was stopped");
+                return Err(error.into());
+            }
+            result => result?,
+        };
+        if self.worker.is_some() {
+            return Ok(());
+        }
+        match machine.json {
+            true => output::print_json(&json!({"event": "done", "study": report}))?,
+            false => output::print(&self.summary(&report))?,
+        }
+        match (report.failed, report.waiting) {
+            (0, 0) => Ok(()),
+            (0, waiting) if self.devices.is_empty() => {
+                machine.note(&format!("{waiting} runs are another process's, or left by it"));
+                Ok(())
+            }
+            (0, waiting) => anyhow::bail!("{waiting} runs were not done; see above"),
+            (failed, _) => {
+                anyhow::bail!("{failed} of {} runs failed; see study.md", study.runs.len())
+            }
+        }
+    }
+
+    /// Does the runs in this process.
+    fn work(
+        &self,
+        study: &Study,
+        machine: &MachineArgs,
+        interrupt: Interrupt,
+    ) -> losparse::Result<StudyReport> {
+        if self.worker.is_some() {
+            stop_with_standard_input(interrupt.clone());
+        }
         let options = RunOptions {
             output: self.output.clone(),
             resume: false,
@@ -63,29 +123,19 @@ impl Args {
             tui: false,
             device: machine.open()?,
             device_name: machine.device_name(),
+            command: match &self.worker {
+                Some(command) => command.clone(),
+                None => output::command_line(std::env::args()),
+            },
             observer: Arc::new(Progress::new(machine.quiet, machine.json)),
-            interrupt: interrupt.clone(),
+            interrupt,
         };
-        stop_on_ctrl_c(interrupt)?;
-        let report = match run_study(&study, &options) {
-            Err(error @ Error::Interrupted(_)) => {
-                output::note("the same command goes on where it was stopped");
-                return Err(error.into());
-            }
-            result => result?,
-        };
-        match machine.json {
-            true => output::print_json(&json!({"event": "done", "study": report}))?,
-            false => output::print(&self.summary(&report))?,
-        }
-        match report.failed {
-            0 => Ok(()),
-            failed => anyhow::bail!("{failed} of {} runs failed; see study.md", study.runs.len()),
-        }
+        let failed = if self.worker.is_some() { FailedRuns::Leave } else { FailedRuns::Retry };
+        run_study(study, &options, failed)
     }
 
     fn list(&self, study: &Study, json: bool) -> anyhow::Result<()> {
-        let rows: Vec<_> = study.runs.iter().zip(states(study, &self.output)).collect();
+        let rows: Vec<_> = study.runs.iter().zip(states(study, &self.output)?).collect();
         let word = |state: &RunState| match state {
             RunState::Finished(_) => "done",
             RunState::Failed(_) => "failed",
@@ -99,9 +149,13 @@ impl Args {
         }
         let rows: Vec<Vec<String>> = rows
             .iter()
-            .map(|(run, state)| vec![run.folder.clone(), word(state).to_string()])
+            .map(|(run, state)| {
+                let settings = run.settings.iter().map(|(axis, value)| format!("{axis} {value}"));
+                let settings = settings.collect::<Vec<_>>().join(", ");
+                vec![run.folder.clone(), word(state).to_string(), settings]
+            })
             .collect();
-        let table = output::table(&["run", "state"], &[], &rows);
+        let table = output::table(&["run", "state", "settings"], &[], &rows);
         Ok(output::print(&format!("{table}\n{} runs", rows.len()))?)
     }
 
@@ -111,4 +165,13 @@ impl Args {
         let table = output::table(&header, &[], &rows);
         format!("{table}\n\nall of it in {}", self.output.join("study.md").display())
     }
+}
+
+/// Stops the run when standard input ends: the process that holds its other end wants so, or is gone.
+fn stop_with_standard_input(interrupt: Interrupt) {
+    std::thread::spawn(move || {
+        // Whatever comes says nothing; an error is an end too.
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        interrupt.stop("with the process that started it");
+    });
 }

@@ -107,9 +107,15 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
         ),
         Some(evaluations) => writeln!(
             out,
-            "\nThe result is the best, by {}, of {evaluations} evaluations on this same evaluation \
+            "\nThe result is the best, by {}, of {evaluations} evaluations{} on this same evaluation \
              data (update {}), so its metrics are optimistic: on new data expect a little less.",
-            report.task.primary, training.result_step
+            report.task.primary,
+            if report.method.as_ref().is_some_and(|method| method.pruning.is_some()) {
+                " at the final ratio"
+            } else {
+                ""
+            },
+            training.result_step
         ),
     }
 }
@@ -182,7 +188,14 @@ fn training(report: &RunReport, out: &mut String) -> fmt::Result {
     )?;
     writeln!(out, "- skipped updates (loss or gradient not finite): {}", training.skipped_updates)?;
     let versions: Vec<String> = report.versions.iter().map(|(n, v)| format!("{n} {v}")).collect();
-    writeln!(out, "- seed {}, device {}, {}", training.seed, report.device, versions.join(", "))
+    writeln!(out, "- seed {}, device {}, {}", training.seed, report.device, versions.join(", "))?;
+    if let Some(machine) = &report.machine {
+        writeln!(out, "- {}, on {machine}", report.date)?;
+    }
+    if !report.command.is_empty() {
+        writeln!(out, "- `{}`", report.command.replace(['`', '\n'], " "))?;
+    }
+    Ok(())
 }
 
 /// A table of layers: form, rank, kept, stored share.

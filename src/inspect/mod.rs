@@ -5,12 +5,16 @@ mod account;
 pub mod html;
 pub mod latency;
 #[cfg(feature = "train")]
+mod machine;
+#[cfg(feature = "train")]
 mod markdown;
 #[cfg(feature = "train")]
 mod report;
 
 pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
 pub use latency::{Latency, LatencyReport};
+#[cfg(feature = "train")]
+pub use machine::{Machine, now};
 #[cfg(feature = "train")]
 pub use markdown::{percent, thousands};
 #[cfg(all(test, feature = "train"))]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LatencyReport, ModelAccount, markdown};
+use super::{LatencyReport, Machine, ModelAccount, markdown};
 use crate::checkpoint::atomic;
 use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
@@ -42,6 +42,15 @@ pub struct RunReport {
     pub latency: Option<LatencyReport>,
     /// The device trained and measured on.
     pub device: String,
+    /// The machine; absent in reports of earlier versions.
+    #[serde(default)]
+    pub machine: Option<Machine>,
+    /// When the run was done, UTC, as `2026-03-01T18:05:09Z`.
+    #[serde(default)]
+    pub date: String,
+    /// The command that did it, with paths as the user gave them.
+    #[serde(default)]
+    pub command: String,
     /// Versions of what computed: `losparse`, `burn`.
     pub versions: Vec<(String, String)>,
 }
@@ -51,7 +60,7 @@ pub struct RunReport {
 pub struct MethodReport {
     /// The ratio asked for.
     pub ratio: f64,
-    /// The share of it in the low-rank part.
+    /// The share of the weights in the low-rank part, where no rank was given outright.
     pub low_rank_ratio: f64,
     /// The rank, if it was given outright.
     pub rank: Option<usize>,
@@ -69,9 +78,13 @@ impl MethodReport {
             return "LoSparse (low-rank + sparse)";
         }
         match (pruning.importance, pruning.schedule.curve) {
-            (Importance::Movement, _) => "structured movement pruning",
             (Importance::Magnitude, Curve::OneShot) => "one-shot magnitude pruning",
-            _ => "iterative structured pruning (ITP)",
+            (Importance::Magnitude, _) => "iterative magnitude pruning",
+            (Importance::Movement, _) => "structured movement pruning",
+            (Importance::SnipMomentum, _) => "pruning by SNIP-momentum",
+            (Importance::Random, _) => "random pruning",
+            (Importance::Sensitivity, Curve::OneShot) => "one-shot pruning by sensitivity",
+            (Importance::Sensitivity, _) => "iterative structured pruning (ITP)",
         }
     }
 }
@@ -97,7 +110,8 @@ pub struct TrainingReport {
     pub skipped_updates: usize,
     /// Update whose model is the result.
     pub result_step: usize,
-    /// Evaluations that the result was chosen from, as the best; absent: it is simply the last.
+    /// Evaluations that the result was chosen from, as the best: those at the final ratio; absent:
+    /// there was no choice.
     pub best_of: Option<usize>,
     /// Seconds of training, evaluations included, over all resumptions.
     pub seconds: f64,

@@ -73,6 +73,16 @@ pub(crate) fn report() -> RunReport {
             contestants: vec![latency("dense", 40.0, 1.0), latency("compacted", 16.0, 2.5)],
         }),
         device: "flex".into(),
+        machine: Some(Machine {
+            cpu: "Abacus".into(),
+            cores: 2,
+            memory_bytes: 8 << 30,
+            os: "none".into(),
+            threads: 2,
+            device: "flex".into(),
+        }),
+        date: "2026-03-01T18:05:09Z".into(),
+        command: "losparse compress bert-base -o small --task rte".into(),
         versions: RunReport::current_versions(),
     }
 }
@@ -103,13 +113,15 @@ fn markdown_says_everything() {
         "| compressed, masked | dev | 277 | accuracy 0.6600 |",
         "| compressed, compacted | dev | 277 | accuracy 0.6600 |",
         "at most 3.20e-6 on 277 examples and changed 0 predictions",
-        "best, by accuracy, of 6 evaluations on this same evaluation data (update 780)",
+        "best, by accuracy, of 6 evaluations at the final ratio on this same evaluation data (update 780)",
         "on disk: 4,467,776 bytes (the model started from: 6,359,296)",
         "batch 8, 128 tokens, 20 repetitions",
         "| compacted | 16.00 | 15.00 | 17.00 | 500.0 | ×2.50 |",
         "0.500 s an update",
         "skipped updates (loss or gradient not finite): 1",
         "seed 42, device flex",
+        "- 2026-03-01T18:05:09Z, on Abacus, 2 cores, 8 GiB, none, 2 threads, device flex",
+        "- `losparse compress bert-base -o small --task rte`",
         "burn 0.22.1",
         "| layer.0.query | planned | 768 × 768 | 20 | 115 of 768 |",
     ] {
@@ -145,8 +157,19 @@ fn methods_are_called_by_their_names() {
     assert!(method.name().starts_with("LoSparse"));
     method.rank = Some(0);
     assert!(method.name().contains("ITP"));
-    method.pruning.as_mut().unwrap().importance = Importance::Movement;
-    assert_eq!(method.name(), "structured movement pruning");
+    for (importance, name) in [
+        (Importance::Movement, "structured movement pruning"),
+        (Importance::SnipMomentum, "pruning by SNIP-momentum"),
+        (Importance::Random, "random pruning"),
+        (Importance::Magnitude, "iterative magnitude pruning"),
+    ] {
+        method.pruning.as_mut().unwrap().importance = importance;
+        assert_eq!(method.name(), name);
+    }
+    method.pruning.as_mut().unwrap().schedule.curve = Curve::OneShot;
+    assert_eq!(method.name(), "one-shot magnitude pruning");
+    method.pruning.as_mut().unwrap().importance = Importance::Sensitivity;
+    assert_eq!(method.name(), "one-shot pruning by sensitivity");
     method.pruning = None;
     assert_eq!(method.name(), "low-rank only");
 }

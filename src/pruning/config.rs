@@ -17,8 +17,10 @@ pub enum Importance {
     /// `−s · ∂loss/∂s`, summed over all steps: high where training moves a weight away from zero
     /// (Sanh et al. 2020, movement pruning).
     Movement,
-    /// `β₁ Ī + |s · ∂loss/∂s|` at every step, without windows (SNIP with momentum, as Intel's
-    /// neural-compressor has it).
+    /// `β₁ Ī + |s · ∂loss/∂s|` at every step, without windows: SNIP with momentum, after Intel's
+    /// neural-compressor, which has β₁ 0.9 and takes `s` from before the optimizer's step; here, as
+    /// for all criteria, it is the one from after it.
+    #[serde(alias = "snip-momentum")]
     SnipMomentum,
     /// A number drawn once for every neuron: what any criterion must beat.
     Random,
@@ -90,7 +92,8 @@ pub struct PruningConfig {
     /// Share of every layer's neurons that is kept, whatever they score; 0: no floor.
     #[serde(default)]
     pub min_kept: f64,
-    /// Share of every layer's neurons beyond which none is kept; 1: no cap.
+    /// Share of every layer's neurons beyond which none is kept in the end; 1: no cap. Until then
+    /// the cap falls from 1 as the kept share does, see [`super::cap_at`].
     #[serde(default = "one")]
     pub max_kept: f64,
     /// Seed of random importance.

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Importance, PruningConfig, Reduction, Structure};
+use super::{Importance, NEVER_KEPT, PruningConfig, Reduction, Structure};
 use crate::random::split_mix_64;
 
 /// Running importance of one layer's `S`: state that training carries in its checkpoints.
@@ -167,8 +167,8 @@ impl LayerImportance {
         let scores =
             if reduced { entries } else { reduce(entries, config.structure, config.reduction) };
         match &self.mask {
-            // What is frozen stays pruned: below every score.
-            Some(mask) => scores.mask_fill(mask.val().equal_scalar(0.0), f32::MIN),
+            // What is frozen stays pruned.
+            Some(mask) => scores.mask_fill(mask.val().equal_scalar(0.0), NEVER_KEPT),
             None => scores,
         }
     }

@@ -11,6 +11,8 @@ mod importance;
 mod norm;
 mod pruner;
 #[cfg(test)]
+mod pruner_bounds_tests;
+#[cfg(test)]
 mod pruner_reference;
 #[cfg(test)]
 mod pruner_tests;
@@ -22,4 +24,4 @@ pub use importance::LayerImportance;
 pub use norm::{gradient_norm, scale_gradients};
 pub use pruner::{LayerKept, LayerScores, PruneStep, Pruner};
 pub use schedule::{Curve, Phase, Schedule};
-pub use selection::{Group, bound, prune_count, threshold};
+pub use selection::{Group, NEVER_KEPT, above_never_kept, bound, cap_at, prune_count, threshold};

@@ -7,7 +7,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Group, LayerImportance, PruningConfig, Regrowth, Structure, bound, gradient_norm, threshold,
+    Group, LayerImportance, NEVER_KEPT, PruningConfig, Regrowth, Structure, above_never_kept,
+    bound, cap_at, gradient_norm, threshold,
 };
 use crate::linear::{Compressible, CompressibleLinear};
 use crate::{Error, Result};
@@ -287,13 +288,14 @@ impl Pruner {
         });
         let mut groups = read_groups(&scores, &groups);
         if config.bounds_layers() {
+            let cap = cap_at(keep_ratio, config.schedule.final_keep_ratio, config.max_kept);
             for (group, scores) in groups.iter_mut().zip(&mut scores) {
-                bound(group, config.min_kept, config.max_kept);
+                bound(group, config.min_kept, cap);
                 let data = TensorData::new(group.scores.clone(), scores.dims());
                 *scores = Tensor::from_data(data, &scores.device());
             }
         }
-        let threshold = threshold(&groups, keep_ratio)?;
+        let threshold = above_never_kept(threshold(&groups, keep_ratio)?);
         let frozen = config.regrowth == Regrowth::Frozen;
         let mut at = 0;
         for_each_sparse(model, |_, sparse| {
@@ -363,7 +365,7 @@ impl Pruner {
             for (score, alive) in scores.into_iter().zip(alive) {
                 match alive > 0.0 {
                     true => found.kept.push(score),
-                    false if score > f32::MIN => found.pruned.push(score),
+                    false if score > NEVER_KEPT => found.pruned.push(score),
                     false => {}
                 }
             }

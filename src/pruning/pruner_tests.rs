@@ -15,12 +15,12 @@ use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, leaf}
 
 const LR: f64 = 0.5;
 /// `[d_input, d_output]` of the layers.
-const SHAPES: [[usize; 2]; 2] = [[6, 8], [8, 5]];
+pub(super) const SHAPES: [[usize; 2]; 2] = [[6, 8], [8, 5]];
 
 #[derive(Module, Debug)]
-struct Mlp {
-    up: CompressibleLinear,
-    down: CompressibleLinear,
+pub(super) struct Mlp {
+    pub(super) up: CompressibleLinear,
+    pub(super) down: CompressibleLinear,
 }
 
 impl Compressible for Mlp {
@@ -50,7 +50,7 @@ fn gradients(seed: u64, step: usize) -> Vec<Vec<f32>> {
     weights(seed * 100 + step as u64 + 7)
 }
 
-fn model(seed: u64) -> Mlp {
+pub(super) fn model(seed: u64) -> Mlp {
     let device = Device::default().autodiff();
     let mut layers = weights(seed).into_iter().zip(SHAPES).map(|(values, shape)| {
         CompressibleLinear::LowRankSparse(LowRankSparseLinear {
@@ -63,7 +63,7 @@ fn model(seed: u64) -> Mlp {
     Mlp { up: layers.next().unwrap(), down: layers.next().unwrap() }
 }
 
-fn schedule(interval: usize) -> Schedule {
+pub(super) fn schedule(interval: usize) -> Schedule {
     Schedule {
         initial_keep_ratio: 1.0,
         final_keep_ratio: 0.3,
@@ -75,7 +75,7 @@ fn schedule(interval: usize) -> Schedule {
     }
 }
 
-fn config() -> PruningConfig {
+pub(super) fn config() -> PruningConfig {
     PruningConfig::new(schedule(4))
 }
 
@@ -86,12 +86,12 @@ fn sparse(model: &Mlp) -> Vec<Vec<f32>> {
     values
 }
 
-fn optimizer() -> ModuleOptimizer {
+pub(super) fn optimizer() -> ModuleOptimizer {
     SgdConfig::new().init()
 }
 
 /// One update with the given gradients of `S`; `None`: the layer has no gradient.
-fn update(
+pub(super) fn update(
     pruner: &mut Pruner,
     model: Mlp,
     optimizer: &mut ModuleOptimizer,
@@ -246,43 +246,6 @@ fn one_shot_pruning_keeps_to_its_one_choice() {
         }
     }
     assert!(chosen.iter().flatten().any(|zero| *zero));
-}
-
-#[test]
-fn a_floor_and_a_cap_bound_what_each_layer_keeps() {
-    let kept = |config: PruningConfig| -> Vec<usize> {
-        let mut model = model(2);
-        // The second layer's weights say little: alone by magnitude it would lose everything.
-        model.down = match model.down {
-            CompressibleLinear::LowRankSparse(mut layer) => {
-                layer.sparse = layer.sparse.map(|s| leaf(s.val().detach() * 0.01));
-                CompressibleLinear::LowRankSparse(layer)
-            }
-            other => other,
-        };
-        let mut pruner = Pruner::new(&model, config).unwrap();
-        for t in 0..20 {
-            let still = SHAPES.map(|[a, b]| Some(vec![0.0; a * b])).to_vec();
-            (model, _) = update(&mut pruner, model, &mut optimizer(), &still).unwrap();
-            assert_eq!(pruner.step(), t + 1);
-        }
-        Pruner::kept(&model).iter().map(|layer| layer.kept).collect()
-    };
-    let magnitude = PruningConfig { importance: Importance::Magnitude, ..config() };
-    let [up, down] = kept(magnitude)[..] else { panic!() };
-    assert!(up >= 4 && down == 0, "{up}, {down}");
-    let [up, down] = kept(PruningConfig { min_kept: 0.3, ..magnitude })[..] else { panic!() };
-    assert!(up >= 2 && down == 2, "{up}, {down}: 0.3 of 5 neurons are 2");
-    let [up, _] = kept(PruningConfig { max_kept: 0.4, ..magnitude })[..] else { panic!() };
-    assert_eq!(up, 3, "0.4 of 8 neurons are 3");
-}
-
-#[test]
-fn a_floor_or_cap_that_cannot_be_met_is_an_error() {
-    let error = |config: PruningConfig| config.validate().unwrap_err().to_string();
-    assert!(error(PruningConfig { min_kept: 0.4, ..config() }).contains("min_kept"));
-    assert!(error(PruningConfig { max_kept: 0.2, ..config() }).contains("max_kept"));
-    assert!(error(PruningConfig { min_kept: f64::NAN, ..config() }).contains("min_kept"));
 }
 
 /// With mean or sum and `β₂ = 1` the reduction commutes with the averages.

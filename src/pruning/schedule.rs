@@ -27,6 +27,7 @@ pub enum Curve {
     /// `(1 + cos πx)/2`.
     Cosine,
     /// At once, after the initial warmup; the rest of the training heals.
+    #[serde(alias = "one-shot")]
     OneShot,
 }
 

@@ -66,18 +66,39 @@ fn weighted_nth(mut neurons: &mut [(f32, usize)], mut count: usize) -> f32 {
     }
 }
 
+/// The score of a neuron that is pruned whatever the threshold.
+pub const NEVER_KEPT: f32 = f32::MIN;
+
+/// The threshold that also prunes what is [`NEVER_KEPT`], should the model's own be no higher.
+pub fn above_never_kept(threshold: f32) -> f32 {
+    threshold.max(NEVER_KEPT.next_up())
+}
+
+/// The share of any layer's neurons beyond which none is kept while `keep_ratio` of all are, on the
+/// way to `max_kept` at `final_keep_ratio`: the cap falls as the ratio does, and is never below it.
+pub fn cap_at(keep_ratio: f64, final_keep_ratio: f64, max_kept: f64) -> f64 {
+    if final_keep_ratio >= 1.0 {
+        return 1.0;
+    }
+    1.0 - (1.0 - max_kept) * (1.0 - keep_ratio) / (1.0 - final_keep_ratio)
+}
+
 /// Raises the best `min_kept` of a layer's neurons above every score, and lowers all beyond the best
-/// `max_kept` below: a floor and a cap of what a layer keeps under one threshold for all. Ties are
-/// resolved for the earlier neuron.
+/// `max_kept` to [`NEVER_KEPT`]: a floor and a cap of what a layer keeps under one threshold for all.
+/// Where rounding to whole neurons sets them against each other the floor holds. Ties are resolved
+/// for the earlier neuron.
 pub fn bound(group: &mut Group, min_kept: f64, max_kept: f64) {
     let n = group.scores.len() as f64;
+    // A share times a count may miss a whole number by a rounding error.
+    let floor = (min_kept * n - 1e-6).ceil().max(0.0) as usize;
+    let cap = ((max_kept * n + 1e-6).floor() as usize).max(floor);
     let mut best: Vec<usize> = (0..group.scores.len()).collect();
     best.sort_by(|&a, &b| group.scores[b].total_cmp(&group.scores[a]));
-    for &neuron in &best[..(min_kept * n).ceil() as usize] {
+    for &neuron in best.iter().take(floor) {
         group.scores[neuron] = f32::MAX;
     }
-    for &neuron in &best[(max_kept * n).floor() as usize..] {
-        group.scores[neuron] = f32::MIN;
+    for &neuron in best.iter().skip(cap) {
+        group.scores[neuron] = NEVER_KEPT;
     }
 }
 
@@ -100,6 +121,34 @@ mod tests {
         // The best are the kept ones.
         assert!(groups[0].scores[..20].iter().all(|&s| s < threshold));
         assert!(groups[1].scores[79..].iter().all(|&s| s >= threshold));
+    }
+
+    #[test]
+    fn the_cap_falls_with_the_ratio_and_is_never_below_it() {
+        assert_eq!((cap_at(1.0, 0.1, 0.3), cap_at(1.0, 1.0, 1.0)), (1.0, 1.0));
+        assert!((cap_at(0.1, 0.1, 0.3) - 0.3).abs() < 1e-12);
+        for percent in 10..=100 {
+            let keep = f64::from(percent) / 100.0;
+            assert!(cap_at(keep, 0.1, 0.1) >= keep - 1e-12);
+            assert!(cap_at(keep, 0.1, 0.4) >= cap_at(keep, 0.1, 0.3));
+        }
+    }
+
+    #[test]
+    fn what_is_beyond_the_cap_is_pruned_whatever_the_threshold() {
+        // More neurons are beyond the cap than are to be pruned: 5 of 10 against 4.
+        let mut group = Group { scores: (0..10).map(|i| i as f32).collect(), entries: 8 };
+        bound(&mut group, 0.0, 0.5);
+        let threshold = above_never_kept(threshold(std::slice::from_ref(&group), 0.6).unwrap());
+        let kept: Vec<bool> = group.scores.iter().map(|&s| s >= threshold).collect();
+        assert_eq!(kept, [[false; 5], [true; 5]].concat());
+        // A threshold of its own stays as it is.
+        assert_eq!(above_never_kept(0.25), 0.25);
+        // Shares that are whole numbers of neurons are just that: 0.07 of 100 are 7.
+        let mut group = Group { scores: (0..100).map(|i| i as f32).collect(), entries: 1 };
+        bound(&mut group, 0.07, 0.29);
+        let count = |score: f32| group.scores.iter().filter(|&&s| s == score).count();
+        assert_eq!((count(f32::MAX), count(NEVER_KEPT)), (7, 71));
     }
 
     /// The published rule, literally.

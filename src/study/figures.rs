@@ -7,7 +7,7 @@ use crate::plots::{Axis, Figure, Mark, Panel, Point, Series};
 const NO_NAME: [&str; 5] = ["task", "model", "ratio", "learning_rate", "method"];
 
 /// A picture of quality and one of latency for each task and model, with the names of their files.
-/// Of several learning rates the best counts.
+/// Of several learning rates the best counts, once it is known.
 pub fn study_figures(report: &StudyReport) -> Vec<(String, Figure)> {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for cell in &report.cells {
@@ -17,12 +17,11 @@ pub fn study_figures(report: &StudyReport) -> Vec<(String, Figure)> {
         }
     }
     let several_models = pairs.iter().any(|(_, model)| *model != pairs[0].1);
+    let chosen = report.chosen();
     let mut figures = Vec::new();
     for (task, model) in pairs {
-        let cells = report.cells.iter().filter(|cell| {
-            cell.task == task && cell.model == model && cell.best_learning_rate != Some(false)
-        });
-        let cells: Vec<&Cell> = cells.collect();
+        let here = |cell: &&Cell| cell.task == task && cell.model == model;
+        let cells: Vec<&Cell> = chosen.iter().copied().filter(here).collect();
         let model = model.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let mut place = task.to_string();
         if several_models {

@@ -1,16 +1,24 @@
-//! Studies: a grid of runs from one file, one after another, into one table.
+//! Studies: grids of runs from one file into one table, one after another or in several processes.
 //!
 //! ```text
 //! GRID.toml ─► Study (planned runs) ─► run: each in its own folder ─► Cells over seeds ─► study.md
-//!                                        finished: read, killed: resumed            .csv .json, plots
+//!              identity: same settings,  claimed by a lock file;                          .csv .json,
+//!              same run                  finished: read, killed: resumed                  plots
 //! ```
 
+mod cell;
+mod claim;
+mod csv_tables;
 mod figures;
+mod gain;
 mod grid;
+mod identity;
 mod run;
 mod table;
 
+pub use cell::{Cell, CellRun};
 pub use figures::study_figures;
+pub use gain::Gain;
 pub use grid::{PlannedRun, Study};
-pub use run::{RunState, run_study, states};
-pub use table::{Cell, CellRun, StudyReport};
+pub use run::{FailedRuns, RunState, forget_failures, run_study, states, write_study};
+pub use table::StudyReport;

@@ -1,14 +1,16 @@
-//! The runs of a study, one after another; what is done is not done again.
+//! The runs of a study, one after another; what is done is not done again, and what another process
+//! is at is left to it.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use super::{PlannedRun, Study, StudyReport, study_figures};
+use super::claim::Claim;
+use super::{PlannedRun, Study, StudyReport, identity, study_figures};
 use crate::checkpoint::atomic;
 use crate::inspect::RunReport;
 use crate::train::checkpoints::CheckpointState;
-use crate::train::{Event, RunOptions, compress, finetune};
+use crate::train::{Event, Recipe, RunOptions, compress, finetune};
 use crate::{Error, Result};
 
 /// How far a run is.
@@ -16,54 +18,86 @@ use crate::{Error, Result};
 pub enum RunState {
     /// Done, with its report.
     Finished(Box<RunReport>),
-    /// Ended by an error; tried again when the study is run again.
+    /// Ended by an error.
     Failed(String),
     /// Not done yet, or not to its end.
     Waiting,
 }
 
+/// What becomes of runs that failed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailedRuns {
+    /// They are tried again.
+    #[default]
+    Retry,
+    /// They stay failed: one of several processes that do the study together leaves it to the first
+    /// to say.
+    Leave,
+}
+
 /// File of a failed run's error.
 const ERROR: &str = "error.txt";
+/// The claim on the tables.
+const TABLES: &str = "study";
 
 /// How far each run of `study` is in `folder`.
-pub fn states(study: &Study, folder: &Path) -> Vec<RunState> {
-    study.runs.iter().map(|run| state(&folder.join(&run.folder))).collect()
+///
+/// # Errors
+/// If a recipe cannot be written as TOML.
+pub fn states(study: &Study, folder: &Path) -> Result<Vec<RunState>> {
+    let study = study.found_in(folder)?;
+    study.runs.iter().map(|run| state(run, folder)).collect()
 }
 
-fn state(folder: &Path) -> RunState {
+fn state(run: &PlannedRun, output: &Path) -> Result<RunState> {
+    let folder = output.join(&run.folder);
     let report = folder.join("report.json");
     if report.is_file() {
-        return match RunReport::read(&report) {
-            Ok(report) => RunState::Finished(Box::new(report)),
-            Err(error) => RunState::Failed(format!("{error}; remove the folder to run it again")),
-        };
+        let recipe = Recipe::read(folder.join("recipe.toml"));
+        return Ok(match (RunReport::read(&report), recipe) {
+            (Ok(_), Ok(recipe)) if !identity::is_run_of(&run.recipe, &recipe)? => {
+                let message = "holds a run with other settings, of another version perhaps; remove \
+                               the folder to run it again";
+                RunState::Failed(Error::format(&folder, message).to_string())
+            }
+            (Ok(report), Ok(_)) => RunState::Finished(Box::new(report)),
+            (Err(error), _) | (_, Err(error)) => {
+                RunState::Failed(format!("{error}; remove the folder to run it again"))
+            }
+        });
     }
-    match fs::read_to_string(folder.join(ERROR)) {
+    Ok(match fs::read_to_string(folder.join(ERROR)) {
         Ok(error) => RunState::Failed(error.trim_end().to_string()),
         Err(_) => RunState::Waiting,
-    }
+    })
 }
 
-/// Does every run of `study` that is not done, in folders within `options.output`, and writes the
-/// tables and plots after each. A run that was stopped goes on from its last checkpoint. One that
-/// fails is recorded, and the next begins.
+/// Does every run of `study` that is neither done nor another process's, in folders within
+/// `options.output`, and writes the tables and plots after each. A run that was stopped goes on from
+/// its last checkpoint. One that fails is recorded, and the next begins.
 ///
 /// # Errors
 /// If the study was interrupted, or its own files cannot be written. Failed runs are no error here:
 /// see the report.
-pub fn run_study(study: &Study, options: &RunOptions) -> Result<StudyReport> {
+pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Result<StudyReport> {
     let folder = &options.output;
-    fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let mut states = states(study, folder);
-    let mut report = write(study, &states, options)?;
+    let study = &study.found_in(folder)?;
+    write_study(study, folder)?;
     for (at, run) in study.runs.iter().enumerate() {
-        if !matches!(states[at], RunState::Finished(_)) {
+        options.interrupt.check()?;
+        let Some(_claim) = Claim::take(folder, &run.folder)? else { continue };
+        let mut state = state(run, folder)?;
+        let due = match state {
+            RunState::Waiting => true,
+            RunState::Failed(_) => failed == FailedRuns::Retry,
+            RunState::Finished(_) => false,
+        };
+        if due {
             let message = format!("run {} of {}: {}", at + 1, study.runs.len(), run.folder);
             options.observer.event(&Event::Note { message });
-            states[at] = run_one(run, options)?;
-            report = write(study, &states, options)?;
+            state = run_one(run, options)?;
         }
-        if let (RunState::Finished(_), false) = (&states[at], study.keep_models) {
+        if let (RunState::Finished(_), false) = (&state, study.keep_models) {
             for name in ["checkpoints", "model"] {
                 let path = folder.join(&run.folder).join(name);
                 if path.is_dir() {
@@ -71,15 +105,32 @@ pub fn run_study(study: &Study, options: &RunOptions) -> Result<StudyReport> {
                 }
             }
         }
+        if due {
+            write_study(study, folder)?;
+        }
     }
-    Ok(report)
+    write_study(study, folder)
+}
+
+/// Makes runs that failed before runs to do.
+///
+/// # Errors
+/// If a record of a failure cannot be removed.
+pub fn forget_failures(study: &Study, folder: &Path) -> Result<()> {
+    for run in &study.found_in(folder)?.runs {
+        let error = folder.join(&run.folder).join(ERROR);
+        if error.is_file() && Claim::take(folder, &run.folder)?.is_some() {
+            fs::remove_file(&error).map_err(|e| Error::io(&error, e))?;
+        }
+    }
+    Ok(())
 }
 
 fn run_one(run: &PlannedRun, study: &RunOptions) -> Result<RunState> {
     let folder = study.output.join(&run.folder);
     if folder.join("report.json").is_file() {
-        // It cannot be read, else the run would be finished.
-        return Ok(state(&folder));
+        // It cannot be read or is another's, else the run would be finished.
+        return state(run, &study.output);
     }
     let resume = has_checkpoint(&folder);
     if !resume && folder.is_dir() {
@@ -116,10 +167,14 @@ fn has_checkpoint(folder: &Path) -> bool {
     })
 }
 
-/// Writes `study.md`, `study.csv`, `study.json` and the plots.
-fn write(study: &Study, states: &[RunState], options: &RunOptions) -> Result<StudyReport> {
-    let report = StudyReport::new(study, states, &options.device_name);
-    let folder = &options.output;
+/// Writes `study.md`, `study.csv`, `runs.csv`, `study.json` and the plots of what is done so far.
+///
+/// # Errors
+/// If one cannot be written.
+pub fn write_study(study: &Study, folder: &Path) -> Result<StudyReport> {
+    fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    let _claim = Claim::wait(folder, TABLES)?;
+    let report = StudyReport::new(study, &states(study, folder)?);
     let figures = study_figures(&report);
     for (name, figure) in &figures {
         crate::plots::write(&folder.join("plots"), name, figure)?;
@@ -128,6 +183,7 @@ fn write(study: &Study, states: &[RunState], options: &RunOptions) -> Result<Stu
     let text = report.to_markdown(&pictures);
     atomic::write_file(folder.join("study.md"), text.as_bytes())?;
     atomic::write_file(folder.join("study.csv"), report.to_csv()?.as_bytes())?;
+    atomic::write_file(folder.join("runs.csv"), report.runs_to_csv()?.as_bytes())?;
     atomic::write_file(folder.join("study.json"), report.to_json()?.as_bytes())?;
     Ok(report)
 }

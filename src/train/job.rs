@@ -104,7 +104,7 @@ impl<M: FolderModel> Start<M> {
         })?;
         let device = device.clone().without_autodiff();
         device.seed(recipe.training.seed);
-        let options = LoadOptions { labels, ..LoadOptions::default() };
+        let options = LoadOptions { labels, new_head: recipe.new_head, ..LoadOptions::default() };
         let (model, report) = M::load(&folder, &device, &options)?;
         observer.event(&Event::Note { message: report.to_string() });
         let max_length = max_length(&folder, &model)?;

@@ -105,6 +105,8 @@ pub struct Trained<M> {
     pub importance: Vec<LayerScores>,
     /// Every evaluation, by step.
     pub history: Vec<(usize, MetricReport)>,
+    /// How many of them count where the best is kept: those at the final ratio.
+    pub counted: usize,
     /// Updates done.
     pub steps: usize,
     /// Updates after which the kept model was evaluated.
@@ -312,7 +314,9 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             Some(last) if kept_step == state.step => last,
             _ => self.read_model(store, kept_step)?,
         };
+        let from = self.counts_from();
         Ok(Trained {
+            counted: state.history.iter().filter(|(step, _)| *step >= from).count(),
             importance: pruner.scores(&model),
             model,
             history: state.history,

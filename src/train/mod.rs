@@ -17,6 +17,7 @@ mod from_checkpoint;
 mod job;
 mod launch;
 pub mod lr;
+mod method;
 pub mod metric;
 pub mod model;
 mod observer;
@@ -41,6 +42,7 @@ pub use from_checkpoint::evaluate_checkpoint;
 pub use from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
 pub use job::{EvalSplit, Job, Prepared, Start, model_tokenizer};
 pub use launch::{Interrupt, Trained, Training};
+pub use method::{Method, MethodRecipe};
 pub use observer::{Event, Observer, Silent};
 pub use outline::{Outline, PlannedPattern, outline};
 pub use pipeline::{RunOptions, compress, finetune};
@@ -48,7 +50,7 @@ pub use plan::{Plan, plan};
 pub use question_answering::{
     QaBatch, QaEvaluator, QaOutput, QuestionAnswering, answer_questions, qa_batches, read_split,
 };
-pub use recipe::{Keep, LrDecay, Method, MethodRecipe, Recipe, TrainingRecipe};
+pub use recipe::{Keep, LrDecay, Recipe, TrainingRecipe};
 pub use summarization::{Summarization, Summarizer, SummaryBatch, SummaryEvaluator, SummaryOutput};
 pub use summarization_recipe::SummarizationRecipe;
 pub use task_data::{TaskData, label_config, load_task_data, table_options};

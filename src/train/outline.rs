@@ -78,7 +78,7 @@ pub(super) fn decomposition(method: &MethodRecipe, sparse: bool) -> DecomposeCon
 /// low-rank part alone does.
 fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f64>> {
     let share = match method.rank {
-        None => method.low_rank_ratio,
+        None => method.low_rank_ratio(),
         Some(rank) => {
             let low_rank: usize = layers.iter().map(|l| rank * (l.d_input + l.d_output)).sum();
             let dense: usize = layers.iter().map(|l| l.d_input * l.d_output).sum();
@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_said_before_anything_is_computed() {
-        let alone = |ratio| MethodRecipe { ratio, low_rank_ratio: ratio, ..Default::default() };
+        let alone =
+            |ratio| MethodRecipe { ratio, low_rank_ratio: Some(ratio), ..Default::default() };
         assert_eq!(of(alone(0.25)).unwrap().pruning, None);
         let error = |method| of(method).unwrap_err().to_string();
         let nothing = MethodRecipe { rank: Some(0), ratio: 1e-10, ..MethodRecipe::default() };

@@ -24,8 +24,8 @@ use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{
-    Agreement, Answers, LatencyReport, MethodReport, ModelAccount, RunReport, SplitMetrics,
-    TrainingReport, bytes_on_disk,
+    Agreement, Answers, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
+    SplitMetrics, TrainingReport, bytes_on_disk,
 };
 use crate::models::FolderModel;
 use crate::pruning::PruningConfig;
@@ -44,8 +44,10 @@ pub struct RunOptions {
     pub tui: bool,
     /// The device.
     pub device: Device,
-    /// The device as the user named it, for the report.
+    /// The device by name, for the report.
     pub device_name: String,
+    /// The command line, for the report; may be empty.
+    pub command: String,
     /// Who watches.
     pub observer: Arc<dyn Observer>,
     /// Stops the run.
@@ -94,8 +96,8 @@ pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
 /// # Errors
 /// Whatever is wrong with settings, files or the machine, by name.
 pub fn compress(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
-    let method = recipe.method.clone().unwrap_or_default();
-    run(&Recipe { method: Some(method), ..recipe.resolved() }, options)
+    let method = Some(recipe.method.clone().unwrap_or_default());
+    run(&Recipe { method, ..recipe.clone() }.resolved(), options)
 }
 
 /// Runs whichever kind of job the recipe's task is.
@@ -284,7 +286,7 @@ impl<J: Job> Run<'_, J> {
         let mut losparse = json!({ "format_version": 1, "task": self.prepared.task });
         if let (Some(account), Some(method)) = (account, &self.recipe.method) {
             losparse["ratio"] = json!(method.ratio);
-            losparse["low_rank_ratio"] = json!(method.low_rank_ratio);
+            losparse["low_rank_ratio"] = json!(method.low_rank_ratio());
             losparse["layers"] = json!(layers);
             losparse["linear_ratio"] = json!(account.linear_ratio());
             losparse["whole_model_ratio"] = json!(account.whole_ratio());
@@ -345,14 +347,14 @@ impl<J: Job> Run<'_, J> {
         let per_update = settings.batch_size * settings.gradient_accumulation;
         let pace = self.pace.lock().map(|pace| pace.clone()).unwrap_or_default();
         let batches = trained.steps * settings.gradient_accumulation;
-        let best_of = (settings.keep == Keep::Best && trained.history.len() > 1)
-            .then_some(trained.history.len());
+        let best_of =
+            (settings.keep == Keep::Best && trained.counted > 1).then_some(trained.counted);
         RunReport {
             task: self.prepared.task.clone(),
             model: self.prepared.start.folder.display().to_string(),
             method: self.recipe.method.as_ref().map(|method| MethodReport {
                 ratio: method.ratio,
-                low_rank_ratio: method.low_rank_ratio,
+                low_rank_ratio: method.low_rank_ratio(),
                 rank: method.rank,
                 layers: method.layers.clone(),
                 pruning,
@@ -382,6 +384,9 @@ impl<J: Job> Run<'_, J> {
             bytes: bytes_on_disk(self.folder()).ok(),
             latency: outcome.latency,
             device: self.options.device_name.clone(),
+            machine: Some(Machine::here(&self.options.device_name)),
+            date: crate::inspect::now(),
+            command: self.options.command.clone(),
             versions: RunReport::current_versions(),
         }
     }

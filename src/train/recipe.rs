@@ -4,12 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::TaskRecipe;
 use super::data::Segments;
+use super::{JobKind, MethodRecipe, TaskRecipe};
 use crate::checkpoint::StorageDtype;
-use crate::decompose::Rank;
-use crate::linear::LayerSelection;
-use crate::pruning::{Curve, Importance, PruningConfig, Reduction, Regrowth, Schedule, Structure};
 use crate::{Error, Result};
 
 /// Every setting of a run.
@@ -22,6 +19,9 @@ pub struct Recipe {
     /// The model folder to start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
+    /// Start from a new head even if the model has one for as many labels: one of another task.
+    #[serde(skip_serializing_if = "is_false")]
+    pub new_head: bool,
     /// What the result's weights are stored as.
     pub storage: StorageDtype,
     /// The data and what is predicted.
@@ -33,107 +33,8 @@ pub struct Recipe {
     pub training: TrainingRecipe,
 }
 
-/// The compression.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MethodRecipe {
-    /// Share of the compressed layers' weights that is left: low-rank part plus kept neurons.
-    pub ratio: f64,
-    /// Share of the weights in the low-rank part, within `ratio`; 0 is ITP.
-    pub low_rank_ratio: f64,
-    /// The rank outright, in place of `low_rank_ratio`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rank: Option<usize>,
-    /// Patterns of the layers to compress.
-    pub layers: Vec<String>,
-    /// What an entry of `S` is worth.
-    pub importance: Importance,
-    /// Smoothing of the importance.
-    pub beta1: f64,
-    /// Smoothing of its uncertainty; 1: none.
-    pub beta2: f64,
-    /// How a neuron's entries become one score.
-    pub reduction: Reduction,
-    /// What is pruned as one.
-    pub structure: Structure,
-    /// Whether pruned neurons may come back.
-    pub regrowth: Regrowth,
-    /// Updates before pruning begins; by default an eighth of all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub initial_warmup_steps: Option<usize>,
-    /// Updates at the final ratio; by default three eighths of all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub final_warmup_steps: Option<usize>,
-    /// Updates between prunings.
-    pub interval: usize,
-    /// How the kept share falls between the warmups.
-    pub curve: Curve,
-    /// Share of every layer's neurons that is kept, whatever they score.
-    pub min_kept: f64,
-    /// Share of every layer's neurons beyond which none is kept.
-    pub max_kept: f64,
-}
-
-impl Default for MethodRecipe {
-    fn default() -> Self {
-        Self {
-            ratio: 0.2,
-            low_rank_ratio: 0.05,
-            rank: None,
-            layers: LayerSelection::all().patterns().to_vec(),
-            importance: Importance::default(),
-            beta1: 0.85,
-            beta2: 1.0,
-            reduction: Reduction::default(),
-            structure: Structure::default(),
-            regrowth: Regrowth::default(),
-            initial_warmup_steps: None,
-            final_warmup_steps: None,
-            interval: 10,
-            curve: Curve::default(),
-            min_kept: 0.0,
-            max_kept: 1.0,
-        }
-    }
-}
-
-/// A way to compress, as the literature names it: what sets it apart, for comparisons in the same
-/// training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// Low-rank + structured sparse (Li et al. 2023).
-    #[default]
-    Losparse,
-    /// Iterative structured pruning alone: no low-rank part.
-    Itp,
-    /// Low-rank alone: the whole ratio goes into the rank.
-    LowRank,
-    /// Structured movement pruning (Sanh et al. 2020) alone.
-    Movement,
-    /// Pruning by magnitude alone and at once, then fine-tuning what is left.
-    OneShot,
-}
-
-impl Method {
-    /// Gives `recipe` the settings that set the method apart; its ratio and the rest stay.
-    pub fn apply(self, recipe: &mut MethodRecipe) {
-        recipe.rank = None;
-        recipe.low_rank_ratio = match self {
-            Self::Losparse => recipe.low_rank_ratio,
-            Self::LowRank => recipe.ratio,
-            Self::Itp | Self::Movement | Self::OneShot => 0.0,
-        };
-        recipe.importance = match self {
-            Self::Movement => Importance::Movement,
-            Self::OneShot => Importance::Magnitude,
-            _ => recipe.importance,
-        };
-        if self == Self::OneShot {
-            recipe.curve = Curve::OneShot;
-            recipe.regrowth = Regrowth::Frozen;
-        }
-    }
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Which evaluated model is the result.
@@ -264,9 +165,10 @@ impl Recipe {
         toml::to_string_pretty(self).unwrap_or_default()
     }
 
-    /// The recipe with the settings written out that otherwise depend on the kind of task.
+    /// The recipe with the settings written out that otherwise depend on others.
     pub fn resolved(&self) -> Self {
-        Self { task: self.task.resolved(), ..self.clone() }
+        let method = self.method.as_ref().map(MethodRecipe::resolved);
+        Self { task: self.task.resolved(), method, ..self.clone() }
     }
 
     /// The recipe with every number of updates written out that otherwise depends on how long the
@@ -323,74 +225,12 @@ impl Recipe {
             return Err(Error::option("adam_epsilon", "must be a positive number"));
         }
         self.task.validate()?;
+        if self.new_head && self.task.kind() == JobKind::Summarization {
+            let message =
+                "a model that writes texts has no head of its own: it shares its embeddings";
+            return Err(Error::option("new_head", message));
+        }
         self.method.as_ref().map_or(Ok(()), MethodRecipe::validate)
-    }
-}
-
-impl MethodRecipe {
-    /// Checks every setting.
-    ///
-    /// # Errors
-    /// Names the first impossible one.
-    pub fn validate(&self) -> Result<()> {
-        if !(self.ratio > 0.0 && self.ratio <= 1.0) {
-            return Err(Error::option(
-                "ratio",
-                format!(
-                    "{} is not a share of the weights; give a number above 0, up to 1",
-                    self.ratio
-                ),
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.low_rank_ratio) {
-            let message = format!("{} is not within 0 to 1", self.low_rank_ratio);
-            return Err(Error::option("low_rank_ratio", message));
-        }
-        if self.rank.is_none() && self.low_rank_ratio > self.ratio {
-            return Err(Error::option(
-                "low_rank_ratio",
-                format!("{} is above the ratio {} it is part of", self.low_rank_ratio, self.ratio),
-            ));
-        }
-        if self.layers.is_empty() {
-            return Err(Error::option("layers", "no pattern given; `**` takes every layer"));
-        }
-        self.pruning(usize::MAX / 8, self.ratio).validate()
-    }
-
-    /// How ranks are chosen.
-    pub fn rank(&self) -> Rank {
-        self.rank.map_or(Rank::Budget(self.low_rank_ratio), Rank::Fixed)
-    }
-
-    /// Which layers are compressed.
-    pub fn selection(&self) -> LayerSelection {
-        LayerSelection::new(self.layers.clone())
-    }
-
-    /// Settings of the pruner for a training of `total_steps` updates that keeps
-    /// `final_keep_ratio` of `S`.
-    pub fn pruning(&self, total_steps: usize, final_keep_ratio: f64) -> PruningConfig {
-        let default = Schedule::new(final_keep_ratio, total_steps);
-        PruningConfig {
-            importance: self.importance,
-            beta1: self.beta1,
-            beta2: self.beta2,
-            reduction: self.reduction,
-            structure: self.structure,
-            regrowth: self.regrowth,
-            min_kept: self.min_kept,
-            max_kept: self.max_kept,
-            ..PruningConfig::new(Schedule {
-                initial_warmup_steps: self
-                    .initial_warmup_steps
-                    .unwrap_or(default.initial_warmup_steps),
-                final_warmup_steps: self.final_warmup_steps.unwrap_or(default.final_warmup_steps),
-                interval: self.interval,
-                curve: self.curve,
-                ..default
-            })
-        }
     }
 }
 
@@ -404,25 +244,19 @@ mod tests {
         let recipe = Recipe::parse(text).unwrap();
         recipe.validate().unwrap();
         let method = recipe.method.clone().unwrap();
-        assert_eq!((method.ratio, method.low_rank_ratio, method.interval), (0.1, 0.05, 10));
+        assert_eq!((method.ratio, method.low_rank_ratio(), method.interval), (0.1, 0.05, 10));
         assert_eq!(Recipe::parse(&recipe.to_toml()).unwrap(), recipe);
+        let new_head = Recipe { new_head: true, ..recipe.resolved() };
+        assert_eq!(Recipe::parse(&new_head.to_toml()).unwrap(), new_head);
     }
 
     #[test]
-    fn methods_differ_in_what_sets_them_apart() {
-        let with = |method: Method| {
-            let mut recipe = MethodRecipe { ratio: 0.1, ..MethodRecipe::default() };
-            method.apply(&mut recipe);
-            recipe.validate().unwrap();
-            recipe
-        };
-        assert_eq!(with(Method::Losparse), MethodRecipe { ratio: 0.1, ..MethodRecipe::default() });
-        assert_eq!(with(Method::Itp).low_rank_ratio, 0.0);
-        assert_eq!(with(Method::LowRank).low_rank_ratio, 0.1);
-        assert_eq!(with(Method::Movement).importance, Importance::Movement);
-        let once = with(Method::OneShot).pruning(800, 0.1);
-        assert_eq!((once.schedule.keep_ratio(100), once.schedule.keep_ratio(101)), (1.0, 0.1));
-        assert_eq!((once.importance, once.regrowth), (Importance::Magnitude, Regrowth::Frozen));
+    fn what_depends_on_others_is_written_out() {
+        let text = "[method]\nratio = 0.04\nimportance = 'snip-momentum'\n";
+        let resolved = Recipe::parse(text).unwrap().resolved();
+        let method = resolved.method.clone().unwrap();
+        assert_eq!((method.low_rank_ratio, method.beta1), (Some(0.02), Some(0.9)));
+        assert_eq!(resolved.resolved(), resolved);
     }
 
     #[test]
@@ -437,6 +271,7 @@ mod tests {
             ("[training]\nepochs = 0", "epochs"),
             ("[training]\nlearning_rate = -1.0", "learning_rate"),
             ("[task]\nmax_length = 1", "max_length"),
+            ("new_head = true\n[task]\nname = 'xsum'", "new_head"),
         ] {
             let error = Recipe::parse(text).unwrap().validate().unwrap_err().to_string();
             assert!(error.contains(&format!("option {name}")), "{text}: {error}");

@@ -1,0 +1,148 @@
+//! What makes two recipes the same run: their settings, however they were written.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use super::PlannedRun;
+use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe};
+use crate::{Error, Result};
+
+/// Settings by path, as text.
+pub(super) type Settings = BTreeMap<String, String>;
+
+/// The settings of `recipe` that are not left at their defaults. A setting that only later versions
+/// have is at its default in an older recipe, so it is no difference.
+///
+/// # Errors
+/// If the recipe cannot be written as TOML.
+pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
+    let recipe = recipe.resolved();
+    let task = TaskRecipe {
+        name: recipe.task.name.clone(),
+        document: recipe.task.document.clone(),
+        summary: recipe.task.summary.clone(),
+        ..TaskRecipe::default()
+    };
+    let method = recipe.method.as_ref().map(|_| MethodRecipe::default());
+    let default = Recipe { task, method, ..Recipe::default() }.resolved();
+    let default = flat(&default)?;
+    let mut settings = flat(&recipe)?;
+    settings.retain(|path, value| {
+        // Whether there is a method at all shows in its ratio.
+        matches!(path.as_str(), "task.name" | "method.ratio") || default.get(path) != Some(value)
+    });
+    Ok(settings)
+}
+
+/// Settings that follow from the data's size unless they are given; a run writes them out.
+const FOLLOW: [&str; 5] = [
+    "method.final_warmup_steps",
+    "method.initial_warmup_steps",
+    "training.eval_steps",
+    "training.lr_warmup_steps",
+    "training.save_steps",
+];
+
+/// Whether a run of the recipe `planned` wrote down `done` as what it did.
+///
+/// # Errors
+/// As [`settings`].
+pub(super) fn is_run_of(planned: &Recipe, done: &Recipe) -> Result<bool> {
+    let (planned, mut done) = (settings(planned)?, settings(done)?);
+    done.retain(|path, _| planned.contains_key(path) || !FOLLOW.contains(&path.as_str()));
+    Ok(planned == done)
+}
+
+/// Every setting of a recipe; where it comes from is none.
+fn flat(recipe: &Recipe) -> Result<Settings> {
+    let recipe = Recipe { provenance: None, ..recipe.clone() };
+    let table = Table::try_from(recipe).map_err(|e| Error::option("grid", e.to_string()))?;
+    let mut settings = Settings::new();
+    flatten(&mut settings, "", &table);
+    Ok(settings)
+}
+
+fn flatten(settings: &mut Settings, prefix: &str, table: &Table) {
+    for (name, value) in table {
+        let path = format!("{prefix}{name}");
+        match value {
+            Value::Table(inner) => flatten(settings, &format!("{path}."), inner),
+            value => {
+                settings.insert(path, value.to_string());
+            }
+        }
+    }
+}
+
+/// Every setting that runs of a cell have in common: all but the seed.
+fn of_cell(recipe: &Recipe) -> Result<Settings> {
+    let mut settings = flat(recipe)?;
+    settings.remove("training.seed");
+    Ok(settings)
+}
+
+/// The folder of a run, a function of its settings alone: `rte-minilm-l6-losparse-0.1-s42-1f2e3d4c`.
+///
+/// # Errors
+/// As [`settings`].
+pub(super) fn folder(recipe: &Recipe) -> Result<String> {
+    let model = recipe.model.as_ref().and_then(|model| model.file_name());
+    let model = model.map(|name| name.to_string_lossy().into_owned());
+    let method = match &recipe.method {
+        None => "dense".to_string(),
+        Some(method) => format!("{}-{}", Method::of(method).name(), method.ratio),
+    };
+    let task = Some(recipe.task.name.clone()).filter(|name| !name.is_empty());
+    let seed = format!("s{}", recipe.training.seed);
+    let parts = [task, model, Some(method), Some(seed)];
+    let name = parts.into_iter().flatten().collect::<Vec<_>>().join("-");
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = name.chars().map(safe).take(80).collect();
+    // FNV-1a: short, and the same on every machine and in every version.
+    let text = settings(recipe)?.into_iter().map(|(path, value)| format!("{path}={value}\n"));
+    let hash = text.collect::<String>().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Ok(format!("{}-{:08x}", name.trim_start_matches('.'), hash >> 32))
+}
+
+/// Adds to the name of the task what sets runs apart that are alike on every axis: tables of tasks
+/// may differ in anything.
+///
+/// # Errors
+/// As [`settings`].
+pub(super) fn tell_apart(runs: &mut [PlannedRun], axes: &mut Vec<String>) -> Result<()> {
+    let on_axes = |run: &PlannedRun| -> Vec<(String, String)> {
+        run.settings.iter().filter(|(axis, _)| !super::grid::is_seed(axis)).cloned().collect()
+    };
+    let places: Vec<_> = runs.iter().map(on_axes).collect();
+    let all: Vec<Settings> = runs.iter().map(|run| of_cell(&run.recipe)).collect::<Result<_>>()?;
+    for at in 0..runs.len() {
+        let alike: Vec<&Settings> =
+            all.iter().zip(&places).filter(|(_, p)| **p == places[at]).map(|(s, _)| s).collect();
+        let mut paths: Vec<&String> = alike.iter().flat_map(|settings| settings.keys()).collect();
+        paths.sort();
+        paths.dedup();
+        paths.retain(|path| alike.iter().any(|other| other.get(*path) != all[at].get(*path)));
+        if paths.is_empty() {
+            continue;
+        }
+        let told = paths.iter().map(|path| {
+            let name = path.rsplit('.').next().unwrap_or_default().replace('_', " ");
+            let value = all[at].get(*path).map_or("–", |value| value.trim_matches('"'));
+            format!("{name} {value}")
+        });
+        let told = told.collect::<Vec<_>>().join(", ");
+        let run = &mut runs[at];
+        let task = format!("{} ({told})", run.recipe.task.name);
+        match run.settings.iter_mut().find(|(axis, _)| axis == "task") {
+            Some((_, name)) => *name = task,
+            None => run.settings.insert(0, ("task".to_string(), task)),
+        }
+        if !axes.iter().any(|axis| axis == "task") {
+            axes.insert(0, "task".to_string());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Methods and criteria by name on the command line, as users give them.
+
+use std::fs;
+
+use losparse::pruning::{Curve, Importance, Regrowth};
+use losparse::train::Recipe;
+use serde_json::Value;
+
+use super::cli::{Place, fails, refs, stdout};
+
+fn report(place: &Place, output: &str) -> Value {
+    serde_json::from_slice(&fs::read(place.path(output).join("report.json")).unwrap()).unwrap()
+}
+
+fn recipe(place: &Place, output: &str) -> Recipe {
+    Recipe::read(place.path(output).join("recipe.toml")).unwrap()
+}
+
+#[test]
+fn criteria_and_schedules_are_options() {
+    let place = Place::new();
+    let options = ["--importance", "snip-momentum", "--curve", "cosine", "--min-kept", "0.1"];
+    let more = ["--max-kept", "0.3", "--ratio", "0.3", "--method", "losparse", "--interval", "2"];
+    let args = place.run("compress", "small", &[&options[..], &more].concat());
+    stdout(&refs(&args));
+    let method = recipe(&place, "small").method.unwrap();
+    assert_eq!((method.importance, method.curve), (Importance::SnipMomentum, Curve::Cosine));
+    assert_eq!((method.beta1, method.low_rank_ratio), (Some(0.9), Some(0.05)));
+    let report = report(&place, "small");
+    let pruning = &report["method"]["pruning"];
+    assert_eq!(pruning["importance"], "snip_momentum");
+    assert_eq!(pruning["schedule"]["curve"], "cosine");
+    for layer in report["account"]["layers"].as_array().unwrap() {
+        let [kept, groups] = ["kept", "groups"].map(|key| layer[key].as_u64().unwrap() as f64);
+        let share = kept / groups;
+        assert!((0.1..=0.3).contains(&share), "{layer}");
+    }
+}
+
+#[test]
+fn methods_are_options_and_losparse_has_both_its_parts() {
+    let place = Place::new();
+    let once = place.run("compress", "once", &["--method", "one-shot", "--ratio", "0.3"]);
+    stdout(&refs(&once));
+    let method = recipe(&place, "once").method.unwrap();
+    assert_eq!((method.low_rank_ratio, method.curve), (Some(0.0), Curve::OneShot));
+    assert_eq!((method.importance, method.regrowth), (Importance::Magnitude, Regrowth::Frozen));
+    let text = fs::read_to_string(place.path("once/report.md")).unwrap();
+    assert!(text.contains("one-shot magnitude pruning"), "{text}");
+
+    // Below a ratio of 0.1 half of it is the low-rank part's, where nothing else is said.
+    let small = place.run("compress", "tiny", &["--ratio", "0.06", "--interval", "2"]);
+    stdout(&refs(&small));
+    assert_eq!(recipe(&place, "tiny").method.unwrap().low_rank_ratio, Some(0.03));
+    assert!(report(&place, "tiny")["method"]["pruning"].is_object());
+
+    let refused = |more: &[&str], part: &str| {
+        fails(&refs(&place.run("compress", "never", more)), 1, &[part]);
+        assert!(!place.path("never").exists());
+    };
+    let equal = ["--method", "losparse", "--ratio", "0.05", "--low-rank-ratio", "0.05"];
+    refused(&equal, "option low_rank_ratio: 0.05 leaves nothing of the ratio 0.05");
+    refused(&["--method", "losparse", "--rank", "0"], "option rank: 0 leaves out");
+    // A recipe's method does not become another by another ratio.
+    let file = place.path("recipe.toml");
+    fs::write(&file, "[method]\nratio = 0.2\nlow_rank_ratio = 0.05\n").unwrap();
+    let recipe = file.display().to_string();
+    refused(
+        &["--recipe", &recipe, "--ratio", "0.05"],
+        "option low_rank_ratio: 0.05 leaves nothing",
+    );
+}
+
+#[test]
+fn a_head_of_another_task_is_left_behind() {
+    let place = Place::new();
+    let starting = |output: &str, more: &[&str]| {
+        stdout(&refs(&place.run("finetune", output, more)));
+        report(&place, output)["starting"].as_array().unwrap().len()
+    };
+    // The model's own head is evaluated as it is; a new one would say nothing.
+    assert_eq!(starting("own", &["--epochs", "1"]), 1);
+    assert_eq!(starting("new", &["--epochs", "1", "--new-head"]), 0);
+    assert!(recipe(&place, "new").new_head && !recipe(&place, "own").new_head);
+    let text = ["--new-head", "--task", "xsum"];
+    fails(&refs(&place.run("finetune", "never", &text)), 1, &["option new_head"]);
+}
