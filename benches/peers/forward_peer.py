@@ -24,8 +24,10 @@ def input_ids(batch, length):
 
 
 def load(folder):
+    import transformers.utils.logging
     from transformers import AutoModelForSequenceClassification
 
+    transformers.utils.logging.disable_progress_bar()
     return AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
 
@@ -106,7 +108,9 @@ def export(folder, ids, out):
 
     out.mkdir(parents=True, exist_ok=True)
     fp32, int8 = (out / f"{ids.shape[0]}x{ids.shape[1]}-{kind}.onnx" for kind in ("fp32", "int8"))
-    program = torch.onnx.export(Logits().eval(), (ids,), input_names=["input_ids"], dynamo=True)
+    program = torch.onnx.export(
+        Logits().eval(), (ids,), input_names=["input_ids"], dynamo=True, verbose=False
+    )
     program.save(str(fp32))
     plain = onnx_package.load(str(fp32))
     # Shapes of values before the exporter's optimizations, which the quantizer stumbles over.

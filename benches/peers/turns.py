@@ -37,7 +37,7 @@ def parser(description, rounds=15):
 
 def environment(args):
     """Of a contestant: so many threads, whichever library starts them."""
-    made = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    made = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
         made[name] = str(args.threads)
     made.pop("OMP_WAIT_POLICY", None)
