@@ -8,6 +8,7 @@
 mod server;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::error::Error;
 
 use losparse::linear::CompressibleLinear;
@@ -37,10 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         let Ok(sizes) = <[usize; 3]>::try_from(sizes?) else {
             return Err(format!("`{word} {rest}` is not like `run 128 768 3072`").into());
         };
-        if !products.contains_key(&sizes) {
-            products.insert(sizes, Product::new(sizes)?);
-        }
-        let product = products.get_mut(&sizes).ok_or("a product")?;
+        let product = match products.entry(sizes) {
+            Entry::Occupied(product) => product.into_mut(),
+            Entry::Vacant(product) => product.insert(Product::new(sizes)?),
+        };
         let clock = Clock::start()?;
         product.weight.forward(&product.input, &mut product.output);
         let [wall, cpu] = clock.stop()?;
