@@ -95,3 +95,55 @@ pub fn residual_norm(
     let dropout: Dropout = DropoutConfig::new(dropout).init();
     layers::residual_norm(x, residual, &dropout, (norm, 1e-12)).expect("tensors on flex")
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::activation::softmax;
+    use burn::tensor::{Device, Distribution, TensorData};
+
+    use super::*;
+
+    fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Default, &Device::flex())
+    }
+
+    fn values<const D: usize>(tensor: &Tensor<D>) -> Vec<f32> {
+        tensor.clone().try_into_vec_as().unwrap()
+    }
+
+    fn assert_close<const D: usize>(actual: Vec<f32>, expected: Tensor<D>) {
+        let actual =
+            Tensor::<D>::from_data(TensorData::new(actual, expected.dims()), &Device::flex());
+        // Sums of some dozen products of numbers up to 1.
+        assert!((actual - expected).abs().max().into_scalar::<f32>() <= 1e-5);
+    }
+
+    /// What is timed alone is what layers compute.
+    #[test]
+    fn parts_equal_burns_operations() {
+        let linear = CompressibleLinear::new(40, 70, &Device::flex());
+        let x = random([150, 40]);
+        let mut output = vec![0.0; 150 * 70];
+        PackedLinear::new(&linear).unwrap().forward(&values(&x), &mut output);
+        assert_close(output, linear.forward(x));
+
+        let [batch, length, heads, size] = [3, 20, 2, 16];
+        let projected = random([batch, length, 3 * size]);
+        let mut done = values(&projected);
+        Attention::new(heads, size).forward(&mut done, length, None);
+        let part = |at: usize| {
+            let part = projected.clone().narrow(2, at * size, size);
+            part.reshape([batch, length, heads, size / heads]).swap_dims(1, 2)
+        };
+        let scores = part(0).matmul(part(1).transpose()) / ((size / heads) as f64).sqrt();
+        let context = softmax(scores, 3).matmul(part(2)).swap_dims(1, 2);
+        let context = context.reshape([batch, length, size]);
+        assert_close(done, Tensor::cat(vec![context, projected.narrow(2, size, 2 * size)], 2));
+
+        let (x, added) = (random([130, 33]), random([130, 33]));
+        let mut sum = values(&x);
+        Norm::new(33, 1e-5).forward(&mut sum, &values(&added));
+        let norm = burn::nn::LayerNormConfig::new(33).init(&Device::flex());
+        assert_close(sum, norm.forward(x + added));
+    }
+}
