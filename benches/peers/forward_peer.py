@@ -1,6 +1,7 @@
 """A forward pass of PyTorch or ONNX Runtime whenever a line `run` comes in; see turns.py.
 
     forward_peer.py pytorch FOLDER BATCH LENGTH
+    forward_peer.py onednn FOLDER BATCH LENGTH
     forward_peer.py published FOLDER BATCH LENGTH RATIO ARCHITECTURE
     forward_peer.py onnx FOLDER BATCH LENGTH fp32|int8
 
@@ -42,6 +43,14 @@ def pytorch(model, ids):
         return model(ids).logits
 
     return forward
+
+
+def onednn(folder, ids):
+    """The same with linear layers by oneDNN, which chooses its kernels by a processor's flags, where MKL
+    goes by its maker."""
+    from torch.utils import mkldnn
+
+    return pytorch(mkldnn.to_mkldnn(load(folder)), ids)
 
 
 def published(folder, ids, ratio, architecture):
@@ -124,7 +133,7 @@ def commands():
     if kind == "pytorch":
         forward = pytorch(load(folder), ids)
     else:
-        forward = {"published": published, "onnx": onnx}[kind](folder, ids, *rest)
+        forward = {"onednn": onednn, "published": published, "onnx": onnx}[kind](folder, ids, *rest)
 
     def run():
         wall, cpu, _ = turns.timed(forward)

@@ -20,7 +20,7 @@ import pathlib
 
 import turns
 
-EVERYTHING = ["deployed", "onnx", "dense", "training", "compact"]
+EVERYTHING = ["onednn", "deployed", "onnx", "dense", "training", "compact"]
 # What peers are known to do on an idle machine of two AVX-512 cores, 128 tokens: milliseconds of
 # PyTorch dense, and how much faster others are, each from the slowest to the fastest measured.
 PYTORCH_MS = {
@@ -66,6 +66,8 @@ def contestants(args, batch, length):
         return turns.Contestant([args.server, folder / path, batch, length], env)
 
     made = {"PyTorch dense": (peer("pytorch", "dense"), "dense")}
+    if "onednn" in args.contestants:
+        made["PyTorch dense by oneDNN"] = (peer("onednn", "dense"), "dense")
     for ratio in args.ratios if "deployed" in args.contestants else []:
         path = f"dense-{ratio}"
         made[f"published form {ratio}%"] = (

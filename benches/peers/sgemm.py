@@ -6,9 +6,10 @@
 Products of a layer's shapes, which say what a library makes of this processor before any model does:
 if PyTorch gets fewer GFLOP/s here than on another processor, all ratios to it are greater here. Each way
 of waiting (OMP_WAIT_POLICY unset, ACTIVE, PASSIVE) is a process of its own, as is this crate's; they take
-turns. `linear` is torch.nn.functional.linear on the weight's transpose, as a model calls it. With
-`--oversleep` PyTorch sleeps a little before each product, as between other operations of a model: then
-threads that do not spin must be woken.
+turns. What a model calls is torch.nn.functional.linear, by MKL, which chooses its kernels by the processor's
+maker. Beside it oneDNN's product, out of the same PyTorch, and NumPy's (OpenBLAS), which go by its flags.
+With `--oversleep` contestants in Python sleep a little before each product, as between other operations of
+a model: then threads that do not spin must be woken.
 """
 
 import argparse
@@ -30,23 +31,31 @@ SHAPES = [
 
 
 def commands():
-    """The process of PyTorch."""
+    """The process of a library: `torch`, `onednn` or `numpy`."""
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    pause = float(os.environ.get("PAUSE", "0"))
-    tensors = {}
+    library, pause = os.environ["LIBRARY"], float(os.environ["PAUSE"])
+    products = {}
+
+    def product(rows, d_input, d_output):
+        x, weight = torch.randn(rows, d_input), torch.randn(d_output, d_input)
+        bias = torch.zeros(d_output)
+        if library == "numpy":
+            x, weight = x.numpy(), weight.numpy()
+            return lambda: x @ weight.T
+        if library == "onednn":
+            x, weight, bias = x.to_mkldnn(), weight.to_mkldnn(), bias.to_mkldnn()
+            return lambda: torch._C._nn.mkldnn_linear(x, weight, bias)
+        return lambda: torch.nn.functional.linear(x, weight, bias)
 
     @torch.inference_mode()
     def run(words):
-        rows, d_input, d_output = map(int, words.split())
-        if words not in tensors:
-            tensors[words] = (
-                torch.randn(rows, d_input), torch.randn(d_output, d_input), torch.zeros(d_output))
-        x, weight, bias = tensors[words]
+        if words not in products:
+            products[words] = product(*map(int, words.split()))
         if pause:
             time.sleep(pause)
-        wall, cpu, _ = turns.timed(lambda: torch.nn.functional.linear(x, weight, bias))
+        wall, cpu, _ = turns.timed(products[words])
         return f"{wall} {cpu}"
 
     def about():
@@ -63,14 +72,16 @@ def main():
     args = parser.parse_args()
     found = turns.announce(args)
     running = {}
-    for policy in ("unset", "active", "passive"):
+    kinds = [("torch", policy) for policy in ("unset", "active", "passive")]
+    for library, policy in [*kinds, ("onednn", "unset"), ("numpy", "unset")]:
         env = turns.environment(argparse.Namespace(threads=args.threads, wait_policy=policy))
-        env["PAUSE"] = str(args.oversleep)
-        running[f"torch, {policy}"] = turns.Contestant(turns.python("sgemm.py", "--serve"), env)
+        env |= {"PAUSE": str(args.oversleep), "LIBRARY": library}
+        name = f"torch, {policy}" if library == "torch" else library
+        running[name] = turns.Contestant(turns.python("sgemm.py", "--serve"), env)
     running["ours"] = turns.Contestant([args.server], turns.environment(args))
     about = json.loads(running["torch, unset"].ask("about"))
     for line in about:
-        if any(word in line for word in ("Math Kernel", "MKL-DNN", "OpenMP", "CPU capability")):
+        if any(word in line for word in ("Math Kernel", "MKL-DNN", "CPU capability")):
             print(f"  {line}")
     result = {"script": "sgemm", "threads": args.threads, "rounds": args.rounds, "machine": found,
               "oversleep": args.oversleep, "about": about, "shapes": []}

@@ -38,8 +38,8 @@ def parser(description, rounds=15):
 def environment(args):
     """Of a contestant: so many threads, whichever library starts them."""
     made = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
-        made[name] = str(args.threads)
+    for library in ("OMP", "MKL", "OPENBLAS", "RAYON"):
+        made[f"{library}_NUM_THREADS"] = str(args.threads)
     made.pop("OMP_WAIT_POLICY", None)
     if args.wait_policy != "unset":
         made["OMP_WAIT_POLICY"] = args.wait_policy.upper()
