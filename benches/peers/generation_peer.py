@@ -2,7 +2,7 @@
 
     generation_peer.py FOLDER
 
-`score [[..], ..]` answers with the sums of log-probabilities of sequences, for the same sources.
+`score [[..], ..]` answers with the log-probabilities of sequences' tokens, for the same sources.
 """
 
 import json
@@ -45,7 +45,7 @@ def commands():
         logits = model(source(len(rows)), decoder_input_ids=rows[:, :-1]).logits
         taken = logits.log_softmax(-1).gather(2, rows[:, 1:, None]).squeeze(2)
         # The last token is forced.
-        return json.dumps(taken[:, :-1].double().sum(1).tolist())
+        return json.dumps(taken[:, :-1].tolist())
 
     return {"run": run, "score": score, "tokens": lambda words: json.dumps(generate(words).tolist())}
 

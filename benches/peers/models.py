@@ -58,6 +58,8 @@ def deberta():
 
 
 def bart():
+    """With random signs in the last normalisation: what it writes depends on what it has read. Otherwise
+    tied embeddings would make each token predict itself."""
     config = BartConfig(
         d_model=768,
         encoder_layers=6,
@@ -67,7 +69,11 @@ def bart():
         encoder_attention_heads=12,
         decoder_attention_heads=12,
     )
-    return BartForConditionalGeneration(config)
+    model = BartForConditionalGeneration(config)
+    with torch.no_grad():
+        scale = model.model.decoder.layers[-1].final_layer_norm.weight
+        scale.copy_(torch.randn(scale.shape).sign())
+    return model
 
 
 ARCHITECTURES = {"bert": bert, "deberta": deberta, "bart": bart}
@@ -99,7 +105,7 @@ def parts(weight, kept, generator):
     """L, R and S's kept rows: pruned rows of the weight become low-rank, kept ones stay."""
     d_output, d_input = weight.shape
     rank = math.ceil(LOW_RANK * d_output * d_input / (d_output + d_input))
-    std = (0.02 / math.sqrt(rank)) ** 0.5
+    std = (weight.std().item() / math.sqrt(rank)) ** 0.5
     left = torch.randn(d_output, rank, generator=generator) * std
     right = torch.randn(rank, d_input, generator=generator) * std
     sparse = weight[kept] - left[kept] @ right
