@@ -1,7 +1,11 @@
-//! Compact layers, GELU and a small BERT on `flex` against what Burn's operations give.
+//! Compact layers, GELU and a BERT on `flex` against what Burn's operations give.
 //!
 //! `cargo bench --bench kernels`. All contestants of a line take turns in one run; compare within
-//! lines only.
+//! lines only. Which neurons compact layers keep was a trained model's choice at a ratio of 20%
+//! (`benches/peers/kept.py`).
+
+#[path = "peers/kept.rs"]
+mod kept;
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
@@ -16,19 +20,23 @@ use losparse::models::bert::{BertConfig, BertModel};
 
 fn main() -> Result<()> {
     let device = losparse::device::open("flex")?;
-    println!("linear layers: 15% of neurons kept at random, rank 10");
-    for [d_input, d_output] in [[384, 384], [384, 1536], [768, 768], [768, 3072], [3072, 768]] {
+    println!(
+        "linear layers of BERT-base's sizes, those that keep the median share among their like"
+    );
+    let trained = kept::bert_base(20);
+    for dims in [[768, 768], [768, 3072], [3072, 768]] {
+        let layer = kept::typical(&trained, dims);
         for tokens in [16, 64, 512, 2048] {
-            layers(d_input, d_output, tokens, &device)?;
+            layers(&layer, tokens, &device)?;
         }
     }
     println!("GELU");
     for tokens in [64, 2048] {
         gelu(tokens, &device)?;
     }
-    println!("BERT of MiniLM's size");
-    for shape in [[1, 16], [1, 64], [8, 64], [32, 64]] {
-        bert(shape, &device)?;
+    println!("BERT-base, with few words");
+    for shape in [[1, 16], [1, 64], [8, 64]] {
+        bert(&trained, shape, &device)?;
     }
     Ok(())
 }
@@ -37,17 +45,14 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 0.05), device)
 }
 
-/// 15% of the neurons, unevenly spread.
-fn kept(d_output: usize) -> Vec<usize> {
-    (0..d_output).filter(|neuron| (neuron * 7919 + 13) % 100 < 15).collect()
-}
-
-fn compacted(d_input: usize, d_output: usize, device: &Device) -> CompactLinear {
-    let kept = kept(d_output);
-    let low_rank = (random([d_input, 10], device), random([10, d_output - kept.len()], device));
+/// Random weights of a layer that keeps these neurons beside a low-rank share of 5%.
+fn compacted(layer: &kept::Layer, device: &Device) -> CompactLinear {
+    let ([d_input, d_output], kept) = (layer.dims, &layer.kept);
+    let rank = (d_input * d_output).div_ceil(20 * (d_input + d_output));
+    let low_rank = (random([d_input, rank], device), random([rank, d_output - kept.len()], device));
     let folded = random([d_input, kept.len()], device);
     let bias = random([d_output], device);
-    CompactLinear::new(folded, Some(low_rank), Some(bias), &kept, d_output)
+    CompactLinear::new(folded, Some(low_rank), Some(bias), kept, d_output)
 }
 
 /// The same layer of Burn's operations.
@@ -60,13 +65,14 @@ fn composed(layer: &CompactLinear, input: Tensor<2>) -> Option<Tensor<2>> {
     Some(output + layer.bias.as_ref()?.val().unsqueeze::<2>())
 }
 
-fn layers(d_input: usize, d_output: usize, tokens: usize, device: &Device) -> Result<()> {
+fn layers(layer: &kept::Layer, tokens: usize, device: &Device) -> Result<()> {
+    let [d_input, d_output] = layer.dims;
     let input = random([tokens, d_input], device);
     let dense = Linear {
         weight: Param::from_tensor(random([d_input, d_output], device)),
         bias: Some(Param::from_tensor(random([d_output], device))),
     };
-    let compact = compacted(d_input, d_output, device);
+    let compact = compacted(layer, device);
     let (x, y, z) = (input.clone(), input.clone(), input);
     let product = compact.first.val();
     let contestants: Vec<Contestant<'_>> = vec![
@@ -89,19 +95,14 @@ fn gelu(tokens: usize, device: &Device) -> Result<()> {
     report(&format!("{tokens}x1536"), contestants, [1, tokens], device)
 }
 
-fn bert(shape: [usize; 2], device: &Device) -> Result<()> {
-    let config = BertConfig {
-        hidden_size: 384,
-        num_hidden_layers: 6,
-        num_attention_heads: 12,
-        intermediate_size: 1536,
-        ..BertConfig::default()
-    };
+fn bert(trained: &[kept::Layer], shape: [usize; 2], device: &Device) -> Result<()> {
+    let config = BertConfig { vocab_size: 1000, ..BertConfig::default() };
     let dense = BertModel::new(&config, true, device).valid();
-    let mut compact = dense.clone();
-    compact.for_each_linear_mut(&mut |_, layer| {
-        let [d_input, d_output] = layer.dims();
-        *layer = CompressibleLinear::Compact(compacted(d_input, d_output, device));
+    let (mut compact, mut layers) = (dense.clone(), trained.iter());
+    compact.for_each_linear_mut(&mut |_, linear| {
+        let layer = layers.next().expect("as many layers");
+        assert_eq!(layer.dims, linear.dims());
+        *linear = CompressibleLinear::Compact(compacted(layer, device));
     });
     let input = || EncoderInput::new(Tensor::<2, Int>::ones(shape, device));
     let contestants: Vec<Contestant<'_>> = vec![

@@ -3,13 +3,16 @@
 //!
 //! `training_server FOLDER BATCH LENGTH RATIO allowed|frozen|dense`: decomposes the classifier in
 //! FOLDER (low-rank share 5%) and trains it with a selection every ten steps: `allowed` is at the
-//! beginning of its schedule, `frozen` has pruned to RATIO already, and `dense` fine-tunes. Answers `ready`, then to every `run` with the wall-clock milliseconds of
-//! the step, of its forward and backward pass, and of optimizer and pruning, and with the loss; to
+//! beginning of its schedule, `frozen` has pruned to RATIO already, and `dense` fine-tunes. Answers
+//! `ready`, then to every `run` with milliseconds: wall clock and CPU time of the step, and wall clock of
+//! its forward and backward pass and of optimizer and pruning; to `loss` with the first step's, to
 //! `memory` with the greatest resident size so far in MB.
 
+#[path = "common/server.rs"]
+mod server;
+
+use std::cell::Cell;
 use std::error::Error;
-use std::io::{BufRead, Write};
-use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -20,6 +23,7 @@ use losparse::linear::LayerSelection;
 use losparse::models::{AnySequenceClassifier, EncoderInput, Labels};
 use losparse::optim::{AdamW, AdamWSettings};
 use losparse::pruning::{Curve, Pruner, PruningConfig, Regrowth, Schedule};
+use server::Clock;
 
 const LOW_RANK: f64 = 0.05;
 const RATE: f64 = 1e-6;
@@ -65,20 +69,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, shape), &device);
     let labels: Vec<i64> = (0..shape[0]).map(|i| (i % 2) as i64).collect();
     let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [shape[0]]), &device);
+    let first_loss = Cell::new(None);
     let mut step = || -> Result<String, Box<dyn Error>> {
-        let start = Instant::now();
+        let clock = Clock::start()?;
         let current = model.take().ok_or("the last step failed")?;
         let logits = current.forward(EncoderInput::new(ids.clone()));
         let loss = current.loss(logits, Labels::Classes(labels.clone()));
         let value: f32 = loss.clone().inner().into_scalar();
+        first_loss.set(first_loss.get().or(Some(value)));
         let gradients = GradientsParams::from_grads(loss.backward(), &current);
-        let passes = start.elapsed();
+        let [passes, _] = clock.stop()?;
         let (next, _) = pruner.optimize(current, &mut optimizer, RATE, gradients)?;
         device.sync().map_err(|e| format!("{e:?}"))?;
         model = Some(next);
-        let all = start.elapsed();
-        let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-        Ok(format!("{} {} {} {value}", ms(all), ms(passes), ms(all - passes)))
+        let [wall, cpu] = clock.stop()?;
+        Ok(format!("{wall} {cpu} {passes} {}", wall - passes))
     };
     if frozen {
         // The first window of importance ends at step 10: it prunes then.
@@ -86,26 +91,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             step()?;
         }
     }
-    answer("ready")?;
-    for line in std::io::stdin().lock().lines() {
-        match line?.as_str() {
-            "run" => answer(&step()?)?,
-            "memory" => answer(&memory()?)?,
-            other => return Err(format!("`{other}` is not run or memory").into()),
+    server::serve(|word, _| match word {
+        "run" => step(),
+        "loss" => {
+            if first_loss.get().is_none() {
+                step()?;
+            }
+            Ok(first_loss.get().ok_or("no step was made")?.to_string())
         }
-    }
-    Ok(())
-}
-
-fn answer(text: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
-}
-
-fn memory() -> std::io::Result<String> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = peak.and_then(|kib| kib.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    Ok(format!("{:.1}", kib.unwrap_or(0.0) / 1024.0))
+        other => Err(format!("`{other}` is not run, loss or memory").into()),
+    })
 }

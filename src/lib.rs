@@ -12,6 +12,9 @@ pub mod kernels;
 pub mod linear;
 pub mod models;
 pub mod optim;
+#[cfg(feature = "flex")]
+#[doc(hidden)]
+pub mod parts;
 #[cfg(feature = "plots")]
 pub mod plots;
 pub mod pruning;

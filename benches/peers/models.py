@@ -1,9 +1,11 @@
-"""Classifiers of BERT-base's or DeBERTa-v3-base's shape to measure: the same weights as a dense Hugging Face folder, as a
-compact folder of this crate and as matrices for the published deployed form.
+"""Models of BERT-base's, DeBERTa-v3-base's or BART-base's shape to measure, with random weights.
 
-Weights are random. Which neurons are kept is uneven as after a global selection on a trained model:
-importance is log-normal from layer to layer (sigma 0.8) and from neuron to neuron (sigma 1), and one
-threshold over all layers, weighted by row length, keeps the share asked for.
+    python benches/peers/models.py OUT [bert | deberta | bart]
+
+OUT/dense is a Hugging Face model. For every ratio R (20 and 10; BART 30) there are the same weights in
+three forms: OUT/dense-R for Hugging Face, with the pruned neurons low-rank; OUT/training-R, this crate's
+`L·R + S`; OUT/compact-R, folded. A twentieth of the weights is in the low-rank part. Which neurons are
+kept was a trained model's choice: kept-R.json (kept-bart-R.json), which kept.py wrote.
 """
 
 import json
@@ -12,16 +14,27 @@ import pathlib
 import sys
 
 import torch
-from safetensors.torch import save_file
-from transformers import BertConfig, BertForSequenceClassification
-from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
+import transformers.utils.logging
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForSequenceClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+)
+
+import kept as kept_files
+
+transformers.utils.logging.disable_progress_bar()
 
 LOW_RANK = 0.05
+SEED = 7
 
 
 def bert():
-    names = ["attention.self.query", "attention.self.key", "attention.self.value"]
-    return BertForSequenceClassification(BertConfig(num_labels=2)), "bert", names
+    return BertForSequenceClassification(BertConfig(num_labels=2))
 
 
 def deberta():
@@ -41,54 +54,73 @@ def deberta():
         position_biased_input=False,
         num_labels=2,
     )
-    names = ["attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"]
-    return DebertaV2ForSequenceClassification(config), "deberta", names
+    return DebertaV2ForSequenceClassification(config)
 
 
-ARCHITECTURES = {"bert": bert, "deberta": deberta}
-OTHER_NAMES = ["attention.output.dense", "intermediate.dense", "output.dense"]
+def bart():
+    """With random signs in the last normalisation: what it writes depends on what it has read. Otherwise
+    tied embeddings would make each token predict itself."""
+    config = BartConfig(
+        d_model=768,
+        encoder_layers=6,
+        decoder_layers=6,
+        encoder_ffn_dim=3072,
+        decoder_ffn_dim=3072,
+        encoder_attention_heads=12,
+        decoder_attention_heads=12,
+    )
+    model = BartForConditionalGeneration(config)
+    with torch.no_grad():
+        scale = model.model.decoder.layers[-1].final_layer_norm.weight
+        scale.copy_(torch.randn(scale.shape).sign())
+    return model
 
 
-def select(shapes, keep, generator):
+ARCHITECTURES = {"bert": bert, "deberta": deberta, "bart": bart}
+RATIOS = {"bert": [20, 10], "deberta": [20, 10], "bart": [30]}
+
+
+def linears(model):
+    """The compressible layers by name, in the order of computation."""
+    found = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear) and kept_files.place(name) is not None:
+            found[kept_files.place(name)] = (name, layer)
+    return dict(found[place] for place in sorted(found))
+
+
+def select(layers, ratio, architecture):
     """Kept neurons of every layer."""
-    scores, lengths = {}, []
-    for name, (d_output, d_input) in shapes.items():
-        scale = torch.randn((), generator=generator) * 0.8
-        scores[name] = torch.exp(scale + torch.randn(d_output, generator=generator))
-        lengths.append(torch.full((d_output,), d_input))
-    flat, lengths = torch.cat(list(scores.values())), torch.cat(lengths).double()
-    order = flat.argsort(descending=True)
-    within = lengths[order].cumsum(0) <= keep * lengths.sum()
-    threshold = flat[order[int(within.sum()) - 1]]
-    return {name: (s >= threshold).nonzero().flatten() for name, s in scores.items()}
+    name = f"kept-{'bart-' if architecture == 'bart' else ''}{round(100 * ratio)}.json"
+    chosen = kept_files.read(kept_files.HERE / name, ratio - LOW_RANK)
+    selected = {}
+    for (layer_name, layer), (d_output, d_input, kept) in zip(layers.items(), chosen, strict=True):
+        found = tuple(layer.weight.shape)
+        assert found == (d_output, d_input), f"{name}: {layer_name} is {found}"
+        selected[layer_name] = torch.tensor(kept, dtype=torch.int64)
+    return selected
 
 
 def parts(weight, kept, generator):
     """L, R and S's kept rows: pruned rows of the weight become low-rank, kept ones stay."""
     d_output, d_input = weight.shape
     rank = math.ceil(LOW_RANK * d_output * d_input / (d_output + d_input))
-    std = (0.02 / math.sqrt(rank)) ** 0.5
+    std = (weight.std().item() / math.sqrt(rank)) ** 0.5
     left = torch.randn(d_output, rank, generator=generator) * std
     right = torch.randn(rank, d_input, generator=generator) * std
     sparse = weight[kept] - left[kept] @ right
     return left, right, sparse
 
 
-def make(ratio, architecture="bert", seed=7):
+def make(ratio, architecture="bert"):
     """The dense model, and the parts of every compressed layer."""
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    model, prefix, names = ARCHITECTURES[architecture]()
-    model.eval()
+    generator = torch.Generator().manual_seed(SEED)
+    torch.manual_seed(SEED)
+    model = ARCHITECTURES[architecture]().eval()
     if ratio >= 1:
         return model, {}
-    layers = {}
-    for i in range(model.config.num_hidden_layers):
-        for name in names + OTHER_NAMES:
-            name = f"{prefix}.encoder.layer.{i}.{name}"
-            layers[name] = model.get_submodule(name)
-    shapes = {name: layer.weight.shape for name, layer in layers.items()}
-    kept = select(shapes, ratio - LOW_RANK, generator)
+    layers = linears(model)
+    kept = select(layers, ratio, architecture)
     compressed = {}
     with torch.no_grad():
         for name, layer in layers.items():
@@ -101,54 +133,66 @@ def make(ratio, architecture="bert", seed=7):
     return model, compressed
 
 
-def compact_tensors(model, compressed):
+def training_tensors(tensors, compressed):
+    """The tensors of `L·R + S`."""
+    tensors = dict(tensors)
+    for name, (kept, left, right, sparse) in compressed.items():
+        whole = torch.zeros_like(tensors.pop(f"{name}.weight"))
+        whole[kept] = sparse
+        new = {"left": left.contiguous(), "right": right.contiguous(), "sparse": whole}
+        tensors.update({f"{name}.{k}": v for k, v in new.items()})
+    return tensors
+
+
+def compact_tensors(tensors, compressed):
     """The tensors of the folded form, and their number of weights over the dense number."""
-    tensors = {k: v.contiguous() for k, v in model.state_dict().items() if "position_ids" not in k}
+    tensors = dict(tensors)
     stored = dense = 0
     for name, (kept, left, right, _) in compressed.items():
         weight = tensors.pop(f"{name}.weight")
-        d_output = weight.shape[0]
+        d_output, d_input = weight.shape
+        rank, others = right.shape[0], d_output - len(kept)
         other = torch.ones(d_output, dtype=torch.bool)
         other[kept] = False
         order = torch.empty(d_output, dtype=torch.int64)
         order[kept] = torch.arange(len(kept))
         order[other] = torch.arange(len(kept), d_output)
-        new = {
-            "kept_weight": weight[kept].contiguous(),
-            "right": right.contiguous(),
-            "left": left[other].contiguous(),
-        }
+        if d_input * (len(kept) + rank) + rank * others < weight.numel():
+            new = {
+                "kept_weight": weight[kept].contiguous(),
+                "right": right.contiguous(),
+                "left": left[other].contiguous(),
+            }
+            tensors[f"{name}.order"] = order
+        else:
+            new = {"weight": weight}
         stored += sum(t.numel() for t in new.values())
         dense += weight.numel()
-        tensors.update({f"{name}.{k}": v for k, v in new.items()} | {f"{name}.order": order})
+        tensors.update({f"{name}.{k}": v for k, v in new.items()})
     return tensors, stored / dense
 
 
 def main():
-    """models.py OUT [bert | deberta]: folders OUT/dense, OUT/dense-20, OUT/compact-20, OUT/dense-10 and
-    OUT/compact-10."""
     out = pathlib.Path(sys.argv[1])
     architecture = sys.argv[2] if len(sys.argv) > 2 else "bert"
-    for ratio in (1, 0.2, 0.1):
-        model, compressed = make(ratio, architecture)
-        name = "" if ratio >= 1 else f"-{round(100 * ratio)}"
-        model.save_pretrained(out / f"dense{name}")
-        if not compressed:
-            continue
-        tensors, measured = compact_tensors(model, compressed)
-        folder = out / f"compact{name}"
-        folder.mkdir(parents=True, exist_ok=True)
-        config = json.loads((out / f"dense{name}" / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config, indent=2))
-        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-        shares = [len(k) / l.shape[0] for k, l, _, _ in compressed.values()]
-        nominal = ratio - LOW_RANK
-        rows = sum(len(k) * r.shape[1] for k, _, r, _ in compressed.values())
-        total = sum(l.shape[0] * r.shape[1] for _, l, r, _ in compressed.values())
+    make(1, architecture)[0].save_pretrained(out / "dense")
+    for percent in RATIOS[architecture]:
+        model, compressed = make(percent / 100, architecture)
+        dense = out / f"dense-{percent}"
+        model.save_pretrained(dense)
+        tensors = load_file(dense / "model.safetensors")
+        compact, measured = compact_tensors(tensors, compressed)
+        forms = {"training": training_tensors(tensors, compressed), "compact": compact}
+        for form, tensors in forms.items():
+            folder = out / f"{form}-{percent}"
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in dense.glob("*.json"):
+                (folder / path.name).write_text(path.read_text())
+            save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        shares = [len(kept) / left.shape[0] for kept, left, _, _ in compressed.values()]
         print(
-            f"{folder}: kept {100 * rows / total:.3f}% of the weights (asked for {100 * nominal:.0f}%), "
-            f"by layer {100 * min(shares):.1f}% to {100 * max(shares):.1f}%; "
-            f"folded, {100 * measured:.2f}% of the linear weights are stored"
+            f"{out}, {percent}%: {100 * min(shares):.1f}% to {100 * max(shares):.1f}% of a layer's "
+            f"neurons kept; folded, {100 * measured:.2f}% of the linear weights are stored"
         )
 
 

@@ -390,9 +390,17 @@ fn narrowed<M: PretrainedModel>(
         let [inner, outer] = pair.names;
         let ([d_input, _], [_, d_output]) = (pair.inner.dims(), pair.outer.dims());
         let view = |layer, suffix| LayerView { checkpoint, layer }.shape(suffix);
-        // Rows are neurons, whether all input columns are stored or those that are not zero.
+        let axis = |shape: Option<Vec<usize>>, axis: usize| {
+            shape.filter(|shape| shape.len() == 2).map(|shape| shape[axis])
+        };
+        // Rows are neurons, whether all input columns are stored or those that are not zero. Of a
+        // network without any, what the next layer takes tells.
         let stored = view(inner, "weight").or_else(|| view(inner, "kept_columns"));
-        let width = stored.filter(|shape| shape.len() == 2).map(|shape| shape[0]);
+        let taken = || view(outer, "weight").or_else(|| view(outer, "kept_weight"));
+        let width = match view(inner, "kept_weight") {
+            Some(_) => axis(taken(), 1),
+            None => axis(stored, 0),
+        };
         // A bias of another length is damage, of which the layer's own check tells.
         let whole = view(inner, "bias").map(|shape| shape.iter().product());
         if let Some(width) = width.filter(|width| (1..pair.width).contains(width))

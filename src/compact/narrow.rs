@@ -2,8 +2,10 @@
 //!
 //! Without a low-rank part a pruned neuron `j` gives its bias `b_j` whatever comes in, and behind the
 //! activation `act(b_j)`. So `act(b_j)` times its column of the next layer goes into that layer's bias,
-//! and neuron and column go.
+//! and neuron and column go. Where all are pruned, one without weights stands for them: what the
+//! network gives is the next layer's bias.
 
+use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
@@ -30,7 +32,7 @@ fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleL
     let sparse = sparse.val();
     let [_, width] = sparse.dims();
     let (kept, _) = alive(&sparse);
-    if kept.is_empty() || kept.len() == width {
+    if kept.len() == width {
         return None;
     }
     let constant = others(&kept, width);
@@ -42,6 +44,9 @@ fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleL
     let values = select((pair.activation)(bias).unsqueeze::<2>(), 1, &constant);
     let columns = select(pair.outer.effective_weight(), 0, &constant);
     let moved = values.matmul(columns).squeeze_dim::<1>(0);
+    if kept.is_empty() {
+        return nothing(inner, pair.outer, moved);
+    }
     let inner_bias = inner
         .bias
         .as_ref()
@@ -61,6 +66,31 @@ fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleL
             let sparse = outer.sparse.as_ref().map(|sparse| rows(sparse.val()));
             let bias = Some(leaf(outer.bias.as_ref()?.val() + moved));
             CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(low_rank, sparse, bias))
+        }
+        _ => return None,
+    };
+    Some((CompressibleLinear::LowRankSparse(inner), outer))
+}
+
+/// A network that gives its bias, with `moved` added, whatever comes in: of one neuron without
+/// weights, since tensors without elements are a special case everywhere.
+fn nothing(
+    inner: &LowRankSparseLinear,
+    outer: &CompressibleLinear,
+    moved: Tensor<1>,
+) -> Option<(CompressibleLinear, CompressibleLinear)> {
+    let [d_input, _] = inner.dims();
+    let [_, d_output] = outer.dims();
+    let device = moved.device();
+    let zeros = |shape: [usize; 2]| leaf(Tensor::zeros(shape, &device));
+    let first = |bias: &Param<Tensor<1>>| leaf(bias.val().narrow(0, 0, 1));
+    let inner =
+        LowRankSparseLinear::new(None, Some(zeros([d_input, 1])), inner.bias.as_ref().map(first));
+    let (weight, bias) = (zeros([1, d_output]), Some(leaf(outer.bias()? + moved)));
+    let outer = match outer {
+        CompressibleLinear::Dense(_) => CompressibleLinear::Dense(Linear { weight, bias }),
+        CompressibleLinear::LowRankSparse(_) => {
+            CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(None, Some(weight), bias))
         }
         _ => return None,
     };

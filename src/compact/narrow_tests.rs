@@ -230,11 +230,37 @@ fn what_is_not_constant_stays() {
         assert_eq!(widths(&small), whole);
         assert!(distance(small.forward(input()), model.forward(input())) <= 1e-5);
     }
-    // And where all are, the layers take the forms that they have for that.
-    let model = pruned(bert(Activation::Gelu), 0, &["**"], |_, _| false);
+}
+
+/// Of a network whose neurons are all pruned, a bias is left.
+#[test]
+fn a_network_of_constants_is_its_bias() {
+    let emptied = |name: &str, neuron: usize| {
+        !name.ends_with("intermediate.dense") && !name.ends_with("fc1") && third(name, neuron)
+    };
+    check(pruned(bert(Activation::Gelu), 0, &["**"], emptied), 8, |model| model.forward(input()));
+    check(pruned(deberta(), 0, &["**"], emptied), 8, |model| model.forward(input()));
+    check(pruned(bart(), 0, &["**"], emptied), 12, written);
+    check(pruned(bert(Activation::Gelu), 0, &["**"], |_, _| false), 8, |m| m.forward(input()));
+
+    let model = pruned(bert(Activation::Sigmoid), 0, &["**"], emptied);
+    let (small, report) = compact(model);
+    assert_eq!(widths(&small), [[1, 1]; 2]);
+    for layer in report.iter().filter(|layer| !layer.name.contains("attention")) {
+        assert_eq!((layer.elements, layer.kept), (0, 0), "{}", layer.name);
+    }
+    // Only one of two networks, before a layer that is not compressed.
+    let model = pruned(bert(Activation::Gelu), 0, &["**.0.intermediate.dense"], |_, _| false);
     let (small, _) = compact(model.clone());
-    assert_eq!(widths(&small), whole);
+    assert_eq!(widths(&small), [[1, 1], [WIDTH, WIDTH]]);
     assert!(distance(small.forward(input()), model.forward(input())) <= 1e-6);
+    let folder = tempfile::tempdir().unwrap();
+    save_pretrained(&small, folder.path(), &SaveOptions::default()).unwrap();
+    let (device, options) = (Device::default(), LoadOptions::default());
+    let loaded = load_pretrained::<BertForSequenceClassification>(folder.path(), &device, &options);
+    let (loaded, _) = loaded.unwrap();
+    assert_eq!(widths(&loaded), widths(&small));
+    assert_eq!(distance(loaded.forward(input()), small.forward(input())), 0.0);
 }
 
 #[test]

@@ -24,6 +24,8 @@ mod attention;
 mod autodiff;
 #[cfg(feature = "flex")]
 pub(crate) mod block;
+#[cfg(all(test, feature = "flex"))]
+mod difference_tests;
 #[cfg(feature = "flex")]
 mod dropout;
 #[cfg(feature = "flex")]

@@ -14,6 +14,7 @@
 //!
 //! `decoder` has a decoder's layers for a token at a time, of the same parts.
 
+mod alone;
 mod attention;
 mod cached;
 mod decoder;
@@ -25,6 +26,7 @@ mod tensor;
 mod tests;
 mod weight;
 
+pub(crate) use alone::{Heads, Linears};
 pub(crate) use decoder::{Decoder, DecoderBlock, Remembered};
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;
@@ -112,6 +114,12 @@ fn for_each(parallel: bool, count: usize, f: impl Fn(usize) + Send + Sync) {
     }
 }
 
+/// Rows of a block, so that threads have as many.
+fn height(rows: usize, threads: usize) -> usize {
+    let blocks = rows.div_ceil(BLOCK).next_multiple_of(threads);
+    rows.div_ceil(blocks).next_multiple_of(8).max(SMALLEST)
+}
+
 impl EncoderBlock {
     /// Applies the layer to `states: [batch, length, hidden_size]`, in place.
     pub fn forward(
@@ -170,9 +178,7 @@ impl Sequences<'_> {
         }
         let rows = states.len() / self.size;
         let width = 3 * self.size;
-        let threads = if self.parallel { rayon::current_num_threads() } else { 1 };
-        let blocks = rows.div_ceil(BLOCK).next_multiple_of(threads);
-        let height = rows.div_ceil(blocks).next_multiple_of(8).max(SMALLEST);
+        let height = height(rows, if self.parallel { rayon::current_num_threads() } else { 1 });
         let mut projected =
             SCRATCH.with_borrow_mut(|scratch| std::mem::take(&mut scratch.projected));
         grow(&mut projected, rows * width);
