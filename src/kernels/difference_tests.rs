@@ -154,7 +154,7 @@ fn attention_heads() {
         let hidden = random(batch * keys, 1.0);
         let mask = masked.then(|| {
             let values = hidden.iter().map(|x| if *x < -0.5 { -1e4 } else { *x }).collect();
-            Arc::new(AttentionMask { values, dims: [batch, 1, 1, keys] })
+            Arc::new(AttentionMask { values, dims: [batch, 1, 1, keys], replaces: false })
         });
         let scale = 1.0 / (width as f32).sqrt();
         let dropout = DropoutMask::new(probability, 11);
