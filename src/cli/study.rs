@@ -58,7 +58,8 @@ pub struct Args {
     /// Only list the runs and how far they are
     #[arg(long)]
     dry_run: bool,
-    /// Share the runs among these devices, a process each, in place of --device
+    /// Share the runs among these devices, a process each, in place of --device; times are then those
+    /// of a machine that does several things at once
     #[arg(long, value_name = "DEVICE,…", value_delimiter = ',', value_parser = parse_device)]
     devices: Vec<DeviceSpec>,
     /// Work for the process whose command this is, as long as standard input is open

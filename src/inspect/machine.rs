@@ -47,10 +47,12 @@ impl fmt::Display for Machine {
         let Self { cpu, cores, memory_bytes, os, threads, device } = self;
         let cpu = if cpu.is_empty() { "unknown CPU" } else { cpu };
         let gigabytes = *memory_bytes as f64 / f64::from(1 << 30);
-        write!(
-            f,
-            "{cpu}, {cores} cores, {gigabytes:.0} GiB, {os}, {threads} threads, device {device}"
-        )
+        let many = |count: usize, what: &str| match count {
+            1 => format!("1 {what}"),
+            count => format!("{count} {what}s"),
+        };
+        let (cores, threads) = (many(*cores, "core"), many(*threads, "thread"));
+        write!(f, "{cpu}, {cores}, {gigabytes:.0} GiB, {os}, {threads}, device {device}")
     }
 }
 
