@@ -6,8 +6,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, backend_extension};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
 
-use super::active::ActiveColumns;
 use super::attention::AttentionSettings;
+use super::columns::ActiveColumns;
 use super::dropout::DropoutMask;
 use super::plan::NeuronPlan;
 
@@ -88,6 +88,21 @@ pub trait Kernels: Backend {
         settings: AttentionSettings,
     ) -> FloatTensor<Self>;
 
+    /// `R·L + S`. With `columns`, those alone are trained of `S`.
+    ///
+    /// # Shapes
+    /// - `sparse`, output: `[d_input, d_output]`
+    /// - `right`: `[d_input, rank]`, `left`: `[rank, d_output]`; the rank may be 0
+    fn composed_weight(
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        columns: Option<Arc<ActiveColumns>>,
+    ) -> FloatTensor<Self> {
+        let _ = columns;
+        Self::float_add(Self::float_matmul(right, left), sparse)
+    }
+
     /// `x · (R·L + S) + bias` where columns of `S` are pruned for good: what is not among `columns`
     /// is zero in `S`, and stays without gradient.
     ///
@@ -144,6 +159,13 @@ pub trait KernelGradients: Kernels {
 
     /// Of its bias: sums over rows.
     fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Of [`Kernels::composed_weight`]'s `sparse`, `right` and `left`, from the last two.
+    fn composed_weight_gradients(
+        factors: [FloatTensor<Self>; 2],
+        columns: Option<&ActiveColumns>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3];
 
     /// Of [`Kernels::active_dense`]'s `x`, `sparse`, `right`, `left` and bias, from the first four.
     fn active_dense_gradients(

@@ -24,6 +24,7 @@ mod attention;
 mod autodiff;
 #[cfg(feature = "flex")]
 pub(crate) mod block;
+mod columns;
 #[cfg(feature = "flex")]
 mod dropout;
 #[cfg(feature = "flex")]
@@ -57,11 +58,10 @@ mod tests;
 #[cfg(all(test, feature = "flex"))]
 mod training_tests;
 
-#[cfg(feature = "flex")]
-pub use active::ActiveColumns;
 pub use allocator::keep_freed_memory;
 #[cfg(feature = "flex")]
 pub use attention::{AttentionMask, AttentionSettings};
+pub use columns::ActiveColumns;
 #[cfg(feature = "flex")]
 pub use dropout::DropoutMask;
 #[cfg(feature = "flex")]

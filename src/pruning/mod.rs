@@ -7,6 +7,7 @@
 //! [`Pruner`] is all of it in one step; the parts are usable alone.
 
 mod config;
+mod counters;
 mod importance;
 mod norm;
 mod pruner;
@@ -16,6 +17,7 @@ mod pruner_reference;
 mod pruner_tests;
 mod schedule;
 mod selection;
+mod sparse;
 
 pub use config::{Importance, PruningConfig, Reduction, Regrowth, Structure};
 pub use importance::LayerImportance;

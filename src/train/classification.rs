@@ -25,10 +25,10 @@ impl Job for Classification {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<Prepared<AnySequenceClassifier, ClassifierEvaluator>> {
+    ) -> Result<(AnySequenceClassifier, Prepared<AnySequenceClassifier, ClassifierEvaluator>)> {
         let data = load_task_data(&recipe.task)?;
         let task = data.task().clone();
-        let start = Start::load(recipe, label_config(&task), device, observer)?;
+        let (model, start) = Start::load(recipe, label_config(&task), device, observer)?;
         let (tokenizer, pad_id) = (&start.tokenizer, start.tokenizer.pad_id());
         tell_skipped(observer, "train", data.train.skipped, "lines");
         let train = BatchSource::text(tokenizer.encode_dataset(&data.train)?, pad_id);
@@ -42,7 +42,7 @@ impl Job for Classification {
             Ok(EvalSplit { name, source, evaluator: ClassifierEvaluator::new(&task)? })
         });
         let dev = dev.collect::<Result<_>>()?;
-        Ok(Prepared { start, task, about: Map::new(), train, dev, while_training: None })
+        Ok((model, Prepared { start, task, about: Map::new(), train, dev, while_training: None }))
     }
 }
 

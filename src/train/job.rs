@@ -11,6 +11,7 @@ use super::pipeline::keep_ratio;
 use super::{Evaluator, Event, MethodRecipe, Observer, Recipe, TrainableModel};
 use crate::checkpoint::LoadOptions;
 use crate::decompose::{DecomposeConfig, Decomposed, decompose, decompose_shapes};
+use crate::linear::Compressible;
 use crate::models::{FolderModel, LabelConfig};
 use crate::pruning::PruningConfig;
 use crate::tasks::{Task, TextTokenizer};
@@ -23,7 +24,7 @@ pub trait Job {
     /// Scores their answers.
     type Evaluator: Evaluator<<Self::Model as TrainableModel>::Output>;
 
-    /// Loads the model and data that `recipe` names.
+    /// Loads the model and the data that `recipe` names.
     ///
     /// # Errors
     /// If a file is missing, damaged or does not fit the others.
@@ -31,13 +32,14 @@ pub trait Job {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<Prepared<Self::Model, Self::Evaluator>>;
+    ) -> Result<(Self::Model, Prepared<Self::Model, Self::Evaluator>)>;
 }
 
-/// A model and its data, ready to train.
+/// The data of a training, and what goes with its model; not the model itself, so that a training has
+/// the only one.
 pub struct Prepared<M: TrainableModel, E> {
-    /// The model with its folder.
-    pub start: Start<M>,
+    /// Where the model is from.
+    pub start: Start,
     /// The task.
     pub task: Task,
     /// What a saved model says about itself besides its task, in `config.json`.
@@ -50,12 +52,12 @@ pub struct Prepared<M: TrainableModel, E> {
     pub while_training: Option<EvalSplit<M::Batch, E>>,
 }
 
-/// A model as it is loaded to be trained.
-pub struct Start<M> {
+/// Where a model that is trained started from.
+pub struct Start {
     /// The model folder.
     pub folder: PathBuf,
-    /// The model.
-    pub model: M,
+    /// Labels of its head, where they are not the folder's.
+    pub labels: Option<LabelConfig>,
     /// Whether its head is freshly initialised, so that evaluating it would say nothing.
     pub new_head: bool,
     /// Its tokenizer.
@@ -72,17 +74,17 @@ pub struct EvalSplit<B, E> {
     pub evaluator: E,
 }
 
-impl<M: FolderModel> Start<M> {
+impl Start {
     /// Loads the model that `recipe` names with a head for `labels`, and its tokenizer.
     ///
     /// # Errors
     /// If a file is missing, damaged or does not fit the others.
-    pub fn load(
+    pub fn load<M: FolderModel>(
         recipe: &Recipe,
         labels: LabelConfig,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<Self> {
+    ) -> Result<(M, Self)> {
         let max_length = |_: &Path, _: &M| Ok(recipe.task.max_length());
         Self::load_with(recipe, Some(labels), device, observer, max_length)
     }
@@ -92,19 +94,19 @@ impl<M: FolderModel> Start<M> {
     ///
     /// # Errors
     /// As [`Start::load`].
-    pub fn load_with(
+    pub fn load_with<M: FolderModel>(
         recipe: &Recipe,
         labels: Option<LabelConfig>,
         device: &Device,
         observer: &dyn Observer,
         max_length: impl FnOnce(&Path, &M) -> Result<usize>,
-    ) -> Result<Self> {
+    ) -> Result<(M, Self)> {
         let folder = recipe.model.clone().ok_or_else(|| {
             Error::option("model", "missing: the folder of the pretrained model to start from")
         })?;
         let device = device.clone().without_autodiff();
         device.seed(recipe.training.seed);
-        let options = LoadOptions { labels, ..LoadOptions::default() };
+        let options = LoadOptions { labels: labels.clone(), ..LoadOptions::default() };
         let (model, report) = M::load(&folder, &device, &options)?;
         observer.event(&Event::Note { message: report.to_string() });
         let max_length = max_length(&folder, &model)?;
@@ -117,7 +119,16 @@ impl<M: FolderModel> Start<M> {
         let tokenizer = model_tokenizer(&folder, &model, max_length)?;
         // A language model's head is its embedding.
         let new_head = report.newly_initialised.iter().any(|name| name != "final_logits_bias");
-        Ok(Self { folder, model, new_head, tokenizer })
+        Ok((model, Self { folder, labels, new_head, tokenizer }))
+    }
+
+    /// The model once more as it was before training; a new head has other values.
+    ///
+    /// # Errors
+    /// If its files are gone or were changed.
+    pub fn reload<M: FolderModel>(&self, device: &Device) -> Result<M> {
+        let options = LoadOptions { labels: self.labels.clone(), ..LoadOptions::default() };
+        Ok(M::load(&self.folder, &device.clone().without_autodiff(), &options)?.0)
     }
 }
 
@@ -151,19 +162,20 @@ pub(super) fn tell_skipped(observer: &dyn Observer, split: &str, skipped: usize,
 }
 
 impl<M: TrainableModel, E> Prepared<M, E> {
-    /// Decomposes what the recipe selects of the model; the layers, and how they will be pruned.
+    /// Decomposes what the recipe selects of `model`; the layers, and how they will be pruned.
     /// Without `values` layers get their form only, for a checkpoint to fill.
     ///
     /// # Errors
     /// If a pattern matches nothing, or rank, ratio or schedule are impossible.
     pub fn decompose(
-        &mut self,
+        &self,
+        model: &mut M,
         recipe: &Recipe,
         segments: Segments,
         values: bool,
     ) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
         let Some(method) = &recipe.method else { return Ok((Vec::new(), None)) };
-        let keep = keep_ratio(method, &self.selected_dims(method)?)?;
+        let keep = keep_ratio(method, &selected_dims(model, method)?)?;
         let seed = recipe.training.seed;
         let pruning =
             keep.map(|keep| PruningConfig { seed, ..method.pruning(segments.total_steps, keep) });
@@ -172,7 +184,7 @@ impl<M: TrainableModel, E> Prepared<M, E> {
         }
         let config = DecomposeConfig { rank: method.rank(), sparse: keep.is_some() };
         let decompose = if values { decompose } else { decompose_shapes };
-        let done = decompose(&mut self.start.model, &method.selection(), config)?;
+        let done = decompose(model, &method.selection(), config)?;
         Ok((done, pruning))
     }
 
@@ -191,21 +203,20 @@ impl<M: TrainableModel, E> Prepared<M, E> {
             training.save_steps,
         )
     }
+}
 
-    /// `(d_input, d_output)` of the layers that `method` selects.
-    ///
-    /// # Errors
-    /// If a pattern matches nothing.
-    pub fn selected_dims(&self, method: &MethodRecipe) -> Result<Vec<(usize, usize)>> {
-        let model = &self.start.model;
-        let selected = method.selection().resolve(model)?;
-        let mut dims = Vec::new();
-        model.for_each_linear(&mut |name, linear| {
-            if selected.iter().any(|selected| selected == name) {
-                let [d_input, d_output] = linear.dims();
-                dims.push((d_input, d_output));
-            }
-        });
-        Ok(dims)
-    }
+/// `(d_input, d_output)` of the layers of `model` that `method` selects.
+///
+/// # Errors
+/// If a pattern matches nothing.
+fn selected_dims<M: Compressible>(model: &M, method: &MethodRecipe) -> Result<Vec<(usize, usize)>> {
+    let selected = method.selection().resolve(model)?;
+    let mut dims = Vec::new();
+    model.for_each_linear(&mut |name, linear| {
+        if selected.iter().any(|selected| selected == name) {
+            let [d_input, d_output] = linear.dims();
+            dims.push((d_input, d_output));
+        }
+    });
+    Ok(dims)
 }

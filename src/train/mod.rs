@@ -24,6 +24,7 @@ mod plan;
 mod question_answering;
 mod recipe;
 mod renderer;
+mod shared;
 mod strategy;
 mod summarization;
 mod summarization_recipe;
