@@ -66,6 +66,8 @@ pub use columns::ActiveColumns;
 pub use dropout::DropoutMask;
 #[cfg(feature = "flex")]
 pub use extension::{KernelGradients, Kernels, NormSettings};
+#[cfg(all(test, feature = "flex"))]
+pub(crate) use neurons::float_address;
 pub use neurons::{NeuronCache, NeuronWeights};
 #[cfg(feature = "flex")]
 pub use plan::NeuronPlan;

@@ -8,6 +8,8 @@
 
 mod config;
 mod counters;
+#[cfg(all(test, feature = "flex"))]
+mod frozen_tests;
 mod importance;
 mod norm;
 mod pruner;

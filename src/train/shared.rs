@@ -116,3 +116,58 @@ impl<M: Module + ModuleDisplay> ModuleDisplay for Shared<M> {
         self.get().format(settings)
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::kernels::float_address;
+    use crate::optim::{AdamW, AdamWSettings};
+    use burn::nn::{Linear, LinearConfig};
+    use burn::optim::{GradientsParams, ModuleOptimizer};
+
+    fn address(model: &Shared<Linear>) -> usize {
+        float_address(&model.get().weight.val().inner()).unwrap()
+    }
+
+    /// As Burn's learner does: it keeps its module while a clone is updated.
+    fn update(learner: &mut Shared<Linear>, optimizer: &mut ModuleOptimizer) {
+        let model = learner.get();
+        let loss = model.weight.val().square().sum();
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        drop(model);
+        let clone = learner.clone();
+        clone.update(|model| (optimizer.step(1e-2, model, gradients), ()));
+        *learner = clone;
+    }
+
+    #[test]
+    fn updates_are_in_place_while_nothing_else_holds_the_model() {
+        let model: Linear = LinearConfig::new(40, 30).init(&Device::flex().autodiff());
+        let mut learner = Shared::new(model);
+        let mut optimizer: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
+        let (before, values) = (address(&learner), learner.get().weight.val().to_data());
+        update(&mut learner, &mut optimizer);
+        assert_eq!(address(&learner), before);
+        assert_ne!(learner.get().weight.val().to_data(), values);
+
+        // What a checkpoint or an evaluation holds stays as it is.
+        let snapshot = learner.valid();
+        let values = snapshot.get().weight.val().to_data();
+        update(&mut learner, &mut optimizer);
+        assert_ne!(address(&learner), address(&snapshot));
+        assert_eq!(snapshot.get().weight.val().to_data(), values);
+        assert_ne!(learner.get().weight.val().to_data(), values);
+    }
+
+    #[test]
+    fn what_makes_another_model_leaves_this_one() {
+        let device = Device::flex();
+        let model: Linear = LinearConfig::new(4, 3).init(&device);
+        let (shared, other) = (Shared::new(model), LinearConfig::new(4, 3).init(&device));
+        let before = shared.get().weight.val().to_data();
+        let loaded = shared.clone().load_record(Shared::new(other).into_record());
+        assert_eq!(shared.get().weight.val().to_data(), before);
+        assert_ne!(loaded.get().weight.val().to_data(), before);
+        assert_eq!(Module::num_params(&loaded), 15);
+    }
+}
