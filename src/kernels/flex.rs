@@ -31,7 +31,7 @@ impl Kernels for Flex {
 
     fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         if x.dtype() != DType::F32 || grad.dtype() != DType::F32 {
-            return <Self as ActivationOps<Self>>::gelu_backward(x, grad);
+            return super::composed::gelu_gradient::<Self>(x, grad);
         }
         let x = row_major(x);
         let x = slice(&x);

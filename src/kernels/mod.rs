@@ -26,10 +26,15 @@ mod autodiff;
 pub(crate) mod block;
 mod columns;
 #[cfg(feature = "flex")]
+mod composed;
+#[cfg(all(test, feature = "flex"))]
+mod composed_tests;
+#[cfg(feature = "flex")]
 mod dropout;
 #[cfg(feature = "flex")]
 pub(crate) mod exp;
 #[cfg(feature = "flex")]
+#[cfg_attr(feature = "ndarray", allow(deprecated))] // Burn deprecates the backend.
 mod extension;
 #[cfg(feature = "flex")]
 mod flex;

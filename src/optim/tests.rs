@@ -58,9 +58,9 @@ struct Trained {
 impl Trained {
     fn new(start: &Tensor<2>) -> Self {
         let [d_input, d_output] = start.dims();
-        let mut model: Linear =
-            LinearConfig::new(d_input, d_output).with_bias(false).init(&Device::flex());
-        model.weight = model.weight.map(|_| start.clone());
+        let config = LinearConfig::new(d_input, d_output).with_bias(false);
+        let mut model: Linear = config.init(&Device::flex().autodiff());
+        model.weight = model.weight.map(|_| Tensor::from_inner(start.clone()).require_grad());
         let optimizer = AdamW::new(AdamWSettings::default()).into();
         Self { model, optimizer, steps: 0 }
     }
@@ -89,7 +89,7 @@ impl Trained {
     }
 
     fn weight(&self) -> Vec<f32> {
-        self.model.weight.val().into_data().try_into_vec().unwrap()
+        self.model.weight.val().inner().into_data().try_into_vec().unwrap()
     }
 
     /// What a checkpoint keeps, and nothing else.
@@ -150,16 +150,14 @@ fn sums_equal_those_of_their_own_pass() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut model: Linear =
-                LinearConfig::new(300, 70).with_bias(false).init(&Device::flex());
-            model.weight = model.weight.map(|_| start.clone());
-            let id = model.weight.id;
+            let mut trained = Trained::new(&start);
+            let id = trained.model.weight.id;
             let mut gradients = GradientsParams::new();
             gradients.register(id, gradient.clone());
             let requests = HashMap::from([(id, Request { columns: None, sums: true })]);
-            let mut optimizer: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
-            let (model, sums) = guide::step(&mut optimizer, 1e-2, model, gradients, requests);
-            (model.weight.val(), sums[&id].clone())
+            let (model, sums) =
+                guide::step(&mut trained.optimizer, 1e-2, trained.model, gradients, requests);
+            (model.weight.val().inner(), sums[&id].clone())
         })
     };
     let (weight, sums) = run(1);

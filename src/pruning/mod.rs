@@ -20,10 +20,12 @@ mod pruner_tests;
 mod schedule;
 mod selection;
 mod sparse;
+mod standing;
 
 pub use config::{Importance, PruningConfig, Reduction, Regrowth, Structure};
 pub use importance::LayerImportance;
 pub use norm::{gradient_norm, scale_gradients};
-pub use pruner::{LayerKept, LayerScores, PruneStep, Pruner};
+pub use pruner::{PruneStep, Pruner};
 pub use schedule::{Curve, Phase, Schedule};
 pub use selection::{Group, bound, prune_count, threshold};
+pub use standing::{LayerKept, LayerScores};
