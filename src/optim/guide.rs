@@ -18,6 +18,7 @@ use crate::kernels::ActiveColumns;
 
 /// What is asked about one matrix.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(not(feature = "flex"), allow(dead_code))] // Only `flex` has sums at hand.
 pub(crate) struct Request {
     /// The only columns that are trained; the gradient has no others.
     pub columns: Option<Arc<ActiveColumns>>,
