@@ -1,11 +1,11 @@
 //! Operations that Burn's CPU backend is slow at, as backend extensions.
 //!
-//! [`Kernels`] is generic over the backend: its default bodies, where it has them, are composed of
-//! Burn's own operations, `Flex` overrides them with loops over plain slices, and `Autodiff` adds the
-//! backward pass. What is public beside it picks the extension for 32-bit floats on `flex`, and
-//! Burn's tensor operations everywhere else: on a GPU `Fusion` merges those already, and no
-//! backend is shut out. A whole encoder layer, or a token's way through a decoder, in one go (`block`) is
-//! for inference on `flex` only; its composed form is the model's own layer.
+//! [`Kernels`] is generic over the backend: its default bodies are composed of Burn's own operations,
+//! `Flex` overrides them with loops over plain slices, and `Autodiff` adds the backward pass, by
+//! [`KernelGradients`]. What is public beside it picks the extension for 32-bit floats on `flex`, and
+//! Burn's tensor operations everywhere else: on a GPU `Fusion` merges those already. A whole encoder
+//! layer, or a token's way through a decoder, in one go (`block`) is for inference on `flex` only; its
+//! composed form is the model's own layer.
 //!
 //! ```text
 //! models, linear ── gelu, layers, NeuronCache ─┬─ flex, f32: Kernels ─ Autodiff<B> ─ Flex ─ slices
