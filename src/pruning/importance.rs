@@ -68,6 +68,7 @@ fn random(seed: u64, layer: usize, shape: [usize; 2], device: &Device) -> Tensor
 }
 
 /// What a step shows of one layer's importance.
+#[allow(clippy::large_enum_variant)] // One a layer, and gone with the step.
 pub(super) enum Seen {
     /// The layer took no part in the loss: a gradient of zero.
     Nothing,

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::Map;
 
 use super::data::BatchSource;
-use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::task_data::{label_config, load_task_data};
 use super::{Evaluator, Observer, Recipe, TrainableModel};
 use crate::inspect::Answers;
@@ -25,7 +25,7 @@ impl Job for Classification {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<(AnySequenceClassifier, Prepared<AnySequenceClassifier, ClassifierEvaluator>)> {
+    ) -> Result<Loaded<AnySequenceClassifier, ClassifierEvaluator>> {
         let data = load_task_data(&recipe.task)?;
         let task = data.task().clone();
         let (model, start) = Start::load(recipe, label_config(&task), device, observer)?;

@@ -32,8 +32,11 @@ pub trait Job {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<(Self::Model, Prepared<Self::Model, Self::Evaluator>)>;
+    ) -> Result<Loaded<Self::Model, Self::Evaluator>>;
 }
+
+/// A model, and what goes with it.
+pub type Loaded<M, E> = (M, Prepared<M, E>);
 
 /// The data of a training, and what goes with its model; not the model itself, so that a training has
 /// the only one.

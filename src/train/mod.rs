@@ -37,7 +37,7 @@ pub use evaluate::{collect_answers, evaluate_model, predict_logits, score};
 pub use from_checkpoint::evaluate_checkpoint;
 #[cfg(feature = "plots")]
 pub use from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
-pub use job::{EvalSplit, Job, Prepared, Start, model_tokenizer};
+pub use job::{EvalSplit, Job, Loaded, Prepared, Start, model_tokenizer};
 pub use launch::{Interrupt, Trained, Training};
 pub use observer::{Event, Observer, Silent};
 pub use pipeline::{RunOptions, compress, contestant, finetune, keep_ratio, token_ids};

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use super::classification::{encoder_input, rows};
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
-use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, Silent, TaskRecipe, TrainableModel};
 use crate::inspect::Answers;
 use crate::models::{AnyQuestionAnswerer, LabelConfig, question_answering_loss};
@@ -32,7 +32,7 @@ impl Job for QuestionAnswering {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<(AnyQuestionAnswerer, Prepared<AnyQuestionAnswerer, QaEvaluator>)> {
+    ) -> Result<Loaded<AnyQuestionAnswerer, QaEvaluator>> {
         let settings = recipe.task.qa_settings();
         settings.validate()?;
         let task = squad::task(&recipe.task.name, settings.version_2_with_negative);

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use super::classification::encoder_input;
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
-use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, TrainableModel};
 use crate::generation::GenerationConfig;
 use crate::inspect::Answers;
@@ -31,7 +31,7 @@ impl Job for Summarization {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<(AnySeq2Seq, Prepared<AnySeq2Seq, SummaryEvaluator>)> {
+    ) -> Result<Loaded<AnySeq2Seq, SummaryEvaluator>> {
         let asked = recipe.task.summarization();
         let train = recipe.task.read_summaries(Split::Train)?;
         let dev = recipe.task.read_summaries(Split::Dev)?;
