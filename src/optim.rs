@@ -1,10 +1,22 @@
 //! AdamW in one pass over memory where a backend has it.
 
-use burn::optim::{AdamWConfig, AdamWState, Optimizer};
+pub(crate) mod guide;
+mod state;
+
+pub use state::AdamWState;
+pub(crate) use state::spread;
+
+use std::sync::Arc;
+
+use burn::optim::{AdamWConfig, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-/// AdamW (Loshchilov & Hutter 2019): Burn's, with the same states and results; on `flex` one pass
-/// over weights, gradient and moments instead of fourteen.
+use crate::kernels::ActiveColumns;
+
+/// AdamW (Loshchilov & Hutter 2019): Burn's, with the same results; on `flex` one pass over weights,
+/// gradient and moments instead of fourteen. Of a matrix whose pruned columns are pruned for good, it
+/// updates the others alone and has moments of those alone: see
+/// [`crate::pruning::Pruner::with_adamw`].
 ///
 /// ```ignore
 /// let optimizer: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
@@ -12,7 +24,7 @@ use burn::tensor::{Device, Tensor};
 #[derive(Clone)]
 pub struct AdamW {
     settings: AdamWSettings,
-    composed: burn::optim::AdamW,
+    burns: burn::optim::AdamW,
 }
 
 /// Settings of [`AdamW`]; the defaults are PyTorch's, without weight decay as in LoSparse.
@@ -37,13 +49,13 @@ impl Default for AdamWSettings {
 impl AdamW {
     /// An optimizer with these settings.
     pub fn new(settings: AdamWSettings) -> Self {
-        let composed = AdamWConfig::new()
+        let burns = AdamWConfig::new()
             .with_beta_1(settings.beta_1)
             .with_beta_2(settings.beta_2)
             .with_epsilon(settings.epsilon)
             .with_weight_decay(settings.weight_decay)
             .build();
-        Self { settings, composed }
+        Self { settings, burns }
     }
 
     /// The update in one pass; what it was given where there is none.
@@ -55,12 +67,14 @@ impl AdamW {
         tensor: Tensor<D>,
         gradient: &Tensor<D>,
         state: Option<AdamWState<D>>,
+        request: &guide::Request,
     ) -> Result<(Tensor<D>, AdamWState<D>), (Tensor<D>, Option<AdamWState<D>>)> {
         use burn::optim::AdaptiveMomentumState;
 
         use crate::kernels::adamw::AdamWStep;
-        use crate::kernels::passes;
+        use crate::kernels::passes::{self, AdamWTask};
 
+        let columns = request.columns.as_ref();
         // Without an earlier step there are no moments: zeros, once.
         let state = match state {
             Some(state) if state.momentum.max_moment_2.is_some() => {
@@ -70,7 +84,10 @@ impl AdamW {
             None if tensor.is_autodiff() || !passes::is_whole(&tensor) => {
                 return Err((tensor, None));
             }
-            None => AdaptiveMomentumState::new(0, tensor.zeros_like(), tensor.zeros_like()),
+            None => {
+                let zeros = || Tensor::zeros(gradient.dims(), (&tensor.device(), tensor.dtype()));
+                AdaptiveMomentumState::new(0, zeros(), zeros())
+            }
         };
         let AdamWSettings { beta_1, beta_2, epsilon, weight_decay } = self.settings;
         let time = state.time + 1;
@@ -82,19 +99,47 @@ impl AdamW {
             corrections: [power(beta_1), power(beta_2)],
             epsilon,
         };
-        match passes::adamw([tensor, state.moment_1, state.moment_2], gradient, step) {
-            Ok([tensor, first, second]) => {
-                Ok((tensor, AdamWState::new(AdaptiveMomentumState::new(time, first, second))))
+        let task = AdamWTask { columns: columns.map(Arc::as_ref), sums: request.sums };
+        let state_of = |time, first, second| AdamWState {
+            momentum: AdaptiveMomentumState::new(time, first, second),
+            columns: columns.cloned(),
+        };
+        match passes::adamw([tensor, state.moment_1, state.moment_2], gradient, step, task) {
+            Ok(done) => {
+                if request.sums {
+                    guide::answer(done.sums);
+                }
+                let [tensor, first, second] = done.tensors;
+                Ok((tensor, state_of(time, first, second)))
             }
-            Err([tensor, first, second]) if time == 1 => {
-                drop((first, second));
-                Err((tensor, None))
-            }
-            Err([tensor, first, second]) => {
-                let momentum = AdaptiveMomentumState::new(time - 1, first, second);
-                Err((tensor, Some(AdamWState::new(momentum))))
-            }
+            Err([tensor, _, _]) if time == 1 => Err((tensor, None)),
+            Err([tensor, first, second]) => Err((tensor, Some(state_of(time - 1, first, second)))),
         }
+    }
+
+    /// The update by Burn's AdamW, of the columns alone if such are given.
+    fn composed<const D: usize>(
+        &self,
+        rate: f64,
+        tensor: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<AdamWState<D>>,
+        columns: Option<Arc<ActiveColumns>>,
+    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        let (updated, others) = match columns.as_deref() {
+            None => (tensor, None),
+            Some(columns) => {
+                let rest = ActiveColumns { active: columns.others.clone(), ..columns.clone() };
+                (state::take(tensor.clone(), columns), Some(state::take(tensor, &rest)))
+            }
+        };
+        let state = state.map(|state| burn::optim::AdamWState::new(state.momentum));
+        let (updated, state) = self.burns.step(rate, updated, gradient, state);
+        let tensor = match (columns.as_deref(), others) {
+            (Some(columns), Some(others)) => state::join(updated, others, columns),
+            _ => updated,
+        };
+        (tensor, state.map(|state| AdamWState { momentum: state.momentum, columns }))
     }
 }
 
@@ -108,61 +153,26 @@ impl Optimizer for AdamW {
         gradient: Tensor<D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
+        let request = guide::take_request();
+        let columns = request.columns.as_ref();
+        let state = state.map(|state| state.fit(columns));
+        // A gradient of all columns where some are asked for: of a layer that has no other.
+        let gradient = match columns {
+            Some(columns) if gradient.dims() == tensor.dims() => state::take(gradient, columns),
+            _ => gradient,
+        };
         #[cfg(feature = "flex")]
-        let (tensor, state) = match self.fused(rate, tensor, &gradient, state) {
+        let (tensor, state) = match self.fused(rate, tensor, &gradient, state, &request) {
             Ok((tensor, state)) => return (tensor, Some(state)),
             Err(given) => given,
         };
-        self.composed.step(rate, tensor, gradient, state)
+        self.composed(rate, tensor, gradient, state, request.columns)
     }
 
     fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
-        burn::optim::AdamW::to_device(state, device)
+        AdamWState { momentum: state.momentum.to_device(device), ..state }
     }
 }
 
 #[cfg(all(test, feature = "flex"))]
-mod tests {
-    use super::*;
-    use burn::tensor::Distribution;
-
-    fn random(shape: [usize; 2]) -> Tensor<2> {
-        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
-    }
-
-    /// The same arithmetic, so equal to the last bit; a view and a fresh state among them.
-    #[test]
-    fn equals_burns_to_the_last_bit() {
-        let settings =
-            AdamWSettings { beta_1: 0.85, beta_2: 0.98, epsilon: 1e-6, weight_decay: 0.03 };
-        let optimizer = AdamW::new(settings);
-        for shape in [[3, 5], [300, 517]] {
-            let start = random(shape);
-            let (mut ours, mut burns) = ((start.clone(), None), (start.clone(), None));
-            for step in 0..4 {
-                let gradient = match step {
-                    2 => random([shape[1], shape[0]]).swap_dims(0, 1),
-                    _ => random(shape),
-                };
-                let rate = 1e-2 / f64::from(step + 1);
-                ours = optimizer.step(rate, ours.0, gradient.clone(), ours.1);
-                burns = optimizer.composed.step(rate, burns.0, gradient, burns.1);
-            }
-            ours.0.into_data().assert_eq(&burns.0.into_data(), true);
-            let [ours, burns] = [ours.1, burns.1].map(|state| state.unwrap().momentum);
-            assert_eq!(ours.time, burns.time);
-            ours.moment_1.into_data().assert_eq(&burns.moment_1.into_data(), true);
-            ours.moment_2.into_data().assert_eq(&burns.moment_2.into_data(), true);
-        }
-    }
-
-    #[test]
-    fn weights_that_something_else_holds_are_not_changed() {
-        let start = random([40, 30]);
-        let before = start.to_data();
-        let optimizer = AdamW::new(AdamWSettings::default());
-        let (after, _) = optimizer.step(1e-2, start.clone(), random([40, 30]), None);
-        start.into_data().assert_eq(&before, true);
-        assert_ne!(after.into_data(), before);
-    }
-}
+mod tests;

@@ -110,13 +110,13 @@ fn mixed() -> Model {
                 }),
                 sparse: Some(Param::from_tensor(linear.effective_weight())),
                 bias: bias.map(Param::from_tensor),
-                frozen: false,
+                frozen: None,
             }),
             1 => CompressibleLinear::LowRankSparse(LowRankSparseLinear {
                 low_rank: None,
                 sparse: Some(Param::from_tensor(linear.effective_weight())),
                 bias: bias.map(Param::from_tensor),
-                frozen: false,
+                frozen: None,
             }),
             2 => CompressibleLinear::LowRankSparse(LowRankSparseLinear {
                 low_rank: Some(LowRank {
@@ -125,7 +125,7 @@ fn mixed() -> Model {
                 }),
                 sparse: None,
                 bias: bias.map(Param::from_tensor),
-                frozen: false,
+                frozen: None,
             }),
             3 => CompressibleLinear::Compact(compact(&[7, 1, 4, 9], low_rank(3), bias)),
             // In order already, so without an order.

@@ -4,55 +4,13 @@
 //! ```text
 //! [K | R] with K = R·L_a + S_a      h = x·[K | R]      y_a = h_a + b_a      y_o = h_r·L_o + b_o
 //! ```
-//! `a` are the active columns, `o` the others. Gradients are of the same shapes as the parameters,
-//! zero where nothing is active.
+//! `a` are the active columns, `o` the others. The gradient of `S` is that of its active columns, side
+//! by side.
 
 use rayon::prelude::*;
 
+use super::columns::ActiveColumns;
 use super::products;
-
-/// The active columns of a layer's sparse part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActiveColumns {
-    /// In ascending order.
-    pub active: Vec<usize>,
-    /// The others, in ascending order.
-    pub others: Vec<usize>,
-}
-
-impl ActiveColumns {
-    /// Those with any value that is not zero, of `sparse: [d_input, d_output]`.
-    pub(crate) fn of(sparse: &[f32], d_output: usize) -> Self {
-        let rows = sparse.par_chunks(64 * d_output.max(1));
-        let found = rows.map(|rows| {
-            let mut bits = vec![0u32; d_output];
-            for row in rows.chunks_exact(d_output) {
-                // All but the sign: also NaN counts.
-                let values = bits.iter_mut().zip(row);
-                values.for_each(|(bits, value)| *bits |= value.to_bits() & 0x7FFF_FFFF);
-            }
-            bits
-        });
-        let bits = found.reduce(
-            || vec![0u32; d_output],
-            |mut a, b| {
-                a.iter_mut().zip(b).for_each(|(a, b)| *a |= b);
-                a
-            },
-        );
-        let (active, others) = (0..d_output).partition(|&column| bits[column] != 0);
-        Self { active, others }
-    }
-
-    /// Whether a layer `[d_input, d_output]` of `rank` takes fewer operations by its active columns
-    /// than composed: `k·in + r·(in + out − k)` against `in·out`.
-    pub(crate) fn pays(&self, d_input: usize, rank: usize) -> bool {
-        let (k, others) = (self.active.len(), self.others.len());
-        let folded = k * d_input + rank * (d_input + others);
-        // Gathering and scattering columns takes its part.
-        4 * folded < 3 * d_input * (k + others)
-    }
-}
 
 /// A layer and its input.
 #[derive(Clone, Copy)]
@@ -73,6 +31,7 @@ pub(crate) struct ActiveLayer<'a> {
 /// Gradients of [`ActiveLayer`].
 pub(crate) struct ActiveGradients {
     pub x: Vec<f32>,
+    /// `[d_input, active]`
     pub sparse: Vec<f32>,
     pub right: Vec<f32>,
     pub left: Vec<f32>,
@@ -120,8 +79,6 @@ impl ActiveLayer<'_> {
         let x = multiply_transposed(&grad_hidden, &self.first(), width, [rows, d_input]);
         let grad_first = weight_gradient(self.x, &grad_hidden, [d_input, width], rows);
         let grad_kept = columns(&grad_first, width, 0..k);
-        let mut sparse = vec![0.0; d_input * d_output];
-        scatter(&mut sparse, d_output, active, &grad_kept);
         // ∂R = ∂R_first + ∂K L_aᵀ
         let mut right = columns(&grad_first, width, k..width);
         let through = multiply_transposed(&grad_kept, &left_active, k, [d_input, rank]);
@@ -132,7 +89,7 @@ impl ActiveLayer<'_> {
         let of_active = weight_gradient(self.right, &grad_kept, [rank, k], d_input);
         scatter(&mut left, d_output, active, &of_active);
         let bias = products::column_sums(grad, d_output);
-        ActiveGradients { x, sparse, right, left, bias }
+        ActiveGradients { x, sparse: grad_kept, right, left, bias }
     }
 
     /// `L` with its active columns zero: one product over all columns is faster than gathering the
@@ -203,7 +160,7 @@ fn weight_gradient(
 }
 
 /// Some columns of `[rows, width]`.
-fn gather(values: &[f32], width: usize, chosen: &[usize]) -> Vec<f32> {
+pub(crate) fn gather(values: &[f32], width: usize, chosen: &[usize]) -> Vec<f32> {
     let rows = values.len() / width;
     let mut gathered = vec![0.0; rows * chosen.len()];
     if !chosen.is_empty() {
@@ -224,7 +181,7 @@ fn columns(values: &[f32], width: usize, range: std::ops::Range<usize>) -> Vec<f
 }
 
 /// Writes columns to their places in `[rows, width]`.
-fn scatter(values: &mut [f32], width: usize, chosen: &[usize], columns: &[f32]) {
+pub(crate) fn scatter(values: &mut [f32], width: usize, chosen: &[usize], columns: &[f32]) {
     if chosen.is_empty() || columns.is_empty() {
         return;
     }

@@ -14,8 +14,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
 use super::Kernels;
-use super::active::ActiveColumns;
 use super::attention::AttentionSettings;
+use super::columns::ActiveColumns;
 use super::extension::{KernelGradients, NormSettings};
 
 impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
@@ -51,6 +51,29 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
             OpsKind::UnTracked(prepared) => {
                 let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
                 prepared.finish(B::dense(x, weight, bias))
+            }
+        }
+    }
+
+    fn composed_weight(
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        columns: Option<Arc<ActiveColumns>>,
+    ) -> FloatTensor<Self> {
+        let inputs = [sparse, right, left];
+        let nodes = inputs.each_ref().map(|tensor| tensor.node());
+        match ComposedWeight.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let [_, right, left] = inputs.each_ref();
+                let state = [right, left].map(|tensor| prepared.checkpoint(tensor));
+                let [sparse, right, left] = inputs.map(|t| t.into_primitive());
+                let output = B::composed_weight(sparse, right, left, columns.clone());
+                prepared.finish((state, columns), output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [sparse, right, left] = inputs.map(|t| t.into_primitive());
+                prepared.finish(B::composed_weight(sparse, right, left, columns))
             }
         }
     }
@@ -153,6 +176,28 @@ impl<B: KernelGradients> Backward<B, 3> for Dense {
         if let Some(node) = bias_node {
             grads.register::<B>(node.id, B::dense_bias_gradient(grad));
         }
+    }
+}
+
+#[derive(Debug)]
+struct ComposedWeight;
+
+impl<B: KernelGradients> Backward<B, 3> for ComposedWeight {
+    /// `right` and `left`.
+    type State = ([NodeId; 2], Option<Arc<ActiveColumns>>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let (factors, columns) = ops.state;
+        let factors = factors.map(|id| checkpointer.retrieve_node_output(id));
+        let grad = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        let gradients = B::composed_weight_gradients(factors, columns.as_deref(), grad);
+        register::<B, 3>(grads, parents, gradients);
     }
 }
 

@@ -1,18 +1,32 @@
-//! The extension trait and its composed default bodies.
+//! The extension traits; their default bodies are composed of Burn's own operations.
 
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, TensorMetadata, backend_extension};
-use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
+use burn::backend::{Backend, backend_extension};
 
-use super::active::ActiveColumns;
 use super::attention::AttentionSettings;
+use super::columns::ActiveColumns;
+use super::composed;
 use super::dropout::DropoutMask;
 use super::plan::NeuronPlan;
 
 /// Operations beyond Burn's [`Backend`], composed of its own unless a backend knows better.
-#[backend_extension(Flex, Autodiff)]
+///
+/// `Cube` is every GPU and `Fusion` around it: there the composed operations are lazy, each by itself.
+#[backend_extension(
+    Flex,
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(any(
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "metal",
+        feature = "webgpu",
+        feature = "cuda",
+        feature = "rocm"
+    )),
+    Autodiff
+)]
 pub trait Kernels: Backend {
     /// `x Φ(x)`, elementwise.
     fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -21,7 +35,7 @@ pub trait Kernels: Backend {
 
     /// The gradient of [`Kernels::gelu_erf`] at `x`, `Φ(x) + x φ(x)`, times `grad`.
     fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::gelu_backward(x, grad)
+        composed::gelu_gradient::<Self>(x, grad)
     }
 
     /// The outputs of a layer whose neurons are kept (dense) or low-rank, from the outputs of
@@ -36,28 +50,7 @@ pub trait Kernels: Backend {
         bias: FloatTensor<Self>,
         plan: Arc<NeuronPlan>,
     ) -> FloatTensor<Self> {
-        let (device, tokens) = (hidden.device(), hidden.shape()[0]);
-        let (kept, rank, d_output) = (plan.neurons.len(), plan.rank, plan.d_output);
-        let columns = |from: usize, to: usize| {
-            let slices = [Slice::from(0..tokens), Slice::from(from..to)];
-            Self::float_slice(hidden.clone(), &slices)
-        };
-        let output = match rank {
-            0 => Self::float_zeros(Shape::new([tokens, d_output]), &device, FloatDType::F32),
-            _ => {
-                let spread = TensorData::new(plan.spread.clone(), [rank, d_output]);
-                let spread = Self::float_from_data(spread, &device);
-                Self::float_matmul(columns(kept, kept + rank), spread)
-            }
-        };
-        let bias = Self::float_reshape(bias, Shape::new([1, d_output]));
-        let output = Self::float_add(output, bias);
-        if kept == 0 {
-            return output;
-        }
-        let neurons: Vec<i64> = plan.neurons.iter().map(|&neuron| neuron as i64).collect();
-        let neurons = Self::int_from_data(TensorData::new(neurons, [kept]), &device);
-        Self::float_select_assign(output, 1, neurons, columns(0, kept), IndexingUpdateOp::Add)
+        composed::neuron_outputs::<Self>(hidden, bias, &plan)
     }
 
     /// `x · weight + bias`.
@@ -86,7 +79,24 @@ pub trait Kernels: Backend {
         value: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         settings: AttentionSettings,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        composed::attention::<Self>([query, key, value, bias], &settings)
+    }
+
+    /// `R·L + S`. With `columns`, those alone are trained of `S`.
+    ///
+    /// # Shapes
+    /// - `sparse`, output: `[d_input, d_output]`
+    /// - `right`: `[d_input, rank]`, `left`: `[rank, d_output]`; the rank may be 0
+    fn composed_weight(
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        columns: Option<Arc<ActiveColumns>>,
+    ) -> FloatTensor<Self> {
+        let _ = columns;
+        composed::weight::<Self>(sparse, right, left)
+    }
 
     /// `x · (R·L + S) + bias` where columns of `S` are pruned for good: what is not among `columns`
     /// is zero in `S`, and stays without gradient.
@@ -104,7 +114,7 @@ pub trait Kernels: Backend {
         columns: Arc<ActiveColumns>,
     ) -> FloatTensor<Self> {
         let _ = columns;
-        let weight = Self::float_add(Self::float_matmul(right, left), sparse);
+        let weight = composed::weight::<Self>(sparse, right, left);
         Self::linear(x, weight, Some(bias))
     }
 
@@ -119,7 +129,31 @@ pub trait Kernels: Backend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         settings: NormSettings,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        composed::residual_norm::<Self>([x, residual, gamma, beta], settings)
+    }
+}
+
+#[cfg(feature = "ndarray")]
+impl Kernels for burn::backend::NdArray {}
+
+#[cfg(feature = "ndarray")]
+impl KernelGradients for burn::backend::NdArray {}
+
+#[cfg(any(
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "webgpu",
+    feature = "cuda",
+    feature = "rocm"
+))]
+mod cube {
+    use burn::backend::Cube;
+
+    impl super::Kernels for Cube {}
+
+    impl super::KernelGradients for Cube {}
 }
 
 /// What [`Kernels::residual_norm`] is besides its tensors.
@@ -137,32 +171,53 @@ pub trait KernelGradients: Kernels {
     fn dense_input_gradient(
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        Self::float_matmul(grad, Self::float_transpose(weight))
+    }
 
     /// Of its weight: `xᵀ · grad`.
-    fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(Self::float_transpose(x), grad)
+    }
 
     /// Of its bias: sums over rows.
-    fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::column_sums::<Self>(grad)
+    }
+
+    /// Of [`Kernels::composed_weight`]'s `sparse`, `right` and `left`, from the last two.
+    fn composed_weight_gradients(
+        factors: [FloatTensor<Self>; 2],
+        columns: Option<&ActiveColumns>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        composed::weight_gradients::<Self>(factors, columns, grad)
+    }
 
     /// Of [`Kernels::active_dense`]'s `x`, `sparse`, `right`, `left` and bias, from the first four.
     fn active_dense_gradients(
         inputs: [FloatTensor<Self>; 4],
         columns: &ActiveColumns,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 5];
+    ) -> [FloatTensor<Self>; 5] {
+        composed::active_dense_gradients::<Self>(inputs, columns, grad)
+    }
 
     /// Of [`Kernels::attention_heads`]' query, key, value and bias.
     fn attention_gradients(
         inputs: [FloatTensor<Self>; 4],
         settings: &AttentionSettings,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 4];
+    ) -> [FloatTensor<Self>; 4] {
+        composed::attention_gradients::<Self>(inputs, settings, grad)
+    }
 
     /// Of [`Kernels::residual_norm`]'s `x`, `residual`, `gamma` and `beta`, from the first three.
     fn residual_norm_gradients(
         inputs: [FloatTensor<Self>; 3],
         settings: NormSettings,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 4];
+    ) -> [FloatTensor<Self>; 4] {
+        composed::residual_norm_gradients::<Self>(inputs, settings, grad)
+    }
 }

@@ -8,8 +8,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Shape, TensorData};
 use rayon::prelude::*;
 
-use super::active::{ActiveColumns, ActiveLayer};
+use super::active::{ActiveLayer, gather, scatter};
 use super::attention::{Attention, AttentionSettings};
+use super::columns::ActiveColumns;
 use super::extension::{KernelGradients, NormSettings};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
 use super::host::{row_major, slice};
@@ -30,7 +31,7 @@ impl Kernels for Flex {
 
     fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         if x.dtype() != DType::F32 || grad.dtype() != DType::F32 {
-            return <Self as ActivationOps<Self>>::gelu_backward(x, grad);
+            return super::composed::gelu_gradient::<Self>(x, grad);
         }
         let x = row_major(x);
         let x = slice(&x);
@@ -61,6 +62,20 @@ impl Kernels for Flex {
         let shape = [rows(&x), width(&weight)];
         let output = products::forward(slice(&x), slice(&weight), slice(&bias));
         tensor(output, shape)
+    }
+
+    fn composed_weight(
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        _: Option<Arc<ActiveColumns>>,
+    ) -> FloatTensor<Self> {
+        if width(&right) == 0 {
+            return sparse;
+        }
+        let [sparse, right, left] = [sparse, right, left].map(row_major);
+        let weight = products::onto(slice(&sparse), slice(&right), slice(&left), width(&left));
+        tensor(weight, sparse.layout().shape().clone())
     }
 
     fn active_dense(
@@ -126,6 +141,32 @@ impl KernelGradients for Flex {
         tensor(products::column_sums(slice(&grad), width(&grad)), [width(&grad)])
     }
 
+    fn composed_weight_gradients(
+        factors: [FloatTensor<Self>; 2],
+        columns: Option<&ActiveColumns>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        let [right, left] = factors.map(row_major);
+        let grad = row_major(grad);
+        let (d_input, d_output, rank) = (rows(&grad), width(&grad), width(&right));
+        let [right, left] = match rank {
+            0 => [right, left],
+            _ => {
+                let of_right = products::input_gradient(slice(&grad), slice(&left), d_output);
+                let of_left = products::weight_gradient(slice(&right), slice(&grad), d_output);
+                [tensor(of_right, [d_input, rank]), tensor(of_left, [rank, d_output])]
+            }
+        };
+        let sparse = match columns {
+            None => grad,
+            Some(columns) => {
+                let gathered = gather(slice(&grad), d_output, &columns.active);
+                sparse_gradient(gathered, columns, d_input)
+            }
+        };
+        [sparse, right, left]
+    }
+
     fn active_dense_gradients(
         inputs: [FloatTensor<Self>; 4],
         columns: &ActiveColumns,
@@ -135,10 +176,11 @@ impl KernelGradients for Flex {
         let grad = row_major(grad);
         let gradients = active_layer(&inputs, columns).backward(slice(&grad));
         let d_output = width(&grad);
-        let [x, sparse, right, left] = inputs.map(|input| input.layout().shape().clone());
+        let d_input = rows(&inputs[1]);
+        let [x, _, right, left] = inputs.map(|input| input.layout().shape().clone());
         [
             tensor(gradients.x, x),
-            tensor(gradients.sparse, sparse),
+            sparse_gradient(gradients.sparse, columns, d_input),
             tensor(gradients.right, right),
             tensor(gradients.left, left),
             tensor(gradients.bias, [d_output]),
@@ -179,6 +221,16 @@ impl KernelGradients for Flex {
         };
         [x, residual, tensor(gradients.gamma, [d]), tensor(gradients.beta, [d])]
     }
+}
+
+/// The gradient of `S` as `columns` asks for it, of that of the active ones.
+fn sparse_gradient(gathered: Vec<f32>, columns: &ActiveColumns, d_input: usize) -> FlexTensor {
+    if columns.gathered {
+        return tensor(gathered, [d_input, columns.active.len()]);
+    }
+    let mut all = vec![0.0; d_input * columns.width()];
+    scatter(&mut all, columns.width(), &columns.active, &gathered);
+    tensor(all, [d_input, columns.width()])
 }
 
 fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveColumns) -> ActiveLayer<'a> {

@@ -1,8 +1,12 @@
 //! Parts of a layer in one operation each, in training too: where the extension has them, else `None`
 //! and the caller composes them of Burn's operations.
 
+use std::sync::Arc;
+
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::Tensor;
+
+use super::ActiveColumns;
 
 /// What the heads of an attention have in common.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +39,21 @@ mod composed {
         _: &Tensor<2>,
         _: Option<[Tensor<2>; 2]>,
         _: Option<&Tensor<1>>,
+        _: &Arc<ActiveColumns>,
     ) -> Option<Tensor<D>> {
         None
+    }
+
+    pub(crate) fn composed_weight(
+        _: &Tensor<2>,
+        _: Option<[Tensor<2>; 2]>,
+        _: Option<&Arc<ActiveColumns>>,
+    ) -> Option<Tensor<2>> {
+        None
+    }
+
+    pub(crate) fn gathers(_: &Tensor<2>) -> bool {
+        false
     }
 
     pub(crate) fn fuses_attention(_: &Tensor<3>) -> bool {
@@ -63,20 +80,22 @@ mod composed {
 }
 
 #[cfg(not(feature = "flex"))]
-pub(crate) use composed::{active_dense, attention, dense, fuses_attention, residual_norm};
+pub(crate) use composed::{
+    active_dense, attention, composed_weight, dense, fuses_attention, gathers, residual_norm,
+};
 #[cfg(feature = "flex")]
-pub(crate) use fused::{active_dense, attention, dense, fuses_attention, residual_norm};
+pub(crate) use fused::{
+    active_dense, attention, composed_weight, dense, fuses_attention, gathers, residual_norm,
+};
 
 #[cfg(feature = "flex")]
 mod fused {
-    use std::sync::Arc;
-
     use burn::backend::Dispatch;
     use burn::tensor::{Distribution, Int};
 
     use super::*;
     use crate::kernels::{
-        AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, is_flex_f32, passes,
+        AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, is_flex_f32,
     };
 
     /// Products of fewer operations are not worth packing a weight.
@@ -117,8 +136,37 @@ mod fused {
         Some(Tensor::<2>::from_dispatch(output).reshape(shape))
     }
 
-    /// `x · (R·L + S) + bias` for a sparse part whose zero columns are pruned for good, where few
-    /// enough are not; `low_rank`: `R` and `L`.
+    /// Whether gradients of `sparse` can be those of some columns alone: whether
+    /// [`composed_weight`] takes it.
+    pub(crate) fn gathers(sparse: &Tensor<2>) -> bool {
+        is_flex_f32(sparse)
+    }
+
+    /// `[S, R, L]`, if the extension takes them; `low_rank`: `R` and `L`.
+    fn parts(sparse: &Tensor<2>, low_rank: Option<[Tensor<2>; 2]>) -> Option<[Tensor<2>; 3]> {
+        let ([d_input, d_output], device) = (sparse.dims(), sparse.device());
+        let [right, left] = low_rank.unwrap_or_else(|| {
+            [Tensor::zeros([d_input, 0], &device), Tensor::zeros([0, d_output], &device)]
+        });
+        let parts = [sparse.clone(), right, left];
+        let autodiff = sparse.is_autodiff();
+        let fits = |tensor: &Tensor<2>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
+        parts.iter().all(fits).then_some(parts)
+    }
+
+    /// `R·L + S`; with `columns`, those alone are trained of `S`.
+    pub(crate) fn composed_weight(
+        sparse: &Tensor<2>,
+        low_rank: Option<[Tensor<2>; 2]>,
+        columns: Option<&Arc<ActiveColumns>>,
+    ) -> Option<Tensor<2>> {
+        let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
+        let weight = <Dispatch as Kernels>::composed_weight(sparse, right, left, columns.cloned());
+        Some(Tensor::from_dispatch(weight))
+    }
+
+    /// `x · (R·L + S) + bias` for a sparse part of which only `columns` are not pruned for good,
+    /// where those are few enough; `low_rank`: `R` and `L`.
     ///
     /// # Shapes
     /// As [`Kernels::active_dense`], but `x`: `[.., d_input]`.
@@ -127,33 +175,26 @@ mod fused {
         sparse: &Tensor<2>,
         low_rank: Option<[Tensor<2>; 2]>,
         bias: Option<&Tensor<1>>,
+        columns: &Arc<ActiveColumns>,
     ) -> Option<Tensor<D>> {
         let bias = bias?;
         let [d_input, d_output] = sparse.dims();
         let mut shape = x.dims();
         let rows = rows_worth_packing(&shape, d_output)?;
-        let autodiff = x.is_autodiff();
-        let device = x.device();
-        let [right, left] = low_rank.unwrap_or_else(|| {
-            [Tensor::zeros([d_input, 0], &device), Tensor::zeros([0, d_output], &device)]
-        });
-        let fits = |tensor: &Tensor<2>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
-        let matrices = [sparse, &right, &left].into_iter().all(fits);
-        if !(matrices && is_flex_f32(x) && is_flex_f32(bias) && bias.is_autodiff() == autodiff) {
+        let autodiff = sparse.is_autodiff();
+        let rank = low_rank.as_ref().map_or(0, |[right, _]| right.dims()[1]);
+        let alike = x.is_autodiff() == autodiff && bias.is_autodiff() == autodiff;
+        if !(alike && is_flex_f32(x) && is_flex_f32(bias) && columns.pays(d_input, rank)) {
             return None;
         }
-        let values = if autodiff { sparse.clone().inner() } else { sparse.clone() };
-        let columns = passes::active_columns(&values)?;
-        if !columns.pays(d_input, right.dims()[1]) {
-            return None;
-        }
+        let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
         let output = <Dispatch as Kernels>::active_dense(
             x.clone().reshape([rows, d_input]).into_dispatch(),
-            sparse.clone().into_dispatch(),
-            right.into_dispatch(),
-            left.into_dispatch(),
+            sparse,
+            right,
+            left,
             bias.clone().into_dispatch(),
-            Arc::new(columns),
+            columns.clone(),
         );
         shape[D - 1] = d_output;
         Some(Tensor::<2>::from_dispatch(output).reshape(shape))

@@ -1,11 +1,11 @@
 //! Operations that Burn's CPU backend is slow at, as backend extensions.
 //!
-//! [`Kernels`] is generic over the backend: its default bodies, where it has them, are composed of
-//! Burn's own operations, `Flex` overrides them with loops over plain slices, and `Autodiff` adds the
-//! backward pass. What is public beside it picks the extension for 32-bit floats on `flex`, and
-//! Burn's tensor operations everywhere else: on a GPU `Fusion` merges those already, and no
-//! backend is shut out. A whole encoder layer, or a token's way through a decoder, in one go (`block`) is
-//! for inference on `flex` only; its composed form is the model's own layer.
+//! [`Kernels`] is generic over the backend: its default bodies are composed of Burn's own operations,
+//! `Flex` overrides them with loops over plain slices, and `Autodiff` adds the backward pass, by
+//! [`KernelGradients`]. What is public beside it picks the extension for 32-bit floats on `flex`, and
+//! Burn's tensor operations everywhere else: on a GPU `Fusion` merges those already. A whole encoder
+//! layer, or a token's way through a decoder, in one go (`block`) is for inference on `flex` only; its
+//! composed form is the model's own layer.
 //!
 //! ```text
 //! models, linear ── gelu, layers, NeuronCache ─┬─ flex, f32: Kernels ─ Autodiff<B> ─ Flex ─ slices
@@ -24,6 +24,11 @@ mod attention;
 mod autodiff;
 #[cfg(feature = "flex")]
 pub(crate) mod block;
+mod columns;
+#[cfg(feature = "flex")]
+mod composed;
+#[cfg(all(test, feature = "flex"))]
+mod composed_tests;
 #[cfg(all(test, feature = "flex"))]
 mod difference_tests;
 #[cfg(feature = "flex")]
@@ -31,6 +36,7 @@ mod dropout;
 #[cfg(feature = "flex")]
 pub(crate) mod exp;
 #[cfg(feature = "flex")]
+#[cfg_attr(feature = "ndarray", allow(deprecated))] // Burn deprecates the backend.
 mod extension;
 #[cfg(feature = "flex")]
 mod flex;
@@ -59,15 +65,16 @@ mod tests;
 #[cfg(all(test, feature = "flex"))]
 mod training_tests;
 
-#[cfg(feature = "flex")]
-pub use active::ActiveColumns;
 pub use allocator::keep_freed_memory;
 #[cfg(feature = "flex")]
 pub use attention::{AttentionMask, AttentionSettings};
+pub use columns::ActiveColumns;
 #[cfg(feature = "flex")]
 pub use dropout::DropoutMask;
 #[cfg(feature = "flex")]
 pub use extension::{KernelGradients, Kernels, NormSettings};
+#[cfg(all(test, feature = "flex"))]
+pub(crate) use neurons::float_address;
 pub use neurons::{NeuronCache, NeuronWeights};
 #[cfg(feature = "flex")]
 pub use plan::NeuronPlan;

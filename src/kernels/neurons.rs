@@ -127,8 +127,9 @@ impl Prepared {
     }
 }
 
+/// Where a tensor of 32-bit floats lies.
 #[cfg(feature = "flex")]
-fn float_address(tensor: &Tensor<2>) -> Option<usize> {
+pub(crate) fn float_address(tensor: &Tensor<2>) -> Option<usize> {
     super::host::plain(tensor)?.as_slice::<f32>().map(|values| values.as_ptr() as usize)
 }
 

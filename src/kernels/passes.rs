@@ -6,15 +6,13 @@ use burn::tensor::{Tensor, TensorData};
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::active::ActiveColumns;
-use super::adamw::AdamWStep;
+use super::adamw::{AdamWStep, AdamWTensors, ROWS};
+use super::columns::ActiveColumns;
 use super::host::{contiguous, plain};
 use super::lanes::total;
 
 /// Elements a task takes; fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 64 * 1024;
-/// Rows a task takes.
-const ROWS: usize = 64;
 
 /// Whether a tensor can be updated in place: of 32-bit floats, row-major, with nothing else in its
 /// storage.
@@ -34,28 +32,67 @@ fn change<const D: usize>(tensor: Tensor<D>, f: impl FnOnce(&mut [f32])) -> Tens
     Tensor::from_dispatch(dispatch)
 }
 
-/// [`AdamWStep::apply`] on `[weights, first moment, second moment]`; the tensors as they are where
-/// that is not possible.
+/// What [`adamw`] does besides updating all weights.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct AdamWTask<'a> {
+    /// The only columns that are updated; gradient and moments have no others.
+    pub columns: Option<&'a ActiveColumns>,
+    /// Whether `Σᵢ |w[i, j] · g[i, j]|` is wanted of every updated column, with the new weights.
+    pub sums: bool,
+}
+
+/// The result of [`adamw`].
+pub(crate) struct AdamWDone<const D: usize> {
+    /// Weights and both moments.
+    pub tensors: [Tensor<D>; 3],
+    /// Empty unless asked for.
+    pub sums: Vec<f32>,
+}
+
+/// [`AdamWStep`] on `[weights, first moment, second moment]`; the tensors as they are where that is
+/// not possible.
 #[allow(clippy::result_large_err)] // The tensors themselves, given back.
 pub(crate) fn adamw<const D: usize>(
     tensors: [Tensor<D>; 3],
     gradient: &Tensor<D>,
     step: AdamWStep,
-) -> Result<[Tensor<D>; 3], [Tensor<D>; 3]> {
-    let fits = tensors.iter().all(|tensor| is_whole(tensor) && tensor.dims() == gradient.dims());
+    task: AdamWTask<'_>,
+) -> Result<AdamWDone<D>, [Tensor<D>; 3]> {
+    let weights = tensors[0].dims();
+    let mut updated = weights;
+    if let Some(columns) = task.columns {
+        updated[D - 1] = columns.active.len();
+    }
+    let fits = tensors.iter().all(is_whole)
+        && gradient.dims() == updated
+        && tensors[1..].iter().all(|tensor| tensor.dims() == updated)
+        && task.columns.is_none_or(|columns| columns.width() == weights[D - 1]);
     let Some(gradient) = contiguous(gradient).filter(|_| fits) else { return Err(tensors) };
     let gradient: &[f32] = gradient.as_slice().unwrap_or_default();
     let [weights, first, second] = tensors;
-    let (mut first_out, mut second_out) = (None, None);
+    let width = if D == 0 { 1 } else { weights.dims()[D - 1] };
+    let active = task.columns.map(|columns| &columns.active[..]);
+    let mut done = None;
     let weights = change(weights, |weights| {
-        first_out = Some(change(first, |first| {
-            second_out =
-                Some(change(second, |second| step.apply(weights, gradient, first, second)));
-        }));
+        let mut second_out = None;
+        let mut sums = Vec::new();
+        let first = change(first, |moment_1| {
+            second_out = Some(change(second, |moment_2| {
+                let tensors = AdamWTensors { weights, gradient, moment_1, moment_2 };
+                match task.sums || active.is_some() {
+                    true => sums = step.apply_rows(tensors, width, active),
+                    false => step.apply(tensors),
+                }
+            }));
+        });
+        done = second_out.map(|second| (first, second, sums));
     });
-    match (first_out, second_out) {
-        (Some(first), Some(second)) => Ok([weights, first, second]),
-        _ => unreachable!("a whole tensor is changed"),
+    match done {
+        Some((first, second, sums)) => {
+            let sums = if task.sums { sums } else { Vec::new() };
+            Ok(AdamWDone { tensors: [weights, first, second], sums })
+        }
+        None => unreachable!("a whole tensor is changed"),
     }
 }
 
@@ -101,13 +138,6 @@ pub(crate) fn absolute_product_sums(a: &Tensor<2>, b: &Tensor<2>) -> Option<Tens
         sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
     }
     Some(Tensor::from_data(TensorData::new(sums, [1, columns]), &a.device()))
-}
-
-/// The columns of `[rows, columns]` that are not zero.
-pub(crate) fn active_columns(tensor: &Tensor<2>) -> Option<ActiveColumns> {
-    let columns = tensor.dims()[1];
-    let tensor = contiguous(tensor)?;
-    Some(ActiveColumns::of(tensor.as_slice()?, columns))
 }
 
 /// `tensor ∘ mask` for a mask `[1, columns]`; the tensor as it is where that is not possible.

@@ -7,11 +7,13 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::block::{Epilogue, PackedWeight, Rows, RowsMut, product};
+use super::block::{Epilogue, PackedWeight, Rows, RowsMut, add_product, product};
 use super::scratch::with_scratch;
 
 /// Rows of a block at most: with a panel of the weight they fit the second-level cache.
 const BLOCK: usize = 128;
+/// Rows of a block onto which a product is added.
+const ONTO: usize = 64;
 /// Values that are transposed together: a line of the cache in one direction.
 const LINE: usize = 16;
 /// Added to the distance of transposed rows, lest a power of two put them all in one set of the
@@ -60,6 +62,21 @@ pub(crate) fn weight_gradient(x: &[f32], grad: &[f32], d_output: usize) -> Vec<f
     })
 }
 
+/// `addend + a · weight: [rows, d_output]` of `a: [rows, d_input]` and `weight: [d_input, d_output]`.
+pub(crate) fn onto(addend: &[f32], a: &[f32], weight: &[f32], d_output: usize) -> Vec<f32> {
+    let d_input = weight.len() / d_output;
+    with_scratch(&SCRATCH, |scratch| {
+        pack_rows(&mut scratch.packed, weight, d_output);
+        // Fewer rows than of a product alone: they are in the second-level cache when it is added.
+        let tasks = addend.par_chunks(ONTO * d_output).zip(a.par_chunks(ONTO * d_input));
+        in_chunks(addend.len(), ONTO * d_output, tasks, |output, (addend, a)| {
+            output.copy_from_slice(addend);
+            let input = Rows { values: a, stride: d_input, rows: a.len() / d_input };
+            add_product(input, &scratch.packed, RowsMut { values: output, stride: d_output });
+        })
+    })
+}
+
 /// Sums over the rows of `values: [rows, width]`.
 pub(crate) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
     // Of a fixed number of rows, so that the order of summation does not depend on the threads.
@@ -81,15 +98,40 @@ pub(crate) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
 /// `a · weight` of rows `stride` apart, blocks of them on all threads.
 fn multiply(a: &[f32], stride: usize, weight: &PackedWeight, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, d_output) = (a.len() / stride, weight.d_output());
-    let mut output = vec![0.0; rows * d_output];
     let block = block(rows);
-    output.par_chunks_mut(block * d_output).enumerate().with_max_len(1).for_each(|(at, output)| {
+    let tasks = (0..rows.div_ceil(block)).into_par_iter();
+    in_chunks(rows * d_output, block * d_output, tasks, |output, at| {
         let rows = output.len() / d_output;
         let input = Rows { values: &a[at * block * stride..], stride, rows };
         let target = RowsMut { values: output, stride: d_output };
         product(input, weight, bias, Epilogue::Identity, target);
+    })
+}
+
+/// A vector of `len` values, written by a task for each chunk. Values are zero first, but only when
+/// their chunk's turn comes, so that they are in cache when the task writes them.
+fn in_chunks<T: Send>(
+    len: usize,
+    chunk: usize,
+    tasks: impl IndexedParallelIterator<Item = T>,
+    write: impl Fn(&mut [f32], T) + Sync,
+) -> Vec<f32> {
+    if len == 0 {
+        return Vec::new();
+    }
+    assert_eq!(tasks.len(), len.div_ceil(chunk), "a task for each chunk");
+    let mut values = Vec::with_capacity(len);
+    let chunks = values.spare_capacity_mut()[..len].par_chunks_mut(chunk);
+    chunks.zip(tasks).with_max_len(1).for_each(|(chunk, task)| {
+        chunk.iter_mut().for_each(|value| {
+            value.write(0.0);
+        });
+        // SAFETY: all of the chunk has just been written.
+        write(unsafe { chunk.assume_init_mut() }, task);
     });
-    output
+    // SAFETY: there was a task for every chunk, and each chunk was written.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// Rows of a block, such that all threads have the same number of blocks.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::backend::Dispatch;
 use burn::tensor::activation::softmax;
 use burn::tensor::module::linear;
-use burn::tensor::{Device, Distribution, Tensor, TensorData, Tolerance};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, Tolerance};
 
 use super::*;
 
@@ -109,52 +109,117 @@ fn active_columns_equal_the_composed_form() {
         let (bias, outer) = (random([d_output]), random([rows, d_output]));
         let mask: Vec<f32> =
             (0..d_output).map(|column| f32::from(column % every == every - 1)).collect();
+        let columns = ActiveColumns::of_mask(&mask);
         let mask = Tensor::<2>::from_data(TensorData::new(mask, [1, d_output]), &x.device());
         let sparse = random([d_input, d_output]) * mask.clone();
-        let columns = passes::active_columns(&sparse).unwrap();
         assert_eq!(columns.active.len(), d_output / every);
-        assert_eq!(columns.active.len() + columns.others.len(), d_output);
-        let run = |fused: bool| {
-            let (x, sparse, bias) = (leaf(&x), leaf(&sparse), leaf(&bias));
-            let (right, left) = (leaf(&right), leaf(&left));
-            let output: Tensor<2> = if fused {
-                Tensor::from_dispatch(<Dispatch as Kernels>::active_dense(
-                    x.clone().into_dispatch(),
-                    sparse.clone().into_dispatch(),
-                    right.clone().into_dispatch(),
-                    left.clone().into_dispatch(),
-                    bias.clone().into_dispatch(),
-                    Arc::new(columns.clone()),
-                ))
-            } else {
-                let active = sparse.clone() * Tensor::from_inner(mask.clone());
-                let weight = match rank {
-                    0 => active,
-                    _ => right.clone().matmul(left.clone()) + active,
-                };
-                linear(x.clone(), weight, Some(bias.clone()))
-            };
+        assert_eq!(columns.width(), d_output);
+        let inputs = [&x, &sparse, &right, &left];
+        let run = |form: Form| {
+            let [x, sparse, right, left] = inputs.map(leaf);
+            let bias = leaf(&bias);
+            let output = form.output([&x, &sparse, &right, &left], &bias, &columns, &mask);
             let grads = (output.clone() * Tensor::from_inner(outer.clone())).sum().backward();
             let matrices = [&x, &sparse, &right, &left].map(|input| input.grad(&grads));
             (output.inner(), matrices, bias.grad(&grads).unwrap())
         };
-        let (ours, burns) = (run(true), run(false));
-        assert_close("output", ours.0, burns.0);
-        assert_close("bias", ours.2, burns.2);
-        for ((name, ours), burns) in ["x", "S", "R", "L"].iter().zip(ours.1).zip(burns.1) {
-            if rank > 0 || matches!(*name, "x" | "S") {
-                assert_close(name, ours.unwrap(), burns.unwrap());
+        let burns = run(Form::Burns);
+        for (form, gathered) in [
+            (Form::Active(false), false),
+            (Form::Active(true), true),
+            (Form::Composed(false), false),
+            (Form::Composed(true), true),
+        ] {
+            let ours = run(form);
+            assert_close("output", ours.0, burns.0.clone());
+            assert_close("bias", ours.2, burns.2.clone());
+            let pairs = ours.1.into_iter().zip(burns.1.clone());
+            for (name, (ours, burns)) in ["x", "S", "R", "L"].iter().zip(pairs) {
+                if rank == 0 && matches!(*name, "R" | "L") {
+                    continue;
+                }
+                let (ours, mut burns) = (ours.unwrap(), burns.unwrap());
+                if *name == "S" && gathered {
+                    assert_eq!(ours.dims(), [d_input, columns.active.len()]);
+                    if columns.active.is_empty() {
+                        continue;
+                    }
+                    let active: Vec<i64> = columns.active.iter().map(|&c| c as i64).collect();
+                    let count = active.len();
+                    let active = Tensor::<1, Int>::from_data(
+                        TensorData::new(active, [count]),
+                        &burns.device(),
+                    );
+                    burns = burns.select(1, active);
+                }
+                assert_close(name, ours, burns);
             }
         }
     }
 }
 
+/// Ways to compute a layer of which some columns are trained; whether the gradient of `S` is to be
+/// that of those alone.
+#[derive(Clone, Copy)]
+enum Form {
+    Burns,
+    Active(bool),
+    Composed(bool),
+}
+
+impl Form {
+    fn output(
+        self,
+        [x, sparse, right, left]: [&Tensor<2>; 4],
+        bias: &Tensor<1>,
+        columns: &ActiveColumns,
+        mask: &Tensor<2>,
+    ) -> Tensor<2> {
+        let columns = |gathered| Arc::new(ActiveColumns { gathered, ..columns.clone() });
+        let dispatch = |tensor: &Tensor<2>| tensor.clone().into_dispatch();
+        let weight = match self {
+            Self::Active(gathered) => {
+                return Tensor::from_dispatch(<Dispatch as Kernels>::active_dense(
+                    dispatch(x),
+                    dispatch(sparse),
+                    dispatch(right),
+                    dispatch(left),
+                    bias.clone().into_dispatch(),
+                    columns(gathered),
+                ));
+            }
+            Self::Composed(gathered) => {
+                Tensor::from_dispatch(<Dispatch as Kernels>::composed_weight(
+                    dispatch(sparse),
+                    dispatch(right),
+                    dispatch(left),
+                    Some(columns(gathered)),
+                ))
+            }
+            Self::Burns => {
+                let active = sparse.clone() * Tensor::from_inner(mask.clone());
+                match right.dims()[1] {
+                    0 => active,
+                    _ => right.clone().matmul(left.clone()) + active,
+                }
+            }
+        };
+        linear(x.clone(), weight, Some(bias.clone()))
+    }
+}
+
+/// Of more rows than a block, with a ragged end, and of one row.
 #[test]
-fn a_column_that_is_not_a_number_is_active() {
-    let values = vec![0.0, -0.0, f32::NAN, 0.0, 1e-40, 0.0];
-    let sparse = Tensor::<2>::from_data(TensorData::new(values, [2, 3]), &Device::flex());
-    let columns = passes::active_columns(&sparse).unwrap();
-    assert_eq!((columns.active, columns.others), (vec![1, 2], vec![0]));
+fn a_weight_composed_in_one_pass_equals_the_sum() {
+    for [d_input, d_output, rank] in [[1, 5, 2], [130, 768, 38], [65, 33, 1]] {
+        let (right, left) = (random([d_input, rank]), random([rank, d_output]));
+        let sparse = random([d_input, d_output]);
+        let before = sparse.to_data();
+        let factors = Some([right.clone(), left.clone()]);
+        let weight = layers::composed_weight(&sparse, factors, None).unwrap();
+        assert_close("weight", weight, right.matmul(left) + sparse.clone());
+        sparse.into_data().assert_eq(&before, true);
+    }
 }
 
 struct Case {

@@ -1,10 +1,12 @@
 //! `W ≈ L·R + S`, the form that is trained (Li et al. 2023, eq. 3).
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::module::linear;
-use burn::tensor::{Tensor, assert_shape};
+use burn::tensor::{Tensor, TensorData, assert_shape};
 
-use crate::kernels::layers;
+use crate::kernels::{ActiveColumns, layers};
 
 /// The low-rank part, transposed to Burn's orientation.
 #[derive(Module, Debug)]
@@ -39,10 +41,10 @@ pub struct LowRankSparseLinear {
     pub sparse: Option<Param<Tensor<2>>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// Whether pruned neurons are pruned for good, so that no gradient of their part of `S` is
-    /// asked for; [`crate::pruning::Pruner`] says so.
+    /// Where neurons are pruned for good: those that are not, the only ones whose part of `S` is
+    /// trained. [`crate::pruning::Pruner`] says so; the others' must be zero.
     #[module(skip)]
-    pub frozen: bool,
+    pub frozen: Option<Arc<ActiveColumns>>,
 }
 
 impl LowRankSparseLinear {
@@ -52,7 +54,7 @@ impl LowRankSparseLinear {
         sparse: Option<Param<Tensor<2>>>,
         bias: Option<Param<Tensor<1>>>,
     ) -> Self {
-        Self { low_rank, sparse, bias, frozen: false }
+        Self { low_rank, sparse, bias, frozen: None }
     }
 
     /// `[d_input, d_output]`.
@@ -78,12 +80,23 @@ impl LowRankSparseLinear {
         self.rank() * (d_input + d_output) + sparse
     }
 
+    /// `R` and `L`.
+    fn factors(&self) -> Option<[Tensor<2>; 2]> {
+        self.low_rank.as_ref().map(|low_rank| [low_rank.right.val(), low_rank.left.val()])
+    }
+
     /// `Wᵀ = (L·R + S)ᵀ: [d_input, d_output]`.
     pub fn effective_weight(&self) -> Tensor<2> {
         match (&self.low_rank, &self.sparse) {
-            (Some(low_rank), Some(sparse)) => low_rank.product() + self.trained(sparse),
+            (low_rank, Some(sparse)) => {
+                let columns = self.frozen.as_ref();
+                let whole = layers::composed_weight(&sparse.val(), self.factors(), columns);
+                whole.unwrap_or_else(|| match low_rank {
+                    Some(low_rank) => low_rank.product() + self.trained(sparse),
+                    None => self.trained(sparse),
+                })
+            }
             (Some(low_rank), None) => low_rank.product(),
-            (None, Some(sparse)) => self.trained(sparse),
             (None, None) => unreachable!("a decomposed layer has a low-rank or a sparse part"),
         }
     }
@@ -91,11 +104,15 @@ impl LowRankSparseLinear {
     /// `S`, its pruned neurons without gradient if they are pruned for good.
     fn trained(&self, sparse: &Param<Tensor<2>>) -> Tensor<2> {
         let sparse = sparse.val();
-        if !self.frozen || !sparse.is_autodiff() {
-            return sparse;
+        match &self.frozen {
+            Some(columns) if sparse.is_autodiff() => {
+                let mask = TensorData::new(columns.mask(), [1, columns.width()]);
+                let device = sparse.device().without_autodiff();
+                let mask = Tensor::from_data(mask, (&device, sparse.dtype()));
+                sparse * Tensor::from_inner(mask)
+            }
+            _ => sparse,
         }
-        let alive = sparse.clone().inner().abs().max_dim(0).greater_elem(0.0).float();
-        sparse * Tensor::from_inner(alive)
     }
 
     /// Applies the layer.
@@ -117,15 +134,15 @@ impl LowRankSparseLinear {
         assert_shape!(input, [.., d_input]);
         let bias = self.bias.as_ref().map(|b| b.val());
         let tokens = input.shape().num_elements() / d_input;
-        let low_rank = || self.low_rank.as_ref().map(|l| [l.right.val(), l.left.val()]);
-        if self.frozen
-            && let Some(sparse) = &self.sparse
+        if let (Some(columns), Some(sparse)) = (&self.frozen, &self.sparse)
             && let Some(output) =
-                layers::active_dense(&input, &sparse.val(), low_rank(), bias.as_ref())
+                layers::active_dense(&input, &sparse.val(), self.factors(), bias.as_ref(), columns)
         {
             return output;
         }
-        let compose = tokens * (d_input + d_output) > d_input * d_output;
+        // Gradients of some columns alone come from no other products.
+        let gathered = self.frozen.as_ref().is_some_and(|columns| columns.gathered);
+        let compose = gathered || tokens * (d_input + d_output) > d_input * d_output;
         match (&self.low_rank, &self.sparse) {
             (Some(low_rank), Some(sparse)) if !compose => {
                 let hidden = linear(input.clone(), low_rank.right.val(), None);

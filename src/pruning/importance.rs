@@ -4,6 +4,8 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Importance, NEVER_KEPT, PruningConfig, Reduction, Structure};
+use crate::kernels::ActiveColumns;
+use crate::optim;
 use crate::random::split_mix_64;
 
 /// Running importance of one layer's `S`: state that training carries in its checkpoints.
@@ -65,20 +67,58 @@ fn random(seed: u64, layer: usize, shape: [usize; 2], device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// What one step adds: `|s · ∂loss/∂s|`, or its criterion's like, reduced as far as it may be.
-fn sample(config: &PruningConfig, sparse: Tensor<2>, gradient: Tensor<2>) -> Tensor<2> {
-    #[cfg(feature = "flex")]
-    if !config.needs_entries()
-        && config.importance != Importance::Movement
+/// What a step shows of one layer's importance.
+#[allow(clippy::large_enum_variant)] // One a layer, and gone with the step.
+pub(super) enum Seen {
+    /// The layer took no part in the loss: a gradient of zero.
+    Nothing,
+    /// The gradient of `S`.
+    Gradient(Tensor<2>),
+    /// `Σᵢ |s[i, j] · g[i, j]|` of every column, or of the active ones.
+    Sums(Vec<f32>),
+}
+
+/// Whether `Σ |s · ∂loss/∂s|` over each neuron is all that is needed of a step.
+pub(super) fn sums_suffice(config: &PruningConfig) -> bool {
+    !config.needs_entries()
+        && matches!(config.importance, Importance::Sensitivity | Importance::SnipMomentum)
         && config.structure == Structure::Rows
         && matches!(config.reduction, Reduction::Mean | Reduction::Sum)
+}
+
+/// What one step adds: `|s · ∂loss/∂s|`, or its criterion's like, reduced as far as it may be.
+fn sample(
+    config: &PruningConfig,
+    sparse: &Param<Tensor<2>>,
+    columns: Option<&ActiveColumns>,
+    seen: Seen,
+) -> Tensor<2> {
+    let [rows, _] = sparse.lazy_shape().dims();
+    let reduced = |sums: Tensor<2>| match config.reduction {
+        Reduction::Mean => sums / rows as f64,
+        _ => sums,
+    };
+    let sparse = sparse.val().inner();
+    let gradient = match seen {
+        Seen::Nothing => sparse.zeros_like(),
+        Seen::Gradient(gradient) => match columns {
+            Some(columns) if gradient.dims() != sparse.dims() => optim::spread(gradient, columns),
+            _ => gradient,
+        },
+        Seen::Sums(sums) => {
+            let sums = match columns {
+                Some(columns) if sums.len() < columns.width() => columns.spread(&sums),
+                _ => sums,
+            };
+            let shape = [1, sums.len()];
+            return reduced(Tensor::from_data(TensorData::new(sums, shape), &sparse.device()));
+        }
+    };
+    #[cfg(feature = "flex")]
+    if sums_suffice(config)
         && let Some(sums) = crate::kernels::passes::absolute_product_sums(&sparse, &gradient)
     {
-        let [rows, _] = sparse.dims();
-        return match config.reduction {
-            Reduction::Mean => sums / rows as f64,
-            _ => sums,
-        };
+        return reduced(sums);
     }
     let product = sparse * gradient;
     let entries = match config.importance {
@@ -133,14 +173,15 @@ impl LayerImportance {
 
     /// Adds one valid step to a window of `valid` earlier ones, `w ← (w·k + I)/(k + 1)` with
     /// `I = |s · ∂loss/∂s|`; criteria without windows add it to what they have.
-    pub(crate) fn observe(
+    pub(super) fn observe(
         &mut self,
         config: &PruningConfig,
-        sparse: Tensor<2>,
-        gradient: Tensor<2>,
+        sparse: &Param<Tensor<2>>,
+        columns: Option<&ActiveColumns>,
+        seen: Seen,
         valid: usize,
     ) {
-        let sample = sample(config, sparse, gradient);
+        let sample = sample(config, sparse, columns, seen);
         match config.importance {
             Importance::Movement => return update(&mut self.smoothed, |sum| sum + sample),
             Importance::SnipMomentum => {

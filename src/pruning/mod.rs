@@ -7,6 +7,9 @@
 //! [`Pruner`] is all of it in one step; the parts are usable alone.
 
 mod config;
+mod counters;
+#[cfg(all(test, feature = "flex"))]
+mod frozen_tests;
 mod importance;
 mod norm;
 mod pruner;
@@ -18,10 +21,13 @@ mod pruner_reference;
 mod pruner_tests;
 mod schedule;
 mod selection;
+mod sparse;
+mod standing;
 
 pub use config::{Importance, PruningConfig, Reduction, Regrowth, Structure};
 pub use importance::LayerImportance;
 pub use norm::{gradient_norm, scale_gradients};
-pub use pruner::{LayerKept, LayerScores, PruneStep, Pruner};
+pub use pruner::{PruneStep, Pruner};
 pub use schedule::{Curve, Phase, Schedule};
 pub use selection::{Group, NEVER_KEPT, above_never_kept, bound, cap_at, prune_count, threshold};
+pub use standing::{LayerKept, LayerScores};

@@ -1,16 +1,23 @@
 //! One pruning step over a whole model.
 
-use burn::module::{Module, Param, ParamId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
 
+use super::counters::Counters;
+use super::importance::{Seen, sums_suffice};
+use super::sparse::{apply_mask, for_each_frozen, for_each_sparse};
 use super::{
-    Group, LayerImportance, NEVER_KEPT, PruningConfig, Regrowth, Structure, above_never_kept,
-    bound, cap_at, gradient_norm, threshold,
+    Group, LayerImportance, PruningConfig, Regrowth, Structure, above_never_kept, bound, cap_at,
+    gradient_norm, threshold,
 };
-use crate::linear::{Compressible, CompressibleLinear};
+use crate::kernels::{ActiveColumns, layers};
+use crate::linear::Compressible;
+use crate::optim::guide::{self, Request};
 use crate::{Error, Result};
 
 /// Prunes the sparse parts of a model while it trains.
@@ -26,14 +33,12 @@ pub struct Pruner {
     host: Option<Counters>,
     #[module(skip)]
     config: PruningConfig,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Counters {
-    step: usize,
-    window: usize,
-    skipped: usize,
-    in_a_row: usize,
+    /// Columns that are not pruned for good, once known: of the masks, so they change with those.
+    #[module(skip)]
+    columns: Option<Vec<Arc<ActiveColumns>>>,
+    /// Whether the optimizer takes gradients of some columns alone.
+    #[module(skip)]
+    adamw: bool,
 }
 
 /// What one step did.
@@ -49,28 +54,6 @@ pub struct PruneStep {
     pub skipped: bool,
     /// Norm of the whole gradient before the update.
     pub gradient_norm: f64,
-}
-
-/// Neurons of one layer that have any non-zero entry in `S`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerKept {
-    /// Full name of the layer.
-    pub name: String,
-    /// Kept neurons (columns of `S`, in Burn's orientation).
-    pub kept: usize,
-    /// All neurons.
-    pub neurons: usize,
-}
-
-/// Scores of one layer's neurons (or columns) as selection compares them.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct LayerScores {
-    /// Full name of the layer.
-    pub name: String,
-    /// Scores of those that have any non-zero entry in `S`.
-    pub kept: Vec<f32>,
-    /// Scores of the others; what is frozen has none.
-    pub pruned: Vec<f32>,
 }
 
 impl Pruner {
@@ -92,7 +75,7 @@ impl Pruner {
             Error::layer("all", "no layer has a sparse part to prune; decompose the model first")
         })?;
         // Counters are mirrored on the host from the first use on, so that a record may come first.
-        Ok(Self { layers, counters: Counters::default().to_param(&device), host: None, config })
+        Ok(Self::with(layers, Counters::default().to_param(&device), config))
     }
 
     /// A pruner without layers, for models that are trained without pruning.
@@ -108,7 +91,15 @@ impl Pruner {
         });
         let device = device.clone().without_autodiff();
         let counters = Counters::default().to_param(&device);
-        Self { layers: Vec::new(), counters, host: None, config }
+        Self::with(Vec::new(), counters, config)
+    }
+
+    fn with(
+        layers: Vec<LayerImportance>,
+        counters: Param<Tensor<1, Int>>,
+        config: PruningConfig,
+    ) -> Self {
+        Self { layers, counters, host: None, config, columns: None, adamw: false }
     }
 
     /// A pruner of `model` with the settings, or an idle one for a training without pruning.
@@ -125,6 +116,16 @@ impl Pruner {
             Some(config) => Self::new(model, config),
             None => Ok(Self::idle(total_steps, device)),
         }
+    }
+
+    /// Says that the model is updated by [`Pruner::optimize`] with [`crate::optim::AdamW`] always.
+    ///
+    /// Neurons that are pruned for good then have neither gradients nor moments, and the optimizer
+    /// passes them over. Another optimizer would find gradients of another shape than the weights'.
+    pub fn with_adamw(mut self) -> Self {
+        self.adamw = true;
+        self.columns = None;
+        self
     }
 
     /// The settings.
@@ -147,9 +148,10 @@ impl Pruner {
         &self.layers
     }
 
-    /// Forgets counters mirrored on the host; call it after a record was loaded into the pruner.
+    /// Forgets what is mirrored on the host; call it after a record was loaded into the pruner.
     pub fn reload(&mut self) {
         self.host = None;
+        self.columns = None;
     }
 
     /// One update: optimizer step, importance, selection and masking. Replaces
@@ -161,7 +163,7 @@ impl Pruner {
     /// If too many updates in a row were skipped.
     pub fn optimize<M: Compressible>(
         &mut self,
-        mut model: M,
+        model: M,
         optimizer: &mut ModuleOptimizer,
         lr: impl Into<ModuleLearningRate>,
         gradients: GradientsParams,
@@ -171,11 +173,36 @@ impl Pruner {
             let done = self.skip(norm)?;
             return Ok((model, done));
         }
-        let sparse = self.sparse_gradients(&model, &gradients);
-        model = optimizer.step(lr, model, gradients);
-        let mut done = self.update(&mut model, &sparse);
+        let (model, mut done) = self.apply(model, optimizer, lr, gradients);
         done.gradient_norm = norm;
         Ok((model, done))
+    }
+
+    /// [`Pruner::optimize`] with gradients that are known to be finite, whose norm it leaves out.
+    pub(crate) fn apply<M: Compressible>(
+        &mut self,
+        mut model: M,
+        optimizer: &mut ModuleOptimizer,
+        lr: impl Into<ModuleLearningRate>,
+        gradients: GradientsParams,
+    ) -> (M, PruneStep) {
+        let taken = self.sparse_gradients(&model, &gradients);
+        let mut requests = HashMap::new();
+        let mut ids = Vec::with_capacity(self.layers.len());
+        let sums = sums_suffice(&self.config);
+        for_each_frozen(&mut model, |sparse, frozen| {
+            let columns = frozen.clone().filter(|columns| columns.gathered);
+            requests.insert(sparse.id, Request { columns, sums });
+            ids.push(sparse.id);
+        });
+        let (mut model, mut sums) = guide::step(optimizer, lr, model, gradients, requests);
+        let seen = taken.into_iter().zip(ids).map(|(gradient, id)| match sums.remove(&id) {
+            Some(sums) => Seen::Sums(sums),
+            None => gradient.map_or(Seen::Nothing, Seen::Gradient),
+        });
+        let seen = seen.collect();
+        let done = self.observe(&mut model, seen);
+        (model, done)
     }
 
     /// Gradients of the sparse parts, to be taken before the optimizer consumes them.
@@ -199,6 +226,15 @@ impl Pruner {
         model: &mut M,
         gradients: &[Option<Tensor<2>>],
     ) -> PruneStep {
+        let seen = |gradient: &Option<Tensor<2>>| match gradient {
+            Some(gradient) => Seen::Gradient(gradient.clone()),
+            None => Seen::Nothing,
+        };
+        self.observe(model, gradients.iter().map(seen).collect())
+    }
+
+    /// [`Pruner::update`] with what there is to see of every layer.
+    fn observe<M: Compressible>(&mut self, model: &mut M, seen: Vec<Seen>) -> PruneStep {
         let mut counters = self.counters();
         let step = counters.step;
         let config = self.config;
@@ -206,24 +242,25 @@ impl Pruner {
         if step.is_multiple_of(schedule.interval) {
             self.fold(&mut counters);
         }
-        let mut at = 0;
-        let layers = &mut self.layers;
-        for_each_sparse(model, |_, sparse| {
-            if let Some(gradient) = gradients.get(at) {
-                let sparse = sparse.val().inner();
-                // A layer that took no part in the loss has a gradient of zero.
-                let gradient = gradient.clone().unwrap_or_else(|| sparse.zeros_like());
-                layers[at].observe(&config, sparse, gradient, counters.window);
+        let mut layers = self.layers.iter_mut().zip(seen);
+        for_each_frozen(model, |sparse, frozen| {
+            if let Some((layer, seen)) = layers.next() {
+                let columns = frozen.as_deref();
+                layer.observe(&config, sparse, columns, seen, counters.window);
             }
-            at += 1;
         });
+        drop(layers);
         counters.window += 1;
         counters.in_a_row = 0;
         let keep_ratio = schedule.keep_ratio(step);
         let prunes = schedule.prunes(step) && !self.layers.is_empty();
         let threshold = if prunes { self.prune(model, keep_ratio) } else { None };
         if config.regrowth == Regrowth::Frozen {
-            self.apply_masks(model);
+            if prunes {
+                self.columns = None;
+            }
+            self.apply_masks(model, prunes);
+            self.columns = Some(self.columns(model));
             self.announce(model);
         }
         counters.step += 1;
@@ -310,27 +347,53 @@ impl Pruner {
         Some(threshold)
     }
 
-    /// Tells the layers of `model` whether pruned neurons are pruned for good, which makes frozen
-    /// training faster. [`Pruner::update`] does so too: before the first step it matters only where
-    /// a resumed training is to be equal to the last bit.
+    /// Tells the layers of `model` which neurons are pruned for good, which makes frozen training
+    /// faster. [`Pruner::update`] does so too: before the first step it matters only where a resumed
+    /// training is to be equal to the last bit.
     pub fn announce<M: Compressible>(&self, model: &mut M) {
-        let frozen = self.config.regrowth == Regrowth::Frozen
-            && self.config.structure == Structure::Rows
-            && !self.layers.is_empty();
-        model.for_each_linear_mut(&mut |_, linear| {
-            if let CompressibleLinear::LowRankSparse(layer) = linear {
-                layer.frozen = frozen;
-            }
+        let mut columns = self.columns(model).into_iter();
+        for_each_frozen(model, |_, frozen| {
+            *frozen = columns.next().filter(|columns| !columns.others.is_empty());
         });
     }
 
-    fn apply_masks<M: Compressible>(&self, model: &mut M) {
-        let mut at = 0;
+    /// Columns that are not pruned for good, of every layer; empty where none are pruned for good.
+    fn columns<M: Compressible>(&self, model: &mut M) -> Vec<Arc<ActiveColumns>> {
+        if let Some(columns) = &self.columns {
+            return columns.clone();
+        }
+        let config = &self.config;
+        if config.regrowth != Regrowth::Frozen || config.structure != Structure::Rows {
+            return Vec::new();
+        }
+        let gathers = self.adamw && (sums_suffice(config) || !config.importance.needs_gradients());
+        let mut columns = Vec::with_capacity(self.layers.len());
+        let mut layers = self.layers.iter();
         for_each_sparse(model, |_, sparse| {
-            if let Some(mask) = &self.layers[at].mask {
+            let Some(mask) = layers.next().and_then(|layer| layer.mask.as_ref()) else { return };
+            let found = ActiveColumns::of_mask(&crate::decompose::to_vec(mask.val()));
+            let gathered = gathers && layers::gathers(&sparse.val());
+            columns.push(Arc::new(ActiveColumns { gathered, ..found }));
+        });
+        columns
+    }
+
+    /// Zeroes what is pruned for good, in layers where it can have changed: anywhere if something was
+    /// `pruned` just now, else where the optimizer does not pass it over.
+    fn apply_masks<M: Compressible>(&self, model: &mut M, pruned: bool) {
+        let whole = |at: usize| {
+            let columns = self.columns.as_ref().and_then(|columns| columns.get(at));
+            columns.is_some_and(|columns| columns.others.is_empty())
+        };
+        let mut layers = self.layers.iter().enumerate();
+        for_each_frozen(model, |sparse, frozen| {
+            let Some((at, layer)) = layers.next() else { return };
+            let passed_over = frozen.as_ref().is_some_and(|columns| columns.gathered);
+            if let Some(mask) = &layer.mask
+                && (pruned || !(passed_over || whole(at)))
+            {
                 apply_mask(sparse, mask.val());
             }
-            at += 1;
         });
     }
 
@@ -345,45 +408,6 @@ impl Pruner {
         let id = self.counters.id;
         self.counters = Param::initialized(id, counters.to_tensor(&device));
         self.host = Some(counters);
-    }
-
-    /// Scores of every layer of `model` as they stand; empty where single entries are pruned.
-    pub fn scores<M: Compressible>(&self, model: &M) -> Vec<LayerScores> {
-        let dim = match self.config.structure {
-            Structure::Rows => 0,
-            Structure::Columns => 1,
-            Structure::Unstructured => return Vec::new(),
-        };
-        let mut all = Vec::new();
-        let mut layers = self.layers.iter();
-        for_each_sparse(&mut model.clone(), |name, sparse| {
-            let Some(layer) = layers.next() else { return };
-            let sparse = sparse.val().inner();
-            let alive = crate::decompose::to_vec(sparse.clone().abs().max_dim(dim));
-            let scores = crate::decompose::to_vec(layer.scores(&self.config, sparse));
-            let mut found = LayerScores { name: name.to_string(), ..LayerScores::default() };
-            for (score, alive) in scores.into_iter().zip(alive) {
-                match alive > 0.0 {
-                    true => found.kept.push(score),
-                    false if score > NEVER_KEPT => found.pruned.push(score),
-                    false => {}
-                }
-            }
-            all.push(found);
-        });
-        all
-    }
-
-    /// Kept neurons of every layer of `model`.
-    pub fn kept<M: Compressible>(model: &M) -> Vec<LayerKept> {
-        let mut kept = Vec::new();
-        for_each_sparse(&mut model.clone(), |name, sparse| {
-            let columns = sparse.val().inner().abs().max_dim(0);
-            let alive = crate::decompose::to_vec(columns).iter().filter(|v| **v > 0.0).count();
-            let neurons = sparse.lazy_shape()[1];
-            kept.push(LayerKept { name: name.to_string(), kept: alive, neurons });
-        });
-        kept
     }
 }
 
@@ -406,55 +430,4 @@ fn read_groups(scores: &[Tensor<2>], shapes: &[([usize; 2], usize)]) -> Vec<Grou
             Group { scores: head.to_vec(), entries: *entries }
         })
         .collect()
-}
-
-fn apply_mask(sparse: &mut Param<Tensor<2>>, mask: Tensor<2>) {
-    // Taken out, so that nothing else holds the values and they are masked in place.
-    let nothing = Param::initialized(ParamId::new(), Tensor::zeros([0, 0], &mask.device()));
-    let param = std::mem::replace(sparse, nothing);
-    *sparse = param.map(|tensor| {
-        let trained = tensor.is_require_grad();
-        let autodiff = tensor.is_autodiff();
-        let masked = masked(tensor.inner(), mask);
-        let masked = if autodiff { Tensor::from_inner(masked) } else { masked };
-        masked.set_require_grad(trained && autodiff)
-    });
-}
-
-fn masked(tensor: Tensor<2>, mask: Tensor<2>) -> Tensor<2> {
-    #[cfg(feature = "flex")]
-    let tensor = match crate::kernels::passes::mask_columns(tensor, &mask) {
-        Ok(masked) => return masked,
-        Err(tensor) => tensor,
-    };
-    tensor * mask
-}
-
-/// Calls `f` with the sparse part of every layer that has one.
-fn for_each_sparse<M: Compressible>(model: &mut M, mut f: impl FnMut(&str, &mut Param<Tensor<2>>)) {
-    model.for_each_linear_mut(&mut |name, linear| {
-        if let CompressibleLinear::LowRankSparse(layer) = linear
-            && let Some(sparse) = &mut layer.sparse
-        {
-            f(name, sparse);
-        }
-    });
-}
-
-impl Counters {
-    fn to_tensor(self, device: &Device) -> Tensor<1, Int> {
-        let values = [self.step, self.window, self.skipped, self.in_a_row].map(|v| v as i64);
-        Tensor::from_data(TensorData::from(values), device)
-    }
-
-    fn to_param(self, device: &Device) -> Param<Tensor<1, Int>> {
-        Param::initialized(ParamId::new(), self.to_tensor(device))
-    }
-
-    fn from_param(param: &Param<Tensor<1, Int>>) -> Self {
-        let data = param.val().into_data().convert::<i64>();
-        let values: Vec<i64> = data.try_into_vec().unwrap_or_default();
-        let at = |i: usize| values.get(i).map_or(0, |v| *v as usize);
-        Self { step: at(0), window: at(1), skipped: at(2), in_a_row: at(3) }
-    }
 }

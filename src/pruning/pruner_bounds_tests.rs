@@ -68,7 +68,7 @@ fn wide() -> Wide {
             low_rank: None,
             sparse: Some(leaf(Tensor::from_data(data, &Device::default().autodiff()))),
             bias: None,
-            frozen: false,
+            frozen: None,
         })
     };
     Wide { large: layer(1.0), small: layer(0.01) }

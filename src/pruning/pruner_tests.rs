@@ -57,7 +57,7 @@ pub(super) fn model(seed: u64) -> Mlp {
             low_rank: None,
             sparse: Some(leaf(Tensor::from_data(TensorData::new(values, shape), &device))),
             bias: None,
-            frozen: false,
+            frozen: None,
         })
     });
     Mlp { up: layers.next().unwrap(), down: layers.next().unwrap() }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::Map;
 
 use super::data::BatchSource;
-use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::task_data::{label_config, load_task_data};
 use super::{Evaluator, Observer, Recipe, TrainableModel};
 use crate::inspect::Answers;
@@ -25,10 +25,10 @@ impl Job for Classification {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<Prepared<AnySequenceClassifier, ClassifierEvaluator>> {
+    ) -> Result<Loaded<AnySequenceClassifier, ClassifierEvaluator>> {
         let data = load_task_data(&recipe.task)?;
         let task = data.task().clone();
-        let start = Start::load(recipe, label_config(&task), device, observer)?;
+        let (model, start) = Start::load(recipe, label_config(&task), device, observer)?;
         let (tokenizer, pad_id) = (&start.tokenizer, start.tokenizer.pad_id());
         tell_skipped(observer, "train", data.train.skipped, "lines");
         let train = BatchSource::text(tokenizer.encode_dataset(&data.train)?, pad_id);
@@ -42,7 +42,7 @@ impl Job for Classification {
             Ok(EvalSplit { name, source, evaluator: ClassifierEvaluator::new(&task)? })
         });
         let dev = dev.collect::<Result<_>>()?;
-        Ok(Prepared { start, task, about: Map::new(), train, dev, while_training: None })
+        Ok((model, Prepared { start, task, about: Map::new(), train, dev, while_training: None }))
     }
 }
 

@@ -124,11 +124,10 @@ fn read<'a, J: Job>(
     recipe: &'a Recipe,
     options: &'a RunOptions,
 ) -> Result<Read<'a, J>> {
-    let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
-    let segments = prepared.outline(recipe)?.segments;
-    let mut run: Run<'_, J> = Run { recipe, options, prepared, segments, pace: Arc::default() };
-    let (decomposed, pruning) = run.decompose(false)?;
-    let model = run.prepared.start.model.clone();
+    let (mut model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
+    let segments = prepared.outline(&model, recipe)?.segments;
+    let run: Run<'_, J> = Run { recipe, options, prepared, segments, pace: Arc::default() };
+    let (decomposed, pruning) = run.decompose(&mut model, false)?;
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, &options.device)?;
     let (model, pruner) = read_checkpoint(folder, model, pruner)?;
     let layers = decomposed.into_iter().map(|layer| layer.name).collect();

@@ -23,7 +23,7 @@ pub trait Job {
     /// Scores their answers.
     type Evaluator: Evaluator<<Self::Model as TrainableModel>::Output>;
 
-    /// Loads the model and data that `recipe` names.
+    /// Loads the model and the data that `recipe` names.
     ///
     /// # Errors
     /// If a file is missing, damaged or does not fit the others.
@@ -31,13 +31,17 @@ pub trait Job {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<Prepared<Self::Model, Self::Evaluator>>;
+    ) -> Result<Loaded<Self::Model, Self::Evaluator>>;
 }
 
-/// A model and its data, ready to train.
+/// A model, and what goes with it.
+pub type Loaded<M, E> = (M, Prepared<M, E>);
+
+/// The data of a training, and what goes with its model; not the model itself, so that a training has
+/// the only one.
 pub struct Prepared<M: TrainableModel, E> {
-    /// The model with its folder.
-    pub start: Start<M>,
+    /// Where the model is from.
+    pub start: Start,
     /// The task.
     pub task: Task,
     /// What a saved model says about itself besides its task, in `config.json`.
@@ -50,12 +54,12 @@ pub struct Prepared<M: TrainableModel, E> {
     pub while_training: Option<EvalSplit<M::Batch, E>>,
 }
 
-/// A model as it is loaded to be trained.
-pub struct Start<M> {
+/// Where a model that is trained started from.
+pub struct Start {
     /// The model folder.
     pub folder: PathBuf,
-    /// The model.
-    pub model: M,
+    /// Labels of its head, where they are not the folder's.
+    pub labels: Option<LabelConfig>,
     /// Whether its head is freshly initialised, so that evaluating it would say nothing.
     pub new_head: bool,
     /// Its tokenizer.
@@ -72,17 +76,17 @@ pub struct EvalSplit<B, E> {
     pub evaluator: E,
 }
 
-impl<M: FolderModel> Start<M> {
+impl Start {
     /// Loads the model that `recipe` names with a head for `labels`, and its tokenizer.
     ///
     /// # Errors
     /// If a file is missing, damaged or does not fit the others.
-    pub fn load(
+    pub fn load<M: FolderModel>(
         recipe: &Recipe,
         labels: LabelConfig,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<Self> {
+    ) -> Result<(M, Self)> {
         let max_length = |_: &Path, _: &M| Ok(recipe.task.max_length());
         Self::load_with(recipe, Some(labels), device, observer, max_length)
     }
@@ -92,19 +96,20 @@ impl<M: FolderModel> Start<M> {
     ///
     /// # Errors
     /// As [`Start::load`].
-    pub fn load_with(
+    pub fn load_with<M: FolderModel>(
         recipe: &Recipe,
         labels: Option<LabelConfig>,
         device: &Device,
         observer: &dyn Observer,
         max_length: impl FnOnce(&Path, &M) -> Result<usize>,
-    ) -> Result<Self> {
+    ) -> Result<(M, Self)> {
         let folder = recipe.model.clone().ok_or_else(|| {
             Error::option("model", "missing: the folder of the pretrained model to start from")
         })?;
         let device = device.clone().without_autodiff();
         device.seed(recipe.training.seed);
-        let options = LoadOptions { labels, new_head: recipe.new_head, ..LoadOptions::default() };
+        let new_head = recipe.new_head;
+        let options = LoadOptions { labels: labels.clone(), new_head, ..LoadOptions::default() };
         let (model, report) = M::load(&folder, &device, &options)?;
         observer.event(&Event::Note { message: report.to_string() });
         let max_length = max_length(&folder, &model)?;
@@ -117,7 +122,16 @@ impl<M: FolderModel> Start<M> {
         let tokenizer = model_tokenizer(&folder, &model, max_length)?;
         // A language model's head is its embedding.
         let new_head = report.newly_initialised.iter().any(|name| name != "final_logits_bias");
-        Ok(Self { folder, model, new_head, tokenizer })
+        Ok((model, Self { folder, labels, new_head, tokenizer }))
+    }
+
+    /// The model once more as it was before training; a new head has other values.
+    ///
+    /// # Errors
+    /// If its files are gone or were changed.
+    pub fn reload<M: FolderModel>(&self, device: &Device) -> Result<M> {
+        let options = LoadOptions { labels: self.labels.clone(), ..LoadOptions::default() };
+        Ok(M::load(&self.folder, &device.clone().without_autodiff(), &options)?.0)
     }
 }
 
@@ -165,29 +179,30 @@ pub(super) fn tell_skipped(observer: &dyn Observer, split: &str, skipped: usize,
 }
 
 impl<M: TrainableModel, E> Prepared<M, E> {
-    /// What `recipe` does with the model and the training data.
+    /// What `recipe` does with `model` and the training data.
     ///
     /// # Errors
     /// As [`outline`].
-    pub fn outline(&self, recipe: &Recipe) -> Result<Outline> {
-        outline(recipe, &self.start.model, self.train.lengths.len())
+    pub fn outline(&self, model: &M, recipe: &Recipe) -> Result<Outline> {
+        outline(recipe, model, self.train.lengths.len())
     }
 
-    /// Decomposes what the recipe selects of the model; the layers, and how they will be pruned.
+    /// Decomposes what the recipe selects of `model`; the layers, and how they will be pruned.
     /// Without `values` layers get their form only, for a checkpoint to fill.
     ///
     /// # Errors
     /// If a pattern matches nothing, or rank, ratio or schedule are impossible.
     pub fn decompose(
-        &mut self,
+        &self,
+        model: &mut M,
         recipe: &Recipe,
         values: bool,
     ) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
         let Some(method) = &recipe.method else { return Ok((Vec::new(), None)) };
-        let pruning = self.outline(recipe)?.pruning;
+        let pruning = self.outline(model, recipe)?.pruning;
         let config = decomposition(method, pruning.is_some());
         let decompose = if values { decompose } else { decompose_shapes };
-        let done = decompose(&mut self.start.model, &method.selection(), config)?;
+        let done = decompose(model, &method.selection(), config)?;
         Ok((done, pruning))
     }
 }

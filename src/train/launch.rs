@@ -20,6 +20,7 @@ use super::model::{CompressingModel, RunHandle, RunSettings};
 use super::renderer::QuietRenderer;
 use super::strategy::Follow;
 use super::{Evaluator, Keep, Observer, TrainableModel, TrainingRecipe};
+use crate::linear::CompressibleLinear;
 use crate::optim::{AdamW, AdamWSettings};
 use crate::pruning::{LayerScores, Phase, Pruner, PruningConfig};
 use crate::tasks::{BatchOrder, BatchPlan, MetricReport};
@@ -67,8 +68,6 @@ struct Checkpointed<M: Module> {
 
 /// A training to be launched.
 pub struct Training<'a, M: TrainableModel, E> {
-    /// The model, decomposed if it is to be pruned, on a plain device.
-    pub model: M,
     /// Settings of the pruner; `None`: plain fine-tuning.
     pub pruning: Option<PruningConfig>,
     /// Training data.
@@ -118,21 +117,24 @@ pub struct Trained<M> {
 }
 
 impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
-    /// Trains, or goes on training, to the end.
+    /// Trains `model`, or goes on training it, to the end; decomposed if it is to be pruned, on a plain
+    /// device. Nothing else should hold it: what is held twice is copied once.
     ///
     /// # Errors
     /// If a setting is impossible, there is nothing to resume or it is of another recipe, a
     /// checkpoint cannot be written, too many updates were not finite, or the run was stopped.
-    pub fn launch(self) -> Result<Trained<M>> {
+    pub fn launch(self, model: M) -> Result<Trained<M>> {
         let store = CheckpointStore::open(self.checkpoints)?;
         let state = self.starting_state(&store)?;
+        let plain = self.device.clone().without_autodiff();
+        let total_steps = self.segments.total_steps;
+        let pruner = Pruner::new_or_idle(&model, self.pruning, total_steps, &plain)?;
         let since = state.evaluations_since_best;
         let stopped_early =
             self.recipe.early_stopping_patience.is_some_and(|patience| since >= patience);
         if stopped_early || state.segment == self.segments.count() {
-            return self.finish(&store, state, None);
+            return self.finish(&store, state, model, pruner, None);
         }
-        let plain = self.device.clone().without_autodiff();
         let autodiff = plain.clone().autodiff();
         let settings = RunSettings {
             seed: self.recipe.seed,
@@ -142,7 +144,6 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             batches_per_epoch: self.segments.batches_per_epoch,
         };
         let run = RunHandle::new(settings, self.observer.clone(), self.interrupt.0.clone());
-        let pruner = self.pruner(&plain)?;
         let latest = Latest::default();
         let shared = Arc::new(Mutex::new(state.clone()));
         let follow = Follow {
@@ -186,8 +187,6 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         if state.segment > 0 {
             training = training.checkpoint(state.segment);
         }
-        let mut model = self.model.clone();
-        pruner.announce(&mut model);
         let model = CompressingModel::new(model, pruner, run.clone()).train();
         let optimizer = AdamW::new(AdamWSettings {
             beta_1: self.recipe.adam_beta1,
@@ -205,8 +204,9 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         }
         self.interrupt.check()?;
         let state = shared.lock().map(|state| state.clone()).unwrap_or(state);
-        let CompressingModel { model, pruner, .. } = result.model;
-        self.finish(&store, state, Some((model, pruner)))
+        let (model, pruner) = result.model.into_parts();
+        let step = state.step;
+        self.finish(&store, state, model, pruner, Some(step))
     }
 
     /// The state to start from: of the last checkpoint, or the very beginning.
@@ -240,10 +240,6 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             ));
         }
         Ok(state)
-    }
-
-    fn pruner(&self, device: &Device) -> Result<Pruner> {
-        Pruner::new_or_idle(&self.model, self.pruning, self.segments.total_steps, device)
     }
 
     /// The first step whose evaluation counts: the final ratio is reached.
@@ -297,28 +293,31 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         Ok((train, eval))
     }
 
-    /// The result: the last model, or the best one read back.
+    /// The result: the last model, or the best one read back. `model` and `pruner` are those after
+    /// step `at`, `None`: of their form only.
     fn finish(
         &self,
         store: &CheckpointStore,
         state: CheckpointState,
-        last: Option<(M, Pruner)>,
+        mut model: M,
+        mut pruner: Pruner,
+        at: Option<usize>,
     ) -> Result<Trained<M>> {
         let best = state.best.as_ref().map(|(step, _)| *step);
         let kept_step = match self.recipe.keep {
             Keep::Best => best.unwrap_or(state.step),
             Keep::Last => state.step,
         };
-        let skipped = last.as_ref().map(|(_, pruner)| pruner.clone().skipped());
-        let (model, mut pruner) = match last {
-            Some(last) if kept_step == state.step => last,
-            _ => self.read_model(store, kept_step)?,
-        };
+        let skipped = at.map(|_| pruner.skipped());
+        if at != Some(kept_step) {
+            (model, pruner) = read_checkpoint(&store.path(kept_step), model, pruner)?;
+        }
+        forget_frozen(&mut model);
         let from = self.counts_from();
         Ok(Trained {
             counted: state.history.iter().filter(|(step, _)| *step >= from).count(),
             importance: pruner.scores(&model),
-            model,
+            model: model.valid(),
             history: state.history,
             steps: state.step,
             kept_step,
@@ -326,16 +325,20 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             seconds: state.seconds,
         })
     }
+}
 
-    /// The model of a checkpoint with its pruner.
-    fn read_model(&self, store: &CheckpointStore, step: usize) -> Result<(M, Pruner)> {
-        let pruner = self.pruner(&self.device)?;
-        read_checkpoint(&store.path(step), self.model.clone(), pruner)
-    }
+/// Has no layer of `model` know of neurons that are pruned for good: those of another step may be
+/// others.
+fn forget_frozen<M: TrainableModel>(model: &mut M) {
+    model.for_each_linear_mut(&mut |_, linear| {
+        if let CompressibleLinear::LowRankSparse(layer) = linear {
+            layer.frozen = None;
+        }
+    });
 }
 
 /// The model of a checkpoint folder with its pruner. `model` and `pruner` are
-/// those that the training started from.
+/// of the same form.
 ///
 /// # Errors
 /// If the file is missing, damaged or of another model.

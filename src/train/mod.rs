@@ -27,6 +27,7 @@ mod plan;
 mod question_answering;
 mod recipe;
 mod renderer;
+mod shared;
 mod strategy;
 mod summarization;
 mod summarization_recipe;
@@ -40,7 +41,7 @@ pub use evaluate::{collect_answers, evaluate_model, predict_logits, score};
 pub use from_checkpoint::evaluate_checkpoint;
 #[cfg(feature = "plots")]
 pub use from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
-pub use job::{EvalSplit, Job, Prepared, Start, model_tokenizer};
+pub use job::{EvalSplit, Job, Loaded, Prepared, Start, model_tokenizer};
 pub use launch::{Interrupt, Trained, Training};
 pub use method::{Method, MethodRecipe};
 pub use observer::{Event, Observer, Silent};

@@ -12,18 +12,19 @@ use burn::train::metric::{Adaptor, LossInput};
 use burn::train::{InferenceStep, Interrupter, ItemLazy, TrainOutput, TrainStep};
 
 use super::data::TrainItem;
+use super::shared::Shared;
 use super::{Event, Observer, TrainableModel};
 use crate::Error;
 use crate::pruning::{PruneStep, Pruner, gradient_norm, scale_gradients};
 use crate::random::split_mix_64;
 
 /// A model and its pruner, as one module: checkpoints carry both.
+///
+/// Clones share the model: an update of one is an update of all.
 #[derive(Module, Debug)]
 pub struct CompressingModel<M: Module> {
-    /// The user's model.
-    pub model: M,
-    /// Importance, schedule and step.
-    pub pruner: Pruner,
+    model: Shared<M>,
+    pruner: Pruner,
     #[module(skip)]
     run: RunHandle,
 }
@@ -47,6 +48,8 @@ struct RunState {
     losses: Mutex<Vec<f64>>,
     /// A loss of the update under way is not finite.
     poisoned: AtomicBool,
+    /// The layers know which neurons are pruned for good.
+    announced: AtomicBool,
     failure: Mutex<Option<Error>>,
 }
 
@@ -79,6 +82,7 @@ impl RunHandle {
             started: Instant::now(),
             losses: Mutex::default(),
             poisoned: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
             failure: Mutex::default(),
         }))
     }
@@ -151,13 +155,18 @@ impl<O> Adaptor<LossInput> for StepOutput<O> {
 }
 
 impl<M: TrainableModel> CompressingModel<M> {
-    /// A model that is pruned while it trains.
+    /// A model that is pruned while it trains, by [`crate::optim::AdamW`].
     pub fn new(model: M, pruner: Pruner, run: RunHandle) -> Self {
-        Self { model, pruner, run }
+        Self { model: Shared::new(model), pruner: pruner.with_adamw(), run }
+    }
+
+    /// The user's model, and its pruner.
+    pub fn into_parts(self) -> (M, Pruner) {
+        (self.model.into_inner(), self.pruner)
     }
 
     fn device(&self) -> Device {
-        self.model.devices().into_iter().next().unwrap_or_default()
+        Module::devices(&self.model).into_iter().next().unwrap_or_default()
     }
 
     /// One update, or none if its loss or gradient is not finite.
@@ -183,9 +192,8 @@ impl<M: TrainableModel> CompressingModel<M> {
         {
             scale_gradients(&self.model, &mut gradients, limit / norm);
         }
-        let sparse = self.pruner.sparse_gradients(&self.model, &gradients);
-        self.model = optimizer.step(lr, self.model, gradients);
-        let mut done = self.pruner.update(&mut self.model, &sparse);
+        let pruner = &mut self.pruner;
+        let mut done = self.model.update(|model| pruner.apply(model, optimizer, lr, gradients));
         done.gradient_norm = norm;
         run.tell_step(&done, rate);
         self
@@ -200,13 +208,21 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
         let settings = &self.run.0.settings;
         // By the batch's number, so that dropout does not depend on how a run got there.
         self.device().seed(split_mix_64(settings.seed, item.number as u64));
-        let (loss, _) = self.model.forward_loss(item.batch);
+        // What checkpoints know of pruned neurons, layers learn before their first batch.
+        if !self.run.0.announced.swap(true, Ordering::SeqCst) {
+            self.model.update(|mut model| {
+                self.pruner.announce(&mut model);
+                (model, ())
+            });
+        }
+        let model = self.model.get();
+        let (loss, _) = model.forward_loss(item.batch);
         let value: f32 = loss.clone().inner().into_scalar();
         self.run.observe_loss(f64::from(value));
         // Burn sums the gradients of an update's batches; their mean is wanted.
         let share = loss.clone() / settings.accumulation as f64;
         let output = StepOutput { loss: loss.inner(), output: None };
-        TrainOutput::new(&self.model, share.backward(), output)
+        TrainOutput::new(&model, share.backward(), output)
     }
 
     fn optimize(
@@ -224,7 +240,7 @@ impl<M: TrainableModel> InferenceStep for CompressingModel<M> {
     type Output = StepOutput<M::Output>;
 
     fn step(&self, batch: M::Batch) -> Self::Output {
-        let (loss, output) = self.model.evaluate_batch(batch);
+        let (loss, output) = self.model.get().evaluate_batch(batch);
         StepOutput { loss, output: Some(output) }
     }
 }

@@ -115,8 +115,8 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     options.check_output(recipe.model.as_deref())?;
     let name = "Reading model and data".to_string();
     options.observer.event(&Event::Stage { name });
-    let prepared = J::prepare(recipe, &options.device, options.observer.as_ref())?;
-    let segments = prepared.outline(recipe)?.segments;
+    let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
+    let segments = prepared.outline(&model, recipe)?.segments;
     let recipe = recipe.resolved_for(segments);
     let output = &options.output;
     std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
@@ -129,7 +129,7 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         }
         atomic::write_file(output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
     }
-    Run::<J> { recipe: &recipe, options, prepared, segments, pace: Arc::default() }.run()
+    Run::<J> { recipe: &recipe, options, prepared, segments, pace: Arc::default() }.run(model)
 }
 
 pub(super) struct Run<'a, J: Job> {
@@ -148,27 +148,29 @@ impl<J: Job> Run<'_, J> {
         Ok(())
     }
 
-    fn run(mut self) -> Result<RunReport> {
+    /// The whole job; `model` is handed on, so that training has the only one.
+    fn run(self, mut model: J::Model) -> Result<RunReport> {
         let starting = match self.prepared.start.new_head {
             true => Vec::new(),
             false => {
                 self.stage("Evaluating the model as it is")?;
-                self.evaluate(&self.prepared.start.model)?.0
+                self.evaluate(&model)?.0
             }
         };
-        let dense = self.prepared.start.model.clone();
         // A resumed run's values are its checkpoint's.
         let values = !self.options.resume;
-        let (decomposed, pruning) = self.decompose(values)?;
+        let (decomposed, pruning) = self.decompose(&mut model, values)?;
         self.stage(match &pruning {
             Some(_) => "Training and pruning",
             None => "Training",
         })?;
-        let trained = self.train(pruning)?;
+        let trained = self.train(model, pruning)?;
         self.stage("Evaluating the trained model")?;
         let (metrics, answers) = self.evaluate(&trained.model)?;
+        // What is saved may take the place of what training started from.
+        let dense = self.prepared.start.reload(&self.options.device)?;
         let names: Vec<String> = decomposed.iter().map(|layer| layer.name.clone()).collect();
-        let (model, metrics_as_saved, agreement) = match self.recipe.method {
+        let (result, metrics_as_saved, agreement) = match self.recipe.method {
             None => {
                 self.stage("Saving")?;
                 self.save(&trained.model, None, &[])?;
@@ -187,8 +189,8 @@ impl<J: Job> Run<'_, J> {
             }
         };
         self.stage("Measuring latency")?;
-        let latency = self.latency(&dense, &model)?;
-        let account = ModelAccount::of(&model).over(&names);
+        let latency = self.latency(&dense, &result)?;
+        let account = ModelAccount::of(&result).over(&names);
         let report = self.report(
             Outcome { starting, metrics, metrics_as_saved, agreement, account, latency },
             &trained,
@@ -235,14 +237,18 @@ impl<J: Job> Run<'_, J> {
 
     /// Decomposes what the recipe selects (without `values`, makes its form only); the layers, and
     /// how they will be pruned.
-    pub fn decompose(&mut self, values: bool) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
+    pub fn decompose(
+        &self,
+        model: &mut J::Model,
+        values: bool,
+    ) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
         if self.recipe.method.is_some() && values {
             self.stage("Decomposing")?;
         }
-        self.prepared.decompose(self.recipe, values)
+        self.prepared.decompose(model, self.recipe, values)
     }
 
-    fn train(&self, pruning: Option<PruningConfig>) -> Result<Trained<J::Model>> {
+    fn train(&self, model: J::Model, pruning: Option<PruningConfig>) -> Result<Trained<J::Model>> {
         let prepared = &self.prepared;
         let Some(dev) = prepared.while_training.as_ref().or(prepared.dev.first()) else {
             return Err(Error::option("dev", "missing: there is nothing to evaluate on"));
@@ -259,7 +265,6 @@ impl<J: Job> Run<'_, J> {
             watcher.event(event);
         };
         Training {
-            model: self.prepared.start.model.clone(),
             pruning,
             train: self.prepared.train.clone(),
             eval: dev.source.clone(),
@@ -274,7 +279,7 @@ impl<J: Job> Run<'_, J> {
             observer: Arc::new(observer),
             interrupt: self.options.interrupt.clone(),
         }
-        .launch()
+        .launch(model)
     }
 
     fn save(

@@ -70,13 +70,14 @@ pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
 }
 
 fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
-    let mut prepared = J::prepare(recipe, device, &Silent)?;
-    let Outline { patterns, layers, segments, pruning } = prepared.outline(recipe)?;
-    prepared.decompose(recipe, true)?;
+    let (mut model, prepared) = J::prepare(recipe, device, &Silent)?;
+    let Outline { patterns, layers, segments, pruning } = prepared.outline(&model, recipe)?;
+    prepared.decompose(&mut model, recipe, true)?;
     let schedule = pruning.map(|config| config.schedule);
-    let pruner = Pruner::new_or_idle(&prepared.start.model, pruning, segments.total_steps, device)?;
-    let seconds_per_step = time_updates(recipe, &prepared, pruner, segments, device)?;
-    let trained_parameters = prepared.start.model.num_params();
+    let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, device)?;
+    let trained_parameters = model.num_params();
+    let expected_memory_bytes = memory(recipe, &model, &prepared.train.lengths);
+    let seconds_per_step = time_updates(recipe, &prepared, (model, pruner), segments, device)?;
     Ok(Plan {
         model: prepared.start.folder.display().to_string(),
         task: prepared.task.name.clone(),
@@ -90,7 +91,7 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
         schedule,
         keep_ratios: schedule.map(milestones).unwrap_or_default(),
         trained_parameters,
-        expected_memory_bytes: memory(recipe, &prepared, trained_parameters),
+        expected_memory_bytes,
         expected_seconds: seconds_per_step * segments.total_steps as f64,
         seconds_per_step,
     })
@@ -107,19 +108,15 @@ fn milestones(schedule: Schedule) -> Vec<(usize, f64)> {
 
 /// Weights, gradients and both moments in f32, and the inputs and outputs that the backward pass of
 /// every layer needs for a batch of typical length.
-fn memory<M: TrainableModel, E>(
-    recipe: &Recipe,
-    prepared: &Prepared<M, E>,
-    parameters: usize,
-) -> u64 {
-    let tokens = (recipe.training.batch_size * typical_length(&prepared.train.lengths)) as u64;
+fn memory<M: TrainableModel>(recipe: &Recipe, model: &M, lengths: &[usize]) -> u64 {
+    let tokens = (recipe.training.batch_size * typical_length(lengths)) as u64;
     let mut widths = 0;
-    prepared.start.model.for_each_linear(&mut |_, linear| {
+    model.for_each_linear(&mut |_, linear| {
         let [d_input, d_output] = linear.dims();
         // Input, output, and about as much again for activations, norms and dropout.
         widths += 2 * (d_input + d_output) as u64;
     });
-    4 * (4 * parameters as u64 + tokens * widths)
+    4 * (4 * Module::num_params(model) as u64 + tokens * widths)
 }
 
 fn typical_length(lengths: &[usize]) -> usize {
@@ -132,7 +129,7 @@ fn typical_length(lengths: &[usize]) -> usize {
 fn time_updates<M: TrainableModel, E>(
     recipe: &Recipe,
     prepared: &Prepared<M, E>,
-    pruner: Pruner,
+    (model, pruner): (M, Pruner),
     segments: Segments,
     device: &Device,
 ) -> Result<f64> {
@@ -144,8 +141,7 @@ fn time_updates<M: TrainableModel, E>(
         batches_per_epoch: segments.batches_per_epoch,
     };
     let run = RunHandle::new(settings, Arc::new(Silent), Interrupter::new());
-    let mut model =
-        CompressingModel::new(prepared.start.model.clone(), pruner, run.clone()).train();
+    let mut model = CompressingModel::new(model, pruner, run.clone()).train();
     let mut optimizer = AdamW::new(AdamWSettings::default()).into();
     let device = device.clone().autodiff();
     // Examples of middle length.

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use super::classification::{encoder_input, rows};
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
-use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, Silent, TaskRecipe, TrainableModel};
 use crate::inspect::Answers;
 use crate::models::{AnyQuestionAnswerer, LabelConfig, question_answering_loss};
@@ -32,13 +32,13 @@ impl Job for QuestionAnswering {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<Prepared<AnyQuestionAnswerer, QaEvaluator>> {
+    ) -> Result<Loaded<AnyQuestionAnswerer, QaEvaluator>> {
         let settings = recipe.task.qa_settings();
         settings.validate()?;
         let task = squad::task(&recipe.task.name, settings.version_2_with_negative);
         let train = read_split(&recipe.task, "train")?;
         let dev = read_split(&recipe.task, "dev")?;
-        let start = Start::load(recipe, LabelConfig::default(), device, observer)?;
+        let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
         tell_skipped(observer, "train", train.skipped, "questions");
         let mut windows = encode_windows(&start.tokenizer, &train.examples, &settings)?;
@@ -52,7 +52,7 @@ impl Job for QuestionAnswering {
             evaluator,
         };
         let about = Map::from_iter([("question_answering".to_string(), json!(settings))]);
-        Ok(Prepared { start, task, about, train, dev: vec![dev], while_training: None })
+        Ok((model, Prepared { start, task, about, train, dev: vec![dev], while_training: None }))
     }
 }
 

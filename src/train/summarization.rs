@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use super::classification::encoder_input;
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
-use super::job::{EvalSplit, Job, Prepared, Start, tell_skipped};
+use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, TrainableModel};
 use crate::generation::GenerationConfig;
 use crate::inspect::Answers;
@@ -31,7 +31,7 @@ impl Job for Summarization {
         recipe: &Recipe,
         device: &Device,
         observer: &dyn Observer,
-    ) -> Result<Prepared<AnySeq2Seq, SummaryEvaluator>> {
+    ) -> Result<Loaded<AnySeq2Seq, SummaryEvaluator>> {
         let asked = recipe.task.summarization();
         let train = recipe.task.read_summaries(Split::Train)?;
         let dev = recipe.task.read_summaries(Split::Dev)?;
@@ -39,14 +39,15 @@ impl Job for Summarization {
         tell_skipped(observer, "dev", dev.skipped, "rows");
         let mut settings = SummarizationSettings::default();
         let mut own = GenerationConfig::default();
-        let start = Start::load_with(recipe, None, device, observer, |folder, model| {
-            own = GenerationConfig::from_folder(folder)?;
-            settings = asked.settings(&own, AnySeq2Seq::max_length(model))?;
-            Ok(settings.max_source_length)
-        })?;
+        let (model, start) =
+            Start::load_with(recipe, None, device, observer, |folder, model: &AnySeq2Seq| {
+                own = GenerationConfig::from_folder(folder)?;
+                settings = asked.settings(&own, AnySeq2Seq::max_length(model))?;
+                Ok(settings.max_source_length)
+            })?;
         let task = summarization::task(&recipe.task.name, settings.metrics);
         let generation = Arc::new(settings.generation(&own));
-        start.model.check_generation(&generation)?;
+        model.check_generation(&generation)?;
         let training_generation = Arc::new(GenerationConfig {
             num_beams: Some(asked.training_num_beams.unwrap_or(settings.num_beams)),
             ..(*generation).clone()
@@ -72,7 +73,7 @@ impl Job for Summarization {
         };
         let dev = vec![split(&dev.examples, &generation)?];
         let about = Map::from_iter([("summarization".to_string(), json!(settings))]);
-        Ok(Prepared { start, task, about, train: train.batches(), dev, while_training })
+        Ok((model, Prepared { start, task, about, train: train.batches(), dev, while_training }))
     }
 }
 

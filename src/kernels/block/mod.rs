@@ -30,7 +30,7 @@ pub(crate) use alone::{Heads, Linears};
 pub(crate) use decoder::{Decoder, DecoderBlock, Remembered};
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;
-pub(crate) use product::{Epilogue, Rows, RowsMut, product};
+pub(crate) use product::{Epilogue, Rows, RowsMut, add_product, product};
 pub(crate) use tensor::{LinearParts, Values, refill};
 pub(crate) use weight::PackedWeight;
 

@@ -69,6 +69,18 @@ pub fn product(
     }
 }
 
+/// `output += input · weight`.
+///
+/// # Panics
+/// If a slice is too short.
+pub fn add_product(input: Rows<'_>, weight: &PackedWeight, output: RowsMut<'_>) {
+    if let Some(block) = Block::new(input, weight, None, Epilogue::Identity, output, false) {
+        let block = Block { adds: true, ..block };
+        // SAFETY: all panels on this thread, while `output` is borrowed.
+        unsafe { block.run(0..weight.panels.len()) };
+    }
+}
+
 /// [`product`] by all threads, each with some of the panels.
 ///
 /// # Panics
@@ -107,6 +119,8 @@ struct Block<'a> {
     /// Whether all inputs are summed at once: never where callers split the rows, or the order of
     /// summation would depend on the number of threads.
     whole: bool,
+    /// Whether the product is added to what the output holds.
+    adds: bool,
 }
 
 /// See [`RowsMut`]; threads may share it that write different columns.
@@ -178,7 +192,7 @@ impl<'a> Block<'a> {
         assert!(output.stride >= weight.d_output || last == 0);
         assert!(bias.is_none_or(|bias| bias.len() == weight.d_output));
         let output = Target { values: output.values.as_mut_ptr(), stride: output.stride };
-        Some(Self { input, weight, bias, epilogue, output, whole })
+        Some(Self { input, weight, bias, epilogue, output, whole, adds: false })
     }
 
     /// Computes some of the panels.
@@ -267,7 +281,7 @@ impl Block<'_> {
                     break;
                 }
                 let before = match self.bias {
-                    _ if from > 0 => &out[lanes.clone()],
+                    _ if from > 0 || self.adds => &out[lanes.clone()],
                     Some(bias) => &bias[panel.column..][lanes.clone()],
                     None => {
                         simd.partial_store_f32s(&mut out[lanes], sum);

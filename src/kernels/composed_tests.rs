@@ -1,0 +1,313 @@
+//! The default bodies against the kernels of `Flex`, and every backend of the build against it.
+
+use std::sync::Arc;
+
+use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::{Dispatch, TensorMetadata};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
+
+use super::composed;
+use super::host::{row_major, slice};
+use super::*;
+
+/// Numbers in −1..1, the same on every machine, others for every `seed`.
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let bits = |at: usize| crate::random::split_mix_64(seed, at as u64) >> 40;
+    (0..count).map(|at| bits(at) as f32 / (1u32 << 23) as f32 - 1.0).collect()
+}
+
+fn data(shape: &[usize], seed: u64) -> TensorData {
+    TensorData::new(numbers(shape.iter().product(), seed), Shape::from(shape.to_vec()))
+}
+
+fn flex(shape: &[usize], seed: u64) -> FlexTensor {
+    FlexTensor::from_data(data(shape, seed))
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let size = expected.iter().fold(1f32, |size, value| size.max(value.abs()));
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let off = (found - expected).abs();
+        assert!(off <= 2e-5 * size, "{what}[{at}]: {found}, expected {expected}");
+    }
+}
+
+fn assert_alike<const N: usize>(what: &str, found: [FlexTensor; N], expected: [FlexTensor; N]) {
+    for (at, (found, expected)) in found.into_iter().zip(expected).enumerate() {
+        assert_eq!(found.shape(), expected.shape(), "{what} {at}");
+        let (found, expected) = (row_major(found), row_major(expected));
+        assert_close(&format!("{what} {at}"), slice(&found), slice(&expected));
+    }
+}
+
+fn columns(active: &[usize], width: usize, gathered: bool) -> Arc<ActiveColumns> {
+    let mask: Vec<f32> = (0..width).map(|at| f32::from(active.contains(&at))).collect();
+    Arc::new(ActiveColumns { gathered, ..ActiveColumns::of_mask(&mask) })
+}
+
+/// Of 2 items, 3 heads, 5 queries and 7 keys; the first query of the second item sees nothing.
+fn settings(mask: Option<bool>, dropout: f64) -> AttentionSettings {
+    let mut values = vec![0.0; 2 * 5 * 7];
+    values[3] = -1e4;
+    values[5 * 7..6 * 7].fill(f32::MIN);
+    let dims = [2, 1, 5, 7];
+    let mask = mask.map(|replaces| Arc::new(AttentionMask { values, dims, replaces }));
+    AttentionSettings { heads: 3, scale: 0.5, mask, dropout: DropoutMask::new(dropout, 3) }
+}
+
+#[test]
+fn gelu_has_its_exact_derivative() {
+    let (x, grad) = (flex(&[9, 31], 1), flex(&[9, 31], 2));
+    let found = composed::gelu_gradient::<Flex>(x.clone(), grad.clone());
+    assert_alike("gelu", [found], [Flex::gelu_erf_backward(x, grad)]);
+}
+
+#[test]
+fn neurons() {
+    let order = [3, 0, 4, 1, 5, 6, 2];
+    let left = numbers(8, 3);
+    for left in [Some(&left[..]), None] {
+        let plan = Arc::new(NeuronPlan::new(left, Some(&order), 3, 7).unwrap());
+        let hidden = flex(&[9, if left.is_some() { 5 } else { 3 }], 4);
+        let bias = flex(&[7], 5);
+        let found = composed::neuron_outputs::<Flex>(hidden.clone(), bias.clone(), &plan);
+        assert_alike("neurons", [found], [Flex::neuron_outputs(hidden, bias, plan)]);
+    }
+}
+
+#[test]
+fn weights_and_layers_of_some_columns() {
+    let (rows, d_input, d_output) = (20, 12, 9);
+    for (rank, active, gathered) in [
+        (3, &[0, 4, 8][..], true),
+        (3, &[0, 4, 8], false),
+        (0, &[1], true),
+        (2, &[], true),
+        (0, &[], false),
+    ] {
+        let x = flex(&[rows, d_input], 1);
+        let factors = [flex(&[d_input, rank], 2), flex(&[rank, d_output], 3)];
+        let columns = columns(active, d_output, gathered);
+        let mut values = numbers(d_input * d_output, 4);
+        let mask = columns.mask();
+        values.chunks_mut(d_output).for_each(|row| {
+            row.iter_mut().zip(&mask).for_each(|(value, mask)| *value *= mask);
+        });
+        let sparse = FlexTensor::from_data(TensorData::new(values, [d_input, d_output]));
+        let [right, left] = factors.clone();
+        let what = format!("rank {rank}, {active:?}, gathered: {gathered}");
+
+        let found = composed::weight::<Flex>(sparse.clone(), right.clone(), left.clone());
+        let expected = Flex::composed_weight(sparse.clone(), right.clone(), left.clone(), None);
+        assert_alike(&format!("weight, {what}"), [found], [expected]);
+
+        let grad = flex(&[d_input, d_output], 5);
+        let run = |composed: bool| {
+            let (factors, grad) = (factors.clone(), grad.clone());
+            let [of_sparse, of_right, of_left] = match composed {
+                true => composed::weight_gradients::<Flex>(factors, Some(&columns), grad),
+                false => Flex::composed_weight_gradients(factors, Some(&columns), grad),
+            };
+            if rank > 0 { vec![of_sparse, of_right, of_left] } else { vec![of_sparse] }
+        };
+        for (found, expected) in run(true).into_iter().zip(run(false)) {
+            assert_alike(&format!("gradients of the weight, {what}"), [found], [expected]);
+        }
+
+        let grad = flex(&[rows, d_output], 6);
+        let inputs = [x, sparse, right, left];
+        let run = |composed: bool| {
+            let (inputs, grad) = (inputs.clone(), grad.clone());
+            let [x, sparse, right, left, bias] = match composed {
+                true => composed::active_dense_gradients::<Flex>(inputs, &columns, grad),
+                false => Flex::active_dense_gradients(inputs, &columns, grad),
+            };
+            match rank {
+                0 => vec![x, sparse, bias],
+                _ => vec![x, sparse, bias, right, left],
+            }
+        };
+        for (found, expected) in run(true).into_iter().zip(run(false)) {
+            assert_alike(&format!("gradients of the layer, {what}"), [found], [expected]);
+        }
+    }
+}
+
+#[test]
+fn attention_with_all_it_may_have() {
+    for (mask, bias, dropout) in [
+        (None, false, 0.0),
+        (Some(false), false, 0.0),
+        (Some(true), false, 0.0),
+        (Some(false), true, 0.3),
+        (Some(true), true, 0.3),
+        (None, true, 0.0),
+    ] {
+        let bias = if bias { flex(&[2, 3, 5, 7], 4) } else { flex(&[0, 0, 0, 0], 4) };
+        let inputs = [flex(&[2, 5, 12], 1), flex(&[2, 7, 12], 2), flex(&[2, 7, 12], 3), bias];
+        let settings = settings(mask, dropout);
+        let what = format!("attention, {mask:?} {dropout}");
+        let found = composed::attention::<Flex>(inputs.clone(), &settings);
+        let [query, key, value, bias] = inputs.clone();
+        let expected = Flex::attention_heads(query, key, value, bias, settings.clone());
+        assert_alike(&what, [found], [expected]);
+        let grad = flex(&[2, 5, 12], 5);
+        let found = composed::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
+        let expected = Flex::attention_gradients(inputs, &settings, grad);
+        assert_alike(&what, found, expected);
+    }
+}
+
+#[test]
+fn normalisation() {
+    for dropout in [0.0, 0.4] {
+        let dropout = DropoutMask::new(dropout, 9);
+        let settings = NormSettings { epsilon: 1e-3, dropout };
+        let [x, residual, gamma, beta] =
+            [flex(&[13, 24], 1), flex(&[13, 24], 2), flex(&[24], 3), flex(&[24], 4)];
+        let inputs = [x.clone(), residual.clone(), gamma.clone(), beta.clone()];
+        let found = composed::residual_norm::<Flex>(inputs, settings);
+        let expected =
+            Flex::residual_norm(x.clone(), residual.clone(), gamma.clone(), beta, settings);
+        assert_alike("normalisation", [found], [expected]);
+        let (inputs, grad) = ([x, residual, gamma], flex(&[13, 24], 5));
+        let found =
+            composed::residual_norm_gradients::<Flex>(inputs.clone(), settings, grad.clone());
+        let expected = Flex::residual_norm_gradients(inputs, settings, grad);
+        assert_alike("normalisation", found, expected);
+    }
+}
+
+/// A leaf on a device, tracked.
+fn leaf<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor<D> {
+    Tensor::from_data(data(&shape, seed), device).require_grad()
+}
+
+/// What each operation and its backward pass give on a device.
+fn on(device: &Device) -> Vec<(&'static str, Vec<f32>)> {
+    let device = &device.clone().autodiff();
+    let mut all = Vec::new();
+    let mut keep = |what, tensor: Option<Tensor<2>>| {
+        let tensor = tensor.unwrap_or_else(|| panic!("{what}: no gradient"));
+        let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
+        all.push((what, tensor.try_into_vec_as::<f32>().unwrap()));
+    };
+    let squared = |output: &Tensor<2>| output.clone().square().sum().backward();
+
+    let x = leaf([9, 31], 1, device);
+    let output = Tensor::from_dispatch(<Dispatch as Kernels>::gelu_erf(x.clone().into_dispatch()));
+    keep("gelu, x", x.grad(&squared(&output)));
+    keep("gelu", Some(output));
+
+    let order = [3, 0, 4, 1, 5, 6, 2];
+    let plan = NeuronPlan::new(Some(&numbers(8, 3)), Some(&order), 3, 7).unwrap();
+    let (hidden, bias) = (leaf([9, 5], 4, device), leaf([7], 5, device));
+    let output = <Dispatch as Kernels>::neuron_outputs(
+        hidden.inner().into_dispatch(),
+        bias.inner().into_dispatch(),
+        Arc::new(plan),
+    );
+    keep("neurons", Some(Tensor::from_dispatch(output)));
+
+    let (x, weight, bias) =
+        (leaf([20, 12], 1, device), leaf([12, 9], 2, device), leaf([9], 3, device));
+    let output: Tensor<2> = Tensor::from_dispatch(<Dispatch as Kernels>::dense(
+        x.clone().into_dispatch(),
+        weight.clone().into_dispatch(),
+        bias.clone().into_dispatch(),
+    ));
+    let grads = squared(&output);
+    keep("dense", Some(output));
+    keep("dense, x", x.grad(&grads));
+    keep("dense, weight", weight.grad(&grads));
+    keep("dense, bias", bias.grad(&grads).map(Tensor::unsqueeze));
+
+    for gathered in [false, true] {
+        let columns = columns(&[0, 4, 8], 9, gathered);
+        let mask = TensorData::new(columns.mask(), [1, 9]);
+        let mask = Tensor::<2>::from_data(mask, &device.clone().without_autodiff());
+        let sparse = leaf([12, 9], 4, device).inner() * mask;
+        let sparse = Tensor::from_inner(sparse).require_grad();
+        let (right, left) = (leaf([12, 3], 5, device), leaf([3, 9], 6, device));
+        let composed: Tensor<2> = Tensor::from_dispatch(<Dispatch as Kernels>::composed_weight(
+            sparse.clone().into_dispatch(),
+            right.clone().into_dispatch(),
+            left.clone().into_dispatch(),
+            Some(columns.clone()),
+        ));
+        let grads = squared(&composed);
+        keep("weight", Some(composed));
+        keep("weight, S", sparse.grad(&grads));
+        keep("weight, R", right.grad(&grads));
+        keep("weight, L", left.grad(&grads));
+        let output: Tensor<2> = Tensor::from_dispatch(<Dispatch as Kernels>::active_dense(
+            x.clone().into_dispatch(),
+            sparse.clone().into_dispatch(),
+            right.clone().into_dispatch(),
+            left.clone().into_dispatch(),
+            bias.clone().into_dispatch(),
+            columns,
+        ));
+        let grads = squared(&output);
+        keep("layer", Some(output));
+        keep("layer, x", x.grad(&grads));
+        keep("layer, S", sparse.grad(&grads));
+        keep("layer, R", right.grad(&grads));
+        keep("layer, L", left.grad(&grads));
+    }
+
+    let inputs = [leaf([2, 5, 12], 1, device), leaf([2, 7, 12], 2, device)];
+    let [query, key] = inputs;
+    let (value, bias) = (leaf([2, 7, 12], 3, device), leaf([2, 3, 5, 7], 4, device));
+    let output: Tensor<3> = Tensor::from_dispatch(<Dispatch as Kernels>::attention_heads(
+        query.clone().into_dispatch(),
+        key.clone().into_dispatch(),
+        value.clone().into_dispatch(),
+        bias.clone().into_dispatch(),
+        settings(Some(true), 0.3),
+    ));
+    let output = output.reshape([10, 12]);
+    let grads = squared(&output);
+    keep("attention", Some(output));
+    keep("attention, query", query.grad(&grads).map(|grad| grad.reshape([10, 12])));
+    keep("attention, key", key.grad(&grads).map(|grad| grad.reshape([14, 12])));
+    keep("attention, value", value.grad(&grads).map(|grad| grad.reshape([14, 12])));
+    keep("attention, bias", bias.grad(&grads).map(|grad| grad.reshape([30, 7])));
+
+    let (x, residual) = (leaf([13, 24], 1, device), leaf([13, 24], 2, device));
+    let (gamma, beta) = (leaf([24], 3, device), leaf([24], 4, device));
+    let norm = NormSettings { epsilon: 1e-3, dropout: DropoutMask::new(0.4, 9) };
+    let output: Tensor<2> = Tensor::from_dispatch(<Dispatch as Kernels>::residual_norm(
+        x.clone().into_dispatch(),
+        residual.clone().into_dispatch(),
+        gamma.clone().into_dispatch(),
+        beta.clone().into_dispatch(),
+        norm,
+    ));
+    let grads = squared(&output);
+    keep("norm", Some(output));
+    keep("norm, x", x.grad(&grads));
+    keep("norm, residual", residual.grad(&grads));
+    keep("norm, gamma", gamma.grad(&grads).map(Tensor::unsqueeze));
+    keep("norm, beta", beta.grad(&grads).map(Tensor::unsqueeze));
+    all
+}
+
+/// A backend of this build that the machine lacks is skipped aloud.
+#[test]
+fn every_backend_agrees_with_flex() {
+    let expected = on(&Device::flex());
+    for (backend, device) in crate::device::available() {
+        let device = match device {
+            Ok(device) => device,
+            Err(error) => {
+                println!("skipped: {}: {error}", backend.name());
+                continue;
+            }
+        };
+        for ((what, found), (_, expected)) in on(&device).iter().zip(&expected) {
+            assert_close(&format!("{what} on {}", backend.name()), found, expected);
+        }
+    }
+}

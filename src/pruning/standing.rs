@@ -1,0 +1,70 @@
+//! How the neurons of a model stand.
+
+use serde::{Deserialize, Serialize};
+
+use super::sparse::for_each_sparse;
+use super::{NEVER_KEPT, Pruner, Structure};
+use crate::linear::Compressible;
+
+/// Neurons of one layer that have any non-zero entry in `S`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerKept {
+    /// Full name of the layer.
+    pub name: String,
+    /// Kept neurons (columns of `S`, in Burn's orientation).
+    pub kept: usize,
+    /// All neurons.
+    pub neurons: usize,
+}
+
+/// Scores of one layer's neurons (or columns) as selection compares them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LayerScores {
+    /// Full name of the layer.
+    pub name: String,
+    /// Scores of those that have any non-zero entry in `S`.
+    pub kept: Vec<f32>,
+    /// Scores of the others; what is frozen has none.
+    pub pruned: Vec<f32>,
+}
+
+impl Pruner {
+    /// Scores of every layer of `model` as they stand; empty where single entries are pruned.
+    pub fn scores<M: Compressible>(&self, model: &M) -> Vec<LayerScores> {
+        let dim = match self.config().structure {
+            Structure::Rows => 0,
+            Structure::Columns => 1,
+            Structure::Unstructured => return Vec::new(),
+        };
+        let mut all = Vec::new();
+        let mut layers = self.importance().iter();
+        for_each_sparse(&mut model.clone(), |name, sparse| {
+            let Some(layer) = layers.next() else { return };
+            let sparse = sparse.val().inner();
+            let alive = crate::decompose::to_vec(sparse.clone().abs().max_dim(dim));
+            let scores = crate::decompose::to_vec(layer.scores(self.config(), sparse));
+            let mut found = LayerScores { name: name.to_string(), ..LayerScores::default() };
+            for (score, alive) in scores.into_iter().zip(alive) {
+                match alive > 0.0 {
+                    true => found.kept.push(score),
+                    false if score > NEVER_KEPT => found.pruned.push(score),
+                    false => {}
+                }
+            }
+            all.push(found);
+        });
+        all
+    }
+
+    /// Kept neurons of every layer of `model`.
+    pub fn kept<M: Compressible>(model: &M) -> Vec<LayerKept> {
+        let mut kept = Vec::new();
+        for_each_sparse(&mut model.clone(), |name, sparse| {
+            let columns = sparse.val().inner().abs().max_dim(0);
+            let alive = crate::decompose::to_vec(columns).iter().filter(|v| **v > 0.0).count();
+            let neurons = sparse.lazy_shape()[1];
+            kept.push(LayerKept { name: name.to_string(), kept: alive, neurons });
+        });
+        kept
+    }
+}
