@@ -374,6 +374,16 @@ impl Pruner {
         all
     }
 
+    /// The same as the next [`Pruner::update`] will have them before it masks anything.
+    pub fn scores_ahead<M: Compressible>(&self, model: &M) -> Vec<LayerScores> {
+        let mut ahead = self.clone();
+        let mut counters = ahead.counters();
+        if counters.step.is_multiple_of(self.config.schedule.interval) {
+            ahead.fold(&mut counters);
+        }
+        ahead.scores(model)
+    }
+
     /// Kept neurons of every layer of `model`.
     pub fn kept<M: Compressible>(model: &M) -> Vec<LayerKept> {
         let mut kept = Vec::new();

@@ -12,9 +12,10 @@ use burn::train::metric::{Adaptor, LossInput};
 use burn::train::{InferenceStep, Interrupter, ItemLazy, TrainOutput, TrainStep};
 
 use super::data::TrainItem;
+use super::record::Record;
 use super::{Event, Observer, TrainableModel};
 use crate::Error;
-use crate::pruning::{PruneStep, Pruner, gradient_norm, scale_gradients};
+use crate::pruning::{PruneStep, Pruner, Structure, gradient_norm, scale_gradients};
 use crate::random::split_mix_64;
 
 /// A model and its pruner, as one module: checkpoints carry both.
@@ -47,6 +48,7 @@ struct RunState {
     losses: Mutex<Vec<f64>>,
     /// A loss of the update under way is not finite.
     poisoned: AtomicBool,
+    record: Mutex<Record>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -79,6 +81,7 @@ impl RunHandle {
             started: Instant::now(),
             losses: Mutex::default(),
             poisoned: AtomicBool::new(false),
+            record: Mutex::default(),
             failure: Mutex::default(),
         }))
     }
@@ -101,6 +104,18 @@ impl RunHandle {
         self.0.observer.event(event);
     }
 
+    /// What the run has noted down so far.
+    pub fn record(&self) -> Record {
+        self.0.record.lock().map(|record| record.clone()).unwrap_or_default()
+    }
+
+    /// Goes on with what an earlier part of the run noted down.
+    pub fn set_record(&self, record: Record) {
+        if let Ok(mut own) = self.0.record.lock() {
+            *own = record;
+        }
+    }
+
     fn observe_loss(&self, loss: f64) {
         if !loss.is_finite() {
             self.0.poisoned.store(true, Ordering::SeqCst);
@@ -113,12 +128,17 @@ impl RunHandle {
     fn tell_step(&self, done: &PruneStep, learning_rate: f64) {
         let state = &self.0;
         let losses = state.losses.lock().map(|mut l| std::mem::take(&mut *l)).unwrap_or_default();
+        let loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+        let noted = if done.skipped { f64::NAN } else { loss };
+        if let Ok(mut record) = state.record.lock() {
+            record.losses.add(done.step + 1, state.settings.total_steps, noted);
+        }
         let batches = (done.step + 1) * state.settings.accumulation;
         self.tell(&Event::Step {
             step: done.step + 1,
             total: state.settings.total_steps,
             epoch: batches as f64 / state.settings.batches_per_epoch as f64,
-            loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
+            loss,
             learning_rate,
             keep_ratio: done.keep_ratio,
             gradient_norm: done.gradient_norm,
@@ -185,10 +205,35 @@ impl<M: TrainableModel> CompressingModel<M> {
         }
         let sparse = self.pruner.sparse_gradients(&self.model, &gradients);
         self.model = optimizer.step(lr, self.model, gradients);
+        self.note_importance();
         let mut done = self.pruner.update(&mut self.model, &sparse);
         done.gradient_norm = norm;
         run.tell_step(&done, rate);
         self
+    }
+
+    /// Before the first pruning that has any scores to go by, notes them down.
+    fn note_importance(&mut self) {
+        let step = self.pruner.step();
+        let config = self.pruner.config();
+        let none =
+            self.pruner.importance().is_empty() || config.structure == Structure::Unstructured;
+        if none || !config.schedule.prunes(step) {
+            return;
+        }
+        let Ok(mut record) = self.run.0.record.lock() else { return };
+        if record.importance.is_some() {
+            return;
+        }
+        let mut layers = self.pruner.scores_ahead(&self.model);
+        for scores in layers.iter_mut().flat_map(|layer| [&mut layer.kept, &mut layer.pruned]) {
+            // JSON has no other numbers.
+            scores.retain(|score| score.is_finite());
+        }
+        let mut scores = layers.iter().flat_map(|layer| layer.kept.iter().chain(&layer.pruned));
+        if scores.any(|score| *score != 0.0) {
+            record.importance = Some(Arc::new(layers));
+        }
     }
 }
 
