@@ -5,7 +5,8 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use resvg::tiny_skia::Pixmap;
 use serde_json::Value;
@@ -13,7 +14,9 @@ use serde_json::Value;
 use super::cli::{Place, refs, stdout, text};
 
 const WIDTH: u32 = 1000;
-const HEIGHT: u32 = 3600;
+const HEIGHT: u32 = 4400;
+/// Longest that the browser may take over a page.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Gathers, once a page has loaded, what a test wants to know of it: errors, requests, pictures and
 /// how much of the page they take.
@@ -90,6 +93,30 @@ fn chromium() -> Option<PathBuf> {
     found
 }
 
+/// Runs a program with its output in files: no child that outlives it holds us up by a pipe. `None`:
+/// it was killed since it took longer than `limit`.
+fn run_within(
+    limit: Duration,
+    command: &mut Command,
+    out: &Path,
+    log: &Path,
+) -> Option<ExitStatus> {
+    let [out, log] = [out, log].map(|path| fs::File::create(path).unwrap());
+    let mut child = command.stdin(Stdio::null()).stdout(out).stderr(log).spawn().unwrap();
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if started.elapsed() > limit {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Opens a page twice, for its document and for a picture of it.
 fn open(chromium: &Path, page: &str) -> Seen {
     let folder = tempfile::tempdir().unwrap();
@@ -97,7 +124,8 @@ fn open(chromium: &Path, page: &str) -> Seen {
     fs::write(&file, page.replacen("<head>", &format!("<head>\n{PROBE}"), 1)).unwrap();
     let picture = folder.path().join("page.png");
     let run = |what: &str| {
-        let output = Command::new(chromium)
+        let mut command = Command::new(chromium);
+        command
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
             .args(["--enable-logging=stderr", "--no-first-run", "--disable-extensions"])
             // Whatever a page asks for is not there.
@@ -106,11 +134,14 @@ fn open(chromium: &Path, page: &str) -> Seen {
             .arg(format!("--window-size={WIDTH},{HEIGHT}"))
             .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
             .arg(what)
-            .arg(format!("file://{}", file.display()))
-            .output()
-            .unwrap();
-        let (out, log) = (text(&output.stdout), text(&output.stderr));
-        assert!(output.status.success(), "{what}: {}\n{log}", output.status);
+            .arg(format!("file://{}", file.display()));
+        let [out, log] = ["out", "log"].map(|name| folder.path().join(name));
+        let status = run_within(LIMIT, &mut command, &out, &log);
+        let [out, log] = [out, log].map(|path| text(&fs::read(path).unwrap()));
+        match status {
+            Some(status) => assert!(status.success(), "{what}: {status}\n{log}"),
+            None => panic!("{what}: the browser was not done within {LIMIT:?}\n{log}"),
+        }
         (out, log)
     };
     let (dom, log) = run("--dump-dom");
@@ -159,7 +190,7 @@ fn a_report_renders_from_its_file_alone() {
 
     let pictures = found["pictures"].as_array().unwrap();
     let names: Vec<&str> = pictures.iter().map(|p| p["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["schedule", "kept", "importance", "spectra"]);
+    assert_eq!(names, ["schedule", "kept", "importance-before", "importance", "spectra"]);
     for picture in pictures {
         assert_eq!(picture["kind"], "svg", "{picture}");
         let number = |name: &str| picture[name].as_f64().unwrap();
@@ -217,4 +248,18 @@ fn what_a_report_must_not_have_is_noticed() {
     assert_eq!(seen.found["pictures"][0]["width"], 0);
     let first = seen.screenshot.pixels()[0];
     assert!(seen.screenshot.pixels().iter().filter(|pixel| **pixel != first).count() < 10_000);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_browser_that_hangs_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let [out, log] = ["out", "log"].map(|name| folder.path().join(name));
+    let mut hanging = Command::new("sh");
+    hanging.args(["-c", "echo here; exec sleep 600"]);
+    assert_eq!(run_within(Duration::from_millis(200), &mut hanging, &out, &log), None);
+    let mut done = Command::new("sh");
+    done.args(["-c", "echo done >&2; exit 3"]);
+    let status = run_within(LIMIT, &mut done, &out, &log).unwrap();
+    assert_eq!((status.code(), fs::read_to_string(&log).unwrap().as_str()), (Some(3), "done\n"));
 }

@@ -28,6 +28,10 @@ fn weights(place: &Place, output: &str) -> Vec<u8> {
     fs::read(place.path(output).join("model/model.safetensors")).unwrap()
 }
 
+fn read(place: &Place, output: &str, name: &str) -> Value {
+    serde_json::from_slice(&fs::read(place.path(output).join(name)).unwrap()).unwrap()
+}
+
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
@@ -86,6 +90,22 @@ fn kills_change_no_weight(kills: usize, more: &[&str]) {
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert!(!half_written(&checkpoints));
     assert!(weights(&place, "killed") == weights(&place, "whole"), "the weights differ");
+    // What pictures show is the same, too.
+    let analysis = |output| read(&place, output, "analysis.json");
+    let before = &analysis("whole")["importance_before"];
+    assert!(before.as_array().unwrap().len() == 12, "{before}");
+    assert_eq!(analysis("killed"), analysis("whole"));
+    let losses = |output| {
+        let report = read(&place, output, "report.json");
+        let points: Vec<(usize, f64)> =
+            serde_json::from_value(report["history_loss"].clone()).unwrap();
+        points
+    };
+    let (killed, whole) = (losses("killed"), losses("whole"));
+    assert_eq!((killed.len(), whole.len()), (200, 200));
+    for (a, b) in killed.iter().zip(&whole) {
+        assert!(a.0 == b.0 && (a.1 - b.1).abs() < 1e-9, "{a:?} {b:?}");
+    }
 }
 
 #[test]

@@ -120,6 +120,28 @@ fn a_study_of_every_method_is_done_once_and_extended() {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
 
+    let picture = fs::read_to_string(folder.join("plots/importance-reviews-0.4.svg")).unwrap();
+    assert!(picture.contains("losparse: ") && picture.contains("itp: "), "{picture}");
+    // Compressed runs stand beside the dense one.
+    for run in &first {
+        let report = json(run.join("report.json"));
+        let dense = first.iter().find(|run| run.to_string_lossy().contains("study/dense")).unwrap();
+        match report["method"].is_null() {
+            true => assert!(report["baseline"].is_null(), "{report}"),
+            false => {
+                let trained = &json(dense.join("report.json"))["trained"];
+                assert_eq!(&report["baseline"]["metrics"], trained);
+            }
+        }
+    }
+    // The same pictures again from the study's folder.
+    let pictures = place.path("pictures");
+    let study = folder.display().to_string();
+    stdout(&["inspect", &study, "--plots", &pictures.display().to_string()]);
+    for name in ["quality-reviews", "latency-reviews", "importance-reviews-0.4"] {
+        let picture = |folder: &Path| fs::read(folder.join(format!("{name}.svg"))).unwrap();
+        assert_eq!(picture(&pictures), picture(&folder.join("plots")), "{name}");
+    }
     let before: Vec<_> = first.iter().map(|run| written(run.join("report.json"))).collect();
 
     // Another seed: what is done stays as it is.

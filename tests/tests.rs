@@ -19,6 +19,8 @@ mod family_parity;
 mod methods;
 mod parity;
 #[cfg(feature = "cli")]
+mod pictures;
+#[cfg(feature = "cli")]
 mod place;
 #[cfg(feature = "cli")]
 mod pronunciation;

@@ -1,5 +1,7 @@
 //! `losparse compress`.
 
+use std::path::PathBuf;
+
 use super::args::{MethodArgs, TrainArgs};
 use super::machine::MachineArgs;
 
@@ -21,6 +23,8 @@ Examples:
   Feed-forward layers only, without the first block:
     losparse compress my-model -o small --task sst2 --data glue \\
         --layers 'intermediate.dense,layer.*.output.dense,!layer.0.**'
+  Beside the dense model, fine-tuned:
+    losparse compress my-model -o small --recipe recipe.toml --baseline tuned
 
 The result, FOLDER/model, loads without the model it was made from."
 )]
@@ -29,6 +33,9 @@ pub struct Args {
     train: TrainArgs,
     #[command(flatten)]
     method: MethodArgs,
+    /// Run of `finetune` on the same task whose metrics the report sets beside the result's
+    #[arg(long, value_name = "FOLDER|report.json", help_heading = "Run")]
+    baseline: Option<PathBuf>,
 }
 
 impl Args {
@@ -36,6 +43,7 @@ impl Args {
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
         let mut recipe = self.train.recipe()?;
         self.method.apply(recipe.method.get_or_insert_default())?;
-        self.train.run.run(recipe, machine, losparse::train::compress)
+        let baseline = self.baseline.as_deref();
+        self.train.run.run(recipe, baseline, machine, losparse::train::compress)
     }
 }

@@ -110,6 +110,7 @@ impl Args {
             output: self.model.clone(),
             resume: false,
             overwrite: false,
+            baseline: None,
             tui: false,
             device,
             device_name: machine.device_name(),

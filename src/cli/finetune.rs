@@ -27,6 +27,6 @@ impl Args {
         if recipe.method.take().is_some() {
             machine.note("fine-tuning: the recipe's [method] is left out");
         }
-        self.train.run.run(recipe, machine, losparse::train::finetune)
+        self.train.run.run(recipe, None, machine, losparse::train::finetune)
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use losparse::inspect::{ModelAccount, bytes_on_disk, percent, thousands};
 use losparse::linear::LayerSelection;
 use losparse::models::{AnyModel, FolderModel};
-use losparse::train::checkpoints::CheckpointState;
 use serde_json::{Value, json};
 
 use super::machine::MachineArgs;
@@ -18,18 +17,22 @@ Examples:
   losparse inspect small/model
   losparse inspect small/model --plots pictures
   losparse inspect small --plots pictures
-  losparse inspect small/checkpoints/step-00000200 --plots pictures
+  losparse inspect small/checkpoints/step-00000200 --plots pictures --layers 'output.dense'
+  losparse inspect small itp --plots pictures
+  losparse inspect results --plots pictures
   losparse inspect bert-base-uncased --layers 'attention.self.*,!layer.0.**'")]
 pub struct Args {
     /// Model folder: Hugging Face's, a compressed one, or a run's output folder; with --plots also
-    /// one of a run's checkpoints
-    #[arg(value_name = "MODEL")]
-    model: PathBuf,
+    /// one of a run's checkpoints, a study's folder, or several runs to compare
+    #[arg(value_name = "MODEL", required = true)]
+    models: Vec<PathBuf>,
     /// Show only layers that these patterns select, as `compress --layers` would; repeatable
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     layers: Vec<String>,
     /// Write pictures (SVG and PNG) to this folder: singular values and kept neurons of a model; of
-    /// a run also its schedule, metrics and importance of neurons; of a checkpoint its importance
+    /// a run also its schedule, loss, metrics and importance of neurons; of a checkpoint its
+    /// importance; of several runs their importance before pruning; of a study quality and latency
+    /// against ratio
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
 }
@@ -39,15 +42,16 @@ impl Args {
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
         let device = machine.open()?;
         if let Some(plots) = &self.plots {
-            if CheckpointState::is_in(&self.model) {
-                let figures = pictures::of_checkpoint(&self.model, &device, machine)?;
+            let found = pictures::of_folders(&self.models, &self.layers, &device, machine)?;
+            if let Some(figures) = found {
                 return pictures::save(&figures, plots, machine);
             }
-            if self.layers.is_empty() && self.model.join("report.json").is_file() {
-                return pictures::save(&pictures::of_run(&self.model)?, plots, machine);
-            }
         }
-        let opened = Opened::load(&self.model, &device)?;
+        let [model] = &self.models[..] else {
+            let message = "only --plots compares several folders";
+            return Err(losparse::Error::option("MODEL", message).into());
+        };
+        let opened = Opened::load(model, &device)?;
         let mut account = ModelAccount::of(&opened.model);
         if let Some(Value::Array(names)) = opened.about.get("layers") {
             let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
@@ -73,7 +77,7 @@ impl Args {
             .collect();
         if machine.json {
             return output::print_json(&json!({
-                "model": self.model,
+                "model": model,
                 "labels": opened.model.labels().names(),
                 "losparse": opened.about,
                 "linear_ratio": account.linear_ratio(),

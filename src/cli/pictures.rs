@@ -1,63 +1,112 @@
-//! `losparse inspect --plots`: pictures of a model, of a run, or of a run's checkpoint.
+//! `losparse inspect --plots`: pictures of a model, of runs, of a run's checkpoint, of a study.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use losparse::inspect::{ModelAccount, RunReport};
+use losparse::linear::LayerSelection;
 use losparse::models::AnyModel;
 use losparse::plots::{
-    Figure, RunAnalysis, importance_figure, kept_figure, run_figures, schedule_figure, spectra,
-    spectra_figure, telling_layers, write,
+    Figure, RunAnalysis, importance_comparison_figure, importance_figure, kept_figure, run_figures,
+    schedule_figure, spectra, spectra_figure, telling_layers, write,
 };
+use losparse::pruning::LayerScores;
+use losparse::study::{StudyReport, importance_figures, study_figures};
+use losparse::train::checkpoints::CheckpointState;
 use losparse::train::{Interrupt, RunOptions, Silent, analyse_checkpoint};
 use losparse::{Error, Result};
 use serde_json::json;
 
 use super::machine::MachineArgs;
+use super::model::Opened;
 use super::output;
 
 /// Figures with the names of their files.
-type Figures = Vec<(&'static str, Figure)>;
+type Figures = Vec<(String, Figure)>;
 
-/// Pictures of a model folder: what each layer keeps, singular values of the layers `shown`, or of
-/// some that tell most.
+const KEPT: &str = "Neurons kept in each layer";
+
+/// Pictures of what `folders` are, unless they are one model, whose pictures are
+/// [`of_model`]'s.
+pub fn of_folders(
+    folders: &[PathBuf],
+    patterns: &[String],
+    device: &Device,
+    machine: &MachineArgs,
+) -> Result<Option<Figures>> {
+    let [folder] = folders else { return compared(folders, patterns).map(Some) };
+    if CheckpointState::is_in(folder) {
+        return of_checkpoint(folder, patterns, device, machine).map(Some);
+    }
+    if folder.join(StudyReport::FILE).is_file() {
+        return of_study(folder, patterns).map(Some);
+    }
+    if folder.join("report.json").is_file() {
+        return of_run(folder, patterns, device).map(Some);
+    }
+    Ok(None)
+}
+
+/// Pictures of a model folder: what each layer keeps, and singular values; of the layers `shown`, or
+/// of all and of some that tell most.
 pub fn of_model(
     model: &AnyModel,
     account: &ModelAccount,
     shown: Option<&[String]>,
 ) -> Result<Figures> {
     let all: Vec<String> = account.layers.iter().map(|layer| layer.name.clone()).collect();
-    let names = telling_layers(shown.unwrap_or(&all));
-    Ok(vec![
-        ("kept", kept_figure("Neurons kept in each layer", account)),
-        (
-            "spectra",
-            spectra_figure("Singular values of the layers' weights", &spectra(model, &names)?),
-        ),
-    ])
+    let names = shown.map_or_else(|| telling_layers(&all), <[String]>::to_vec);
+    let spectra = spectra(model, &names)?;
+    let kept = kept_figure(KEPT, &only_layers(account, shown));
+    Ok(vec![named("kept", kept), named("spectra", of_spectra("the layers' weights", &spectra))])
 }
 
-/// Pictures of a run that has ended; of one without `analysis.json`, those that its report has.
-pub fn of_run(folder: &Path) -> Result<Figures> {
-    let report = RunReport::read(folder.join("report.json"))?;
-    let analysis = match folder.join(RunAnalysis::FILE).is_file() {
+/// Pictures of a run that has ended; of one without `analysis.json`, those that its report has. With
+/// patterns, of those layers, and singular values are those of the result.
+fn of_run(folder: &Path, patterns: &[String], device: &Device) -> Result<Figures> {
+    let mut report = RunReport::read(folder.join("report.json"))?;
+    let mut analysis = match folder.join(RunAnalysis::FILE).is_file() {
         true => RunAnalysis::read(folder)?,
         false => RunAnalysis::default(),
     };
-    let mut figures = run_figures(&report, &analysis);
+    let all: Vec<String> = report.account.layers.iter().map(|layer| layer.name.clone()).collect();
+    let shown = chosen(patterns, all)?;
+    let shown = shown.as_deref();
+    report.account = only_layers(&report.account, shown);
+    for scores in [&mut analysis.importance, &mut analysis.importance_before] {
+        *scores = only_scores(std::mem::take(scores), shown);
+    }
+    if let Some(names) = shown {
+        analysis.spectra.retain(|spectrum| names.contains(&spectrum.name));
+    }
+    let figures = run_figures(&report, &analysis);
+    let mut figures: Figures = figures.into_iter().map(|(name, f)| named(name, f)).collect();
+    if let Some(names) = shown
+        && folder.join("model").is_dir()
+    {
+        let of_result = spectra(&Opened::load(folder, device)?.model, names)?;
+        figures.retain(|(name, _)| name != "spectra");
+        figures.push(named("spectra", of_spectra("the result's weights", &of_result)));
+    }
     if figures.is_empty() {
-        figures.push(("schedule", schedule_figure(&report)));
+        figures.push(named("schedule", schedule_figure(&report)));
     }
     Ok(figures)
 }
 
 /// Pictures of a run's checkpoint, importance among them.
-pub fn of_checkpoint(folder: &Path, device: &Device, machine: &MachineArgs) -> Result<Figures> {
+fn of_checkpoint(
+    folder: &Path,
+    patterns: &[String],
+    device: &Device,
+    machine: &MachineArgs,
+) -> Result<Figures> {
     let options = RunOptions {
         output: folder.to_path_buf(),
         resume: false,
         overwrite: false,
+        baseline: None,
         tui: false,
         device: device.clone(),
         device_name: machine.device_name(),
@@ -65,12 +114,105 @@ pub fn of_checkpoint(folder: &Path, device: &Device, machine: &MachineArgs) -> R
         observer: Arc::new(Silent),
         interrupt: Interrupt::default(),
     };
-    let found = analyse_checkpoint(folder, telling_layers, &options)?;
+    let mut shown = None;
+    let layers = |all: &[String]| {
+        shown = chosen(patterns, all.to_vec())?;
+        Ok(shown.clone().unwrap_or_else(|| telling_layers(all)))
+    };
+    let found = analyse_checkpoint(folder, layers, &options)?;
+    let shown = shown.as_deref();
+    let importance = only_scores(found.importance, shown);
+    let before =
+        [("at the first pruning".to_string(), only_scores(found.importance_before, shown))];
+    let before = importance_comparison_figure("Importance of neurons before pruning", &before);
     Ok(vec![
-        ("kept", kept_figure("Neurons kept in each layer", &found.account)),
-        ("importance", importance_figure("Importance of neurons at this step", &found.importance)),
-        ("spectra", spectra_figure("Singular values of L·R + S at this step", &found.spectra)),
+        named("kept", kept_figure(KEPT, &only_layers(&found.account, shown))),
+        named("importance-before", before),
+        named("importance", importance_figure("Importance of neurons at this step", &importance)),
+        named("spectra", of_spectra("L·R + S at this step", &found.spectra)),
     ])
+}
+
+/// Pictures of a study: quality and latency against ratio, importance under its methods.
+fn of_study(folder: &Path, patterns: &[String]) -> Result<Figures> {
+    if !patterns.is_empty() {
+        let message = "a study's pictures are over all layers; give the folders of its runs";
+        return Err(Error::option("layers", message));
+    }
+    let report = StudyReport::read(folder)?;
+    let mut figures = study_figures(&report);
+    figures.extend(importance_figures(&report, folder));
+    Ok(figures)
+}
+
+/// Importance before pruning in several runs.
+fn compared(folders: &[PathBuf], patterns: &[String]) -> Result<Figures> {
+    let mut runs: Vec<(RunReport, Vec<LayerScores>)> = Vec::new();
+    for folder in folders {
+        let report = RunReport::read(folder.join("report.json"))?;
+        let scores = RunAnalysis::read(folder)?.importance_before;
+        if scores.is_empty() {
+            let message = "has no importance from before pruning: its run pruned no neurons, or an \
+                           earlier version made it";
+            return Err(Error::format(folder.join(RunAnalysis::FILE), message));
+        }
+        let shown = chosen(patterns, scores.iter().map(|layer| layer.name.clone()).collect())?;
+        runs.push((report, only_scores(scores, shown.as_deref())));
+    }
+    let criterion = |report: &RunReport| {
+        report.method.as_ref().and_then(|method| method.pruning).map(|pruning| pruning.importance)
+    };
+    if let Some(other) = runs.iter().position(|(r, _)| criterion(r) != criterion(&runs[0].0)) {
+        let message = "its importance is by another criterion, so the numbers do not compare";
+        return Err(Error::format(&folders[other], message));
+    }
+    let labels = labels(&runs.iter().map(|(report, _)| report).collect::<Vec<_>>(), folders);
+    let runs: Vec<_> = labels.into_iter().zip(runs.into_iter().map(|(_, scores)| scores)).collect();
+    let figure = importance_comparison_figure("Importance of neurons before pruning", &runs);
+    Ok(vec![named("importance", figure)])
+}
+
+/// Runs called by their methods; where that is not enough, by ratio or folder too.
+fn labels(reports: &[&RunReport], folders: &[PathBuf]) -> Vec<String> {
+    let methods = || reports.iter().filter_map(|report| report.method.as_ref());
+    let by_method: Vec<String> = methods().map(|method| method.short_name().to_string()).collect();
+    let by_ratio = methods().map(|m| format!("{} {}", m.short_name(), m.ratio)).collect();
+    let by_folder = by_method.iter().zip(folders).map(|(method, folder)| {
+        let folder = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        format!("{method}, {}", folder.file_name().unwrap_or_default().to_string_lossy())
+    });
+    let by_folder: Vec<String> = by_folder.collect();
+    let differ = |labels: &Vec<String>| {
+        labels.iter().enumerate().all(|(at, label)| !labels[..at].contains(label))
+    };
+    [by_method, by_ratio].into_iter().find(differ).unwrap_or(by_folder)
+}
+
+fn named(name: &str, figure: Figure) -> (String, Figure) {
+    (name.to_string(), figure)
+}
+
+fn of_spectra(what: &str, spectra: &[losparse::plots::Spectrum]) -> Figure {
+    spectra_figure(&format!("Singular values of {what}"), spectra)
+}
+
+/// The layers that `--layers` chooses of a model's; `None` without patterns.
+fn chosen(patterns: &[String], all: Vec<String>) -> Result<Option<Vec<String>>> {
+    if patterns.is_empty() {
+        return Ok(None);
+    }
+    LayerSelection::new(patterns.to_vec()).resolve_names(all).map(Some)
+}
+
+fn only_layers(account: &ModelAccount, shown: Option<&[String]>) -> ModelAccount {
+    let mut account = account.clone();
+    account.layers.retain(|layer| shown.is_none_or(|names| names.contains(&layer.name)));
+    account
+}
+
+fn only_scores(mut layers: Vec<LayerScores>, shown: Option<&[String]>) -> Vec<LayerScores> {
+    layers.retain(|layer| shown.is_none_or(|names| names.contains(&layer.name)));
+    layers
 }
 
 /// Writes what has anything to show, and says where.

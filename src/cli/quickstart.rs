@@ -52,6 +52,7 @@ impl Args {
             output: self.output.clone(),
             resume: false,
             overwrite: true,
+            baseline: None,
             tui: false,
             device: device.clone(),
             device_name: machine.device_name(),

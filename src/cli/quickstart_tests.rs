@@ -134,6 +134,7 @@ impl ShortRun {
             output: output.clone(),
             resume: false,
             overwrite: true,
+            baseline: None,
             tui: false,
             device: device.clone(),
             device_name: "flex".into(),

@@ -55,10 +55,11 @@ pub struct RunArgs {
 type Pipeline = fn(&Recipe, &RunOptions) -> losparse::Result<RunReport>;
 
 impl RunArgs {
-    /// Runs `recipe`, or says what that would be.
+    /// Runs `recipe`, or says what that would be; the report compares with the `baseline`.
     pub fn run(
         &self,
         mut recipe: Recipe,
+        baseline: Option<&Path>,
         machine: &MachineArgs,
         pipeline: Pipeline,
     ) -> anyhow::Result<()> {
@@ -95,6 +96,7 @@ impl RunArgs {
             output: self.output.clone().unwrap_or_default(),
             resume: self.resume,
             overwrite: self.overwrite,
+            baseline: baseline.map(Path::to_path_buf),
             tui,
             device,
             device_name: machine.device_name(),
@@ -185,8 +187,10 @@ pub fn summary(report: &RunReport, folder: &str) -> String {
     let mut rows = Vec::new();
     let compressed = report.method.is_some();
     let trained = if compressed { "compressed (masked)" } else { "fine-tuned" };
+    let baseline = report.baseline.as_ref().map(|baseline| &baseline.metrics);
     for (name, splits) in [
         ("as given", &report.starting),
+        ("dense, fine-tuned", baseline.unwrap_or(&Vec::new())),
         (trained, &report.trained),
         ("compacted", &report.compacted),
     ] {
@@ -195,6 +199,9 @@ pub fn summary(report: &RunReport, folder: &str) -> String {
         }
     }
     let mut lines = vec![output::table(&["model", "split", "metrics"], &[], &rows)];
+    if report.starting.is_empty() {
+        lines.push("(no figure before: the head was new)".into());
+    }
     if let Some(evaluations) = report.training.best_of.filter(|count| *count > 1) {
         lines.push(format!("(the best of {evaluations} evaluations on this same data)"));
     }

@@ -121,6 +121,7 @@ impl Args {
             output: self.output.clone(),
             resume: false,
             overwrite: false,
+            baseline: None,
             tui: false,
             device: machine.open()?,
             device_name: machine.device_name(),

@@ -67,7 +67,10 @@ fn highlights(report: &RunReport) -> String {
     if let Some(after) = result.first() {
         let primary = after.metrics.primary;
         let mut label = primary.to_string();
-        if let Some(before) = report.starting.first() {
+        let dense = report.baseline.as_ref().and_then(|baseline| baseline.metrics.first());
+        if let Some(dense) = dense {
+            label += &format!(" (dense, fine-tuned: {:.4})", dense.metrics.primary_value());
+        } else if let Some(before) = report.starting.first() {
             label += &format!(" (before: {:.4})", before.metrics.primary_value());
         }
         tiles.push((format!("{:.4}", after.metrics.primary_value()), label));

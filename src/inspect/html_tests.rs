@@ -6,12 +6,11 @@ use crate::plots::Spectrum;
 use crate::pruning::LayerScores;
 
 fn analysis() -> RunAnalysis {
+    let scores =
+        LayerScores { name: "a".into(), kept: vec![0.5, 0.25, 0.125], pruned: vec![0.0, 0.01] };
     RunAnalysis {
-        importance: vec![LayerScores {
-            name: "a".into(),
-            kept: vec![0.5, 0.25, 0.125],
-            pruned: vec![0.0, 0.01],
-        }],
+        importance: vec![scores.clone()],
+        importance_before: vec![scores],
         spectra: vec![Spectrum { name: "a".into(), values: vec![3.0, 2.0, 0.5] }],
     }
 }
@@ -35,14 +34,26 @@ fn the_page_is_well_formed_and_loads_nothing() {
     }
     assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
     let figures: Vec<&str> = elements().filter_map(|e| e.attribute("id")).collect();
-    assert_eq!(figures, ["schedule", "kept", "importance", "spectra"]);
-    assert_eq!(elements().filter(|e| e.tag_name().name() == "svg").count(), 4);
+    assert_eq!(figures, ["schedule", "kept", "importance-before", "importance", "spectra"]);
+    assert_eq!(elements().filter(|e| e.tag_name().name() == "svg").count(), 5);
     let text: String = page.descendants().filter_map(|node| node.text()).collect();
     for part in ["Compression: rte", "accuracy 0.6600", "×2.50", "layer.0.query", "4,467,776"] {
         assert!(text.contains(part), "no {part:?}");
     }
+    assert!(html.contains("accuracy (before: 0.7000)"));
     let order = ["Method", "Pictures", "Layers"].map(|title| html.find(&format!("<h2>{title}")));
     assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
+}
+
+#[test]
+fn the_dense_model_is_set_beside() {
+    let mut report = report();
+    let metrics = report.starting.clone();
+    report.baseline = Some(crate::inspect::Baseline { report: "tuned".into(), metrics });
+    let html = render(&report, &analysis()).unwrap();
+    for part in ["accuracy (dense, fine-tuned: 0.7000)", "<td>dense, fine-tuned</td>"] {
+        assert!(html.contains(part), "no {part:?} in {html}");
+    }
 }
 
 #[test]

@@ -7,15 +7,15 @@ use super::{LinearAccount, ModelAccount};
 use crate::pruning::Structure;
 use crate::tasks::TaskKind;
 
-/// The whole report.
-pub(super) fn render(report: &RunReport) -> String {
+/// The whole report, with `pictures` by title and path.
+pub(super) fn render(report: &RunReport, pictures: &[(String, String)]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_all(report, &mut text);
+    let _ = write_all(report, pictures, &mut text);
     text
 }
 
-fn write_all(report: &RunReport, out: &mut String) -> fmt::Result {
+fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String) -> fmt::Result {
     let what = if report.method.is_some() { "Compression" } else { "Fine-tuning" };
     writeln!(out, "# {what}: {}\n", report.task.name)?;
     writeln!(out, "Started from `{}`.", report.model)?;
@@ -28,6 +28,10 @@ fn write_all(report: &RunReport, out: &mut String) -> fmt::Result {
     }
     latency(report, out)?;
     training(report, out)?;
+    if !pictures.is_empty() {
+        writeln!(out, "\n## Pictures")?;
+        pictures.iter().try_for_each(|(title, path)| writeln!(out, "\n![{title}]({path})"))?;
+    }
     if report.method.is_some() {
         writeln!(out, "\n## Layers\n\n{}", layer_table(&report.account))?;
     }
@@ -77,8 +81,10 @@ fn compression(report: &RunReport, out: &mut String) -> fmt::Result {
 
 fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
     let trained = if report.method.is_some() { "compressed, masked" } else { "fine-tuned" };
-    let rows: [(&str, &[SplitMetrics]); 3] = [
+    let baseline = report.baseline.as_ref();
+    let rows: [(&str, &[SplitMetrics]); 4] = [
         ("as given, before training", &report.starting),
+        ("dense, fine-tuned", baseline.map_or(&[], |baseline| &baseline.metrics)),
         (trained, &report.trained),
         ("compressed, compacted", &report.compacted),
     ];
@@ -87,6 +93,12 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
         for SplitMetrics { split, metrics } in splits {
             writeln!(out, "| {model} | {split} | {} | {metrics} |", metrics.examples)?;
         }
+    }
+    if report.starting.is_empty() {
+        writeln!(out, "\nNo figure before: the head was new.")?;
+    }
+    if let Some(baseline) = baseline {
+        writeln!(out, "\nThe dense model's figures are those of `{}`.", baseline.report)?;
     }
     if let (Some(agreement), TaskKind::Summarization) = (&report.agreement, &report.task.kind) {
         let (changed, all) = (agreement.changed_predictions, agreement.examples);

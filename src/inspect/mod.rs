@@ -1,6 +1,8 @@
 //! What a model is made of and what a run achieved: accounting, latency, reports.
 
 mod account;
+#[cfg(feature = "train")]
+mod baseline;
 #[cfg(feature = "plots")]
 pub mod html;
 pub mod latency;
@@ -12,6 +14,8 @@ mod markdown;
 mod report;
 
 pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
+#[cfg(feature = "train")]
+pub use baseline::Baseline;
 pub use latency::{Latency, LatencyReport};
 #[cfg(feature = "train")]
 pub use machine::{Machine, now};

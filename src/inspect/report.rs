@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LatencyReport, Machine, ModelAccount, markdown};
+use super::{Baseline, LatencyReport, Machine, ModelAccount, markdown};
 use crate::checkpoint::atomic;
 use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
@@ -24,8 +24,14 @@ pub struct RunReport {
     /// Metrics after some updates, in training.
     #[serde(default)]
     pub history: Vec<(usize, MetricReport)>,
+    /// Training loss: updates done, and the mean of those since the entry before.
+    #[serde(default)]
+    pub history_loss: Vec<(usize, f64)>,
     /// Metrics of the model started from, before any training; empty where its head was new.
     pub starting: Vec<SplitMetrics>,
+    /// A dense model, fine-tuned for the same task, to compare with.
+    #[serde(default)]
+    pub baseline: Option<Baseline>,
     /// Metrics of the trained model; of a compression in masked form, `L·R + S`.
     pub trained: Vec<SplitMetrics>,
     /// Metrics of the compacted model, as stored.
@@ -73,18 +79,29 @@ pub struct MethodReport {
 impl MethodReport {
     /// What the settings amount to.
     pub fn name(&self) -> &'static str {
-        let Some(pruning) = &self.pruning else { return "low-rank only" };
+        self.names()[0]
+    }
+
+    /// The same in a word.
+    pub fn short_name(&self) -> &'static str {
+        self.names()[1]
+    }
+
+    fn names(&self) -> [&'static str; 2] {
+        let Some(pruning) = &self.pruning else { return ["low-rank only", "low-rank"] };
         if self.rank.map_or(self.low_rank_ratio > 0.0, |rank| rank > 0) {
-            return "LoSparse (low-rank + sparse)";
+            return ["LoSparse (low-rank + sparse)", "LoSparse"];
         }
         match (pruning.importance, pruning.schedule.curve) {
-            (Importance::Magnitude, Curve::OneShot) => "one-shot magnitude pruning",
-            (Importance::Magnitude, _) => "iterative magnitude pruning",
-            (Importance::Movement, _) => "structured movement pruning",
-            (Importance::SnipMomentum, _) => "pruning by SNIP-momentum",
-            (Importance::Random, _) => "random pruning",
-            (Importance::Sensitivity, Curve::OneShot) => "one-shot pruning by sensitivity",
-            (Importance::Sensitivity, _) => "iterative structured pruning (ITP)",
+            (Importance::Magnitude, Curve::OneShot) => ["one-shot magnitude pruning", "one-shot"],
+            (Importance::Magnitude, _) => ["iterative magnitude pruning", "magnitude"],
+            (Importance::Movement, _) => ["structured movement pruning", "movement"],
+            (Importance::SnipMomentum, _) => ["pruning by SNIP-momentum", "SNIP-momentum"],
+            (Importance::Random, _) => ["random pruning", "random"],
+            (Importance::Sensitivity, Curve::OneShot) => {
+                ["one-shot pruning by sensitivity", "one-shot by sensitivity"]
+            }
+            (Importance::Sensitivity, _) => ["iterative structured pruning (ITP)", "ITP"],
         }
     }
 }
@@ -222,17 +239,19 @@ impl RunReport {
 
     /// The report for people.
     pub fn to_markdown(&self) -> String {
-        markdown::render(self)
+        markdown::render(self, &[])
     }
 
-    /// Writes `report.json` and `report.md` to a folder.
+    /// Writes `report.md`, with `pictures` by title and path from there, and `report.json` to a
+    /// folder.
     ///
     /// # Errors
     /// If one cannot be written.
-    pub fn write(&self, folder: impl AsRef<Path>) -> Result<()> {
+    pub fn write(&self, folder: impl AsRef<Path>, pictures: &[(String, String)]) -> Result<()> {
         let folder = folder.as_ref();
-        atomic::write_file(folder.join("report.json"), self.to_json()?.as_bytes())?;
-        atomic::write_file(folder.join("report.md"), self.to_markdown().as_bytes())
+        let text = markdown::render(self, pictures);
+        atomic::write_file(folder.join("report.md"), text.as_bytes())?;
+        atomic::write_file(folder.join("report.json"), self.to_json()?.as_bytes())
     }
 }
 

@@ -51,7 +51,9 @@ pub(crate) fn report() -> RunReport {
             resumed: false,
         },
         history: vec![(400, split(0.6).remove(0).metrics), (780, split(0.66).remove(0).metrics)],
+        history_loss: (1..=4).map(|at| (200 * at, 0.7 - 0.1 * at as f64)).collect(),
         starting: split(0.7),
+        baseline: None,
         trained: split(0.66),
         compacted: split(0.66),
         agreement: Some(Agreement {
@@ -91,10 +93,16 @@ pub(crate) fn report() -> RunReport {
 fn json_round_trip_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let report = report();
-    report.write(folder.path()).unwrap();
+    report.write(folder.path(), &[]).unwrap();
     assert_eq!(RunReport::read(folder.path().join("report.json")).unwrap(), report);
     let markdown = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
     assert_eq!(markdown, report.to_markdown());
+    let picture = ("What is kept".to_string(), "plots/kept.svg".to_string());
+    report.write(folder.path(), &[picture]).unwrap();
+    let markdown = std::fs::read_to_string(folder.path().join("report.md")).unwrap();
+    let order = ["## Training", "![What is kept](plots/kept.svg)", "## Layers"];
+    let places = order.map(|part| markdown.find(part));
+    assert!(places.is_sorted() && places[0].is_some(), "{markdown}");
     std::fs::write(folder.path().join("report.json"), "{}").unwrap();
     let error = RunReport::read(folder.path().join("report.json")).unwrap_err().to_string();
     assert!(error.contains("report.json") && error.contains("task"), "{error}");
@@ -130,6 +138,22 @@ fn markdown_says_everything() {
 }
 
 #[test]
+fn markdown_compares_with_what_there_is() {
+    let mut report = report();
+    assert!(!report.to_markdown().contains("head was new"));
+    report.starting.clear();
+    report.baseline = Some(Baseline { report: "tuned/report.json".into(), metrics: split(0.68) });
+    let text = report.to_markdown();
+    for part in [
+        "No figure before: the head was new.",
+        "| dense, fine-tuned | dev | 277 | accuracy 0.6800 |\n| compressed, masked |",
+        "The dense model's figures are those of `tuned/report.json`.",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+}
+
+#[test]
 fn markdown_claims_nothing_that_was_not_done() {
     let mut report = report();
     report.method = None;
@@ -150,9 +174,9 @@ fn markdown_claims_nothing_that_was_not_done() {
 #[test]
 fn methods_are_called_by_their_names() {
     let mut method = report().method.unwrap();
-    assert!(method.name().starts_with("LoSparse"));
+    assert!(method.name().starts_with("LoSparse") && method.short_name() == "LoSparse");
     method.low_rank_ratio = 0.0;
-    assert!(method.name().contains("ITP"));
+    assert!(method.name().contains("ITP") && method.short_name() == "ITP");
     method.rank = Some(4);
     assert!(method.name().starts_with("LoSparse"));
     method.rank = Some(0);
@@ -171,7 +195,7 @@ fn methods_are_called_by_their_names() {
     method.pruning.as_mut().unwrap().importance = Importance::Sensitivity;
     assert_eq!(method.name(), "one-shot pruning by sensitivity");
     method.pruning = None;
-    assert_eq!(method.name(), "low-rank only");
+    assert_eq!((method.name(), method.short_name()), ("low-rank only", "low-rank"));
 }
 
 #[test]

@@ -48,7 +48,10 @@ impl LayerSelection {
 
     /// What each pattern matches in `model`, without changing anything.
     pub fn dry_run<M: Compressible>(&self, model: &M) -> Result<Vec<LayerMatch>> {
-        let names = linear_names(model);
+        self.matches(&linear_names(model))
+    }
+
+    fn matches(&self, names: &[String]) -> Result<Vec<LayerMatch>> {
         self.patterns
             .iter()
             .map(|pattern| {
@@ -64,8 +67,15 @@ impl LayerSelection {
     /// # Errors
     /// If a pattern is malformed or matches nothing, or if nothing is selected.
     pub fn resolve<M: Compressible>(&self, model: &M) -> Result<Vec<String>> {
-        let matches = self.dry_run(model)?;
-        let names = linear_names(model);
+        self.resolve_names(linear_names(model))
+    }
+
+    /// The selected ones of a model's layers called `names`, in their order.
+    ///
+    /// # Errors
+    /// As [`LayerSelection::resolve`].
+    pub fn resolve_names(&self, names: Vec<String>) -> Result<Vec<String>> {
+        let matches = self.matches(&names)?;
         if let Some(unmatched) = matches.iter().find(|m| m.layers.is_empty()) {
             let example = names.first().map_or("no layer at all", String::as_str);
             return Err(Error::option(

@@ -4,6 +4,7 @@
 //! program, so pictures look the same on a machine without fonts.
 
 mod chart;
+mod importance;
 mod model;
 mod png;
 mod run;
@@ -11,8 +12,9 @@ mod run;
 use std::path::Path;
 
 pub use chart::{Axis, Figure, Mark, Panel, Point, Series};
+pub use importance::{importance_comparison_figure, importance_figure};
 pub use model::{Spectrum, kept_figure, spectra, spectra_figure, telling_layers};
-pub use run::{RunAnalysis, importance_figure, run_figures, schedule_figure};
+pub use run::{RunAnalysis, run_figures, schedule_figure};
 
 use crate::Result;
 use crate::checkpoint::atomic;

@@ -11,8 +11,10 @@ use crate::inspect::ModelAccount;
 use crate::linear::Compressible;
 use crate::{Error, Result};
 
-/// Most layers in one picture of spectra.
+/// Most lines in one panel: so many colours there are.
 const MOST: usize = 8;
+/// Most layers whose singular values one picture has room for.
+const MOST_LAYERS: usize = 12 * MOST;
 
 /// Singular values of one layer's weight.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,8 +28,16 @@ pub struct Spectrum {
 /// Singular values of the weights that the layers called `names` compute with.
 ///
 /// # Errors
-/// If an SVD does not converge.
+/// If an SVD does not converge, or there are more layers than a picture has room for.
 pub fn spectra<M: Compressible>(model: &M, names: &[String]) -> Result<Vec<Spectrum>> {
+    if names.len() > MOST_LAYERS {
+        let message = format!(
+            "{} layers are more than the {MOST_LAYERS} whose singular values one picture has room \
+             for; choose fewer",
+            names.len()
+        );
+        return Err(Error::option("layers", message));
+    }
     let mut weights = Vec::new();
     model.for_each_linear(&mut |name, linear| {
         if names.iter().any(|wanted| wanted == name) {
@@ -82,6 +92,14 @@ fn common_prefix(names: &[&str]) -> usize {
         .unwrap_or(0)
 }
 
+/// `series` in as few panels like `panel` as there are colours for, none much fuller than another.
+fn in_panels(series: Vec<Series>, panel: &Panel) -> Vec<Panel> {
+    let count = series.len().div_ceil(MOST).max(1);
+    let share = series.len().div_ceil(count).max(1);
+    let panels = series.chunks(share);
+    panels.map(|series| Panel { series: series.to_vec(), ..panel.clone() }).collect()
+}
+
 /// The singular values of some layers over their index (as figure 2 of Li et al. 2023).
 pub fn spectra_figure(title: &str, spectra: &[Spectrum]) -> Figure {
     let names: Vec<&str> = spectra.iter().map(|spectrum| spectrum.name.as_str()).collect();
@@ -96,10 +114,9 @@ pub fn spectra_figure(title: &str, spectra: &[Spectrum]) -> Figure {
         y_label: "singular value".into(),
         x: Axis::Whole,
         from_zero: true,
-        series: series.collect(),
         ..Panel::default()
     };
-    Figure { title: title.into(), panels: vec![panel] }
+    Figure { title: title.into(), panels: in_panels(series.collect(), &panel) }
 }
 
 /// Share of neurons (or columns) kept in each compressed layer, by block and kind.
@@ -120,10 +137,9 @@ pub fn kept_figure(title: &str, account: &ModelAccount) -> Figure {
         x: Axis::Whole,
         y: Axis::Percent,
         from_zero: true,
-        series: series.collect(),
         ..Panel::default()
     };
-    Figure { title: title.into(), panels: vec![panel] }
+    Figure { title: title.into(), panels: in_panels(series.collect(), &panel) }
 }
 
 #[cfg(test)]
@@ -159,6 +175,27 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert!((found[0].values[0] - 4.0).abs() < 1e-5 && (found[0].values[1] - 3.0).abs() < 1e-5);
         assert_eq!(found[0].values.len(), 2);
+    }
+
+    #[test]
+    fn every_layer_asked_for_is_drawn() {
+        let values = vec![2.0, 1.0];
+        let spectra = |count| -> Vec<Spectrum> {
+            let names = (0..count).map(|at| format!("layer.{at}.query"));
+            names.map(|name| Spectrum { name, values: values.clone() }).collect()
+        };
+        let sizes = |count| -> Vec<usize> {
+            let figure = spectra_figure("spectra", &spectra(count));
+            figure.panels.iter().map(|panel| panel.series.len()).collect()
+        };
+        assert_eq!((sizes(8), sizes(12), sizes(17)), (vec![8], vec![6, 6], vec![6, 6, 5]));
+        let figure = spectra_figure("spectra", &spectra(12));
+        assert_eq!(figure.panels[1].series[5].name, "11.query");
+        assert!(spectra_figure("spectra", &[]).is_empty());
+        let layer = CompressibleLinear::new(2, 3, &Device::default());
+        let names = vec![String::new(); 97];
+        let message = super::spectra(&One { layer }, &names).unwrap_err().to_string();
+        assert!(message.contains("97 layers are more than the 96"), "{message}");
     }
 
     #[test]

@@ -1,18 +1,19 @@
-//! Pictures of a run: schedule and metric over its updates, importance of its neurons.
+//! Pictures of a run, and its schedule, loss and metric over its updates.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Axis, Figure, Mark, Panel, Point, Series, Spectrum, kept_figure, spectra_figure};
+use super::{
+    Axis, Figure, Mark, Panel, Point, Series, Spectrum, importance_comparison_figure,
+    importance_figure, kept_figure, spectra_figure,
+};
 use crate::checkpoint::atomic;
 use crate::inspect::RunReport;
 use crate::pruning::LayerScores;
 use crate::tasks::MetricKind;
 use crate::{Error, Result};
 
-/// Bars of the histogram of importance.
-const BINS: usize = 60;
 /// Points of a drawn schedule.
 const SCHEDULE_POINTS: usize = 200;
 
@@ -21,6 +22,9 @@ const SCHEDULE_POINTS: usize = 200;
 pub struct RunAnalysis {
     /// Scores of neurons in the result, in its training form; empty without pruning.
     pub importance: Vec<LayerScores>,
+    /// Scores of neurons before the first pruning, as it compared them; empty without pruning.
+    #[serde(default)]
+    pub importance_before: Vec<LayerScores>,
     /// Singular values of some layers of the model started from.
     pub spectra: Vec<Spectrum>,
 }
@@ -52,9 +56,15 @@ impl RunAnalysis {
 
 /// Every picture of a run that has something to show, each with the name of its files.
 pub fn run_figures(report: &RunReport, analysis: &RunAnalysis) -> Vec<(&'static str, Figure)> {
+    let method = report.method.as_ref().map_or("dense", |method| method.short_name());
+    let before = [(method.to_string(), analysis.importance_before.clone())];
     let all = [
         ("schedule", schedule_figure(report)),
         ("kept", kept_figure("Neurons kept in each layer", &report.account)),
+        (
+            "importance-before",
+            importance_comparison_figure("Importance of neurons before pruning", &before),
+        ),
         (
             "importance",
             importance_figure("Importance of neurons in the result", &analysis.importance),
@@ -64,7 +74,7 @@ pub fn run_figures(report: &RunReport, analysis: &RunAnalysis) -> Vec<(&'static 
     all.into_iter().filter(|(_, figure)| !figure.is_empty()).collect()
 }
 
-/// The schedule above the metrics, over a run's updates.
+/// The schedule, the training loss and the metrics below each other, over a run's updates.
 pub fn schedule_figure(report: &RunReport) -> Figure {
     let schedule = report.method.as_ref().and_then(|m| m.pruning).map(|pruning| pruning.schedule);
     let total = schedule.map_or(report.training.steps, |s| s.total_steps).max(1);
@@ -84,6 +94,36 @@ pub fn schedule_figure(report: &RunReport) -> Figure {
             ..Panel::default()
         });
     }
+    if !report.history_loss.is_empty() {
+        let points = report.history_loss.iter();
+        let points = points.map(|(step, loss)| Point::new(*step as f64, *loss)).collect();
+        panels.push(Panel {
+            x_label: "update".into(),
+            y_label: "training loss".into(),
+            x_range,
+            series: vec![Series::new("training loss", Mark::Line, points)],
+            ..Panel::default()
+        });
+    }
+    if !report.history.is_empty() {
+        panels.push(Panel {
+            x_label: "update".into(),
+            y_label: "metric".into(),
+            x_range,
+            series: metric_series(report, total),
+            ..Panel::default()
+        });
+    }
+    let parts = [
+        schedule.map(|_| "schedule"),
+        (!report.history_loss.is_empty()).then_some("training loss"),
+        (!report.history.is_empty()).then_some("metric"),
+    ];
+    Figure { title: listed(&parts.into_iter().flatten().collect::<Vec<_>>()), panels }
+}
+
+/// The metrics over `total` updates, and what they are to be held against.
+fn metric_series(report: &RunReport, total: usize) -> Vec<Series> {
     let kinds = report.history.first().map(|(_, metrics)| metrics.values.keys());
     let metric = |kind: &MetricKind| {
         let points = report.history.iter().filter_map(|(step, metrics)| {
@@ -92,120 +132,73 @@ pub fn schedule_figure(report: &RunReport) -> Figure {
         Series::new(kind.name(), Mark::Dots, points.collect())
     };
     let mut series: Vec<Series> = kinds.into_iter().flatten().map(metric).collect();
-    if let Some(before) = report.starting.first() {
-        let primary = before.metrics.primary;
-        if let Some(&value) = before.metrics.values.get(&primary) {
+    let (splits, name) = match &report.baseline {
+        Some(baseline) => (&baseline.metrics, ", dense fine-tuned"),
+        None => (&report.starting, " before"),
+    };
+    if let Some(dense) = splits.first() {
+        let primary = dense.metrics.primary;
+        if let Some(&value) = dense.metrics.values.get(&primary) {
             let ends = [0.0, total as f64].map(|x| Point::new(x, value));
-            let name = format!("{primary} before");
-            series.push(Series::new(name, Mark::Dashed, ends.to_vec()));
+            series.push(Series::new(format!("{primary}{name}"), Mark::Dashed, ends.to_vec()));
         }
     }
-    if !report.history.is_empty() {
-        panels.push(Panel {
-            x_label: "update".into(),
-            y_label: "metric".into(),
-            x_range,
-            series,
-            ..Panel::default()
-        });
-    }
-    let title = if schedule.is_some() { "Schedule and metric" } else { "Metric in training" };
-    Figure { title: title.into(), panels }
+    series
 }
 
-/// How many neurons have which importance (as figure 3 of Li et al. 2023), on a logarithmic axis
-/// where all scores are positive or 0.
-pub fn importance_figure(title: &str, layers: &[LayerScores]) -> Figure {
-    let of = |scores: fn(&LayerScores) -> &Vec<f32>| -> Vec<f64> {
-        let all = layers.iter().flat_map(scores).map(|&score| f64::from(score));
-        all.filter(|score| score.is_finite()).collect()
+/// `A, b and c`.
+fn listed(words: &[&str]) -> String {
+    let text = match words {
+        [] => String::new(),
+        [one] => (*one).to_string(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
     };
-    let groups = [("kept", of(|layer| &layer.kept)), ("pruned", of(|layer| &layer.pruned))];
-    let mut all: Vec<f64> = groups.iter().flat_map(|(_, scores)| scores).copied().collect();
-    let logarithmic = all.iter().all(|&score| score >= 0.0);
-    let place = |score: f64| if logarithmic { score.log10() } else { score };
-    all = all.into_iter().map(place).filter(|place| place.is_finite()).collect();
-    all.sort_by(f64::total_cmp);
-    let (Some(&first), Some(&last)) = (all.first(), all.last()) else {
-        return Figure { title: title.into(), panels: Vec::new() };
-    };
-    // A few far out would squeeze all others into one bar.
-    let low = first.max(all[all.len() / 200]);
-    let high = if logarithmic { last } else { all[all.len() - 1 - all.len() / 200] };
-    let width = if high > low { (high - low) / BINS as f64 } else { 1.0 };
-    let mut feet = [0.0; BINS];
-    let mut series = Vec::new();
-    for (name, scores) in groups.iter().filter(|(_, scores)| !scores.is_empty()) {
-        let mut counts = [0.0; BINS];
-        let mut zeros = 0;
-        for place in scores.iter().map(|&score| place(score)) {
-            if place.is_finite() {
-                let bin = ((place - low) / width).max(0.0) as usize;
-                counts[bin.min(BINS - 1)] += 1.0;
-            } else {
-                zeros += 1;
-            }
-        }
-        let bar = |(bin, count): (usize, &f64)| {
-            let (low_end, y) = (feet[bin], feet[bin] + count);
-            let x = low + (bin as f64 + 0.5) * width;
-            Point { x, y, low: low_end, high: y }
-        };
-        let points = counts.iter().enumerate().filter(|(_, count)| **count > 0.0).map(bar);
-        let mut label = format!("{name}: {}", scores.len());
-        if zeros > 0 {
-            label += &format!(", {zeros} at 0");
-        }
-        series.push(Series::new(label, Mark::Bars(width), points.collect()));
-        feet.iter_mut().zip(counts).for_each(|(foot, count)| *foot += count);
-    }
-    let panel = Panel {
-        x_label: "importance".into(),
-        y_label: "neurons".into(),
-        x: if logarithmic { Axis::Power } else { Axis::Number },
-        from_zero: true,
-        series,
-        ..Panel::default()
-    };
-    Figure { title: title.into(), panels: vec![panel] }
+    let first: String = text.chars().take(1).flat_map(char::to_uppercase).collect();
+    first + text.get(1..).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inspect::{Baseline, report_for_tests};
 
     #[test]
-    fn importance_is_counted_whole_and_stacked() {
-        let layers: Vec<LayerScores> = (0..3)
-            .map(|at| LayerScores {
-                name: format!("{at}"),
-                kept: (1..=100).map(|i| i as f32 * 0.01).collect(),
-                pruned: (0..100).map(|i| i as f32 * 1e-4).collect(),
-            })
-            .collect();
-        let figure = importance_figure("importance", &layers);
-        let [kept, pruned] = &figure.panels[0].series[..] else { panic!("{figure:?}") };
-        assert_eq!(
-            (kept.name.as_str(), pruned.name.as_str()),
-            ("kept: 300", "pruned: 300, 3 at 0")
-        );
-        let count = |series: &Series| series.points.iter().map(|p| p.y - p.low).sum::<f64>();
-        assert_eq!((count(kept), count(pruned)), (300.0, 297.0));
-        assert_eq!(figure.panels[0].x, Axis::Power);
-        // Bars stand on those below.
-        let shared = pruned.points.iter().find(|p| p.low > 0.0).unwrap();
-        assert!(kept.points.iter().any(|p| p.x == shared.x && p.y == shared.low));
-        let negative = LayerScores { kept: vec![-1.0, 2.0], ..LayerScores::default() };
-        assert_eq!(importance_figure("movement", &[negative]).panels[0].x, Axis::Number);
-        assert!(importance_figure("none", &[]).is_empty());
+    fn schedule_loss_and_metric_share_their_axis() {
+        let mut report = report_for_tests();
+        let figure = schedule_figure(&report);
+        let [schedule, loss, metric] = &figure.panels[..] else { panic!("{figure:?}") };
+        assert_eq!(figure.title, "Schedule, training loss and metric");
+        for panel in [schedule, loss, metric] {
+            assert_eq!(panel.x_range, Some([0.0, 800.0]));
+        }
+        let points: Vec<(usize, f64)> =
+            loss.series[0].points.iter().map(|point| (point.x as usize, point.y)).collect();
+        assert_eq!(points, report.history_loss);
+        let names = |panel: &Panel| -> Vec<String> {
+            panel.series.iter().map(|series| series.name.clone()).collect()
+        };
+        assert_eq!(names(metric), ["accuracy", "accuracy before"]);
+        let metrics = report.trained.clone();
+        report.baseline = Some(Baseline { report: "tuned".into(), metrics });
+        let metric = &schedule_figure(&report).panels[2];
+        assert_eq!(names(metric), ["accuracy", "accuracy, dense fine-tuned"]);
+        assert_eq!(metric.series[1].points[0].y, 0.66);
+        report.method = None;
+        report.history.clear();
+        let figure = schedule_figure(&report);
+        assert_eq!((figure.panels.len(), figure.title.as_str()), (1, "Training loss"));
     }
 
     #[test]
     fn analysis_survives_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         let spectra = vec![Spectrum { name: "a".into(), values: vec![2.0, 1.0] }];
-        let analysis = RunAnalysis { importance: Vec::new(), spectra };
+        let analysis = RunAnalysis { spectra, ..RunAnalysis::default() };
         analysis.write(folder.path()).unwrap();
+        assert_eq!(RunAnalysis::read(folder.path()).unwrap(), analysis);
+        // As it was before it held more.
+        let old = r#"{"importance":[],"spectra":[{"name":"a","values":[2.0,1.0]}]}"#;
+        std::fs::write(folder.path().join(RunAnalysis::FILE), old).unwrap();
         assert_eq!(RunAnalysis::read(folder.path()).unwrap(), analysis);
     }
 }

@@ -12,8 +12,8 @@ use super::counters::Counters;
 use super::importance::{Seen, sums_suffice};
 use super::sparse::{apply_mask, for_each_frozen, for_each_sparse};
 use super::{
-    Group, LayerImportance, PruningConfig, Regrowth, Structure, above_never_kept, bound, cap_at,
-    gradient_norm, threshold,
+    Group, LayerImportance, LayerScores, PruningConfig, Regrowth, Structure, above_never_kept,
+    bound, cap_at, gradient_norm, threshold,
 };
 use crate::kernels::{ActiveColumns, layers};
 use crate::linear::Compressible;
@@ -173,18 +173,20 @@ impl Pruner {
             let done = self.skip(norm)?;
             return Ok((model, done));
         }
-        let (model, mut done) = self.apply(model, optimizer, lr, gradients);
+        let (model, mut done) = self.apply(model, optimizer, lr, gradients, |_, _| {});
         done.gradient_norm = norm;
         Ok((model, done))
     }
 
     /// [`Pruner::optimize`] with gradients that are known to be finite, whose norm it leaves out.
+    /// `updated` sees the model after the optimizer's step, before anything is pruned.
     pub(crate) fn apply<M: Compressible>(
         &mut self,
         mut model: M,
         optimizer: &mut ModuleOptimizer,
         lr: impl Into<ModuleLearningRate>,
         gradients: GradientsParams,
+        updated: impl FnOnce(&mut Self, &M),
     ) -> (M, PruneStep) {
         let taken = self.sparse_gradients(&model, &gradients);
         let mut requests = HashMap::new();
@@ -196,6 +198,7 @@ impl Pruner {
             ids.push(sparse.id);
         });
         let (mut model, mut sums) = guide::step(optimizer, lr, model, gradients, requests);
+        updated(self, &model);
         let seen = taken.into_iter().zip(ids).map(|(gradient, id)| match sums.remove(&id) {
             Some(sums) => Seen::Sums(sums),
             None => gradient.map_or(Seen::Nothing, Seen::Gradient),
@@ -408,6 +411,16 @@ impl Pruner {
         let id = self.counters.id;
         self.counters = Param::initialized(id, counters.to_tensor(&device));
         self.host = Some(counters);
+    }
+
+    /// [`Pruner::scores`] as the next [`Pruner::update`] will have them before it masks anything.
+    pub fn scores_ahead<M: Compressible>(&self, model: &M) -> Vec<LayerScores> {
+        let mut ahead = self.clone();
+        let mut counters = ahead.counters();
+        if counters.step.is_multiple_of(self.config.schedule.interval) {
+            ahead.fold(&mut counters);
+        }
+        ahead.scores(model)
     }
 }
 

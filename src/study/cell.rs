@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{PlannedRun, RunState};
 use crate::inspect::{Machine, RunReport};
 use crate::tasks::MetricKind;
 
 /// Runs that differ in their seed only.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// Settings by axis; those that have no meaning for the cell's method are absent.
     pub settings: BTreeMap<String, String>,
@@ -45,7 +45,7 @@ pub struct Cell {
 }
 
 /// One run of a cell. What is not known before it is done is absent until then.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CellRun {
     /// Its folder.
     pub folder: String,

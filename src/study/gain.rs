@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cell::{is_rate, mean, spread};
 use super::{Cell, StudyReport};
 use crate::tasks::MetricKind;
 
 /// LoSparse minus ITP at the same settings, each at its best learning rate.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
     /// LoSparse's settings, without the method; a learning rate as `LoSparse's / ITP's` where they
     /// are not the same.

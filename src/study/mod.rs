@@ -6,6 +6,7 @@
 //!              same run                  finished: read, killed: resumed                  plots
 //! ```
 
+mod baseline;
 mod cell;
 mod claim;
 mod csv_tables;
@@ -13,6 +14,7 @@ mod figures;
 mod gain;
 mod grid;
 mod identity;
+mod importance;
 mod run;
 mod table;
 
@@ -20,5 +22,6 @@ pub use cell::{Cell, CellRun};
 pub use figures::study_figures;
 pub use gain::Gain;
 pub use grid::{PlannedRun, Study};
+pub use importance::importance_figures;
 pub use run::{FailedRuns, RunState, forget_failures, run_study, states, write_study};
 pub use table::StudyReport;

@@ -5,8 +5,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use super::baseline::baseline;
 use super::claim::Claim;
-use super::{PlannedRun, Study, StudyReport, identity, study_figures};
+use super::{PlannedRun, Study, StudyReport, identity, importance_figures, study_figures};
 use crate::checkpoint::atomic;
 use crate::inspect::RunReport;
 use crate::train::checkpoints::CheckpointState;
@@ -95,7 +96,8 @@ pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Res
         if due {
             let message = format!("run {} of {}: {}", at + 1, study.runs.len(), run.folder);
             options.observer.event(&Event::Note { message });
-            state = run_one(run, options)?;
+            let baseline = baseline(run, study, &states(study, folder)?, folder);
+            state = run_one(run, &RunOptions { baseline, ..options.clone() })?;
         }
         if let (RunState::Finished(_), false) = (&state, study.keep_models) {
             for name in ["checkpoints", "model"] {
@@ -175,7 +177,8 @@ pub fn write_study(study: &Study, folder: &Path) -> Result<StudyReport> {
     fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let _claim = Claim::wait(folder, TABLES)?;
     let report = StudyReport::new(study, &states(study, folder)?);
-    let figures = study_figures(&report);
+    let mut figures = study_figures(&report);
+    figures.extend(importance_figures(&report, folder));
     for (name, figure) in &figures {
         crate::plots::write(&folder.join("plots"), name, figure)?;
     }

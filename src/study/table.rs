@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cell::{is_rate, mark_best};
 use super::gain::gains;
@@ -13,7 +14,7 @@ use crate::inspect::percent;
 use crate::{Error, Result};
 
 /// A study's results so far.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudyReport {
     /// The grid's settings, in order; without seeds.
     pub axes: Vec<String>,
@@ -66,6 +67,19 @@ impl StudyReport {
         let alone = |cell: &Cell| !self.cells.iter().any(|other| other.is_rival_of(cell));
         let chosen = |cell: &&Cell| cell.best_learning_rate.unwrap_or_else(|| alone(cell));
         self.cells.iter().filter(chosen).collect()
+    }
+
+    /// Name of the file in a study's folder that [`StudyReport::to_json`] is for.
+    pub const FILE: &'static str = "study.json";
+
+    /// Reads the results in a study's folder.
+    ///
+    /// # Errors
+    /// If they cannot be read or are something else.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))
     }
 
     /// The results as indented JSON.

@@ -2,7 +2,7 @@ use super::*;
 use crate::inspect::report_for_tests;
 use crate::tasks::MetricKind;
 
-const GRID: &str = "[base]\nmodel = 'm'\n[base.task]\nname = 'rte'\ndata = 'glue'\n[grid]\n\
+pub const GRID: &str = "[base]\nmodel = 'm'\n[base.task]\nname = 'rte'\ndata = 'glue'\n[grid]\n\
     method = ['dense', 'losparse', 'itp']\nratio = [0.2, 0.1]\nlearning_rate = [1e-4, 5e-5]\n\
     seed = [1, 2]\n";
 
@@ -72,6 +72,14 @@ fn tables_say_all_cells() {
     assert_eq!(report.gains.len(), 1);
     let json: serde_json::Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
     assert_eq!(json["cells"][1]["settings"]["learning_rate"], "5e-5");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(StudyReport::FILE), report.to_json().unwrap()).unwrap();
+    let read = StudyReport::read(folder.path()).unwrap();
+    let known = |report: &StudyReport| -> Vec<_> {
+        let cells = report.cells.iter();
+        cells.map(|cell| (cell.settings.clone(), cell.runs[0].folder.clone())).collect()
+    };
+    assert_eq!((known(&read), read.finished, read.gains.len()), (known(&report), 18, 1));
 }
 
 /// The columns of a table by their names, row after row.

@@ -4,7 +4,8 @@
 //! checkpoints/step-000120/model.bpk      weights, importance and step counters
 //!                         optimizer.bpk  AdamW's moments
 //!                         scheduler.bpk  step of the learning rate
-//!                         state.json     step, metric so far, the run's recipe
+//!                         state.json     step, metric and loss so far, the run's recipe
+//!                         importance.json  scores before the first pruning, once there are any
 //! ```
 //! Random numbers need no state: batch order and dropout are functions of the seed and the step.
 
@@ -16,7 +17,9 @@ use std::sync::{Arc, Mutex};
 use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 use serde::{Deserialize, Serialize};
 
+use super::record::{LossCurve, Record};
 use crate::checkpoint::atomic;
+use crate::pruning::LayerScores;
 use crate::tasks::MetricReport;
 use crate::{Error, Result};
 
@@ -37,6 +40,13 @@ pub struct CheckpointState {
     pub history: Vec<(usize, MetricReport)>,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// The training loss so far.
+    #[serde(default)]
+    pub losses: LossCurve,
+    /// Scores of neurons before the first pruning: a file of its own, see
+    /// [`CheckpointState::read_importance`].
+    #[serde(skip)]
+    pub importance: Option<Arc<Vec<LayerScores>>>,
 }
 
 impl CheckpointState {
@@ -45,7 +55,7 @@ impl CheckpointState {
         folder.join(STATE).is_file()
     }
 
-    /// Reads the state of a checkpoint folder.
+    /// Reads the state of a checkpoint folder, but for its importance.
     ///
     /// # Errors
     /// If it cannot be read or is no state.
@@ -54,10 +64,34 @@ impl CheckpointState {
         let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
         serde_json::from_str(&text).map_err(|e| Error::format(&file, e.to_string()))
     }
+
+    /// What the run had noted down.
+    pub(crate) fn record(&self) -> Record {
+        // A version that noted nothing may have pruned already: what came before is lost.
+        let lost = self.step > 0 && self.losses.is_empty();
+        let importance = self.importance.clone().or(lost.then(Arc::default));
+        Record { losses: self.losses.clone(), importance }
+    }
+
+    /// Reads the importance of a checkpoint folder; `None` if nothing was pruned yet.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    pub fn read_importance(folder: &Path) -> Result<Option<Arc<Vec<LayerScores>>>> {
+        let file = folder.join(IMPORTANCE);
+        if !file.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
+        let scores = serde_json::from_str(&text);
+        scores.map(|scores| Some(Arc::new(scores))).map_err(|e| Error::format(&file, e.to_string()))
+    }
 }
 
 /// File of a checkpoint's [`CheckpointState`].
 const STATE: &str = "state.json";
+/// File of its importance.
+const IMPORTANCE: &str = "importance.json";
 const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
 
 /// The checkpoints of one run.
@@ -186,8 +220,12 @@ impl CheckpointStore {
 
     /// Makes a checkpoint whole, then removes those that are neither the last nor the best.
     fn commit(&self, state: &CheckpointState, partial: &Path) -> Result<()> {
-        let json =
-            serde_json::to_vec_pretty(state).map_err(|e| Error::format(partial, e.to_string()))?;
+        let failed = |e: serde_json::Error| Error::format(partial, e.to_string());
+        if let Some(importance) = &state.importance {
+            let json = serde_json::to_vec(&**importance).map_err(failed)?;
+            atomic::write_file(partial.join(IMPORTANCE), &json)?;
+        }
+        let json = serde_json::to_vec_pretty(state).map_err(failed)?;
         atomic::write_file(partial.join(STATE), &json)?;
         let path = self.path(state.step);
         if path.exists() {

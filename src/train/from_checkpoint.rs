@@ -26,12 +26,14 @@ pub struct CheckpointAnalysis {
     pub account: ModelAccount,
     /// Scores of neurons as they stand; empty without pruning.
     pub importance: Vec<LayerScores>,
+    /// Scores of neurons before the first pruning; empty until then.
+    pub importance_before: Vec<LayerScores>,
     /// Singular values of the layers asked for.
     pub spectra: Vec<Spectrum>,
 }
 
 /// Looks into the checkpoint in `folder` (`checkpoints/step-…` of a run's output); `layers` chooses
-/// of its layers' names those whose spectra are wanted. Reads the model and data the run started
+/// of its layers' names those whose spectra are wanted, or fails. Reads the model and data the run started
 /// from; writes nothing.
 ///
 /// # Errors
@@ -39,7 +41,7 @@ pub struct CheckpointAnalysis {
 #[cfg(feature = "plots")]
 pub fn analyse_checkpoint(
     folder: &Path,
-    layers: impl FnOnce(&[String]) -> Vec<String>,
+    layers: impl FnOnce(&[String]) -> Result<Vec<String>>,
     options: &RunOptions,
 ) -> Result<CheckpointAnalysis> {
     let recipe = recipe_of(folder, |_| {})?;
@@ -56,14 +58,16 @@ pub fn analyse_checkpoint(
 fn analyse<J: Job>(
     folder: &Path,
     recipe: &Recipe,
-    layers: impl FnOnce(&[String]) -> Vec<String>,
+    layers: impl FnOnce(&[String]) -> Result<Vec<String>>,
     options: &RunOptions,
 ) -> Result<CheckpointAnalysis> {
     let Read { model, pruner, layers: compressed, .. } = read::<J>(folder, recipe, options)?;
-    let names = layers(&crate::linear::linear_names(&model));
+    let names = layers(&crate::linear::linear_names(&model))?;
+    let before = CheckpointState::read_importance(folder)?;
     Ok(CheckpointAnalysis {
         account: ModelAccount::of(&model).over(&compressed),
         importance: pruner.scores(&model),
+        importance_before: before.map(|scores| scores.to_vec()).unwrap_or_default(),
         spectra: crate::plots::spectra(&model, &names)?,
     })
 }
@@ -126,7 +130,8 @@ fn read<'a, J: Job>(
 ) -> Result<Read<'a, J>> {
     let (mut model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let segments = prepared.outline(&model, recipe)?.segments;
-    let run: Run<'_, J> = Run { recipe, options, prepared, segments, pace: Arc::default() };
+    let pace = Arc::default();
+    let run: Run<'_, J> = Run { recipe, options, prepared, segments, baseline: None, pace };
     let (decomposed, pruning) = run.decompose(&mut model, false)?;
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, &options.device)?;
     let (model, pruner) = read_checkpoint(folder, model, pruner)?;

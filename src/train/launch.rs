@@ -17,6 +17,7 @@ use super::data::{BatchSource, EvalLoader, Segments, TrainLoader};
 use super::lr::{LearningRate, LearningRateScheduler};
 use super::metric::{Latest, TaskMetric};
 use super::model::{CompressingModel, RunHandle, RunSettings};
+use super::record::LossCurve;
 use super::renderer::QuietRenderer;
 use super::strategy::Follow;
 use super::{Evaluator, Keep, Observer, TrainableModel, TrainingRecipe};
@@ -102,10 +103,14 @@ pub struct Trained<M> {
     pub model: M,
     /// Scores of neurons in it; empty without pruning.
     pub importance: Vec<LayerScores>,
+    /// Scores of neurons before the first pruning; empty without pruning.
+    pub importance_before: Vec<LayerScores>,
     /// Every evaluation, by step.
     pub history: Vec<(usize, MetricReport)>,
     /// How many of them count where the best is kept: those at the final ratio.
     pub counted: usize,
+    /// Training loss: updates done, and the mean of those since the entry before; at most 200.
+    pub history_loss: Vec<(usize, f64)>,
     /// Updates done.
     pub steps: usize,
     /// Updates after which the kept model was evaluated.
@@ -144,6 +149,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             batches_per_epoch: self.segments.batches_per_epoch,
         };
         let run = RunHandle::new(settings, self.observer.clone(), self.interrupt.0.clone());
+        run.set_record(state.record());
         let latest = Latest::default();
         let shared = Arc::new(Mutex::new(state.clone()));
         let follow = Follow {
@@ -221,9 +227,11 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
                 evaluations_since_best: 0,
                 history: Vec::new(),
                 seconds: 0.0,
+                losses: LossCurve::default(),
+                importance: None,
             });
         }
-        let Some(state) = store.states()?.pop() else {
+        let Some(mut state) = store.states()?.pop() else {
             return Err(Error::format(
                 self.checkpoints,
                 "holds no checkpoint to resume from; start the run without --resume",
@@ -239,6 +247,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
                 ),
             ));
         }
+        state.importance = CheckpointState::read_importance(&store.path(state.step))?;
         Ok(state)
     }
 
@@ -317,8 +326,10 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         Ok(Trained {
             counted: state.history.iter().filter(|(step, _)| *step >= from).count(),
             importance: pruner.scores(&model),
+            importance_before: state.importance.map(|scores| scores.to_vec()).unwrap_or_default(),
             model: model.valid(),
             history: state.history,
+            history_loss: state.losses.points(),
             steps: state.step,
             kept_step,
             skipped: skipped.unwrap_or_else(|| pruner.skipped()),

@@ -14,6 +14,8 @@ mod contestant;
 pub mod data;
 mod evaluate;
 mod from_checkpoint;
+#[cfg(feature = "plots")]
+mod illustrate;
 mod job;
 mod launch;
 pub mod lr;
@@ -26,6 +28,7 @@ mod pipeline;
 mod plan;
 mod question_answering;
 mod recipe;
+pub mod record;
 mod renderer;
 mod shared;
 mod strategy;

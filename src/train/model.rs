@@ -12,10 +12,11 @@ use burn::train::metric::{Adaptor, LossInput};
 use burn::train::{InferenceStep, Interrupter, ItemLazy, TrainOutput, TrainStep};
 
 use super::data::TrainItem;
+use super::record::Record;
 use super::shared::Shared;
 use super::{Event, Observer, TrainableModel};
 use crate::Error;
-use crate::pruning::{PruneStep, Pruner, gradient_norm, scale_gradients};
+use crate::pruning::{PruneStep, Pruner, Structure, gradient_norm, scale_gradients};
 use crate::random::split_mix_64;
 
 /// A model and its pruner, as one module: checkpoints carry both.
@@ -50,6 +51,7 @@ struct RunState {
     poisoned: AtomicBool,
     /// The layers know which neurons are pruned for good.
     announced: AtomicBool,
+    record: Mutex<Record>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -83,8 +85,32 @@ impl RunHandle {
             losses: Mutex::default(),
             poisoned: AtomicBool::new(false),
             announced: AtomicBool::new(false),
+            record: Mutex::default(),
             failure: Mutex::default(),
         }))
+    }
+
+    /// Before the first pruning that has any scores to go by, notes them down.
+    fn note_importance<M: TrainableModel>(&self, pruner: &mut Pruner, model: &M) {
+        let step = pruner.step();
+        let config = pruner.config();
+        let none = pruner.importance().is_empty() || config.structure == Structure::Unstructured;
+        if none || !config.schedule.prunes(step) {
+            return;
+        }
+        let Ok(mut record) = self.0.record.lock() else { return };
+        if record.importance.is_some() {
+            return;
+        }
+        let mut layers = pruner.scores_ahead(model);
+        for scores in layers.iter_mut().flat_map(|layer| [&mut layer.kept, &mut layer.pruned]) {
+            // JSON has no other numbers.
+            scores.retain(|score| score.is_finite());
+        }
+        let mut scores = layers.iter().flat_map(|layer| layer.kept.iter().chain(&layer.pruned));
+        if scores.any(|score| *score != 0.0) {
+            record.importance = Some(Arc::new(layers));
+        }
     }
 
     /// Ends the training with `error`; the first one counts.
@@ -105,6 +131,18 @@ impl RunHandle {
         self.0.observer.event(event);
     }
 
+    /// What the run has noted down so far.
+    pub fn record(&self) -> Record {
+        self.0.record.lock().map(|record| record.clone()).unwrap_or_default()
+    }
+
+    /// Goes on with what an earlier part of the run noted down.
+    pub fn set_record(&self, record: Record) {
+        if let Ok(mut own) = self.0.record.lock() {
+            *own = record;
+        }
+    }
+
     fn observe_loss(&self, loss: f64) {
         if !loss.is_finite() {
             self.0.poisoned.store(true, Ordering::SeqCst);
@@ -117,12 +155,17 @@ impl RunHandle {
     fn tell_step(&self, done: &PruneStep, learning_rate: f64) {
         let state = &self.0;
         let losses = state.losses.lock().map(|mut l| std::mem::take(&mut *l)).unwrap_or_default();
+        let loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
+        let noted = if done.skipped { f64::NAN } else { loss };
+        if let Ok(mut record) = state.record.lock() {
+            record.losses.add(done.step + 1, state.settings.total_steps, noted);
+        }
         let batches = (done.step + 1) * state.settings.accumulation;
         self.tell(&Event::Step {
             step: done.step + 1,
             total: state.settings.total_steps,
             epoch: batches as f64 / state.settings.batches_per_epoch as f64,
-            loss: losses.iter().sum::<f64>() / losses.len().max(1) as f64,
+            loss,
             learning_rate,
             keep_ratio: done.keep_ratio,
             gradient_norm: done.gradient_norm,
@@ -193,7 +236,11 @@ impl<M: TrainableModel> CompressingModel<M> {
             scale_gradients(&self.model, &mut gradients, limit / norm);
         }
         let pruner = &mut self.pruner;
-        let mut done = self.model.update(|model| pruner.apply(model, optimizer, lr, gradients));
+        let mut done = self.model.update(|model| {
+            pruner.apply(model, optimizer, lr, gradients, |pruner, model| {
+                run.note_importance(pruner, model);
+            })
+        });
         done.gradient_norm = norm;
         run.tell_step(&done, rate);
         self

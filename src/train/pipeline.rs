@@ -24,7 +24,7 @@ use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{
-    Agreement, Answers, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
+    Agreement, Answers, Baseline, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
     SplitMetrics, TrainingReport, bytes_on_disk,
 };
 use crate::models::FolderModel;
@@ -34,12 +34,15 @@ use crate::{Error, Result};
 /// Where and how a run is done.
 #[derive(Clone)]
 pub struct RunOptions {
-    /// Folder of the result: `model/`, `report.md`, `report.json`, `recipe.toml`, `checkpoints/`.
+    /// Folder of the result: `model/`, `report.md`, `report.json`, `recipe.toml`, `plots/`,
+    /// `checkpoints/`.
     pub output: PathBuf,
     /// Go on from the last checkpoint in `output`.
     pub resume: bool,
     /// Replace an earlier run in `output`.
     pub overwrite: bool,
+    /// The run of fine-tuning, by its folder or `report.json`, that the report compares with.
+    pub baseline: Option<PathBuf>,
     /// Show Burn's dashboard.
     pub tui: bool,
     /// The device.
@@ -117,6 +120,8 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     options.observer.event(&Event::Stage { name });
     let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let segments = prepared.outline(&model, recipe)?.segments;
+    let baseline = options.baseline.as_ref();
+    let baseline = baseline.map(|path| Baseline::read(path, &prepared.task)).transpose()?;
     let recipe = recipe.resolved_for(segments);
     let output = &options.output;
     std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
@@ -129,7 +134,8 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         }
         atomic::write_file(output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
     }
-    Run::<J> { recipe: &recipe, options, prepared, segments, pace: Arc::default() }.run(model)
+    let pace = Arc::default();
+    Run::<J> { recipe: &recipe, options, prepared, segments, baseline, pace }.run(model)
 }
 
 pub(super) struct Run<'a, J: Job> {
@@ -137,6 +143,8 @@ pub(super) struct Run<'a, J: Job> {
     pub options: &'a RunOptions,
     pub prepared: Prepared<J::Model, J::Evaluator>,
     pub segments: Segments,
+    /// The dense model that the report compares with.
+    pub baseline: Option<Baseline>,
     /// Seconds between updates, from the events.
     pub pace: Arc<Mutex<Vec<f64>>>,
 }
@@ -197,11 +205,13 @@ impl<J: Job> Run<'_, J> {
             pruning,
         );
         #[cfg(feature = "plots")]
-        self.write_html(&report, &dense, &trained, &names)?;
+        let pictures = self.write_pictures(&report, &dense, &trained, &names)?;
+        #[cfg(not(feature = "plots"))]
+        let pictures = Vec::new();
         let card = report.to_markdown();
         atomic::write_file(self.folder().join("README.md"), card.as_bytes())?;
         // The last of the run's files: where it is, the run is done.
-        report.write(&self.options.output)?;
+        report.write(&self.options.output, &pictures)?;
         Ok(report)
     }
 
@@ -309,24 +319,6 @@ impl<J: Job> Run<'_, J> {
         model.save(&self.folder(), &options)
     }
 
-    /// Writes what pictures show and the report that has them.
-    #[cfg(feature = "plots")]
-    fn write_html(
-        &self,
-        report: &RunReport,
-        dense: &J::Model,
-        trained: &Trained<J::Model>,
-        compressed: &[String],
-    ) -> Result<()> {
-        let layers = crate::plots::telling_layers(compressed);
-        let spectra = crate::plots::spectra(dense, &layers)?;
-        let analysis =
-            crate::plots::RunAnalysis { importance: trained.importance.clone(), spectra };
-        analysis.write(&self.options.output)?;
-        let html = crate::inspect::html::render(report, &analysis)?;
-        atomic::write_file(self.options.output.join("report.html"), html.as_bytes())
-    }
-
     fn load_saved(&self) -> Result<(J::Model, crate::checkpoint::LoadReport)> {
         J::Model::load(&self.folder(), &self.options.device, &LoadOptions::default())
     }
@@ -380,7 +372,9 @@ impl<J: Job> Run<'_, J> {
                 resumed: self.options.resume,
             },
             history: trained.history.clone(),
+            history_loss: trained.history_loss.clone(),
             starting: outcome.starting,
+            baseline: self.baseline.clone(),
             trained: outcome.metrics,
             compacted: outcome.metrics_as_saved,
             agreement: outcome.agreement,

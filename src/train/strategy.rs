@@ -35,6 +35,8 @@ impl Follow {
         state.segment = segment;
         state.step = self.segments.steps_after(segment);
         state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        let record = self.run.record();
+        (state.losses, state.importance) = (record.losses, record.importance);
         let latest = self.latest.lock().ok().and_then(|mut latest| latest.take());
         match latest {
             Some(Ok(metrics)) => {
