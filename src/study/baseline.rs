@@ -38,20 +38,23 @@ pub(super) fn baseline(
 mod tests {
     use super::*;
     use crate::inspect::report_for_tests;
+    use crate::train::Method;
 
     #[test]
     fn the_best_dense_run_of_the_seed_is_the_baseline() {
         let study = Study::parse(super::super::table::tests::GRID).unwrap();
         let mut states = vec![RunState::Waiting; study.runs.len()];
         let folder = Path::new("study");
-        let at = |wanted: &str, seed| {
+        let at = |wanted: Option<Method>, rate: f64, seed: u64| {
             let with = |run: &&PlannedRun| {
-                run.folder.starts_with(wanted) && run.recipe.training.seed == seed
+                let (method, training) = (&run.recipe.method, &run.recipe.training);
+                method.as_ref().map(Method::of) == wanted
+                    && (training.learning_rate, training.seed) == (rate, seed)
             };
             study.runs.iter().find(with).unwrap()
         };
         let place = |run: &PlannedRun| study.runs.iter().position(|other| other == run).unwrap();
-        let compressed = at("losparse", 2);
+        let compressed = at(Some(Method::Losparse), 1e-4, 2);
         assert_eq!(baseline(compressed, &study, &states, folder), None);
         let mut finish = |run: &PlannedRun, value: f64| {
             let mut report = report_for_tests();
@@ -59,12 +62,11 @@ mod tests {
             metrics.values.insert(metrics.primary, value);
             states[place(run)] = RunState::Finished(Box::new(report));
         };
-        let [slow, fast, other] =
-            [at("dense_learning_rate-5e-5", 2), at("dense_learning_rate-1e-4", 2), at("dense", 1)];
+        let [slow, fast, other] = [(5e-5, 2), (1e-4, 2), (1e-4, 1)].map(|(r, s)| at(None, r, s));
         finish(other, 0.9);
         finish(slow, 0.6);
         finish(fast, 0.7);
-        finish(at("itp", 2), 0.8);
+        finish(at(Some(Method::Itp), 1e-4, 2), 0.8);
         let found = baseline(compressed, &study, &states, folder);
         assert_eq!(found, Some(folder.join(&fast.folder)));
         assert_eq!(baseline(slow, &study, &states, folder), None);
