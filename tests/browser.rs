@@ -127,7 +127,12 @@ fn open(chromium: &Path, page: &str) -> Seen {
         let mut command = Command::new(chromium);
         command
             .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
-            .args(["--enable-logging=stderr", "--no-first-run", "--disable-extensions"])
+            .args([
+                "--enable-logging=stderr",
+                "--no-first-run",
+                "--disable-dev-shm-usage",
+                "--disable-extensions",
+            ])
             // Whatever a page asks for is not there.
             .args(["--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"])
             .args(["--virtual-time-budget=5000", "--force-device-scale-factor=1"])
