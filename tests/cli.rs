@@ -375,17 +375,13 @@ fn a_dry_run_writes_nothing() {
     assert!(!place.path("dry").exists());
 }
 
+/// Runs `args` with Ctrl-C after the first line of JSON that has `sign`; what the run says then.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_stops_cleanly_and_the_run_goes_on() {
-    let place = Place::new();
-    let args = place.run("compress", "long", &["--epochs", "60", "--interval", "2", "--json"]);
+fn interrupted(args: &[String], sign: &str) -> String {
     let mut child =
-        losparse(&refs(&args)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        losparse(&refs(args)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    // With a checkpoint written there is something to go on from.
-    let checkpoint = lines.by_ref().find(|line| line.as_ref().unwrap().contains("\"checkpoint\""));
-    assert!(checkpoint.is_some());
+    assert!(lines.by_ref().any(|line| line.unwrap().contains(sign)));
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     lines.by_ref().for_each(|line| drop(line.unwrap()));
@@ -393,6 +389,16 @@ fn ctrl_c_stops_cleanly_and_the_run_goes_on() {
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.contains("error: interrupted: by Ctrl-C"), "{message}");
+    message
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_cleanly_and_the_run_goes_on() {
+    let place = Place::new();
+    let args = place.run("compress", "long", &["--epochs", "60", "--interval", "2", "--json"]);
+    // With a checkpoint written there is something to go on from.
+    let message = interrupted(&args, "\"checkpoint\"");
     let hint = message.lines().find_map(|line| line.strip_prefix("go on with: losparse "));
     let hint: Vec<&str> = hint.expect(&message).split(' ').collect();
     assert_eq!(hint.last(), Some(&"--resume"));
@@ -412,16 +418,7 @@ fn ctrl_c_before_the_first_checkpoint_says_how_to_start_again() {
     let place = Place::new();
     let mut settings = vec!["--epochs", "400", "--eval-steps", "4800", "--json"];
     let args = place.run("compress", "early", &settings);
-    let mut child =
-        losparse(&refs(&args)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.by_ref().any(|line| line.unwrap().contains("\"step\"")));
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    lines.by_ref().for_each(|line| drop(line.unwrap()));
-    let output = child.wait_with_output().unwrap();
-    let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{message}");
+    let message = interrupted(&args, "\"step\"");
     let start = "nothing was saved yet; start again with: losparse ";
     let hint = message.lines().find_map(|line| line.strip_prefix(start)).expect(&message);
     assert!(hint.ends_with(" --overwrite"), "{message}");
