@@ -10,7 +10,7 @@ mod probe;
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{Device, DeviceType};
+use burn::tensor::{Device, DeviceType, FloatDType};
 
 use crate::{Error, Result};
 
@@ -284,6 +284,11 @@ impl fmt::Display for DeviceSpec {
 /// Those of the two.
 pub fn open(name: &str) -> Result<Device> {
     name.parse::<DeviceSpec>()?.open()
+}
+
+/// Whether `device` multiplies matrices of `dtype`, or why not.
+pub(crate) fn computes_in(device: &Device, dtype: FloatDType) -> Result<(), String> {
+    probe::compute_in(device, dtype)
 }
 
 /// Every backend of this build with its preferred device, or why there is none on this machine.

@@ -17,6 +17,7 @@ pub mod optim;
 pub mod parts;
 #[cfg(feature = "plots")]
 pub mod plots;
+pub mod precision;
 pub mod pruning;
 mod random;
 #[cfg(feature = "plots")]

@@ -14,7 +14,10 @@ const COMMANDS: [&str; 8] =
 
 pub(super) fn losparse(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_losparse"));
-    command.args(args).env_remove("LOSPARSE_DEVICE").env_remove("LOSPARSE_THREADS");
+    command.args(args);
+    for variable in ["LOSPARSE_DEVICE", "LOSPARSE_DTYPE", "LOSPARSE_THREADS"] {
+        command.env_remove(variable);
+    }
     command.stdin(Stdio::null());
     command
 }

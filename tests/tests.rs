@@ -23,6 +23,8 @@ mod pictures;
 #[cfg(feature = "cli")]
 mod place;
 #[cfg(feature = "cli")]
+mod precision;
+#[cfg(feature = "cli")]
 mod pronunciation;
 #[cfg(feature = "train")]
 mod real_models;

@@ -64,7 +64,7 @@ impl Args {
         let device = machine.open()?;
         let load = |path: &PathBuf| {
             machine.note(&format!("· loading {}", path.display()));
-            Opened::load(path, &device)
+            Opened::load_for_inference(path, &device)
         };
         let models: Vec<Opened> = self.models.iter().map(load).collect::<Result<_>>()?;
         let mut contestants: Vec<Contestant> = Vec::new();

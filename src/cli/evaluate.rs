@@ -62,7 +62,7 @@ impl Args {
         let mut recipe = read_recipe(self.recipe.as_ref())?.task;
         self.task.apply(&mut recipe);
         let recipe = recipe;
-        let opened = Opened::load(&self.model, &device)?;
+        let opened = Opened::load_for_inference(&self.model, &device)?;
         opened.check_head()?;
         let tokenizer = |default| opened.tokenizer(opened.max_length(recipe.max_length, default));
         let results = match &opened.model {

@@ -4,6 +4,7 @@ use anyhow::Context;
 use burn::tensor::Device;
 use clap::ArgAction;
 use losparse::device::{Backend, DeviceSpec};
+use losparse::precision::{Precision, set_products};
 
 use super::output;
 
@@ -24,6 +25,11 @@ pub struct MachineArgs {
     #[arg(long, global = true, env = "LOSPARSE_THREADS", value_name = "N",
         value_parser = parse_threads)]
     threads: Option<usize>,
+    /// Format of the numbers that matrix products multiply: f32, f16 (inference only) or bf16, where
+    /// the device has it; all else is computed in f32
+    #[arg(long, global = true, env = "LOSPARSE_DTYPE", value_name = "FORMAT", default_value_t,
+        value_parser = parse_dtype)]
+    dtype: Precision,
     /// Print JSON to stdout, an object a line; text for people goes to stderr
     #[arg(long, global = true)]
     pub json: bool,
@@ -46,14 +52,32 @@ impl MachineArgs {
         pool.build_global().context("option threads")
     }
 
-    /// Opens the device.
+    /// Opens the device, with the format of its products.
     pub fn open(&self) -> losparse::Result<Device> {
-        self.device.open()
+        let device = self.device.open()?;
+        set_products(self.dtype, &device)?;
+        Ok(device)
     }
 
-    /// The device by name; `auto` by that of the one it means.
+    /// [`MachineArgs::open`], to train.
+    pub fn open_to_train(&self) -> losparse::Result<Device> {
+        self.dtype.check_training()?;
+        self.open()
+    }
+
+    /// The format of products.
+    pub fn dtype(&self) -> Precision {
+        self.dtype
+    }
+
+    /// The device by name, `auto` by that of the one it means, and the format of its products if that
+    /// is not `f32`.
     pub fn device_name(&self) -> String {
-        self.device.resolve().map_or(self.device, |(device, _)| device).to_string()
+        let device = self.device.resolve().map_or(self.device, |(device, _)| device);
+        match self.dtype {
+            Precision::F32 => device.to_string(),
+            precision => format!("{device} in {precision}"),
+        }
     }
 
     /// Threads that compute, if the user gave a number.
@@ -73,6 +97,11 @@ impl MachineArgs {
 fn backends() -> String {
     let names = Backend::compiled().map(Backend::name);
     std::iter::once("auto").chain(names).collect::<Vec<_>>().join(", ")
+}
+
+fn parse_dtype(text: &str) -> Result<Precision, String> {
+    // clap's own message names the option and the value already.
+    text.parse().map_err(|_: losparse::Error| "give f32, f16 or bf16".into())
 }
 
 pub fn parse_device(text: &str) -> Result<DeviceSpec, String> {

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use losparse::checkpoint::{LoadOptions, LoadReport};
 use losparse::generation::GenerationConfig;
 use losparse::models::{AnyModel, FolderModel, ProblemType};
+use losparse::precision::{self, round_weights};
 use losparse::tasks::squad::QaSettings;
 use losparse::tasks::{SummarizationSettings, Task, TextTokenizer};
 use losparse::train::{SummarizationRecipe, TaskRecipe, model_tokenizer};
@@ -35,6 +36,12 @@ impl Opened {
             _ => Map::new(),
         };
         Ok(Self { folder, model, report, about })
+    }
+
+    /// [`Opened::load`], weights rounded to the format of this process's products.
+    pub fn load_for_inference(folder: &Path, device: &Device) -> Result<Self> {
+        let opened = Self::load(folder, device)?;
+        Ok(Self { model: round_weights(opened.model, precision::products()), ..opened })
     }
 
     /// An error unless the model's head was trained.

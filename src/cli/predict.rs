@@ -65,7 +65,7 @@ impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
         let device = machine.open()?;
-        let opened = Opened::load(&self.model, &device)?;
+        let opened = Opened::load_for_inference(&self.model, &device)?;
         opened.check_head()?;
         let longest = opened.max_length(self.max_length, opened.model.max_length());
         let tokenizer = opened.tokenizer(longest)?;

@@ -44,7 +44,7 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
-        let device = machine.open()?;
+        let device = machine.open_to_train()?;
         let interrupt = Interrupt::default();
         stop_on_ctrl_c(interrupt.clone())?;
         let built_in = self.model.built_in();

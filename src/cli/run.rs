@@ -78,7 +78,7 @@ impl RunArgs {
             // They are the user's now, not the source's.
             recipe.provenance = None;
         }
-        let device = machine.open()?;
+        let device = machine.open_to_train()?;
         if self.dry_run {
             let plan = losparse::train::plan(&recipe, &device)?;
             return match machine.json {

@@ -74,6 +74,7 @@ impl Args {
         if self.dry_run {
             return self.list(&study, machine.json);
         }
+        machine.dtype().check_training()?;
         let interrupt = Interrupt::default();
         stop_on_ctrl_c(interrupt.clone())?;
         let report = match self.devices.is_empty() {
@@ -123,7 +124,7 @@ impl Args {
             overwrite: false,
             baseline: None,
             tui: false,
-            device: machine.open()?,
+            device: machine.open_to_train()?,
             device_name: machine.device_name(),
             command: match &self.worker {
                 Some(command) => command.clone(),

@@ -56,6 +56,7 @@ impl Workers {
             if let Some(threads) = machine.threads().or_else(|| share_of_cores(devices, *device)) {
                 command.args(["--threads", &threads.to_string()]);
             }
+            command.args(["--dtype", machine.dtype().name()]);
             command.args(machine.quiet.then_some("--quiet"));
             command.args(machine.json.then_some("--json"));
             command.stdin(Stdio::piped()).stderr(Stdio::piped());

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::Backend;
 
@@ -35,6 +35,22 @@ pub(super) fn compute(device: &Device) -> Result<(), String> {
     let product = quietly(|| {
         let x = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], device);
         x.clone().matmul(x).try_into_vec_as::<f32>().map_err(|error| error.to_string())
+    })??;
+    match product == [7.0, 10.0, 15.0, 22.0] {
+        true => Ok(()),
+        false => Err(format!("it computes a 2×2 product wrongly, as {product:?}")),
+    }
+}
+
+/// A tiny product of `dtype`'s numbers whose result is known.
+pub(super) fn compute_in(device: &Device, dtype: FloatDType) -> Result<(), String> {
+    if !device.supports_dtype(dtype) {
+        return Err("it has no such arithmetic".to_string());
+    }
+    let product = quietly(|| {
+        let x = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 4.0]], device).cast(dtype);
+        let product = x.clone().matmul(x).cast(FloatDType::F32);
+        product.try_into_vec_as::<f32>().map_err(|error| error.to_string())
     })??;
     match product == [7.0, 10.0, 15.0, 22.0] {
         true => Ok(()),

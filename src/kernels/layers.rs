@@ -97,6 +97,7 @@ mod fused {
     use crate::kernels::{
         AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, is_flex_f32,
     };
+    use crate::precision::is_reduced;
 
     /// Products of fewer operations are not worth packing a weight.
     const SMALLEST: usize = 1 << 18;
@@ -107,7 +108,8 @@ mod fused {
     fn rows_worth_packing(shape: &[usize], d_output: usize) -> Option<usize> {
         let (d_input, rows) = shape.split_last()?;
         let rows = rows.iter().product::<usize>();
-        (rows >= FEWEST_ROWS && rows * d_input * d_output >= SMALLEST).then_some(rows)
+        let worth = rows >= FEWEST_ROWS && rows * d_input * d_output >= SMALLEST;
+        (worth && !is_reduced()).then_some(rows)
     }
 
     /// `x · weight + bias` for `x: [.., d_input]`, `weight: [d_input, d_output]`.
@@ -202,7 +204,7 @@ mod fused {
 
     /// Whether [`attention`] takes queries like these.
     pub(crate) fn fuses_attention(query: &Tensor<3>) -> bool {
-        is_flex_f32(query)
+        is_flex_f32(query) && !is_reduced()
     }
 
     /// The heads' outputs side by side, `[batch, queries, size]`.
@@ -219,7 +221,8 @@ mod fused {
     ) -> Option<Tensor<3>> {
         let autodiff = inputs[0].is_autodiff();
         let fits = |ok: bool, tensor_autodiff: bool| ok && tensor_autodiff == autodiff;
-        if !inputs.iter().all(|tensor| fits(is_flex_f32(tensor), tensor.is_autodiff()))
+        if is_reduced()
+            || !inputs.iter().all(|tensor| fits(is_flex_f32(tensor), tensor.is_autodiff()))
             || bias.is_some_and(|bias| !fits(is_flex_f32(bias), bias.is_autodiff()))
         {
             return None;

@@ -52,10 +52,15 @@ impl NeuronCache {
         weights: &NeuronWeights,
     ) -> Option<Tensor<D>> {
         use super::{Kernels, is_flex_f32};
+        use crate::precision::is_reduced;
         use burn::backend::Dispatch;
 
         let plain = |tensor: &Tensor<1>| is_flex_f32(tensor) && !tensor.is_autodiff();
-        if !is_flex_f32(hidden) || hidden.is_autodiff() || !weights.bias.iter().all(plain) {
+        if is_reduced()
+            || !is_flex_f32(hidden)
+            || hidden.is_autodiff()
+            || !weights.bias.iter().all(plain)
+        {
             return None;
         }
         let prepared = self.prepare(weights)?;

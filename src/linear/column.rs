@@ -1,10 +1,10 @@
 //! The deployed form after column pruning: kept input columns folded, the others low-rank.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
 
 use super::leaf;
+use crate::precision::linear;
 
 /// The mirror of [`super::CompactLinear`]: kept columns `C` of `S` fold to `D = L·R_C + S_C`, and
 /// `y = [D, L]·[x_C; R′·x_rest]`.

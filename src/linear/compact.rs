@@ -1,11 +1,11 @@
 //! The deployed form after neuron pruning: kept neurons folded, the others low-rank.
 
 use burn::module::{Module, Param, ParamId};
-use burn::tensor::module::linear;
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
 
 use super::leaf;
 use crate::kernels::{NeuronCache, NeuronWeights};
+use crate::precision::linear;
 
 /// A linear layer whose kept neurons have their dense rows `w_i = L_i·R + S_i` and whose other
 /// neurons have their low-rank rows `L_i·R` only.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::module::linear;
 use burn::tensor::{Tensor, TensorData, assert_shape};
 
 use crate::kernels::{ActiveColumns, layers};
+use crate::precision::linear;
 
 /// The low-rank part, transposed to Burn's orientation.
 #[derive(Module, Debug)]

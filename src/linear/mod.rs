@@ -31,6 +31,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::layers;
+use crate::precision;
 
 /// A linear layer that can be compressed: the building block of every model here.
 #[derive(Module, Debug)]
@@ -60,9 +61,9 @@ impl CompressibleLinear {
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Dense(linear) => {
-                let bias = linear.bias.as_ref().map(|bias| bias.val());
-                layers::dense(&input, &linear.weight.val(), bias.as_ref())
-                    .unwrap_or_else(|| linear.forward(input))
+                let (weight, bias) = (linear.weight.val(), linear.bias.as_ref().map(|b| b.val()));
+                layers::dense(&input, &weight, bias.as_ref())
+                    .unwrap_or_else(|| precision::linear(input, weight, bias))
             }
             Self::LowRankSparse(linear) => linear.forward(input),
             Self::Compact(linear) => linear.forward(input),

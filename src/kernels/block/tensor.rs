@@ -37,6 +37,9 @@ impl LinearParts {
         kept: usize,
         d_output: usize,
     ) -> Option<Self> {
+        if crate::precision::is_reduced() {
+            return None;
+        }
         let [d_input, width] = first.dims();
         let (rank, others) = (width.checked_sub(kept)?, d_output.checked_sub(kept)?);
         let stored = left.map_or([0, others], |left| left.dims());

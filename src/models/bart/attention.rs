@@ -8,6 +8,7 @@ use super::BartConfig;
 use crate::kernels::layers::{self, Heads};
 use crate::linear::CompressibleLinear;
 use crate::models::init;
+use crate::precision::matmul;
 
 /// `BartAttention`: `out_proj(softmax(Q Kᵀ / √d + mask) V)`, each head on its own.
 #[derive(Module, Debug)]
@@ -112,13 +113,13 @@ impl BartAttention {
         mask: Option<&Tensor<4>>,
     ) -> (Tensor<3>, Tensor<4>) {
         let [batch, heads, length, head_size] = query.dims();
-        let scores = query.matmul(key.transpose());
+        let scores = matmul(query, key.transpose());
         let scores = match mask {
             Some(mask) => scores + mask.clone(),
             None => scores,
         };
         let probabilities = softmax(scores, 3);
-        let context = self.dropout.forward(probabilities.clone()).matmul(value);
+        let context = matmul(self.dropout.forward(probabilities.clone()), value);
         // [batch, heads, length, head_size] → [batch, length, d_model]
         let context = context.swap_dims(1, 2).reshape([batch, length, heads * head_size]);
         (self.out_proj.forward(context), probabilities)

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use super::{BartConfig, BartModel};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::{Seq2SeqInput, language_model_loss};
+use crate::precision::matmul;
 
 /// `BartForConditionalGeneration`: the embedding matrix as head on the decoder's output.
 #[derive(Module, Debug)]
@@ -50,7 +51,7 @@ impl BartForConditionalGeneration {
         let [batch, length, d_model] = hidden_states.dims();
         let head = self.model.shared.weight.val().transpose();
         // [batch, target, d_model] → [batch · target, d_model], one product for all
-        let logits = hidden_states.reshape([batch * length, d_model]).matmul(head);
+        let logits = matmul(hidden_states.reshape([batch * length, d_model]), head);
         let logits = logits + self.final_logits_bias.val().detach();
         logits.reshape([batch as i64, length as i64, -1])
     }

@@ -8,6 +8,7 @@ use super::BertConfig;
 use crate::kernels::layers::{self, Heads};
 use crate::linear::CompressibleLinear;
 use crate::models::{init, residual_norm};
+use crate::precision::matmul;
 
 /// What is added to attention scores.
 #[derive(Debug, Clone)]
@@ -161,13 +162,13 @@ impl BertSelfAttention {
                 .swap_dims(1, 2)
         };
         // Scaling the queries costs less than scaling the scores.
-        let scores = heads(query * self.scale()).matmul(heads(key).transpose());
+        let scores = matmul(heads(query * self.scale()), heads(key).transpose());
         let scores = match mask {
             Some(mask) => scores + mask.clone(),
             None => scores,
         };
         let probabilities = softmax(scores, 3);
-        let context = self.dropout.forward(probabilities.clone()).matmul(heads(value));
+        let context = matmul(self.dropout.forward(probabilities.clone()), heads(value));
         // [batch, heads, length, head_size] → [batch, length, hidden_size]
         (context.swap_dims(1, 2).reshape([batch, length, hidden_size]), probabilities)
     }

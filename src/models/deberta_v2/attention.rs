@@ -12,6 +12,7 @@ use crate::linear::CompressibleLinear;
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
 use crate::models::kept::{Kept, Sources};
+use crate::precision::matmul;
 
 /// `DebertaV2Attention`: self-attention and its output projection, which is BERT's.
 #[derive(Module, Debug)]
@@ -188,7 +189,7 @@ impl DisentangledSelfAttention {
         let [query, key, value] = projected.map(|projected| self.heads(projected));
         // Scaling the queries costs less than scaling the scores.
         let query = query * self.scale();
-        let mut scores = query.clone().matmul(key.clone().transpose());
+        let mut scores = matmul(query.clone(), key.clone().transpose());
         if let Some(added) = positions.and_then(|p| self.position_scores(query, key, p)) {
             scores = scores + added;
         }
@@ -201,7 +202,7 @@ impl DisentangledSelfAttention {
         let probabilities = softmax(scores, 3);
         // As Hugging Face returns them: after dropout.
         let probabilities = self.dropout.forward(probabilities);
-        let context = probabilities.clone().matmul(value);
+        let context = matmul(probabilities.clone(), value);
         // [batch, heads, length, head_size] → [batch, length, hidden_size]
         (context.swap_dims(1, 2).reshape([batch, length, hidden_size]), probabilities)
     }
@@ -223,10 +224,10 @@ impl DisentangledSelfAttention {
         // Column j − i + length − 1 of row i: the difference i − j, descending.
         let of_queries = projected
             .keys
-            .map(|keys| shear(query.matmul(self.position_heads(keys, &positions.descending))));
+            .map(|keys| shear(matmul(query, self.position_heads(keys, &positions.descending))));
         // Here rows are keys: column i − j + length − 1 of row j.
         let of_keys = projected.queries.map(|queries| {
-            shear(key.matmul(self.position_heads(queries, &positions.ascending))).transpose()
+            shear(matmul(key, self.position_heads(queries, &positions.ascending))).transpose()
         });
         match (of_queries, of_keys) {
             (Some(of_queries), Some(of_keys)) => Some(of_queries + of_keys),

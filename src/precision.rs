@@ -1,0 +1,236 @@
+//! The format of the numbers that matrix products multiply: `f32`, or `f16` and `bf16` where a device
+//! multiplies those faster.
+//!
+//! As PyTorch's `autocast` does, and for the whole process: the factors of the products of
+//! compressible layers, attention and vocabulary are rounded to the format, the results are `f32`
+//! again. Parameters, sums, normalisation, softmax, loss, gradients of parameters and the optimizer
+//! stay in `f32`. For inference [`round_weights`] rounds the weights once.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::module::linear as burn_linear;
+use burn::tensor::{DType, Device, FloatDType, Tensor};
+
+use crate::device::computes_in;
+use crate::linear::Compressible;
+use crate::{Error, Result};
+
+/// A format of floating-point numbers for the factors of products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// IEEE single precision.
+    #[default]
+    F32,
+    /// IEEE half precision: 11 significant bits, up to 65504.
+    F16,
+    /// `bfloat16`: 8 significant bits, the range of `f32`.
+    Bf16,
+}
+
+impl Precision {
+    const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+
+    /// The name: `f32`, `f16` or `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Whether a model can be trained with such products.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for `f16`, in which small gradients vanish.
+    pub fn check_training(self) -> Result<()> {
+        match self {
+            Self::F16 => Err(Error::option(
+                "dtype",
+                "small gradients vanish in f16; train in bf16 or f32 and use f16 for inference",
+            )),
+            Self::F32 | Self::Bf16 => Ok(()),
+        }
+    }
+
+    fn half(self) -> Option<FloatDType> {
+        match self {
+            Self::F32 => None,
+            Self::F16 => Some(FloatDType::F16),
+            Self::Bf16 => Some(FloatDType::BF16),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|precision| precision.name() == text).ok_or_else(|| {
+            Error::option("dtype", format!("`{text}` is not a format; give f32, f16 or bf16"))
+        })
+    }
+}
+
+/// Index in [`Precision::ALL`].
+static PRODUCTS: AtomicU8 = AtomicU8::new(0);
+
+/// The format of the factors of this process's products; `f32` at first.
+pub fn products() -> Precision {
+    Precision::ALL[usize::from(PRODUCTS.load(Ordering::Relaxed))]
+}
+
+/// Sets [`products`], after a first such product on `device`.
+///
+/// # Errors
+/// [`Error::Option`], if the device does not compute in that format.
+pub fn set_products(precision: Precision, device: &Device) -> Result<()> {
+    if let Some(half) = precision.half() {
+        computes_in(device, half).map_err(|reason| {
+            let message = format!("this device does not multiply in {precision}: {reason}");
+            Error::option("dtype", message)
+        })?;
+    }
+    let index = Precision::ALL.iter().position(|&other| other == precision).unwrap_or_default();
+    PRODUCTS.store(index as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The model with the weights of its compressible layers rounded to `precision`: half the memory, and
+/// no rounding at each product. For inference; biases stay in `f32`.
+pub fn round_weights<M: Compressible>(mut model: M, precision: Precision) -> M {
+    let Some(half) = precision.half() else { return model };
+    model.for_each_linear_mut(&mut |_, linear| {
+        *linear = linear.clone().map(&mut Rounding(half));
+    });
+    model
+}
+
+/// Rounds matrices.
+struct Rounding(FloatDType);
+
+impl ModuleMapper for Rounding {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match D {
+            2 => param.map(|tensor| tensor.cast(self.0)),
+            _ => param,
+        }
+    }
+}
+
+/// Whether products are to be computed from rounded factors, which no kernel of ours does.
+pub(crate) fn is_reduced() -> bool {
+    products() != Precision::F32
+}
+
+/// The format for a product with `weight`, if it is not `f32`.
+fn format_with(weight: DType, products: Precision) -> Option<FloatDType> {
+    match weight {
+        DType::F16 => Some(FloatDType::F16),
+        DType::BF16 => Some(FloatDType::BF16),
+        _ => products.half(),
+    }
+}
+
+/// `input · weight + bias`.
+///
+/// # Shapes
+/// - input: `[.., d_input]`; weight: `[d_input, d_output]`; bias: `[d_output]`
+/// - output: `[.., d_output]`
+pub(crate) fn linear<const D: usize>(
+    input: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    match format_with(weight.dtype(), products()) {
+        None => burn_linear(input, weight, bias),
+        Some(half) => rounded_linear(input, weight, bias, half),
+    }
+}
+
+fn rounded_linear<const D: usize>(
+    input: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    half: FloatDType,
+) -> Tensor<D> {
+    let dtype = input.dtype();
+    let output = burn_linear(input.cast(half), weight.cast(half), None).cast(dtype);
+    match bias {
+        Some(bias) => output + bias.unsqueeze(),
+        None => output,
+    }
+}
+
+/// `a · b` of the last two axes.
+pub(crate) fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    match products().half() {
+        None => a.matmul(b),
+        Some(half) => {
+            let dtype = a.dtype();
+            a.cast(half).matmul(b.cast(half)).cast(dtype)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_others_refused() {
+        for precision in Precision::ALL {
+            assert_eq!(precision.to_string().parse::<Precision>().unwrap(), precision);
+        }
+        let error = "fp8".parse::<Precision>().unwrap_err().to_string();
+        assert!(error.contains("`fp8` is not a format; give f32, f16 or bf16"), "{error}");
+        assert!(Precision::Bf16.check_training().is_ok());
+        let error = Precision::F16.check_training().unwrap_err().to_string();
+        assert!(error.contains("train in bf16 or f32"), "{error}");
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn a_rounded_product_is_off_by_its_format_and_no_more() {
+        let device = Device::flex();
+        let input = Tensor::<3>::random([2, 5, 64], Distribution::Uniform(-1.0, 1.0), &device);
+        let weight = Tensor::<2>::random([64, 32], Distribution::Uniform(-1.0, 1.0), &device);
+        let bias = Tensor::<1>::random([32], Distribution::Uniform(-1.0, 1.0), &device);
+        let exact = burn_linear(input.clone(), weight.clone(), Some(bias.clone()));
+        for (format, unit) in [(FloatDType::F16, 2f32.powi(-11)), (FloatDType::BF16, 2f32.powi(-8))]
+        {
+            let (input, weight, bias) = (input.clone(), weight.clone(), bias.clone());
+            let rounded = rounded_linear(input, weight, Some(bias), format);
+            assert_eq!(rounded.dtype(), DType::F32);
+            let off = (rounded - exact.clone()).abs().max().into_scalar::<f32>();
+            // Two factors and, at worst, every partial sum of at most 64 are rounded.
+            assert!(off > 0.0 && off < 64.0 * 3.0 * unit, "{format:?}: {off}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn gradients_pass_a_rounded_product_in_f32() {
+        let device = Device::flex().autodiff();
+        let input = Tensor::<2>::ones([3, 4], &device).require_grad();
+        let weight = Tensor::<2>::full([4, 2], 0.5, &device).require_grad();
+        let output = rounded_linear(input.clone(), weight.clone(), None, FloatDType::BF16);
+        let gradients = output.sum().backward();
+        let of_input = input.grad(&gradients).unwrap();
+        let of_weight = weight.grad(&gradients).unwrap();
+        assert_eq!((of_input.dtype(), of_weight.dtype()), (DType::F32, DType::F32));
+        assert_eq!(of_input.into_data().to_vec::<f32>().unwrap(), [1.0; 12]);
+        assert_eq!(of_weight.into_data().to_vec::<f32>().unwrap(), [3.0; 8]);
+    }
+}
