@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use losparse::device::{self, Backend};
 use serde_json::Value;
 
 use super::cli::{Place, fails, json_lines, losparse, refs, stdout, text};
@@ -34,6 +35,30 @@ fn reduced_products_give_nearly_the_same_predictions() {
         let exact = json_lines(&["predict", SPELLER, word]);
         for dtype in ["f16", "bf16"] {
             assert_eq!(json_lines(&["predict", SPELLER, word, "--dtype", dtype]), exact);
+        }
+    }
+}
+
+/// On every other backend of this build and machine; in name one of the checks of backends.
+#[test]
+fn cross_backend_reduced_products() {
+    let exact = ratings(&["--device", "flex"]);
+    for (backend, device) in device::available() {
+        if backend == Backend::Flex || device.is_err() {
+            continue;
+        }
+        for (dtype, tolerance) in [("f16", 2e-3), ("bf16", 2e-2)] {
+            let options = ["--device", backend.name(), "--dtype", dtype];
+            let output = losparse(&[&["predict", RATER, "dull"][..], &options].concat()).output();
+            let output = output.unwrap();
+            if output.status.success() {
+                assert_near(&ratings(&options), &exact, tolerance);
+                println!("{backend}: {dtype} agrees");
+            } else {
+                let message = text(&output.stderr);
+                assert!(message.contains(&format!("does not multiply in {dtype}")), "{message}");
+                println!("{backend}: {}", message.trim());
+            }
         }
     }
 }
