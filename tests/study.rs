@@ -53,6 +53,29 @@ fn reports(folder: &Path) -> BTreeMap<(String, u64), Value> {
     reports
 }
 
+/// Runs of each study in the repository: what its results' tables are made of.
+#[test]
+fn the_studies_of_the_zoo_plan_what_they_say() {
+    let expected = [
+        ("movie-sentiment/study", 18),
+        ("studies/mrpc-minilm", 40),
+        ("studies/stsb-minilm", 30),
+        ("studies/stsb-minilm-settings", 20),
+        ("studies/stsb-xsmall", 14),
+    ];
+    let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    for (name, runs) in expected {
+        let study = losparse::study::Study::read(zoo.join(format!("{name}.toml"))).unwrap();
+        assert_eq!(study.runs.len(), runs, "{name}");
+        for run in &study.runs {
+            run.recipe.validate().unwrap();
+        }
+    }
+    let here = fs::read_dir(zoo.join("studies")).unwrap().map(|entry| entry.unwrap().path());
+    let files = here.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).count();
+    assert_eq!(files, expected.len() - 1);
+}
+
 #[test]
 fn a_study_of_every_method_is_done_once_and_extended() {
     let place = Place::new();
