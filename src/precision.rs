@@ -5,6 +5,16 @@
 //! compressible layers, attention and vocabulary are rounded to the format, the results are `f32`
 //! again. Parameters, sums, normalisation, softmax, loss, gradients of parameters and the optimizer
 //! stay in `f32`. For inference [`round_weights`] rounds the weights once.
+//!
+//! ```no_run
+//! use losparse::precision::{Precision, round_weights, set_products};
+//! # fn f<M: losparse::linear::Compressible>(model: M) -> losparse::Result<()> {
+//! let device = losparse::device::open("cuda")?;
+//! set_products(Precision::Bf16, &device)?;
+//! let model = round_weights(model, Precision::Bf16);
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -230,7 +240,7 @@ mod tests {
         let of_input = input.grad(&gradients).unwrap();
         let of_weight = weight.grad(&gradients).unwrap();
         assert_eq!((of_input.dtype(), of_weight.dtype()), (DType::F32, DType::F32));
-        assert_eq!(of_input.into_data().to_vec::<f32>().unwrap(), [1.0; 12]);
-        assert_eq!(of_weight.into_data().to_vec::<f32>().unwrap(), [3.0; 8]);
+        assert_eq!(of_input.into_data().try_into_vec::<f32>().unwrap(), [1.0; 12]);
+        assert_eq!(of_weight.into_data().try_into_vec::<f32>().unwrap(), [3.0; 8]);
     }
 }

@@ -100,6 +100,7 @@ impl Study {
                 }
             }
         }
+        dense_first(&mut runs);
         let mut axes = columns.into_iter().map(|(name, _)| name).collect();
         identity::tell_apart(&mut runs, &mut axes)?;
         Ok(Self { keep_models: file.keep_models, axes, runs })
@@ -131,6 +132,19 @@ impl Study {
         }
         Ok(study)
     }
+}
+
+/// Puts the dense runs of each task and model before the others, which are compared with them.
+fn dense_first(runs: &mut [PlannedRun]) {
+    let mut subjects = Vec::new();
+    runs.sort_by_cached_key(|run| {
+        let subject = (run.recipe.task.clone(), run.recipe.model.clone());
+        let at = subjects.iter().position(|known| *known == subject).unwrap_or_else(|| {
+            subjects.push(subject);
+            subjects.len() - 1
+        });
+        (at, run.recipe.method.is_some())
+    });
 }
 
 /// Whether an axis only repeats runs.

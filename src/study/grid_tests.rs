@@ -41,6 +41,19 @@ fn a_grid_is_multiplied_out_and_says_each_run_once() {
 }
 
 #[test]
+fn dense_runs_of_a_task_are_done_before_those_compared_with_them() {
+    let grid = "task = [{name = 'rte'}, {name = 'mrpc'}]\nmethod = ['losparse', 'dense']\n\
+        ratio = [0.1]\nseed = [1, 2]\n";
+    let runs = parse(grid).unwrap().runs;
+    let order: Vec<(&str, bool)> = runs
+        .iter()
+        .map(|run| (run.recipe.task.name.as_str(), run.recipe.method.is_none()))
+        .collect();
+    let of = |task| [(task, true), (task, true), (task, false), (task, false)];
+    assert_eq!(order, [of("rte"), of("mrpc")].concat());
+}
+
+#[test]
 fn tasks_may_be_tables_and_the_low_rank_part_a_share() {
     let study = parse(
         "task = [{name = 'rte'}, {name = 'own', train = 't.csv', dev = 'd.csv'}]\n\
@@ -88,8 +101,8 @@ fn several_grids_are_done_together_and_shared_runs_once() {
         study.axes.iter().map(|axis| setting(run, axis).map(String::from)).collect()
     };
     let words = |words: [&str; 4]| words.map(|word| Some(word.to_string())).to_vec();
-    assert_eq!(place(&study.runs[0]), words(["losparse", "0.2", "0.85", "10"]));
-    assert_eq!(place(&study.runs[4]), vec![Some("dense".into()), None, None, None]);
+    assert_eq!(place(&study.runs[0]), vec![Some("dense".into()), None, None, None]);
+    assert_eq!(place(&study.runs[1]), words(["losparse", "0.2", "0.85", "10"]));
     assert_eq!(place(&study.runs[5]), words(["losparse", "0.2", "0.5", "10"]));
     assert_eq!(place(&study.runs[6]), words(["losparse", "0.2", "0.85", "20"]));
 }

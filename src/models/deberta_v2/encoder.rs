@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{Embedding, LayerNorm};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
+use super::relative::RowsByLength;
 use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, RelativePositions};
 use crate::linear::{CompressibleLinear, FeedForward};
 use crate::models::bert::feed_forward;
@@ -26,6 +27,8 @@ pub struct DebertaV2Encoder {
     /// `rel_embeddings`, normalised.
     #[module(skip)]
     normalised: Kept<Tensor<2>>,
+    #[module(skip)]
+    rows: RowsByLength,
 }
 
 impl DebertaV2Encoder {
@@ -45,6 +48,7 @@ impl DebertaV2Encoder {
             conv: (config.conv_kernel_size > 0).then(|| ConvLayer::new(config, device)),
             buckets,
             normalised: Kept::default(),
+            rows: RowsByLength::default(),
         }
     }
 
@@ -60,13 +64,14 @@ impl DebertaV2Encoder {
             None => rows,
         };
         let weight = embedding.weight.val();
-        let Some(sources) = Sources::default().and(embedding).and_then(|s| s.and(&self.layer_norm))
-        else {
-            return Some(RelativePositions::narrowed(buckets, length, weight, norm));
+        let sources = Sources::default().and(embedding).and_then(|s| s.and(&self.layer_norm));
+        let lasting = sources.is_some();
+        let rows = self.rows.get(buckets, length, !lasting, &weight.device());
+        let embeddings = match sources {
+            Some(_) => self.normalised.get(sources, || norm(weight)),
+            None => norm(rows.of(weight)),
         };
-        let embeddings = self.normalised.get(Some(sources), || norm(weight));
-        let positions = RelativePositions::new(buckets, length, embeddings);
-        Some(RelativePositions { lasting: true, ..positions })
+        Some(RelativePositions { lasting, ..RelativePositions::of_rows(&rows, embeddings) })
     }
 
     /// Applies all layers; `each` sees every layer's output and, if asked for with `attentions`,

@@ -4,6 +4,8 @@
 //! computed for the `2·length − 1` differences and sheared to `length × length`: a slice and two
 //! reshapes, without an index of that size.
 
+use std::sync::{Arc, RwLock};
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Which row of the embedding of relative positions each difference `query − key` has.
@@ -65,33 +67,94 @@ pub struct RelativePositions {
 impl RelativePositions {
     /// For inputs of `length` tokens, of all `embeddings: [2·span, hidden_size]`.
     pub fn new(buckets: RelativeBuckets, length: usize, embeddings: Tensor<2>) -> Self {
-        Self::of_rows(&buckets.rows(length), 0, embeddings)
+        let rows = RelativeRows::new(buckets, length, false, &embeddings.device());
+        Self::of_rows(&rows, embeddings)
     }
 
-    /// Like [`Self::new`], with `norm` applied and only to the rows that inputs of this length
-    /// need: what is computed for one pass need not be computed for others.
-    pub(super) fn narrowed(
-        buckets: RelativeBuckets,
-        length: usize,
-        embeddings: Tensor<2>,
-        norm: impl FnOnce(Tensor<2>) -> Tensor<2>,
-    ) -> Self {
-        let rows = buckets.rows(length);
-        let first = rows.iter().copied().min().unwrap_or(0);
-        let last = rows.iter().copied().max().unwrap_or(0);
-        Self::of_rows(&rows, first, norm(embeddings.narrow(0, first, last + 1 - first)))
-    }
-
-    fn of_rows(rows: &[usize], first: usize, embeddings: Tensor<2>) -> Self {
-        let device = embeddings.device();
-        let own = |&row: &usize| (row - first) as i64;
-        let unused = std::iter::once(0);
+    /// Of the embeddings that `rows` is for.
+    pub(super) fn of_rows(rows: &RelativeRows, embeddings: Tensor<2>) -> Self {
         Self {
-            descending: index(rows.iter().rev().map(own).chain(unused.clone()), &device),
-            ascending: index(rows.iter().map(own).chain(unused), &device),
+            descending: rows.descending.clone(),
+            ascending: rows.ascending.clone(),
             embeddings,
             lasting: false,
         }
+    }
+}
+
+/// Which rows of the embedding inputs of some length need, and their index for every difference.
+#[derive(Debug, Clone)]
+pub(super) struct RelativeRows {
+    length: usize,
+    device: Device,
+    /// Whether the index is of the needed rows alone rather than of all.
+    narrowed: bool,
+    first: usize,
+    count: usize,
+    descending: Tensor<1, Int>,
+    ascending: Tensor<1, Int>,
+}
+
+impl RelativeRows {
+    /// Among all rows, or `narrowed` to those that inputs of this length need: what is computed for
+    /// one pass need not be computed for others.
+    fn new(buckets: RelativeBuckets, length: usize, narrowed: bool, device: &Device) -> Self {
+        let rows = buckets.rows(length);
+        let needed = (rows.iter().copied().min(), rows.iter().copied().max());
+        let (first, last) = (needed.0.unwrap_or(0), needed.1.unwrap_or(0));
+        let own = |&row: &usize| (row - if narrowed { first } else { 0 }) as i64;
+        let unused = std::iter::once(0);
+        Self {
+            length,
+            device: device.clone(),
+            narrowed,
+            first,
+            count: last + 1 - first,
+            descending: index(rows.iter().rev().map(own).chain(unused.clone()), device),
+            ascending: index(rows.iter().map(own).chain(unused), device),
+        }
+    }
+
+    /// The needed rows of all `embeddings: [2·span, hidden_size]`.
+    pub(super) fn of(&self, embeddings: Tensor<2>) -> Tensor<2> {
+        embeddings.narrow(0, self.first, self.count)
+    }
+}
+
+/// The rows of each length for the same buckets, found once; shared by clones.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RowsByLength(Arc<RwLock<Vec<RelativeRows>>>);
+
+impl RowsByLength {
+    /// More lengths than batches of one task have; then the oldest are forgotten.
+    const MOST: usize = 1024;
+
+    pub(super) fn get(
+        &self,
+        buckets: RelativeBuckets,
+        length: usize,
+        narrowed: bool,
+        device: &Device,
+    ) -> RelativeRows {
+        // Equal devices may differ in autodiff.
+        let wanted = |rows: &&RelativeRows| {
+            (rows.length, rows.narrowed) == (length, narrowed)
+                && rows.device == *device
+                && rows.device.is_autodiff() == device.is_autodiff()
+        };
+        if let Ok(found) = self.0.read()
+            && let Some(rows) = found.iter().find(wanted)
+        {
+            return rows.clone();
+        }
+        let rows = RelativeRows::new(buckets, length, narrowed, device);
+        if let Ok(mut found) = self.0.write() {
+            if found.len() == Self::MOST {
+                found.remove(0);
+            }
+            found.push(rows.clone());
+        }
+        rows
     }
 }
 
@@ -167,7 +230,8 @@ mod tests {
         );
         let buckets = RelativeBuckets { buckets: Some(8), furthest: 40 };
         let all = RelativePositions::new(buckets, 3, embedding.clone());
-        let narrowed = RelativePositions::narrowed(buckets, 3, embedding, |e| e);
+        let rows = RelativeRows::new(buckets, 3, true, &device);
+        let narrowed = RelativePositions::of_rows(&rows, rows.of(embedding));
         assert_eq!((all.embeddings.dims(), narrowed.embeddings.dims()), ([16, 1], [5, 1]));
         for positions in [all, narrowed] {
             let rows = |index: Tensor<1, Int>| {
@@ -177,5 +241,26 @@ mod tests {
             assert_eq!(rows(positions.ascending.clone())[..5], [6.0, 7.0, 8.0, 9.0, 10.0]);
             assert_eq!(rows(positions.descending.clone())[..5], [10.0, 9.0, 8.0, 7.0, 6.0]);
         }
+    }
+
+    #[test]
+    fn each_length_is_found_once() {
+        let found = RowsByLength::default();
+        let buckets = RelativeBuckets { buckets: Some(8), furthest: 40 };
+        let device = Device::default();
+        for _ in 0..2 {
+            for (length, narrowed) in [(3, true), (3, false), (5, true)] {
+                let rows = found.get(buckets, length, narrowed, &device);
+                assert_eq!((rows.length, rows.narrowed), (length, narrowed));
+                let index = rows.ascending.into_data().iter::<i64>().collect::<Vec<_>>();
+                let first = if narrowed { 0 } else { 8 - (length as i64 - 1) };
+                assert_eq!(index[0], first);
+            }
+        }
+        assert_eq!(found.0.read().unwrap().len(), 3);
+        for length in 1..=2 * RowsByLength::MOST {
+            found.get(buckets, length, true, &device);
+        }
+        assert_eq!(found.0.read().unwrap().len(), RowsByLength::MOST);
     }
 }
