@@ -9,6 +9,7 @@ pub mod error;
 pub mod generation;
 pub mod inspect;
 pub mod kernels;
+mod kept;
 pub mod linear;
 pub mod models;
 pub mod optim;

@@ -17,14 +17,7 @@ use super::plan::NeuronPlan;
 #[backend_extension(
     Flex,
     NdArray: cfg(feature = "ndarray"),
-    Cube: cfg(any(
-        feature = "wgpu",
-        feature = "vulkan",
-        feature = "metal",
-        feature = "webgpu",
-        feature = "cuda",
-        feature = "rocm"
-    )),
+    Cube: cfg(feature = "_gpu"),
     Autodiff
 )]
 pub trait Kernels: Backend {
@@ -140,14 +133,7 @@ impl Kernels for burn::backend::NdArray {}
 #[cfg(feature = "ndarray")]
 impl KernelGradients for burn::backend::NdArray {}
 
-#[cfg(any(
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "webgpu",
-    feature = "cuda",
-    feature = "rocm"
-))]
+#[cfg(feature = "_gpu")]
 mod cube {
     use burn::backend::Cube;
 

@@ -111,7 +111,7 @@ pub(crate) struct RelativeScores {
 
 /// Whether `tensor` holds 32-bit floats on the `flex` backend, tracked by autodiff or not.
 #[cfg(feature = "flex")]
-fn is_flex_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
+pub(crate) fn is_flex_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
     use burn::backend::DispatchDevice;
     use burn::tensor::DType;
     let device = tensor.device().without_autodiff();

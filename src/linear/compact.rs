@@ -93,15 +93,19 @@ impl CompactLinear {
     /// # Panics
     /// If the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        let [d_input, d_output] = self.dims();
+        let [d_input, _] = self.dims();
         assert_shape!(input, [.., d_input]);
-        let hidden = linear(input, self.first.val(), None);
+        self.outputs(linear(input, self.first.val(), None))
+    }
+
+    /// The outputs from those of the first product, `[.., kept + rank]`.
+    pub(super) fn outputs<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
         let weights = NeuronWeights {
             left: self.left.as_ref().map(|left| left.val()),
             order: self.order.as_ref().map(|order| order.val()),
             bias: self.bias.as_ref().map(|bias| bias.val()),
             kept: self.kept,
-            d_output,
+            d_output: self.d_output,
         };
         match self.cache.outputs(&hidden, &weights) {
             Some(output) => output,
@@ -109,7 +113,7 @@ impl CompactLinear {
         }
     }
 
-    /// The outputs from those of the first product, `[.., kept + rank]`.
+    /// [`CompactLinear::outputs`] by Burn's operations.
     fn composed_outputs<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
         let last = D - 1;
         let others = self.d_output - self.kept;

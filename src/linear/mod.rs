@@ -17,6 +17,7 @@ mod feed_forward;
 mod low_rank_sparse;
 pub mod reparameterize;
 mod select;
+mod shared;
 mod traverse;
 
 pub use column::ColumnCompactLinear;
@@ -24,6 +25,7 @@ pub use compact::CompactLinear;
 pub use feed_forward::FeedForward;
 pub use low_rank_sparse::{LowRank, LowRankSparseLinear};
 pub use select::{LayerMatch, LayerSelection};
+pub use shared::SharedInput;
 pub use traverse::{Compressible, linear_names};
 
 use burn::module::Module;

@@ -20,7 +20,7 @@ pub(crate) struct FusedLayer {
     #[cfg(feature = "flex")]
     epsilon: f64,
     #[cfg(feature = "flex")]
-    packed: super::kept::Kept<Option<std::sync::Arc<crate::kernels::block::EncoderBlock>>>,
+    packed: crate::kept::Kept<Option<std::sync::Arc<crate::kernels::block::EncoderBlock>>>,
 }
 
 /// What a layer is made of that normalises after each residual.
@@ -88,8 +88,11 @@ impl FusedLayer {
         mask: Option<&Tensor<4>>,
         relative: Option<&RelativeScores>,
     ) -> Result<Tensor<3>, Tensor<3>> {
+        if !crate::kernels::is_flex_f32(&hidden_states) {
+            return Err(hidden_states);
+        }
         // None under autodiff: nothing would be kept then.
-        let Some(sources) = super::kept::Sources::default().and(layer) else {
+        let Some(sources) = crate::kept::Sources::default().and(layer) else {
             return Err(hidden_states);
         };
         match self.packed.get(Some(sources), || self.pack(parts).map(std::sync::Arc::new)) {

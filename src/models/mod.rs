@@ -16,7 +16,6 @@ pub mod deberta_v2;
 mod encoder;
 mod fused;
 pub(crate) mod init;
-mod kept;
 pub mod mpnet;
 mod question_answering;
 mod residual;

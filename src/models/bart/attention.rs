@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, activation::softmax};
 
 use super::BartConfig;
 use crate::kernels::layers::{self, Heads};
-use crate::linear::CompressibleLinear;
+use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::init;
 use crate::precision::matmul;
 
@@ -25,6 +25,8 @@ pub struct BartAttention {
     pub dropout: Dropout,
     num_heads: usize,
     head_size: usize,
+    #[module(skip)]
+    projections: SharedInput,
 }
 
 impl BartAttention {
@@ -40,6 +42,7 @@ impl BartAttention {
             dropout: init::dropout(config.attention_dropout),
             num_heads,
             head_size: size / num_heads,
+            projections: SharedInput::default(),
         }
     }
 
@@ -56,10 +59,9 @@ impl BartAttention {
         key_value_states: Option<Tensor<3>>,
         mask: Option<&Tensor<4>>,
     ) -> (Tensor<3>, Tensor<4>) {
-        let source = key_value_states.unwrap_or_else(|| hidden_states.clone());
-        let query = self.queries(hidden_states);
-        let (key, value) = self.keys_and_values(source);
-        self.attend(query, key, value, mask)
+        let [query, key, value] = self.project(hidden_states, key_value_states);
+        let query = self.heads(query * self.scale());
+        self.attend(query, self.heads(key), self.heads(value), mask)
     }
 
     /// [`BartAttention::forward`] without the probabilities, in fewer operations where there are
@@ -70,9 +72,7 @@ impl BartAttention {
         key_value_states: Option<Tensor<3>>,
         mask: Option<&Tensor<4>>,
     ) -> Tensor<3> {
-        let source = key_value_states.unwrap_or_else(|| hidden_states.clone());
-        let query = self.q_proj.forward(hidden_states);
-        let (key, value) = (self.k_proj.forward(source.clone()), self.v_proj.forward(source));
+        let [query, key, value] = self.project(hidden_states, key_value_states);
         let heads = Heads {
             count: self.num_heads,
             scale: self.scale(),
@@ -92,6 +92,28 @@ impl BartAttention {
         1.0 / (self.head_size as f64).sqrt()
     }
 
+    /// Queries `[batch, length, d_model]`, keys and values `[batch, source, d_model]`.
+    fn project(
+        &self,
+        hidden_states: Tensor<3>,
+        key_value_states: Option<Tensor<3>>,
+    ) -> [Tensor<3>; 3] {
+        let Some(source) = key_value_states else {
+            let layers = [&self.q_proj, &self.k_proj, &self.v_proj];
+            return self.projections.forward(layers, hidden_states);
+        };
+        let query = self.q_proj.forward(hidden_states);
+        let [key, value] = self.projections.forward([&self.k_proj, &self.v_proj], source);
+        [query, key, value]
+    }
+
+    /// Heads `[batch, heads, length, head_size]` of self-attention's queries, scaled, keys and values.
+    pub(super) fn own(&self, hidden_states: Tensor<3>) -> [Tensor<4>; 3] {
+        // Scaling the queries costs less than scaling the scores.
+        let [query, key, value] = self.project(hidden_states, None);
+        [query * self.scale(), key, value].map(|projected| self.heads(projected))
+    }
+
     /// Scaled queries `[batch, heads, length, head_size]` of `[batch, length, d_model]`.
     pub(super) fn queries(&self, hidden_states: Tensor<3>) -> Tensor<4> {
         // Scaling the queries costs less than scaling the scores.
@@ -100,8 +122,8 @@ impl BartAttention {
 
     /// Keys and values `[batch, heads, source, head_size]` of `[batch, source, d_model]`.
     pub(super) fn keys_and_values(&self, source: Tensor<3>) -> (Tensor<4>, Tensor<4>) {
-        let key = self.heads(self.k_proj.forward(source.clone()));
-        (key, self.heads(self.v_proj.forward(source)))
+        let [key, value] = self.projections.forward([&self.k_proj, &self.v_proj], source);
+        (self.heads(key), self.heads(value))
     }
 
     /// [`BartAttention::forward`] from projected heads on.

@@ -97,9 +97,8 @@ impl ComposedDecoding {
 
         let mask = self.path_mask(paths, &hidden_states);
         for (layer, remembered) in decoder.layers.iter().zip(&mut self.layers) {
-            let query = layer.self_attn.queries(hidden_states.clone());
-            let new = layer.self_attn.keys_and_values(hidden_states.clone());
-            let (keys, values) = remembered.append(new, position * beams, self.capacity);
+            let [query, key, value] = layer.self_attn.own(hidden_states.clone());
+            let (keys, values) = remembered.append((key, value), position * beams, self.capacity);
             let (attended, _) = layer.self_attn.attend(query, keys, values, mask.as_ref());
             hidden_states = layer.after_self_attention(attended, hidden_states);
 

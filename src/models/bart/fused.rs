@@ -9,8 +9,9 @@ use super::{BartDecoderLayer, BartForConditionalGeneration};
 use crate::kernels::block::{
     Decoder, DecoderBlock, Norm, PackedWeight, Remembered, Rows, Values, refill,
 };
+use crate::kernels::is_flex_f32;
 use crate::models::fused::{packed, packed_feed_forward, packed_norm};
-use crate::models::kept::{Kept, Sources};
+use crate::kept::{Kept, Sources};
 
 /// Decoder and head packed for the kernel, kept while they stay the same.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +55,9 @@ impl FusedDecoder {
         mask: Option<&Tensor<4>>,
         beams: usize,
     ) -> Option<FusedDecoding> {
+        if !is_flex_f32(encoded) {
+            return None;
+        }
         let sources = Sources::default()
             .and(&model.model.decoder)?
             .and(&model.model.shared)?

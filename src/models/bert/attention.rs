@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, activation::softmax};
 
 use super::BertConfig;
 use crate::kernels::layers::{self, Heads};
-use crate::linear::CompressibleLinear;
+use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::{init, residual_norm};
 use crate::precision::matmul;
 
@@ -41,6 +41,8 @@ pub struct BertSelfAttention {
     pub dropout: Dropout,
     num_attention_heads: usize,
     head_size: usize,
+    #[module(skip)]
+    projections: SharedInput,
 }
 
 /// `BertSelfOutput`: projection, residual and normalisation.
@@ -102,6 +104,7 @@ impl BertSelfAttention {
             dropout: init::dropout(config.attention_probs_dropout_prob),
             num_attention_heads: config.num_attention_heads,
             head_size: config.head_size(),
+            projections: SharedInput::default(),
         }
     }
 
@@ -142,7 +145,7 @@ impl BertSelfAttention {
 
     /// Queries, keys and values, `[batch, length, hidden_size]`.
     fn project(&self, hidden_states: Tensor<3>) -> [Tensor<3>; 3] {
-        [&self.query, &self.key, &self.value].map(|linear| linear.forward(hidden_states.clone()))
+        self.projections.forward([&self.query, &self.key, &self.value], hidden_states)
     }
 
     fn scale(&self) -> f64 {

@@ -8,10 +8,10 @@ use super::relative::shear;
 use super::{DebertaV2Config, RelativePositions};
 use crate::kernels::RelativeScores;
 use crate::kernels::layers::{self, Heads};
-use crate::linear::CompressibleLinear;
+use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
-use crate::models::kept::{Kept, Sources};
+use crate::kept::{Kept, Sources};
 use crate::precision::matmul;
 
 /// `DebertaV2Attention`: self-attention and its output projection, which is BERT's.
@@ -46,6 +46,8 @@ pub struct DisentangledSelfAttention {
     head_size: usize,
     /// The scores are divided by the root of this.
     scale_square: usize,
+    #[module(skip)]
+    projections: SharedInput,
     #[module(skip)]
     projected: Kept<ProjectedPositions>,
 }
@@ -122,6 +124,7 @@ impl DisentangledSelfAttention {
             head_size: config.head_size(),
             // Hugging Face counts the parts named even without relative attention.
             scale_square: config.head_size() * (1 + usize::from(c2p) + usize::from(p2c)),
+            projections: SharedInput::default(),
             projected: Kept::default(),
         }
     }
@@ -169,8 +172,8 @@ impl DisentangledSelfAttention {
 
     /// Queries, keys and values, `[batch, length, hidden_size]`.
     fn project(&self, hidden_states: Tensor<3>) -> [Tensor<3>; 3] {
-        [&self.query_proj, &self.key_proj, &self.value_proj]
-            .map(|linear| linear.forward(hidden_states.clone()))
+        let layers = [&self.query_proj, &self.key_proj, &self.value_proj];
+        self.projections.forward(layers, hidden_states)
     }
 
     /// `[batch, length, hidden_size]` → `[batch, heads, length, head_size]`.

@@ -9,7 +9,7 @@ use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, Relativ
 use crate::linear::{CompressibleLinear, FeedForward};
 use crate::models::bert::feed_forward;
 use crate::models::init;
-use crate::models::kept::{Kept, Sources};
+use crate::kept::{Kept, Sources};
 
 /// `DebertaV2Encoder`.
 #[derive(Module, Debug)]
@@ -55,7 +55,7 @@ impl DebertaV2Encoder {
     /// What all layers share of the embeddings of relative positions, for inputs of `length`
     /// tokens; `None` without relative attention.
     ///
-    /// In inference on `flex`, these embeddings and each layer's projections of them are kept until
+    /// In inference, but for `ndarray`, these embeddings and each layer's projections of them are kept until
     /// a parameter that they come from changes.
     pub fn relative_positions(&self, length: usize) -> Option<RelativePositions> {
         let (buckets, embedding) = (self.buckets?, self.rel_embeddings.as_ref()?);

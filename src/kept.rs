@@ -2,68 +2,96 @@
 
 use std::sync::RwLock;
 
+#[cfg(any(feature = "flex", feature = "_gpu"))]
+use burn::backend::{BackendTensor, DispatchTensorKind};
+#[cfg(feature = "_gpu")]
+use burn::backend::{BackendTypes, Cube};
 #[cfg(feature = "flex")]
-use burn::backend::{BackendTensor, DispatchTensorKind, flex::FlexTensor};
+use burn::backend::flex::FlexTensor;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Int, Tensor};
 
-/// Where tensors are stored on `flex`. They are held: as long as they are, their storage can be
-/// neither changed in place nor reused, so the same storage means the same values.
+/// Tensors that results come from. They are held: as long as they are, none of them is changed in
+/// place and none's identity is given to another, so the same sources mean the same values.
 #[derive(Clone, Default)]
 pub(crate) struct Sources {
+    tensors: Vec<Source>,
+}
+
+#[derive(Clone)]
+enum Source {
+    /// The same while its storage is.
     #[cfg(feature = "flex")]
-    tensors: Vec<FlexTensor>,
+    Flex(FlexTensor),
+    /// The same while its number in the lazy graph is.
+    #[cfg(feature = "_gpu")]
+    Gpu(Box<<Cube as BackendTypes>::FloatTensorPrimitive>),
+}
+
+impl Source {
+    /// `None` under autodiff and on backends whose tensors have no identity.
+    fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        match tensor.clone().into_dispatch().kind {
+            #[cfg(feature = "flex")]
+            DispatchTensorKind::Flex(BackendTensor::Float(tensor)) => Some(Self::Flex(tensor)),
+            #[cfg(feature = "_gpu")]
+            DispatchTensorKind::Cube(BackendTensor::Float(tensor)) => {
+                Some(Self::Gpu(Box::new(tensor)))
+            }
+            _ => None,
+        }
+    }
+
+    fn of_ints<const D: usize>(tensor: &Tensor<D, Int>) -> Option<Self> {
+        match tensor.clone().into_dispatch().kind {
+            #[cfg(feature = "flex")]
+            DispatchTensorKind::Flex(BackendTensor::Int(tensor)) => Some(Self::Flex(tensor)),
+            #[cfg(feature = "_gpu")]
+            DispatchTensorKind::Cube(BackendTensor::Int(tensor)) => {
+                Some(Self::Gpu(Box::new(tensor)))
+            }
+            _ => None,
+        }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            #[cfg(feature = "flex")]
+            (Self::Flex(a), Self::Flex(b)) => {
+                std::sync::Arc::ptr_eq(&a.data_arc(), &b.data_arc())
+                    && a.layout() == b.layout()
+                    && a.dtype() == b.dtype()
+            }
+            #[cfg(feature = "_gpu")]
+            (Self::Gpu(a), Self::Gpu(b)) => a.id == b.id,
+            #[allow(unreachable_patterns)] // With one kind of backend, or none.
+            _ => false,
+        }
+    }
 }
 
 impl Sources {
-    /// These and a tensor; `None` under autodiff and on other backends.
+    /// These and a tensor; `None` under autodiff and on `ndarray`.
     pub(crate) fn and_tensor<const D: usize>(self, tensor: &Tensor<D>) -> Option<Self> {
-        #[cfg(feature = "flex")]
-        if let DispatchTensorKind::Flex(BackendTensor::Float(tensor)) =
-            tensor.clone().into_dispatch().kind
-        {
-            let mut sources = self;
-            sources.tensors.push(tensor);
-            return Some(sources);
-        }
-        let _ = tensor;
-        None
+        self.and_source(Source::of(tensor))
     }
 
-    /// These and the parameters of a module; `None` under autodiff and on other backends.
+    /// These and the parameters of a module; `None` under autodiff, on `ndarray`, and on a GPU in
+    /// another thread than the one that made them, where each use of a parameter is a new tensor.
     pub(crate) fn and<M: Module>(self, module: &M) -> Option<Self> {
         let mut visitor = Visitor { sources: Some(self) };
         module.visit(&mut visitor);
         visitor.sources
     }
 
-    fn and_ints<const D: usize>(self, tensor: &Tensor<D, Int>) -> Option<Self> {
-        #[cfg(feature = "flex")]
-        if let DispatchTensorKind::Flex(BackendTensor::Int(tensor)) =
-            tensor.clone().into_dispatch().kind
-        {
-            let mut sources = self;
-            sources.tensors.push(tensor);
-            return Some(sources);
-        }
-        let _ = tensor;
-        None
+    fn and_source(mut self, source: Option<Source>) -> Option<Self> {
+        self.tensors.push(source?);
+        Some(self)
     }
 
-    #[cfg(feature = "flex")]
     fn same(&self, other: &Self) -> bool {
-        let same = |(a, b): (&FlexTensor, &FlexTensor)| {
-            std::sync::Arc::ptr_eq(&a.data_arc(), &b.data_arc())
-                && a.layout() == b.layout()
-                && a.dtype() == b.dtype()
-        };
         self.tensors.len() == other.tensors.len()
-            && self.tensors.iter().zip(&other.tensors).all(same)
-    }
-
-    #[cfg(not(feature = "flex"))]
-    fn same(&self, _: &Self) -> bool {
-        false
+            && self.tensors.iter().zip(&other.tensors).all(|(a, b)| a.same(b))
     }
 }
 
@@ -71,13 +99,24 @@ struct Visitor {
     sources: Option<Sources>,
 }
 
+impl Visitor {
+    /// Adds what `value` gives, if that is the same each time.
+    fn add(&mut self, value: impl Fn() -> Option<Source>) {
+        self.sources = self.sources.take().and_then(|sources| {
+            let source = value()?;
+            let lasts = value().is_some_and(|again| again.same(&source));
+            sources.and_source(lasts.then_some(source))
+        });
+    }
+}
+
 impl ModuleVisitor for Visitor {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.sources = self.sources.take().and_then(|sources| sources.and_tensor(&param.val()));
+        self.add(|| Source::of(&param.val()));
     }
 
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.sources = self.sources.take().and_then(|sources| sources.and_ints(&param.val()));
+        self.add(|| Source::of_ints(&param.val()));
     }
 }
 
