@@ -2,12 +2,12 @@
 
 use std::sync::RwLock;
 
+#[cfg(feature = "flex")]
+use burn::backend::flex::FlexTensor;
 #[cfg(any(feature = "flex", feature = "_gpu"))]
 use burn::backend::{BackendTensor, DispatchTensorKind};
 #[cfg(feature = "_gpu")]
 use burn::backend::{BackendTypes, Cube};
-#[cfg(feature = "flex")]
-use burn::backend::flex::FlexTensor;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Int, Tensor};
 
@@ -122,7 +122,15 @@ impl ModuleVisitor for Visitor {
 
 /// The last result and what it was computed from. Clones start with what is kept.
 pub(crate) struct Kept<T> {
-    last: RwLock<Option<(Sources, T)>>,
+    last: RwLock<Option<Last<T>>>,
+}
+
+#[derive(Clone)]
+struct Last<T> {
+    sources: Sources,
+    result: T,
+    /// How often results that could be kept were computed.
+    computed: usize,
 }
 
 impl<T: Clone> Kept<T> {
@@ -131,14 +139,15 @@ impl<T: Clone> Kept<T> {
     pub(crate) fn get(&self, sources: Option<Sources>, compute: impl FnOnce() -> T) -> T {
         let Some(sources) = sources else { return compute() };
         if let Ok(last) = self.last.read()
-            && let Some((of, kept)) = &*last
-            && of.same(&sources)
+            && let Some(last) = &*last
+            && last.sources.same(&sources)
         {
-            return kept.clone();
+            return last.result.clone();
         }
         let result = compute();
         if let Ok(mut last) = self.last.write() {
-            *last = Some((sources, result.clone()));
+            let computed = last.as_ref().map_or(0, |last| last.computed) + 1;
+            *last = Some(Last { sources, result: result.clone(), computed });
         }
         result
     }
@@ -158,7 +167,8 @@ impl<T: Clone> Clone for Kept<T> {
 
 impl<T> std::fmt::Debug for Kept<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Kept")
+        let computed = self.last.read().ok().and_then(|last| Some(last.as_ref()?.computed));
+        f.debug_struct("Kept").field("computed", &computed.unwrap_or(0)).finish()
     }
 }
 
@@ -191,6 +201,7 @@ mod tests {
         assert_eq!(sum(&kept, &linear), (6.0, true));
         assert_eq!(sum(&kept, &linear), (6.0, false));
         assert_eq!(sum(&kept.clone(), &linear.clone()), (6.0, false));
+        assert_eq!(format!("{kept:?}"), "Kept { computed: 1 }");
     }
 
     /// Also where the change could have been made in place, had the storage not been held.

@@ -12,6 +12,7 @@ mod checkpoint;
 mod cli;
 mod cross_backend;
 mod cross_backend_generation;
+mod cross_backend_kept;
 mod deberta;
 mod deberta_parity;
 mod family_parity;

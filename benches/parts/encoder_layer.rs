@@ -41,7 +41,11 @@ fn bert_attention_composed(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
 
 fn deberta(bencher: Bencher<'_, '_>, shape: &Shape<2>, form: fn(DebertaV2Model) -> DebertaV2Model) {
     let device = device();
+    // DeBERTa-v3-base's layer; the defaults are those of v2-xlarge.
     let config = DebertaV2Config {
+        hidden_size: 768,
+        num_attention_heads: 12,
+        intermediate_size: 3072,
         num_hidden_layers: 1,
         relative_attention: true,
         position_buckets: 256,

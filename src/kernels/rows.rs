@@ -14,6 +14,8 @@ const TILE: usize = 4;
 const PANEL: usize = 512;
 /// Multiplications that are worth a task of their own.
 const TASK: usize = 64 * 1024;
+/// Tasks that are worth waking threads for.
+const TASKS: usize = 8;
 /// Rows of a task at most: they stay in the second-level cache for the second step.
 const MAX_ROWS: usize = 16;
 
@@ -36,7 +38,7 @@ pub(super) fn write_outputs(plan: &NeuronPlan, hidden: &[f32], bias: &[f32], out
     let run = |hidden: &[f32], output: &mut [f32]| {
         arch.dispatch(Rows { plan, bias, hidden, output });
     };
-    if tasks < 2 {
+    if tasks < TASKS {
         return run(hidden, output);
     }
     let rows = (TASK / row_cost).next_multiple_of(TILE).clamp(TILE, MAX_ROWS);
