@@ -6,12 +6,12 @@ use burn::tensor::Tensor;
 
 use super::embeddings::{LAYER_NORM_EPS, OFFSET};
 use super::{BartDecoderLayer, BartForConditionalGeneration};
+use crate::kept::{Kept, Sources};
 use crate::kernels::block::{
     Decoder, DecoderBlock, Norm, PackedWeight, Remembered, Rows, Values, refill,
 };
 use crate::kernels::is_flex_f32;
 use crate::models::fused::{packed, packed_feed_forward, packed_norm};
-use crate::kept::{Kept, Sources};
 
 /// Decoder and head packed for the kernel, kept while they stay the same.
 #[derive(Debug, Clone, Default)]

@@ -6,12 +6,12 @@ use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax};
 
 use super::relative::shear;
 use super::{DebertaV2Config, RelativePositions};
+use crate::kept::{Kept, Sources};
 use crate::kernels::RelativeScores;
 use crate::kernels::layers::{self, Heads};
 use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
-use crate::kept::{Kept, Sources};
 use crate::precision::matmul;
 
 /// `DebertaV2Attention`: self-attention and its output projection, which is BERT's.

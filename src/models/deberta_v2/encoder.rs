@@ -6,10 +6,10 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::relative::RowsByLength;
 use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, RelativePositions};
+use crate::kept::{Kept, Sources};
 use crate::linear::{CompressibleLinear, FeedForward};
 use crate::models::bert::feed_forward;
 use crate::models::init;
-use crate::kept::{Kept, Sources};
 
 /// `DebertaV2Encoder`.
 #[derive(Module, Debug)]
