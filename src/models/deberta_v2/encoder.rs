@@ -55,8 +55,8 @@ impl DebertaV2Encoder {
     /// What all layers share of the embeddings of relative positions, for inputs of `length`
     /// tokens; `None` without relative attention.
     ///
-    /// In inference, but for `ndarray`, these embeddings and each layer's projections of them are kept until
-    /// a parameter that they come from changes.
+    /// In inference, but for `ndarray`, these embeddings and each layer's projections of them are
+    /// kept until a parameter that they come from changes.
     pub fn relative_positions(&self, length: usize) -> Option<RelativePositions> {
         let (buckets, embedding) = (self.buckets?, self.rel_embeddings.as_ref()?);
         let norm = |rows: Tensor<2>| match &self.layer_norm {
