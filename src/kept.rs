@@ -2,10 +2,11 @@
 
 use std::sync::RwLock;
 
+#[cfg(any(feature = "flex", feature = "_gpu"))]
+use burn::backend::BackendTensor;
+use burn::backend::DispatchTensorKind;
 #[cfg(feature = "flex")]
 use burn::backend::flex::FlexTensor;
-#[cfg(any(feature = "flex", feature = "_gpu"))]
-use burn::backend::{BackendTensor, DispatchTensorKind};
 #[cfg(feature = "_gpu")]
 use burn::backend::{BackendTypes, Cube};
 use burn::module::{Module, ModuleVisitor, Param};
@@ -30,27 +31,27 @@ enum Source {
 
 impl Source {
     /// `None` under autodiff and on backends whose tensors have no identity.
-    fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
-        match tensor.clone().into_dispatch().kind {
+    fn of(tensor: DispatchTensorKind) -> Option<Self> {
+        match tensor {
             #[cfg(feature = "flex")]
-            DispatchTensorKind::Flex(BackendTensor::Float(tensor)) => Some(Self::Flex(tensor)),
+            DispatchTensorKind::Flex(BackendTensor::Float(tensor) | BackendTensor::Int(tensor)) => {
+                Some(Self::Flex(tensor))
+            }
             #[cfg(feature = "_gpu")]
-            DispatchTensorKind::Cube(BackendTensor::Float(tensor)) => {
+            DispatchTensorKind::Cube(BackendTensor::Float(tensor) | BackendTensor::Int(tensor)) => {
                 Some(Self::Gpu(Box::new(tensor)))
             }
             _ => None,
         }
     }
 
-    fn of_ints<const D: usize>(tensor: &Tensor<D, Int>) -> Option<Self> {
-        match tensor.clone().into_dispatch().kind {
+    /// Whether every handle to this tensor is the same source, in every thread.
+    fn is_stored(&self) -> bool {
+        match self {
             #[cfg(feature = "flex")]
-            DispatchTensorKind::Flex(BackendTensor::Int(tensor)) => Some(Self::Flex(tensor)),
-            #[cfg(feature = "_gpu")]
-            DispatchTensorKind::Cube(BackendTensor::Int(tensor)) => {
-                Some(Self::Gpu(Box::new(tensor)))
-            }
-            _ => None,
+            Self::Flex(_) => true,
+            #[allow(unreachable_patterns)] // On `flex` alone.
+            _ => false,
         }
     }
 
@@ -73,7 +74,7 @@ impl Source {
 impl Sources {
     /// These and a tensor; `None` under autodiff and on `ndarray`.
     pub(crate) fn and_tensor<const D: usize>(self, tensor: &Tensor<D>) -> Option<Self> {
-        self.and_source(Source::of(tensor))
+        self.and_source(Source::of(tensor.clone().into_dispatch().kind))
     }
 
     /// These and the parameters of a module; `None` under autodiff, on `ndarray`, and on a GPU in
@@ -104,7 +105,7 @@ impl Visitor {
     fn add(&mut self, value: impl Fn() -> Option<Source>) {
         self.sources = self.sources.take().and_then(|sources| {
             let source = value()?;
-            let lasts = value().is_some_and(|again| again.same(&source));
+            let lasts = source.is_stored() || value().is_some_and(|again| again.same(&source));
             sources.and_source(lasts.then_some(source))
         });
     }
@@ -112,11 +113,11 @@ impl Visitor {
 
 impl ModuleVisitor for Visitor {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.add(|| Source::of(&param.val()));
+        self.add(|| Source::of(param.val().into_dispatch().kind));
     }
 
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.add(|| Source::of_ints(&param.val()));
+        self.add(|| Source::of(param.val().into_dispatch().kind));
     }
 }
 
