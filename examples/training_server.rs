@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         initial_keep_ratio: 1.0,
         final_keep_ratio: ratio - LOW_RANK,
         initial_warmup_steps: 0,
-        final_warmup_steps: 0,
+        final_warmup_steps: 2,
         total_steps: 1_000_000,
         interval: 10,
         curve: if frozen { Curve::OneShot } else { Curve::Cubic },

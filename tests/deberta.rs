@@ -46,14 +46,25 @@ fn what_old_checkpoints_hold_besides() {
     ];
     assert_eq!(report.unused.len(), unused.len(), "{report}");
     assert!(unused.iter().all(|name| report.unused.iter().any(|found| found == name)), "{report}");
-    let error = load_pretrained::<DebertaV2ForSequenceClassification>(
+    // Another task's head is left, and an own one begun.
+    let (_, report) = load_pretrained::<DebertaV2ForSequenceClassification>(
         fixture("deberta_v2", "answers"),
         &Device::default(),
         &LoadOptions::default(),
     )
-    .unwrap_err()
-    .to_string();
-    assert!(error.contains("qa_outputs"), "{error}");
+    .unwrap();
+    assert!(report.unused.iter().all(|name| name.starts_with("qa_outputs.")), "{report}");
+    assert_eq!((report.unused.len(), report.newly_initialised.len()), (2, 4), "{report}");
+    let (_, report) = load_pretrained::<DebertaV2ForQuestionAnswering>(
+        fixture("deberta_v2", "v2_conv"),
+        &Device::default(),
+        &LoadOptions::default(),
+    )
+    .unwrap();
+    let heads = ["classifier.", "pooler."];
+    let of_a_head = |name: &String| heads.iter().any(|head| name.starts_with(head));
+    assert!(report.unused.len() == 4 && report.unused.iter().all(of_a_head), "{report}");
+    assert_eq!(report.newly_initialised.len(), 2, "{report}");
 }
 
 #[test]

@@ -119,6 +119,28 @@ fn kills_change_no_weight_where_regrowth_is_frozen() {
     kills_change_no_weight(6, &["--regrowth", "frozen"]);
 }
 
+/// Nothing is left to train, so no update's time is known.
+#[test]
+fn a_run_killed_after_its_last_update_is_finished() {
+    let place = Place::new();
+    let mut args = place.run("compress", "run", &["--epochs", "2", "--interval", "2"]);
+    args.push("--json".into());
+    assert!(losparse(&refs(&args)).output().unwrap().status.success());
+    let weights_before = weights(&place, "run");
+    fs::remove_file(place.path("run").join("report.json")).unwrap();
+    args.push("--resume".into());
+    let done = losparse(&refs(&args)).output().unwrap();
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert!(weights(&place, "run") == weights_before, "the weights differ");
+    let report = read(&place, "run", "report.json");
+    assert!(report["training"]["seconds_per_step"].is_null(), "{report}");
+    let page = fs::read_to_string(place.path("run").join("report.md")).unwrap();
+    assert!(!page.contains("NaN") && !page.contains("s an update"), "{page}");
+    // Who reads reports can read this one.
+    let [run, pictures] = ["run", "pictures"].map(|name| place.path(name).display().to_string());
+    json_lines(&["inspect", &run, "--plots", &pictures]);
+}
+
 #[test]
 fn a_full_disk_leaves_the_last_good_checkpoint() {
     let place = Place::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use losparse::models::AnyQuestionAnswerer;
-use losparse::tasks::squad::{self, QaDataset, QaExample, QaPrediction};
+use losparse::tasks::squad::{self, Candidate, QaDataset, QaExample, QaPrediction};
 use losparse::tasks::{TextTokenizer, squad::QaSettings};
 use losparse::train::{TaskRecipe, answer_questions};
 use losparse::{Error, Result};
@@ -38,6 +38,10 @@ impl AnswerArgs {
                            --file with SQuAD's JSON";
             return Err(Error::option("question", message));
         };
+        if context.trim().is_empty() {
+            let message = "holds no text; give the text that holds the answers";
+            return Err(Error::option("context", message));
+        }
         let examples = self.question.iter().enumerate().map(|(at, question)| QaExample {
             id: (at + 1).to_string(),
             question: question.clone(),
@@ -47,12 +51,9 @@ impl AnswerArgs {
         Ok(examples.collect())
     }
 
-    /// An error if a question is put to a model that does not answer any.
-    pub fn refuse(&self) -> Result<()> {
-        match self.question.is_empty() {
-            true => Ok(()),
-            false => Err(Error::option("question", "the model classifies texts; give TEXT")),
-        }
+    /// The first option that was given, as errors call it.
+    pub fn given(&self) -> Option<&'static str> {
+        (!self.question.is_empty()).then_some("question").or_else(|| self.settings.given())
     }
 
     /// How questions are answered: as asked for, else as trained.
@@ -83,7 +84,7 @@ pub fn answer(
     }
     let rows: Vec<Vec<String>> = pairs
         .map(|(example, answer)| {
-            let text = if answer.text.is_empty() { "(no answer)" } else { &answer.text };
+            let text = if said(answer).is_empty() { "(no answer)" } else { said(answer) };
             vec![
                 output::shorten(text, 40),
                 format!("{:.4}", probability(answer)),
@@ -94,6 +95,17 @@ pub fn answer(
     Ok(output::print(&output::table(&["answer", "probability", "question"], &[1], &rows))?)
 }
 
+/// Whether a candidate is no span of the context: where there is none at all, SQuAD's evaluation has
+/// a word of its own.
+fn is_invented(candidate: &Candidate) -> bool {
+    candidate.end == 0 && !candidate.text.is_empty()
+}
+
+/// The answer; empty if there is none.
+fn said(answer: &QaPrediction) -> &str {
+    if answer.candidates.iter().any(is_invented) { "" } else { &answer.text }
+}
+
 /// Probability of the answer given among all candidates.
 fn probability(answer: &QaPrediction) -> f64 {
     let given = answer.candidates.iter().find(|candidate| candidate.text == answer.text);
@@ -102,14 +114,17 @@ fn probability(answer: &QaPrediction) -> f64 {
 
 fn json(example: &QaExample, answer: &QaPrediction) -> Value {
     let given = answer.candidates.iter().find(|candidate| candidate.text == answer.text);
+    let given = given.filter(|candidate| !is_invented(candidate));
+    let candidates: Vec<&Candidate> =
+        answer.candidates.iter().filter(|candidate| !is_invented(candidate)).collect();
     let mut object = json!({
         "id": example.id,
         "question": example.question,
-        "answer": answer.text,
+        "answer": said(answer),
         "probability": probability(answer),
         "start": given.map(|candidate| candidate.start),
         "end": given.map(|candidate| candidate.end),
-        "candidates": answer.candidates,
+        "candidates": candidates,
     });
     if let Some(difference) = answer.score_diff {
         object["score_diff"] = difference.into();

@@ -130,6 +130,18 @@ pub struct QuestionArgs {
 }
 
 impl QuestionArgs {
+    /// The first option that was given, as errors call it.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("doc_stride", self.doc_stride.is_some()),
+            ("max_answer_length", self.max_answer_length.is_some()),
+            ("n_best", self.n_best.is_some()),
+            ("version_2_with_negative", self.version_2_with_negative.is_some()),
+            ("null_score_diff_threshold", self.null_score_diff_threshold.is_some()),
+        ];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
     /// Overrides the settings that were given.
     pub fn apply(&self, task: &mut TaskRecipe) {
         override_settings!(self => task; ; optional doc_stride, max_answer_length, n_best,
@@ -292,8 +304,18 @@ impl TaskArgs {
         // Data of one kind replaces a recipe's data of the other.
         if self.data.is_some() {
             (task.train, task.dev) = (None, None);
+            (task.text, task.pair, task.label, task.score) = (None, None, None, None);
         } else if self.dev.is_some() {
             task.data = None;
+        }
+        // So do what a task's name means and its longest input.
+        if let Some(name) = &self.name
+            && let Some(version_2) = TaskRecipe::has_unanswerable(name)
+        {
+            task.version_2_with_negative = Some(version_2);
+        }
+        if let (Some(_), Some(settings)) = (self.max_length, &mut task.summarization) {
+            settings.max_source_length = None;
         }
         if self.label.is_some() || self.score.is_some() {
             (task.label, task.score) = (None, None);
@@ -308,9 +330,9 @@ impl TaskArgs {
 }
 
 impl TrainDataArgs {
-    /// Overrides the settings that were given.
-    pub fn apply(&self, task: &mut TaskRecipe) {
-        if self.train.is_some() {
+    /// Overrides the settings that were given; `data` is the folder given beside them.
+    pub fn apply(&self, task: &mut TaskRecipe, data: Option<&PathBuf>) {
+        if self.train.is_some() && data.is_none() {
             task.data = None;
         }
         override_settings!(self => task; ; optional train, max_train_examples);
@@ -378,7 +400,7 @@ impl TrainArgs {
     pub fn recipe(&self) -> losparse::Result<Recipe> {
         let mut recipe = read_recipe(self.run.recipe.as_ref())?;
         self.task.apply(&mut recipe.task);
-        self.train.apply(&mut recipe.task);
+        self.train.apply(&mut recipe.task, self.task.data.as_ref());
         self.training.apply(&mut recipe.training);
         self.summaries.apply(&mut recipe.task);
         Ok(recipe)

@@ -124,6 +124,7 @@ impl Opened {
             None => asked.settings(&own, self.model.max_length())?,
         };
         settings.validate()?;
+        settings.check_lengths(self.model.max_length())?;
         Ok((settings, own))
     }
 }

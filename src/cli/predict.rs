@@ -67,15 +67,12 @@ impl Args {
         let device = machine.open()?;
         let opened = Opened::load_for_inference(&self.model, &device)?;
         opened.check_head()?;
+        self.refuse_others(&opened.model)?;
         let longest = opened.max_length(self.max_length, opened.model.max_length());
         let tokenizer = opened.tokenizer(longest)?;
         let model = match &opened.model {
             AnyModel::SequenceClassifier(model) => model,
             AnyModel::QuestionAnswerer(model) => {
-                if !self.texts.is_empty() {
-                    let message = "the model answers questions: give --question and --context";
-                    return Err(Error::option("TEXT", message).into());
-                }
                 let examples = self.answer.examples(self.file.as_ref())?;
                 let settings = self.answer.settings(&opened)?;
                 let batch_size = self.batch_size;
@@ -83,7 +80,6 @@ impl Args {
                 return answer(model, &tokenizer, examples, settings, batch_size, &device, json);
             }
             AnyModel::Seq2Seq(model) => {
-                self.answer.refuse()?;
                 let asked = self.summaries.asked(self.max_length);
                 let (settings, own) = opened.summarization(&asked)?;
                 let documents = {
@@ -97,7 +93,6 @@ impl Args {
                 return summarize(&summarizer, &documents, machine);
             }
         };
-        self.answer.refuse()?;
         let examples = self.examples(&opened)?;
         let encoded = tokenizer.encode_examples(&examples)?;
         let never = Interrupt::default();
@@ -134,6 +129,27 @@ impl Args {
             _ => output::table(&["label", "probability", "text"], &[1], &rows),
         };
         Ok(output::print(&table)?)
+    }
+
+    /// An error if an option was given that is for another kind of model.
+    fn refuse_others(&self, model: &AnyModel) -> Result<()> {
+        let column = self.text.as_ref().map(|_| "text");
+        let pair = self.pair.first().map(|_| "pair");
+        let (answer, summaries) = (self.answer.given(), self.summaries.given());
+        let (given, what) = match model {
+            AnyModel::SequenceClassifier(_) => {
+                (answer.or(summaries), "the model classifies or scores texts: give TEXT or --file")
+            }
+            AnyModel::QuestionAnswerer(_) => (
+                self.texts.first().map(|_| "TEXT").or(column).or(pair).or(summaries),
+                "the model answers questions: give --question and --context, or --file",
+            ),
+            AnyModel::Seq2Seq(_) => (
+                answer.or(column).or(pair),
+                "the model writes summaries: give TEXT, or --file with the column in --document",
+            ),
+        };
+        given.map_or(Ok(()), |option| Err(Error::option(option, what)))
     }
 
     fn examples(&self, opened: &Opened) -> anyhow::Result<Vec<Example>> {

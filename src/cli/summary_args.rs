@@ -47,6 +47,21 @@ fn early_stopping(text: &str) -> Result<EarlyStopping, String> {
 }
 
 impl SummaryArgs {
+    /// The first option that was given, as errors call it.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("document", self.document.is_some()),
+            ("preset", self.preset.is_some()),
+            ("num_beams", self.num_beams.is_some()),
+            ("length_penalty", self.length_penalty.is_some()),
+            ("min_summary_length", self.min_summary_length.is_some()),
+            ("max_summary_length", self.max_summary_length.is_some()),
+            ("no_repeat_ngram_size", self.no_repeat_ngram_size.is_some()),
+            ("early_stopping", self.early_stopping.is_some()),
+        ];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
     /// Overrides the settings that were given.
     pub fn apply(&self, task: &mut TaskRecipe) {
         override_settings!(self => &mut *task; ; optional document);

@@ -107,7 +107,7 @@ pub struct GenerationConfig {
 }
 
 /// Settings not supported, each with the values that leave a generation as it is.
-const UNSUPPORTED: [(&str, &[f64]); 19] = [
+const UNSUPPORTED: [(&str, &[f64]); 22] = [
     ("do_sample", &[]),
     ("num_beam_groups", &[1.0]),
     ("diversity_penalty", &[0.0]),
@@ -127,6 +127,9 @@ const UNSUPPORTED: [(&str, &[f64]); 19] = [
     ("max_time", &[]),
     ("prompt_lookup_num_tokens", &[]),
     ("remove_invalid_values", &[]),
+    ("renormalize_logits", &[]),
+    ("token_healing", &[]),
+    ("watermarking_config", &[]),
 ];
 
 /// A generation's settings with every default filled in.

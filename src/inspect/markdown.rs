@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::report::{RunReport, SplitMetrics};
 use super::{LinearAccount, ModelAccount};
-use crate::pruning::Structure;
+use crate::pruning::{Curve, Importance, Structure};
 use crate::tasks::TaskKind;
 
 /// The whole report, with `pictures` by title and path.
@@ -63,20 +63,29 @@ fn compression(report: &RunReport, out: &mut String) -> fmt::Result {
         "({low_rank}, and {} of the sparse part's {unit}).\n",
         percent(schedule.final_keep_ratio)
     )?;
-    writeln!(
-        out,
-        "Pruned every {} updates from update {} on, on a {} schedule; at the final ratio for \
-         the last {} of {} updates. Importance: {}, β₁ {}, β₂ {}; regrowth {}.",
-        schedule.interval,
-        schedule.initial_warmup_steps,
-        word(&schedule.curve),
-        schedule.final_warmup_steps,
-        schedule.total_steps,
-        word(&pruning.importance),
-        pruning.beta1,
-        pruning.beta2,
-        word(&pruning.regrowth),
-    )
+    let when = match schedule.curve {
+        Curve::OneShot => format!(
+            "Pruned at once to the final ratio after update {} of {}",
+            schedule.initial_warmup_steps + 1,
+            schedule.total_steps
+        ),
+        curve => format!(
+            "Pruned every {} updates from update {} on, on a {} schedule; at the final ratio for \
+             the last {} of {} updates",
+            schedule.interval,
+            schedule.initial_warmup_steps,
+            word(&curve),
+            schedule.final_warmup_steps,
+            schedule.total_steps
+        ),
+    };
+    let betas = match pruning.importance {
+        Importance::Sensitivity => format!(", β₁ {}, β₂ {}", pruning.beta1, pruning.beta2),
+        Importance::SnipMomentum => format!(", β₁ {}", pruning.beta1),
+        _ => String::new(),
+    };
+    let [importance, regrowth] = [word(&pruning.importance), word(&pruning.regrowth)];
+    writeln!(out, "{when}. Importance: {importance}{betas}; regrowth {regrowth}.")
 }
 
 fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
@@ -193,8 +202,10 @@ fn training(report: &RunReport, out: &mut String) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "- {:.3} s an update, {:.0} s in all{}",
-        training.seconds_per_step,
+        "- {}{:.0} s in all{}",
+        training
+            .seconds_per_step
+            .map_or_else(String::new, |each| format!("{each:.3} s an update, ")),
         training.seconds,
         if training.resumed { " (resumed from a checkpoint)" } else { "" }
     )?;

@@ -132,8 +132,9 @@ pub struct TrainingReport {
     pub best_of: Option<usize>,
     /// Seconds of training, evaluations included, over all resumptions.
     pub seconds: f64,
-    /// Seconds an update, median.
-    pub seconds_per_step: f64,
+    /// Seconds an update, median; absent where a run was resumed after its last update.
+    #[serde(default)]
+    pub seconds_per_step: Option<f64>,
     /// Whether the run was resumed from a checkpoint.
     pub resumed: bool,
 }

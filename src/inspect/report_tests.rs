@@ -47,7 +47,7 @@ pub(crate) fn report() -> RunReport {
             result_step: 780,
             best_of: Some(6),
             seconds: 400.0,
-            seconds_per_step: 0.5,
+            seconds_per_step: Some(0.5),
             resumed: false,
         },
         history: vec![(400, split(0.6).remove(0).metrics), (780, split(0.66).remove(0).metrics)],

@@ -13,6 +13,7 @@ use std::path::Path;
 
 pub use chart::{Axis, Figure, Mark, Panel, Point, Series};
 pub use importance::{importance_comparison_figure, importance_figure};
+pub(crate) use model::in_panels;
 pub use model::{Spectrum, kept_figure, spectra, spectra_figure, telling_layers};
 pub use run::{RunAnalysis, run_figures, schedule_figure};
 

@@ -92,12 +92,18 @@ fn common_prefix(names: &[&str]) -> usize {
         .unwrap_or(0)
 }
 
-/// `series` in as few panels like `panel` as there are colours for, none much fuller than another.
-fn in_panels(series: Vec<Series>, panel: &Panel) -> Vec<Panel> {
+/// `series` in as few panels like `panel` as there are colours for, none much fuller than another;
+/// dashed ones, which others are compared with, in each.
+pub(crate) fn in_panels(series: Vec<Series>, panel: &Panel) -> Vec<Panel> {
+    let (dashed, series): (Vec<Series>, Vec<Series>) =
+        series.into_iter().partition(|series| series.mark == Mark::Dashed);
     let count = series.len().div_ceil(MOST).max(1);
     let share = series.len().div_ceil(count).max(1);
-    let panels = series.chunks(share);
-    panels.map(|series| Panel { series: series.to_vec(), ..panel.clone() }).collect()
+    let panel = |series: &[Series]| Panel {
+        series: series.iter().chain(&dashed).cloned().collect(),
+        ..panel.clone()
+    };
+    series.chunks(share).map(panel).collect()
 }
 
 /// The singular values of some layers over their index (as figure 2 of Li et al. 2023).

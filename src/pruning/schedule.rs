@@ -53,13 +53,13 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule to `final_keep_ratio` in `total_steps` with an eighth of them before pruning begins
-    /// and three eighths at the final ratio, `ΔT = 10`.
+    /// and three eighths (2 at least) at the final ratio, `ΔT = 10`.
     pub fn new(final_keep_ratio: f64, total_steps: usize) -> Self {
         Self {
             initial_keep_ratio: 1.0,
             final_keep_ratio,
             initial_warmup_steps: total_steps / 8,
-            final_warmup_steps: total_steps * 3 / 8,
+            final_warmup_steps: (total_steps * 3 / 8).max(2),
             total_steps,
             interval: 10,
             curve: Curve::default(),
@@ -99,6 +99,19 @@ impl Schedule {
                     "the schedule is longer than the training: {} initial + {} final warmup steps \
                      leave nothing of {} steps to prune in; train longer or shorten them",
                     self.initial_warmup_steps, self.final_warmup_steps, self.total_steps
+                ),
+            ));
+        }
+        // What is pruned in a step before the last may grow back.
+        let last = self.total_steps - 1;
+        let at_last = self.keep_ratio(last) == self.final_keep_ratio && self.prunes(last);
+        if self.final_keep_ratio < self.initial_keep_ratio && !at_last {
+            return Err(Error::option(
+                "final warmup steps",
+                format!(
+                    "with {} the last update does not prune to the final ratio; at least 2 are \
+                     needed",
+                    self.final_warmup_steps
                 ),
             ));
         }
@@ -211,5 +224,17 @@ mod tests {
         let beyond = Schedule { final_keep_ratio: 1.7, ..schedule() };
         assert!(beyond.validate().unwrap_err().to_string().contains("1.7"));
         schedule().validate().unwrap();
+        // Nothing would be pruned after step 45, or ever.
+        for (final_warmup_steps, curve) in [(0, Curve::Cubic), (1, Curve::Linear)] {
+            let short = Schedule { final_warmup_steps, curve, ..schedule() };
+            let error = short.validate().unwrap_err().to_string();
+            assert!(error.contains("at least 2"), "{error}");
+        }
+        Schedule { final_warmup_steps: 0, curve: Curve::OneShot, ..schedule() }.validate().unwrap();
+        Schedule { final_warmup_steps: 1, interval: 1, ..schedule() }.validate().unwrap();
+        for total_steps in 3..30 {
+            Schedule::new(0.1, total_steps).validate().unwrap();
+        }
+        assert!(Schedule::new(0.1, 2).validate().is_err());
     }
 }

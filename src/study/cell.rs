@@ -1,6 +1,6 @@
 //! A cell of a study's table: runs that differ in their seed only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,8 @@ pub struct Cell {
     /// Mean seconds of training.
     pub seconds: Option<f64>,
     /// Whether its learning rate is the best of the grid's by `primary`, all else equal, of those
-    /// with all runs done (the first of equals); absent where there is no choice, or not yet.
+    /// with all runs done (the first of equals), over the seeds that all of those have; absent where
+    /// there is no choice, or not yet.
     pub best_learning_rate: Option<bool>,
     /// Its runs.
     pub runs: Vec<CellRun>,
@@ -170,6 +171,13 @@ impl Cell {
         Some((*self.mean.get(&primary)?, self.spread.get(&primary).copied()))
     }
 
+    /// Mean of the primary metric over the runs with one of these seeds.
+    fn score_over(&self, seeds: &BTreeSet<u64>) -> Option<f64> {
+        let primary = self.primary?;
+        let runs = self.runs.iter().filter(|run| seeds.contains(&run.seed));
+        mean(&runs.filter_map(|run| run.metrics.get(&primary).copied()).collect::<Vec<_>>())
+    }
+
     /// Whether `other` is the same at another learning rate.
     pub(super) fn is_rival_of(&self, other: &Self) -> bool {
         let rest = |cell: &Self| {
@@ -213,7 +221,13 @@ pub(super) fn mark_best(cells: &mut [Cell]) {
             continue;
         }
         let whole = alike.iter().filter(|&&one| cells[one].done() == cells[one].runs.len());
-        let scores = whole.filter_map(|&one| Some((one, cells[one].score()?.0)));
+        let seeds = |one: &&usize| -> BTreeSet<u64> {
+            cells[**one].runs.iter().map(|run| run.seed).collect()
+        };
+        // A rate must not win by a seed that the others have not.
+        let shared = whole.clone().map(|one| seeds(&one)).reduce(|all, own| &all & &own);
+        let shared = shared.unwrap_or_default();
+        let scores = whole.filter_map(|&one| Some((one, cells[one].score_over(&shared)?)));
         let best = scores.reduce(|best, next| if next.1 > best.1 { next } else { best });
         cells[at].best_learning_rate = best.map(|(best, _)| best == at);
     }

@@ -1,10 +1,15 @@
 //! Pictures of a study: quality and latency against ratio, a line a method.
 
+use std::path::Path;
+
 use super::{Cell, StudyReport};
-use crate::plots::{Axis, Figure, Mark, Panel, Point, Series};
+use crate::plots::{Axis, Figure, Mark, Panel, Point, Series, in_panels};
 
 /// Axes that do not name a line: they are the horizontal axis, the picture, or chosen already.
 const NO_NAME: [&str; 5] = ["task", "model", "ratio", "learning_rate", "method"];
+
+/// Characters of a picture's file name before its kind is put to it; file systems allow 255 bytes.
+const LONGEST_NAME: usize = 100;
 
 /// A task and model, with the cells that count: of several learning rates the best, once it is
 /// known.
@@ -24,21 +29,42 @@ pub(super) fn places(report: &StudyReport) -> Vec<Place<'_>> {
             pairs.push(pair);
         }
     }
-    let several_models = pairs.iter().any(|(_, model)| *model != pairs[0].1);
+    let mut models: Vec<&str> = pairs.iter().map(|(_, model)| *model).collect();
+    models.sort_unstable();
+    models.dedup();
     let chosen = report.chosen();
-    let place = |(task, model): (&str, &str)| {
+    let mut places: Vec<Place<'_>> = Vec::new();
+    for (task, model) in pairs {
         let here = |cell: &&Cell| cell.task == task && cell.model == model;
         let cells = chosen.iter().copied().filter(here).collect();
-        let model = model.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let mut name = task.to_string();
-        if several_models {
-            name += &format!("-{model}");
-        }
+        let short = short_name(model, &models);
+        let name = if models.len() > 1 { format!("{task}-{short}") } else { task.to_string() };
         let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-        let name = name.chars().map(safe).collect();
-        Place { name, title: format!("{task}, {model}"), cells }
+        let name: String = name.chars().map(safe).take(LONGEST_NAME).collect();
+        let same = |name: &String| places.iter().any(|known| known.name == *name);
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let name = std::iter::once(name.clone()).chain(numbered).find(|name| !same(name));
+        let name = name.unwrap_or_default();
+        places.push(Place { name, title: format!("{task}, {short}"), cells });
+    }
+    places
+}
+
+/// As much of the end of a model's path as tells it from the others.
+fn short_name(model: &str, models: &[&str]) -> String {
+    let parts = |model: &str| -> Vec<String> {
+        let parts = Path::new(model).components();
+        parts.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
     };
-    pairs.into_iter().map(place).collect()
+    let own = parts(model);
+    let others: Vec<Vec<String>> =
+        models.iter().filter(|other| **other != model).map(|other| parts(other)).collect();
+    let told_by = |count: &usize| {
+        let end = &own[own.len() - count..];
+        !others.iter().any(|other| other.ends_with(end))
+    };
+    let count = (1..own.len()).find(told_by).unwrap_or(own.len());
+    own[own.len() - count..].join("/")
 }
 
 /// A picture of quality and one of latency for each task and model, with the names of their files.
@@ -77,13 +103,14 @@ fn against_ratio(
     dense: impl Fn(&Cell) -> Value,
 ) -> Figure {
     let mut lines: Vec<(String, Vec<Point>)> = Vec::new();
-    let mut baseline: Vec<f64> = Vec::new();
+    let mut baselines: Vec<(String, f64)> = Vec::new();
     for cell in cells {
+        let name = line_name(cell, cells);
         let Some(ratio) = cell.ratio else {
-            baseline.extend(dense(cell).map(|(value, _)| value));
+            let value = dense(cell).map(|(value, _)| (name, value));
+            baselines.extend(value.filter(|value| !baselines.contains(value)));
             continue;
         };
-        let name = line_name(cell, cells);
         let at = lines.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
             lines.push((name, Vec::new()));
             lines.len() - 1
@@ -105,15 +132,16 @@ fn against_ratio(
     let ends = xs.fold(None, |ends: Option<(f64, f64)>, x| {
         Some(ends.map_or((x, x), |(low, high)| (low.min(x), high.max(x))))
     });
-    if let (Some((low, high)), false) = (ends, baseline.is_empty()) {
-        let mean = baseline.iter().sum::<f64>() / baseline.len() as f64;
-        // A line even where there is one ratio only.
-        let (low, high) = if low == high { (low * 0.9, high * 1.1) } else { (low, high) };
-        let points = vec![Point::new(low, mean), Point::new(high, mean)];
-        series.push(Series::new("dense", Mark::Dashed, points));
-    }
-    if ends.is_none() {
-        series.clear();
+    match ends {
+        Some((low, high)) => {
+            // Lines even where there is one ratio only.
+            let ends = if low == high { [low * 0.9, high * 1.1] } else { [low, high] };
+            for (name, value) in baselines {
+                let points = ends.map(|x| Point::new(x, value)).to_vec();
+                series.push(Series::new(name, Mark::Dashed, points));
+            }
+        }
+        None => series.clear(),
     }
     let panel = Panel {
         x_label: "weights left in the compressed layers".into(),
@@ -121,26 +149,32 @@ fn against_ratio(
         x: Axis::Percent,
         y,
         from_zero: y == Axis::Percent,
-        series,
         ..Panel::default()
     };
-    Figure { title, panels: vec![panel] }
+    Figure { title, panels: in_panels(series, &panel) }
 }
 
-/// `losparse`, or `losparse, beta1 0.5` where the method has several of them.
+/// `losparse`, or `losparse, beta1 0.5` where the method has several and this is not the usual one.
 pub(super) fn line_name(cell: &Cell, cells: &[&Cell]) -> String {
-    let method = cell.settings.get("method").cloned().into_iter();
+    let method = cell.settings.get("method").cloned();
+    let none = if cell.ratio.is_some() { "compressed" } else { "dense" };
+    let method = method.unwrap_or_else(|| none.into());
+    let alike = |other: &&&Cell| {
+        other.ratio.is_some() == cell.ratio.is_some()
+            && other.settings.get("method") == cell.settings.get("method")
+    };
     let others = cell.settings.iter().filter(|(axis, value)| {
-        let same_method =
-            cells.iter().filter(|c| c.settings.get("method") == cell.settings.get("method"));
-        let mut values = same_method.filter_map(|other| other.settings.get(*axis));
-        !NO_NAME.contains(&axis.as_str()) && values.any(|other| other != *value)
+        let axis_name = axis.rsplit('.').next().unwrap_or_default();
+        let here = |other: &&&Cell| other.settings.get(*axis) == Some(*value);
+        // What more than half have goes without saying.
+        let usual = 2 * cells.iter().filter(alike).filter(here).count()
+            > cells.iter().filter(alike).count();
+        !NO_NAME.contains(&axis_name) && !usual
     });
     let others = others.map(|(axis, value)| {
         format!("{} {value}", axis.rsplit('.').next().unwrap_or_default().replace('_', " "))
     });
-    let name = method.chain(others).collect::<Vec<_>>().join(", ");
-    if name.is_empty() { "compressed".into() } else { name }
+    std::iter::once(method).chain(others).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -168,5 +202,39 @@ mod tests {
         assert_eq!(series[2].points[0].y, series[2].points[1].y);
         let latency = &figures[1].1.panels[0].series;
         assert_eq!((latency[0].points[0].y, latency[2].points[0].y), (1.0 / 2.5, 1.0));
+    }
+
+    /// A study of several values of one setting and several models, of which nothing is done.
+    fn cells(grid: &str) -> StudyReport {
+        let base = "[base]\nmodel = 'm'\n[base.task]\nname = 'rte'\ndata = 'glue'\n[grid]\n";
+        let study = super::super::Study::parse(&format!("{base}{grid}")).unwrap();
+        StudyReport::new(&study, &vec![super::super::RunState::Waiting; study.runs.len()])
+    }
+
+    #[test]
+    fn lines_are_named_by_what_is_not_usual() {
+        let names = |grid: &str| -> Vec<String> {
+            let report = cells(grid);
+            let cells: Vec<&Cell> = report.cells.iter().collect();
+            let mut names: Vec<String> = cells.iter().map(|cell| line_name(cell, &cells)).collect();
+            names.dedup();
+            names
+        };
+        assert_eq!(names("method = ['itp']\n'method.ratio' = [0.1, 0.2]"), ["itp"]);
+        assert_eq!(names("'training.learning_rate' = [1e-4, 2e-4]"), ["dense"]);
+        let two = names("method = ['itp']\n'method.beta1' = [0.5, 0.85]");
+        assert_eq!(two, ["itp, beta1 0.5", "itp, beta1 0.85"]);
+        let epochs = names("method = ['dense']\n'training.epochs' = [3, 10]");
+        assert_eq!(epochs, ["dense, epochs 3", "dense, epochs 10"]);
+    }
+
+    #[test]
+    fn every_model_has_pictures_of_its_own() {
+        let report = cells("model = ['a/model', 'b/model', 'c/tuned/model', 'b/model/']");
+        let places = places(&report);
+        let names: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
+        let expected = ["rte-a-model", "rte-b-model", "rte-b-model-2", "rte-tuned-model"];
+        assert_eq!(names, expected);
+        assert_eq!((short_name("x", &["x"]), short_name("/", &["/"])), ("x".into(), "/".into()));
     }
 }

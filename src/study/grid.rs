@@ -114,10 +114,7 @@ impl Study {
     pub fn found_in(&self, output: &Path) -> Result<Self> {
         let mut study = self.clone();
         let new = |run: &&mut PlannedRun| !output.join(&run.folder).exists();
-        let mut wanted = Vec::new();
-        for run in study.runs.iter_mut().filter(new) {
-            wanted.push((identity::settings(&run.recipe)?, &mut run.folder));
-        }
+        let mut wanted: Vec<&mut PlannedRun> = study.runs.iter_mut().filter(new).collect();
         let known = |name: &str| self.runs.iter().any(|run| run.folder == name);
         for entry in std::fs::read_dir(output).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -125,9 +122,11 @@ impl Study {
                 continue;
             }
             let Ok(recipe) = Recipe::read(entry.path().join("recipe.toml")) else { continue };
-            let settings = identity::settings(&recipe)?;
-            if let Some(at) = wanted.iter().position(|(wanted, _)| *wanted == settings) {
-                *wanted.swap_remove(at).1 = name;
+            for at in 0..wanted.len() {
+                if identity::is_run_of(&wanted[at].recipe, &recipe)? {
+                    wanted.swap_remove(at).folder = name;
+                    break;
+                }
             }
         }
         Ok(study)

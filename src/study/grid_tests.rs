@@ -188,7 +188,10 @@ fn a_run_is_known_by_its_settings_in_a_folder_of_another_name() {
     let study = parse("seed = [1, 2]").unwrap();
     let old = place.path().join("seed-1-old");
     std::fs::create_dir(&old).unwrap();
-    std::fs::write(old.join("recipe.toml"), study.runs[0].recipe.to_toml()).unwrap();
+    // As a run writes it down.
+    let segments = crate::train::data::Segments::new(100, 10, 1, 3, None, None).unwrap();
+    let recipe = study.runs[0].recipe.resolved_for(segments);
+    std::fs::write(old.join("recipe.toml"), recipe.to_toml()).unwrap();
     let found = study.found_in(place.path()).unwrap();
     assert_eq!(found.runs[0].folder, "seed-1-old");
     assert_eq!(found.runs[1], study.runs[1]);

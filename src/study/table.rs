@@ -140,6 +140,24 @@ impl StudyReport {
                 earlier chooses among more, and its metrics are the more optimistic; `keep = \"last\"` \
                 compares without a choice.\n";
         }
+        if self.cells.iter().any(|cell| cell.best_learning_rate.is_some()) {
+            text += "\n`(best)`: the learning rate with the best mean on this same data, over the seeds \
+                that all rates have. Pictures and differences are of the best; the table has all.\n";
+        }
+        for cell in &self.cells {
+            if self.has_no_best(cell) {
+                let settings = cell.settings.iter().filter(|(axis, _)| !is_rate(axis));
+                let settings = settings.map(|(axis, value)| format!("{axis} {value}"));
+                let settings = settings.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+                let line = format!(
+                    "\nIn no picture, because no learning rate has all its runs done: {}.\n",
+                    settings.join(", ")
+                );
+                if !text.contains(&line) {
+                    text += &line;
+                }
+            }
+        }
         text += &self.gains_text();
         let mut errors = self.runs().filter_map(|run| Some((run, run.error.as_ref()?))).peekable();
         if errors.peek().is_some() {
@@ -155,6 +173,16 @@ impl StudyReport {
             }
         }
         text
+    }
+
+    /// Whether all rates of a choice ended, none of them with all runs done.
+    fn has_no_best(&self, cell: &Cell) -> bool {
+        let rivals = || self.cells.iter().filter(|other| other.is_rival_of(cell));
+        let ended = |cell: &Cell| !cell.runs.iter().any(CellRun::is_waiting);
+        rivals().next().is_some()
+            && cell.best_learning_rate.is_none()
+            && ended(cell)
+            && rivals().all(ended)
     }
 
     /// On what, when and by which command the runs were done.

@@ -61,6 +61,7 @@ fn tables_say_all_cells() {
         "(plots/quality-rte.svg)",
         "| 2 of 2 | 1, 2 | 6 | ",
         "so many evaluations on this same data the result is the best of",
+        "`(best)`: the learning rate with the best mean on this same data",
         "Machine: Abacus, 2 cores, 8 GiB, none, 2 threads, device flex; 2026-03-01 (UTC).",
         "    losparse compress bert-base -o small --task rte\n",
         "| ratio | learning rate | metric | LoSparse − ITP | seeds |",
@@ -152,4 +153,31 @@ fn the_best_rate_is_one_of_the_cells_that_are_done() {
         marks([Some(0.9), waiting, Some(0.5), Some(0.5), None, None, None, None]),
         (vec![None; 4], 0)
     );
+}
+
+#[test]
+fn rates_are_compared_over_the_seeds_that_all_have() {
+    let grid =
+        GRID.replace("['dense', 'losparse', 'itp']", "['itp']").replace("[0.2, 0.1]", "[0.2]");
+    let grid = grid.replace("[grid]", "[[grid]]").replace("[1e-4, 5e-5]", "[1e-4]");
+    let grid = grid.replace("[1, 2]", "[1]");
+    let more = "[[grid]]\nmethod = ['itp']\nratio = [0.2]\nlearning_rate = [5e-5]\nseed = [1, 2]\n";
+    let study = Study::parse(&format!("{grid}{more}")).unwrap();
+    let report = |values: [Option<f64>; 3]| {
+        let states = values.map(|value| {
+            let Some(value) = value else { return RunState::Failed("no luck".into()) };
+            let mut report = report_for_tests();
+            let metrics = &mut report.compacted[0].metrics;
+            metrics.values.insert(metrics.primary, value);
+            RunState::Finished(Box::new(report))
+        });
+        StudyReport::new(&study, &states)
+    };
+    // The second has the better mean, by a seed that the first has not.
+    let marked = report([Some(0.7), Some(0.6), Some(0.9)]);
+    let marks: Vec<_> = marked.cells.iter().map(|cell| cell.best_learning_rate).collect();
+    assert_eq!(marks, [Some(true), Some(false)]);
+    let failed = report([None, Some(0.6), None]).to_markdown(&[]);
+    let line = "no learning rate has all its runs done: method itp, ratio 0.2.";
+    assert_eq!(failed.matches(line).count(), 1, "{failed}");
 }

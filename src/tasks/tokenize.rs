@@ -28,6 +28,8 @@ pub struct TextTokenizer {
     config: Map<String, Value>,
     max_length: usize,
     pad_id: u32,
+    /// Tokens that the model embeds, if not all.
+    embedded: Option<u32>,
     /// The file it was read from, for messages.
     origin: PathBuf,
 }
@@ -105,7 +107,8 @@ impl TextTokenizer {
             .map_err(|error| Error::format(&origin, error.to_string()))?;
         let post_processor = tokenizer.get_post_processor().cloned();
         tokenizer.with_post_processor(None::<PostProcessorWrapper>);
-        Self { tokenizer, post_processor, config, max_length, pad_id, origin }
+        let embedded = None;
+        Self { tokenizer, post_processor, config, max_length, pad_id, embedded, origin }
             .with_max_length(max_length)
     }
 
@@ -124,6 +127,43 @@ impl TextTokenizer {
         }
         self.max_length = max_length;
         Ok(self)
+    }
+
+    /// The same tokenizer for a model that embeds `count` tokens. Special tokens beyond them are no
+    /// fault (BART's summarizers have no row for `<mask>`), but a text that has one is.
+    ///
+    /// # Errors
+    /// If an ordinary token is beyond them: tokenizer and model do not belong together.
+    pub fn with_embeddings(mut self, count: usize) -> Result<Self> {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let special = |id: &u32| added.get(id).is_some_and(|token| token.special);
+        let vocabulary = self.tokenizer.get_vocab(true);
+        let mut beyond = vocabulary.values().filter(|id| **id as usize >= count).peekable();
+        if beyond.peek().is_none() {
+            return Ok(self);
+        }
+        if !beyond.all(special) {
+            let tokens = vocabulary.values().max().map_or(0, |last| *last as usize + 1);
+            let message = format!(
+                "the tokenizer has {tokens} tokens but the model embeddings for {count}: they do \
+                 not belong together"
+            );
+            return Err(Error::format(&self.origin, message));
+        }
+        self.embedded = u32::try_from(count).ok();
+        Ok(self)
+    }
+
+    /// An error if a token has no embedding.
+    fn check_embedded(&self, encoding: &Encoding) -> Result<()> {
+        let Some(count) = self.embedded else { return Ok(()) };
+        let pieces = std::iter::once(encoding).chain(encoding.get_overflowing());
+        let Some(id) = pieces.flat_map(Encoding::get_ids).find(|id| **id >= count) else {
+            return Ok(());
+        };
+        let token = self.tokenizer.id_to_token(*id).unwrap_or_else(|| id.to_string());
+        let message = format!("has {token}, a token that the model has no embedding of");
+        Err(Error::option("text", message))
     }
 
     /// Encodes one text or pair. The encoding's offsets are byte positions in the text it came
@@ -177,7 +217,10 @@ impl TextTokenizer {
                 }
             }
         };
-        finish().map_err(|error: tokenizers::Error| Error::format(&self.origin, error.to_string()))
+        let failed = |error: tokenizers::Error| Error::format(&self.origin, error.to_string());
+        let encoding = finish().map_err(failed)?;
+        self.check_embedded(&encoding)?;
+        Ok(encoding)
     }
 
     /// Tokens off the longer text first, from the side `tokenizer_config.json` says.

@@ -146,14 +146,7 @@ pub fn model_tokenizer<M: FolderModel>(
     max_length: usize,
 ) -> Result<TextTokenizer> {
     let tokenizer = TextTokenizer::from_folder(folder, max_length)?;
-    let (tokens, embeddings) = (tokenizer.vocab_size(), model.vocab_size());
-    if tokens > embeddings {
-        let message = format!(
-            "the tokenizer has {tokens} tokens but the model embeddings for {embeddings}: they do \
-             not belong together"
-        );
-        return Err(Error::format(folder, message));
-    }
+    let tokenizer = tokenizer.with_embeddings(model.vocab_size())?;
     if let Some(end) = model.end_token() {
         // Truncation leaves special tokens alone: what an empty text has, every text has.
         for pair in [None, Some("")] {

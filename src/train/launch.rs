@@ -10,7 +10,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::metric::LossMetric;
-use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use burn::train::{ExecutionStrategy, Learner, SupervisedTraining, TrainingStrategy};
 
 use super::checkpoints::{CheckpointState, CheckpointStore};
 use super::data::{BatchSource, EvalLoader, Segments, TrainLoader};
@@ -20,45 +20,12 @@ use super::model::{CompressingModel, RunHandle, RunSettings};
 use super::record::LossCurve;
 use super::renderer::QuietRenderer;
 use super::strategy::Follow;
-use super::{Evaluator, Keep, Observer, TrainableModel, TrainingRecipe};
+use super::{Evaluator, Interrupt, Keep, Observer, TrainableModel, TrainingRecipe};
 use crate::linear::CompressibleLinear;
 use crate::optim::{AdamW, AdamWSettings};
 use crate::pruning::{LayerScores, Phase, Pruner, PruningConfig};
 use crate::tasks::{BatchOrder, BatchPlan, MetricReport};
 use crate::{Error, Result};
-
-/// A request to stop a run, usable from any thread (a signal handler, say).
-#[derive(Clone, Default)]
-pub struct Interrupt(pub(crate) Interrupter);
-
-impl Interrupt {
-    /// Asks the run to stop after the batch at hand.
-    pub fn stop(&self, reason: &str) {
-        self.0.stop(Some(reason));
-    }
-
-    /// Whether the run was asked to stop.
-    pub fn stopped(&self) -> bool {
-        self.0.should_stop()
-    }
-
-    /// An [`Error::Interrupted`] if the run was asked to stop.
-    ///
-    /// # Errors
-    /// See above.
-    pub fn check(&self) -> Result<()> {
-        if !self.stopped() {
-            return Ok(());
-        }
-        Err(Error::Interrupted(self.0.get_message().unwrap_or_else(|| "stopped".to_string())))
-    }
-}
-
-impl std::fmt::Debug for Interrupt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Interrupt({})", self.stopped())
-    }
-}
 
 /// What a [`CompressingModel`]'s record holds, to read one without a run.
 #[derive(Module, Debug)]
@@ -148,7 +115,8 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             total_steps: self.segments.total_steps,
             batches_per_epoch: self.segments.batches_per_epoch,
         };
-        let run = RunHandle::new(settings, self.observer.clone(), self.interrupt.0.clone());
+        let interrupter = self.interrupt.for_training();
+        let run = RunHandle::new(settings, self.observer.clone(), (*interrupter).clone());
         run.set_record(state.record());
         let latest = Latest::default();
         let shared = Arc::new(Mutex::new(state.clone()));
@@ -176,7 +144,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
                 .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
                 .with_checkpointing_strategy(follow.clone())
                 .early_stopping(follow)
-                .with_interrupter(self.interrupt.0.clone())
+                .with_interrupter((*interrupter).clone())
                 .with_training_strategy(TrainingStrategy::Default(ExecutionStrategy::SingleDevice(
                     autodiff.clone(),
                 )))
@@ -208,7 +176,11 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         if let Some(error) = &result.error {
             return Err(Error::Training(error.to_string()));
         }
-        self.interrupt.check()?;
+        // Burn's dashboard can stop it, too.
+        if let Some(stopped) = interrupter.interruption() {
+            let reason = stopped.reason.unwrap_or_else(|| "stopped".to_string());
+            return Err(Error::Interrupted(reason));
+        }
         let state = shared.lock().map(|state| state.clone()).unwrap_or(state);
         let (model, pruner) = result.model.into_parts();
         let step = state.step;

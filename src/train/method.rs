@@ -143,14 +143,14 @@ impl Method {
         }
     }
 
-    /// Checks that `recipe`, of which it is said to be this method, has both parts where it is
-    /// LoSparse. How much a rank given outright takes only the model says.
+    /// Checks that `recipe`, of which it is said to be this method, is; LoSparse has both parts. How
+    /// much a rank given outright takes only the model says.
     ///
     /// # Errors
-    /// Names the setting that leaves one of them out.
+    /// Names the setting that makes it another.
     pub fn check(self, recipe: &MethodRecipe) -> Result<()> {
         if self != Self::Losparse {
-            return Ok(());
+            return self.check_name(recipe);
         }
         let no_low_rank = |option: &str| {
             Err(Error::option(
@@ -174,6 +174,29 @@ impl Method {
             )),
             None => Ok(()),
         }
+    }
+
+    /// [`Method::check`] of the others.
+    fn check_name(self, recipe: &MethodRecipe) -> Result<()> {
+        let found = Self::of(recipe);
+        if found == self {
+            return Ok(());
+        }
+        let parts = [self, found].iter().any(|m| matches!(m, Self::Losparse | Self::LowRank));
+        let option = match self {
+            _ if parts && recipe.rank.is_some() => "rank",
+            _ if parts => "low_rank_ratio",
+            Self::OneShot if recipe.importance != Importance::Magnitude => "importance",
+            Self::OneShot if recipe.curve != Curve::OneShot => "curve",
+            Self::OneShot => "regrowth",
+            _ => "importance",
+        };
+        let (found, named) = (found.name(), self.name());
+        let message = format!(
+            "with this the method is `{found}`, not `{named}`; leave it out, or call the method \
+             `{found}`"
+        );
+        Err(Error::option(option, message))
     }
 }
 

@@ -16,6 +16,7 @@ mod evaluate;
 mod from_checkpoint;
 #[cfg(feature = "plots")]
 mod illustrate;
+mod interrupt;
 mod job;
 mod launch;
 pub mod lr;
@@ -44,8 +45,9 @@ pub use evaluate::{collect_answers, evaluate_model, predict_logits, score};
 pub use from_checkpoint::evaluate_checkpoint;
 #[cfg(feature = "plots")]
 pub use from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
+pub use interrupt::Interrupt;
 pub use job::{EvalSplit, Job, Loaded, Prepared, Start, model_tokenizer};
-pub use launch::{Interrupt, Trained, Training};
+pub use launch::{Trained, Training};
 pub use method::{Method, MethodRecipe};
 pub use observer::{Event, Observer, Silent};
 pub use outline::{Outline, PlannedPattern, outline};

@@ -22,7 +22,7 @@ use super::{
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
-use crate::inspect::latency::{Contestant, Repetitions, measure};
+use crate::inspect::latency::{Contestant, Repetitions, measure, median};
 use crate::inspect::{
     Agreement, Answers, Baseline, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
     SplitMetrics, TrainingReport, bytes_on_disk,
@@ -368,7 +368,7 @@ impl<J: Job> Run<'_, J> {
                 result_step: trained.kept_step,
                 best_of,
                 seconds: trained.seconds,
-                seconds_per_step: crate::inspect::latency::median(pace),
+                seconds_per_step: (!pace.is_empty()).then(|| median(pace)),
                 resumed: self.options.resume,
             },
             history: trained.history.clone(),

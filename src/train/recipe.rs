@@ -173,7 +173,7 @@ impl Recipe {
 
     /// The recipe with every number of updates written out that otherwise depends on how long the
     /// training is.
-    pub(super) fn resolved_for(&self, segments: Segments) -> Self {
+    pub(crate) fn resolved_for(&self, segments: Segments) -> Self {
         let mut recipe = self.clone();
         let training = &mut recipe.training;
         training.eval_steps = Some(segments.eval_steps);

@@ -95,8 +95,13 @@ impl SummaryData {
         generation: Arc<GenerationConfig>,
     ) -> Result<Self> {
         let example = |text: &str| Example { text: text.to_string(), pair: None, label: None };
-        let sources = tokenizer.clone().with_max_length(settings.max_source_length)?;
-        let targets = tokenizer.clone().with_max_length(settings.max_target_length)?;
+        let up_to = |option: &str, tokens: usize| {
+            let tokenizer = tokenizer.clone().with_max_length(tokens);
+            let message = || format!("{tokens} tokens leave no room for text");
+            tokenizer.map_err(|_| Error::option(option, message()))
+        };
+        let sources = up_to("max_source_length", settings.max_source_length)?;
+        let targets = up_to("max_target_length", settings.max_target_length)?;
         let documents: Vec<Example> = examples.iter().map(|e| example(&e.document)).collect();
         let summaries = examples.iter().map(|e| e.summary.as_deref().map(example));
         let summaries: Vec<Example> = summaries.collect::<Option<_>>().unwrap_or_default();

@@ -95,15 +95,7 @@ impl SummarizationRecipe {
         };
         let settings = self.over(base);
         settings.validate()?;
-        for (option, tokens) in [
-            ("max_source_length", settings.max_source_length),
-            ("max_target_length", settings.max_target_length),
-        ] {
-            if tokens > longest {
-                let message = format!("{tokens} tokens are more than the model's {longest}");
-                return Err(Error::option(option, message));
-            }
-        }
+        settings.check_lengths(longest)?;
         Ok(settings)
     }
 

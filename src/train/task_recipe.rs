@@ -116,10 +116,19 @@ impl TaskRecipe {
         })
     }
 
+    /// Whether some questions of the task called `name` have no answer; `None`: it has no questions.
+    pub fn has_unanswerable(name: &str) -> Option<bool> {
+        match name.to_ascii_lowercase().as_str() {
+            "squad" => Some(false),
+            "squad_v2" | "squad-v2" => Some(true),
+            _ => None,
+        }
+    }
+
     /// How questions are answered.
     pub fn qa_settings(&self) -> QaSettings {
         self.qa_settings_over(QaSettings {
-            version_2_with_negative: self.name.to_ascii_lowercase().ends_with("v2"),
+            version_2_with_negative: Self::has_unanswerable(&self.name).unwrap_or(false),
             ..QaSettings::default()
         })
     }

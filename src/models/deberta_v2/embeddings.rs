@@ -81,13 +81,15 @@ impl DebertaV2Embeddings {
                 };
         }
         if let Some(types) = &self.token_type_embeddings {
+            // With a single type there is nothing to tell apart.
+            let single = types.weight.lazy_shape()[0] == 1;
             embeddings = embeddings
                 + match &input.token_type_ids {
-                    Some(ids) => {
+                    Some(ids) if !single => {
                         assert_shape!(ids, [batch, length]);
                         types.forward(ids.clone())
                     }
-                    None => types.forward(Tensor::zeros([1, 1], &device)),
+                    _ => types.forward(Tensor::zeros([1, 1], &device)),
                 };
         }
         if let Some(projection) = &self.embed_proj {

@@ -74,7 +74,7 @@ impl PretrainedModel for DebertaV2ForSequenceClassification {
     }
 
     fn may_be_unused(name: &str) -> bool {
-        always_unused(name)
+        always_unused(name) || name.starts_with("qa_outputs.")
     }
 }
 
@@ -101,6 +101,6 @@ impl PretrainedModel for DebertaV2ForQuestionAnswering {
     }
 
     fn may_be_unused(name: &str) -> bool {
-        always_unused(name)
+        always_unused(name) || name.starts_with("pooler.") || name.starts_with("classifier.")
     }
 }

@@ -149,6 +149,23 @@ impl SummarizationSettings {
         Ok(())
     }
 
+    /// Checks that a model that reads and writes up to `longest` tokens can do with the lengths.
+    ///
+    /// # Errors
+    /// Names the one that is too long.
+    pub fn check_lengths(&self, longest: usize) -> Result<()> {
+        for (option, tokens) in [
+            ("max_source_length", self.max_source_length),
+            ("max_target_length", self.max_target_length),
+        ] {
+            if tokens > longest {
+                let message = format!("{tokens} tokens are more than the model's {longest}");
+                return Err(Error::option(option, message));
+            }
+        }
+        Ok(())
+    }
+
     /// The generation that these settings ask for, with what they leave open, such as special
     /// tokens, as `model` has it.
     pub fn generation(&self, model: &GenerationConfig) -> GenerationConfig {
