@@ -173,6 +173,12 @@ fn settings_that_cannot_be_are_named() {
     fails(&unknown, 1, &["option task", "sst3", "sst2"]);
     let absent = [&args[..], &["--task", "sst2", "--data", "no/such"]].concat();
     fails(&absent, 1, &["no/such"]);
+    // Tables of one's own beside GLUE's would be left unread.
+    for option in ["--dev", "--train", "--text"] {
+        let both = [&args[..], &["--task", "rte", "--data", &model, option, "mine.tsv"]].concat();
+        fails(&both, 1, &[&format!("option {}", &option[2..]), "one or the other"]);
+    }
+    with(&["--final-warmup-steps", "1"], &["option final warmup steps", "at least 2"]);
 }
 
 #[test]

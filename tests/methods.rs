@@ -61,6 +61,18 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
     let equal = ["--method", "losparse", "--ratio", "0.05", "--low-rank-ratio", "0.05"];
     refused(&equal, "option low_rank_ratio: 0.05 leaves nothing of the ratio 0.05");
     refused(&["--method", "losparse", "--rank", "0"], "option rank: 0 leaves out");
+    // No option makes a method another unheeded.
+    for (method, more, option) in [
+        ("itp", ["--rank", "4"], "rank"),
+        ("itp", ["--importance", "movement"], "importance"),
+        ("low-rank", ["--low-rank-ratio", "0.1"], "low_rank_ratio"),
+        ("movement", ["--importance", "magnitude"], "importance"),
+        ("one-shot", ["--curve", "cubic"], "curve"),
+        ("one-shot", ["--regrowth", "allowed"], "regrowth"),
+    ] {
+        let part = format!("option {option}: with this the method is");
+        refused(&[&["--method", method], &more[..]].concat(), &part);
+    }
     // A recipe's method does not become another by another ratio.
     let file = place.path("recipe.toml");
     fs::write(&file, "[method]\nratio = 0.2\nlow_rank_ratio = 0.05\n").unwrap();

@@ -140,6 +140,11 @@ fn questions_without_answers() {
     );
     assert_eq!(found[0]["metrics"]["examples"], 13);
 
+    // The task's name counts, whatever the model was trained for.
+    let as_v1 = ["evaluate", &place.path("tuned"), "--task", "squad", "--dev", &questions("v1.1")];
+    let metrics = &json_lines(&as_v1).remove(0)["result"];
+    assert!(!metrics.to_string().contains("NoAns_exact"), "{metrics}");
+
     // A threshold that everything exceeds, and one that nothing does.
     let (tuned, file) = (place.path("tuned"), questions("v2.0"));
     for (threshold, nothing) in [("-1e6", true), ("1e6", false)] {
@@ -168,6 +173,9 @@ fn misuse_is_named() {
     with(&["--train", "Cargo.toml", "--dev", &v1], &["Cargo.toml", "SQuAD"]);
     fails(&["predict", &model, "the cat"], 1, &["option TEXT", "--question"]);
     fails(&["predict", &model], 1, &["option question", "missing"]);
+    let question = ["predict", &model, "--question", "the", "--context"];
+    fails(&[&question[..], &[" "]].concat(), 1, &["option context", "no text"]);
+    fails(&[&question[..], &["a", "--num-beams", "2"]].concat(), 1, &["option num_beams"]);
     fails(&["predict", &model, "--question", "the"], 2, &["--context"]);
     fails(&["evaluate", &model], 1, &["option dev", "missing"]);
     let dry = losparse(&[&base[..], &["--train", &v1, "--dev", &v1, "--doc-stride", "8"]].concat())

@@ -187,6 +187,19 @@ fn predictions_and_speed() {
     let answers: Vec<Value> =
         output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers, alone);
+    // A length given wins over the one that the run wrote down, and must suit the model.
+    let recipe = place.path("tuned/recipe.toml");
+    let planned = |length: &str| {
+        let output = place.path("planned");
+        let args = ["finetune", "--recipe", &recipe, "-o", &output, "--dry-run"];
+        losparse(&[&args[..], &["--max-length", length]].concat()).output().unwrap()
+    };
+    assert!(planned("60").status.success());
+    let refused = planned("65");
+    let message = text(&refused.stderr);
+    assert!(message.contains("max_source_length") && message.contains("65"), "{message}");
+    let long = ["predict", &tuned, document, "--max-length", "65"];
+    fails(&long, 1, &["option max_source_length", "65", "64"]);
     let short = &json_lines(&["predict", &tuned, document, "--max-summary-length", "3"])[0];
     let words = short["summary"].as_str().unwrap().split_whitespace().count();
     assert!(words <= 1, "{short}");
@@ -217,9 +230,17 @@ fn misuse_is_named() {
     with(&["--max-length", "65"], &["option max_source_length", "65", "64"]);
     with(&["--max-summary-length", "80"], &["option max_length", "80"]);
     with(&["--preset", "xsum"], &["option max_source_length", "1024", "64"]);
+    with(&["--max-target-length", "4"], &["option max_target_length", "4 tokens"]);
     fails(&[&data[..], &["--early-stopping", "maybe"]].concat(), 2, &["true, false or never"]);
     fails(&["evaluate", &model], 1, &["option dev", "missing"]);
-    fails(&["predict", &model, "--question", "a", "--context", "b"], 1, &["option question"]);
+    let question = ["predict", &model, "--question", "a", "--context", "b"];
+    fails(&question, 1, &["option question", "writes summaries"]);
+    fails(
+        &["predict", &model, "--file", &file, "--text", "body"],
+        1,
+        &["option text", "--document"],
+    );
+    fails(&["predict", &model, "a", "--n-best", "3"], 1, &["option n_best", "writes summaries"]);
     fails(&["predict", &model, "--file", "Cargo.toml"], 1, &["Cargo.toml"]);
     place.write("lines.txt", "{\"body\": \"a\"}\n");
     let lines = place.path("lines.txt");

@@ -157,8 +157,7 @@ impl TextTokenizer {
     /// An error if a token has no embedding.
     fn check_embedded(&self, encoding: &Encoding) -> Result<()> {
         let Some(count) = self.embedded else { return Ok(()) };
-        let pieces = std::iter::once(encoding).chain(encoding.get_overflowing());
-        let Some(id) = pieces.flat_map(Encoding::get_ids).find(|id| **id >= count) else {
+        let Some(id) = encoding.get_ids().iter().find(|id| **id >= count) else {
             return Ok(());
         };
         let token = self.tokenizer.id_to_token(*id).unwrap_or_else(|| id.to_string());
@@ -172,7 +171,8 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer cannot represent the text (a vocabulary without an unknown token).
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
-        self.encode_with(text, pair, &self.truncation())
+        let encode = |text| self.tokenizer.encode(text, false);
+        self.finish(encode(text), pair.map(encode), &self.truncation())
     }
 
     /// As [`TextTokenizer::encode`], truncated as `truncation` says; its `max_length` counts
@@ -188,7 +188,9 @@ impl TextTokenizer {
         truncation: &TruncationParams,
     ) -> Result<Encoding> {
         let encode = |text| self.tokenizer.encode(text, false);
-        self.finish(encode(text), pair.map(encode), truncation)
+        let encoding = self.finish(encode(text), pair.map(encode), truncation)?;
+        encoding.get_overflowing().iter().try_for_each(|piece| self.check_embedded(piece))?;
+        Ok(encoding)
     }
 
     /// Truncates and adds special tokens.

@@ -196,6 +196,40 @@ fn long_second_texts_can_be_cut_in_overlapping_pieces() {
     assert!(error.contains("would have 5 tokens"), "{error}");
 }
 
+/// BART's summarizers have no embedding of the last token, `<mask>`.
+#[test]
+fn special_tokens_may_lack_an_embedding_until_a_text_has_one() {
+    let path = fixtures().join("bytelevel/tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let mut token = json["added_tokens"][0].clone();
+    (token["id"], token["content"]) = (330.into(), "<blank>".into());
+    json["added_tokens"].as_array_mut().unwrap().push(token);
+    let json = json.to_string();
+    let read = || TextTokenizer::from_bytes(json.as_bytes(), None, 32).unwrap();
+    let all = read().with_embeddings(331).unwrap();
+    assert!(all.encode("a <blank>", None).unwrap().get_ids().contains(&330));
+    let fewer = read().with_embeddings(330).unwrap();
+    let plain = fewer.encode("a dog", Some("a cat")).unwrap();
+    assert_eq!(plain.get_ids(), all.encode("a dog", Some("a cat")).unwrap().get_ids());
+    let refused = |result: Result<String>| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("<blank>") && error.contains("no embedding"), "{error}");
+    };
+    refused(fewer.encode("a <blank>", None).map(|_| String::new()));
+    // What is cut off is not the model's to read, unless it comes in a piece of its own.
+    let long = format!("{}<blank>", "dog ".repeat(60));
+    fewer.encode(&long, None).unwrap();
+    fewer.encode_examples(&[example(&long)]).unwrap();
+    refused(fewer.encode_with(&long, None, &fewer.truncation()).map(|_| String::new()));
+    refused(fewer.encode_examples(&[example("<blank>")]).map(|_| String::new()));
+    let error = read().with_embeddings(329).unwrap_err().to_string();
+    assert!(error.contains("331 tokens") && error.contains("329"), "{error}");
+}
+
+fn example(text: &str) -> Example {
+    Example { text: text.into(), pair: None, label: None }
+}
+
 #[test]
 fn configuration_is_heeded() {
     let cased = TextTokenizer::from_folder(fixtures().join("cased"), 32).unwrap();
