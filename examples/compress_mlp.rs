@@ -6,7 +6,7 @@
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::relu};
-use losparse::compact::compact;
+use losparse::compact::{compact, layer_forms, restore_forms};
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
 use losparse::models::{ProblemType, sequence_classification_loss};
@@ -72,6 +72,12 @@ fn main() -> losparse::Result<()> {
 
     // 3. Folded.
     let (small, report) = compact(model);
+
+    // 4. Loaded, as elsewhere: a new model takes the forms, then the record.
+    let (forms, record) = (layer_forms(&small), small.clone().into_record());
+    let mut loaded = Mlp::new(&device);
+    restore_forms(&mut loaded, &forms)?;
+    let small = loaded.load_record(record);
 
     println!(
         "{:<8}{:>11}{:>6}{:>14}{:>7}{:>14}{:>10}",

@@ -5,8 +5,10 @@
 //! and fewer parameters and operations than `L` whole plus a scattered `S`. Feed-forward networks are
 //! narrowed first by neurons that are constant.
 
+mod forms;
 mod narrow;
 
+pub use forms::{LayerForm, LayerParts, layer_forms, restore_forms};
 pub(crate) use narrow::narrow;
 
 use std::collections::HashMap;
@@ -57,7 +59,8 @@ pub struct Compacted {
 /// autodiff) device, after neurons that are constant have been folded through the activation of a
 /// feed-forward network (at rank 0). Other layers stay as they are.
 ///
-/// The result computes what the pruned model computes, up to rounding.
+/// The result computes what the pruned model computes, up to rounding. Its layers have other forms than
+/// a new model's: to load a record of it, see [`restore_forms`].
 pub fn compact<M: Compressible>(model: M) -> (M, Vec<Compacted>) {
     let mut model = model.valid();
     let mut whole = HashMap::new();
@@ -86,7 +89,8 @@ pub fn compact<M: Compressible>(model: M) -> (M, Vec<Compacted>) {
 fn alive(sparse: &Tensor<2>) -> (Vec<usize>, Vec<usize>) {
     let indices = |values: Tensor<2>| -> Vec<usize> {
         let values = to_vec(values);
-        values.iter().enumerate().filter(|(_, v)| **v > 0.0).map(|(at, _)| at).collect()
+        // What is not a number was not pruned.
+        values.iter().enumerate().filter(|(_, v)| **v != 0.0).map(|(at, _)| at).collect()
     };
     let magnitude = sparse.clone().abs();
     (indices(magnitude.clone().max_dim(0)), indices(magnitude.max_dim(1)))
@@ -133,7 +137,7 @@ fn select(tensor: Tensor<2>, dim: usize, indices: &[usize]) -> Tensor<2> {
     if indices.is_empty() {
         let mut shape: [usize; 2] = tensor.dims();
         shape[dim] = 0;
-        return Tensor::empty(shape, &tensor.device());
+        return Tensor::empty(shape, (&tensor.device(), tensor.dtype()));
     }
     let device = tensor.device();
     let indices: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
@@ -180,7 +184,7 @@ fn fold_columns(layer: &LowRankSparseLinear, kept: &[usize]) -> CompressibleLine
 mod tests {
     use super::*;
     use burn::module::{Module, Param};
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{DType, Device, Distribution};
 
     use crate::decompose::{DecomposeConfig, Rank, decompose};
     use crate::linear::LayerSelection;
@@ -212,6 +216,28 @@ mod tests {
             layer.sparse = Some(Param::from_tensor(sparse));
         }
         model
+    }
+
+    #[test]
+    fn parts_have_the_weights_format_and_what_is_no_number_is_not_pruned() {
+        let device = Device::default();
+        let mut model = One { layer: CompressibleLinear::new(12, 20, &device) };
+        if let CompressibleLinear::Dense(layer) = &mut model.layer {
+            let weight = layer.weight.val().cast(DType::F16);
+            layer.weight = Param::from_tensor(weight);
+        }
+        let config = DecomposeConfig { rank: Rank::Fixed(2), sparse: true };
+        decompose(&mut model, &LayerSelection::all(), config).unwrap();
+        let CompressibleLinear::LowRankSparse(layer) = &mut model.layer else { unreachable!() };
+        let parts = layer.low_rank.as_ref().unwrap();
+        let formats = [&parts.right, &parts.left].map(|part| part.val().dtype());
+        let sparse = layer.sparse.take().unwrap().val();
+        assert_eq!((formats, sparse.dtype()), ([DType::F16; 2], DType::F16));
+        let mut values = vec![0f32; 12 * 20];
+        values[5] = f32::NAN;
+        let values = Tensor::from_data(TensorData::new(values, [12, 20]), &device);
+        layer.sparse = Some(Param::from_tensor(values));
+        assert_eq!(compact(model).1[0].kept, 1);
     }
 
     fn check(rank: usize, neurons: &[usize], columns: &[usize], form: Form) {

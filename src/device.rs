@@ -147,7 +147,8 @@ pub struct DeviceSpec {
 }
 
 impl DeviceSpec {
-    /// The best device of this build.
+    /// The first device of [`Backend::ALL`] that this build has and that works: the CPU where `flex` is in
+    /// the build, so a GPU is asked for by name.
     pub const AUTO: Self = Self { backend: None, index: None };
 
     /// The device, after a first computation on it.

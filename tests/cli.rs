@@ -178,6 +178,12 @@ fn settings_that_cannot_be_are_named() {
         let both = [&args[..], &["--task", "rte", "--data", &model, option, "mine.tsv"]].concat();
         fails(&both, 1, &[&format!("option {}", &option[2..]), "one or the other"]);
     }
+    with(&["--doc-stride", "8"], &["option doc_stride", "squad"]);
+    with(&["--num-beams", "3"], &["option num_beams", "summarization"]);
+    let dev = place.arg("dev.csv");
+    let own = ["evaluate", &model, "--dev", &dev, "--text", "review", "--label", "mood"];
+    fails(&[&own[..], &["--num-beams", "3"]].concat(), 1, &["option num_beams", "classifies"]);
+    fails(&[&own[..], &["--max-length", "4096"]].concat(), 1, &["option max_length", "4096"]);
     with(&["--final-warmup-steps", "1"], &["option final warmup steps", "at least 2"]);
 }
 

@@ -60,6 +60,15 @@ fn one_first_product(backend: Backend, device: &Device) {
         assert!(off(&shared, [query, key, value], &input) < 1e-5);
         computed(1);
     }
+    // Every neuron pruned and no low-rank part: nothing to multiply with, on any backend.
+    let bias = random([SIZE], device);
+    let none = Tensor::empty([SIZE, 0], device);
+    let pruned = CompactLinear::new(none, None, Some(bias.clone()), &[], SIZE);
+    let pruned = CompressibleLinear::Compact(pruned);
+    let [_, outputs, _] = shared.forward([query, &pruned, value], input.clone());
+    let expected = bias.unsqueeze::<3>().expand([2, 5, SIZE]);
+    let host = |tensor: Tensor<3>| tensor.try_into_vec_as::<f32>().unwrap();
+    assert_eq!(host(outputs), host(expected));
     let doubled = key.clone().map(&mut Scaled(2.0));
     assert!(off(&shared, [query, &doubled, value], &input) < 1e-5);
     computed(2);

@@ -73,6 +73,11 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
         let part = format!("option {option}: with this the method is");
         refused(&[&["--method", method], &more[..]].concat(), &part);
     }
+    // Bounds are those of the sparse part, 0.15 of the weights here.
+    let capped = ["--ratio", "0.2", "--max-kept", "0.15", "--dry-run"];
+    stdout(&refs(&place.run("compress", "capped", &capped)));
+    refused(&["--ratio", "0.2", "--max-kept", "0.14"], "option max_kept");
+    refused(&["--ratio", "0.2", "--min-kept", "0.18"], "option min_kept");
     // A recipe's method does not become another by another ratio.
     let file = place.path("recipe.toml");
     fs::write(&file, "[method]\nratio = 0.2\nlow_rank_ratio = 0.05\n").unwrap();

@@ -199,7 +199,7 @@ fn predictions_and_speed() {
     let message = text(&refused.stderr);
     assert!(message.contains("max_source_length") && message.contains("65"), "{message}");
     let long = ["predict", &tuned, document, "--max-length", "65"];
-    fails(&long, 1, &["option max_source_length", "65", "64"]);
+    fails(&long, 1, &["option max_length", "65", "64"]);
     let short = &json_lines(&["predict", &tuned, document, "--max-summary-length", "3"])[0];
     let words = short["summary"].as_str().unwrap().split_whitespace().count();
     assert!(words <= 1, "{short}");

@@ -67,6 +67,13 @@ pub(crate) fn plan(
     } else if has("kept_columns") {
         let (kept, rank) = (size("kept_columns", 1).min(d_input), size("right", 0));
         expected.push(("kept_columns", vec![d_output, kept]));
+        if (rank > 0 && kept == d_input) || kept + rank == 0 {
+            let message = format!(
+                "{kept} of {d_input} columns are kept beside rank {rank}, which no layer has; the \
+                 file is damaged"
+            );
+            return Err(Error::layer(format!("{name}.kept_columns"), message));
+        }
         if rank > 0 {
             expected.push(("left", vec![d_output, rank]));
             expected.push(("right", vec![rank, d_input - kept]));

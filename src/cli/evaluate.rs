@@ -10,7 +10,7 @@ use losparse::models::{AnyModel, AnyQuestionAnswerer, AnySeq2Seq, AnySequenceCla
 use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
 use losparse::train::checkpoints::CheckpointState;
 use losparse::train::{
-    Evaluator, Interrupt, RunOptions, Summarizer, TaskRecipe, answer_questions,
+    Evaluator, Interrupt, Recipe, RunOptions, Summarizer, TaskRecipe, answer_questions,
     evaluate_checkpoint, evaluate_model, read_split, table_options,
 };
 use losparse::{Error, Result};
@@ -46,10 +46,13 @@ pub struct Args {
     /// Labels of your own data in the order of the model's outputs, where its config lacks them
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Data")]
     labels: Option<Vec<String>>,
-    /// Examples in a batch
-    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Data")]
-    batch_size: usize,
+    /// Examples in a batch [default: 32, or as the checkpoint's recipe says]
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    batch_size: Option<usize>,
 }
+
+/// Examples in a batch, where nothing else is said.
+const BATCH_SIZE: usize = 32;
 
 impl Args {
     /// Runs the command.
@@ -64,7 +67,8 @@ impl Args {
         let recipe = recipe;
         let opened = Opened::load_for_inference(&self.model, &device)?;
         opened.check_head()?;
-        let tokenizer = |default| opened.tokenizer(opened.max_length(recipe.max_length, default));
+        self.refuse_others(&opened.model)?;
+        let tokenizer = |default| opened.tokenizer(opened.max_length(recipe.max_length, default)?);
         let results = match &opened.model {
             AnyModel::SequenceClassifier(model) => {
                 let tokenizer = tokenizer(TaskRecipe::default().max_length())?;
@@ -81,6 +85,25 @@ impl Args {
             }
         };
         self.print(&results, machine)
+    }
+
+    /// An error if an option was given that is for another kind of model.
+    fn refuse_others(&self, model: &AnyModel) -> Result<()> {
+        let TaskArgs { questions, summaries, rouge, .. } = &self.task;
+        let labels = self.labels.as_ref().map(|_| "labels");
+        let texts = summaries.given().or(rouge.given());
+        let (given, what) = match model {
+            AnyModel::SequenceClassifier(_) => {
+                (questions.given().or(texts), "the model classifies or scores texts")
+            }
+            AnyModel::QuestionAnswerer(_) => (texts.or(labels), "the model answers questions"),
+            AnyModel::Seq2Seq(_) => (questions.given().or(labels), "the model writes texts"),
+        };
+        given.map_or(Ok(()), |option| Err(Error::option(option, what)))
+    }
+
+    fn batch_size(&self) -> usize {
+        self.batch_size.unwrap_or(BATCH_SIZE)
     }
 
     fn print(&self, results: &[SplitMetrics], machine: &MachineArgs) -> anyhow::Result<()> {
@@ -118,11 +141,17 @@ impl Args {
             observer: Arc::new(Progress::new(machine.quiet || machine.json, false)),
             interrupt: Interrupt::default(),
         };
-        let adjust = |task: &mut TaskRecipe| {
-            if let Some(recipe) = given {
-                *task = recipe.task;
+        if self.labels.is_some() {
+            let message = "a checkpoint's labels are those of its run";
+            return Err(Error::option("labels", message).into());
+        }
+        let adjust = |recipe: &mut Recipe| {
+            if let Some(given) = given {
+                recipe.task = given.task;
             }
-            self.task.apply(task);
+            self.task.apply(&mut recipe.task);
+            let own = recipe.training.eval_batch_size;
+            recipe.training.eval_batch_size = self.batch_size.unwrap_or(own);
         };
         Ok(evaluate_checkpoint(&self.model, adjust, &options)?)
     }
@@ -144,7 +173,7 @@ impl Args {
             check_outputs(opened, &data.task)?;
             machine.note(&format!("· evaluating {split}: {} examples", data.len()));
             let never = Interrupt::default();
-            let batch_size = self.batch_size;
+            let batch_size = self.batch_size();
             let (metrics, _) = evaluate_model(model, tokenizer, &data, batch_size, device, &never)?;
             results.push(SplitMetrics { split, metrics });
         }
@@ -166,9 +195,9 @@ impl Args {
         let data = read_split(&recipe, "dev")?;
         machine.note(&format!("· evaluating dev: {} questions", data.len()));
         let task = squad::task("squad", version_2);
-        let examples = data.examples;
+        let (examples, batch_size) = (data.examples, self.batch_size());
         let evaluator =
-            answer_questions(model, tokenizer, &task, examples, settings, self.batch_size, device)?;
+            answer_questions(model, tokenizer, &task, examples, settings, batch_size, device)?;
         Ok(SplitMetrics { split: "dev".into(), metrics: evaluator.report()? })
     }
 
@@ -188,7 +217,7 @@ impl Args {
         let data = recipe.read_summaries(Split::Dev)?;
         machine.note(&format!("· evaluating dev: {} documents", data.len()));
         let tokenizer = &opened.tokenizer(settings.max_source_length)?;
-        let (settings, own, batch_size) = (&settings, &own, self.batch_size);
+        let (settings, own, batch_size) = (&settings, &own, self.batch_size());
         let summarizer = Summarizer { model, tokenizer, settings, own, batch_size, device };
         let progress = Progress::new(machine.quiet, false);
         let done = summarizer.summarize(&data.examples, &progress, &Interrupt::default())?;

@@ -57,7 +57,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// See it work: compress a small built-in model on built-in data, in two or three minutes
+    /// See it work: compress a small built-in model on built-in data, in about a minute
     Quickstart(quickstart::Args),
     /// Compress a model while training it for a task
     Compress(Box<compress::Args>),

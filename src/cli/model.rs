@@ -77,9 +77,17 @@ impl Opened {
     }
 
     /// The longest input: as asked for, else as trained, else `default`; never beyond the model's.
-    pub fn max_length(&self, asked: Option<usize>, default: usize) -> usize {
+    ///
+    /// # Errors
+    /// If more was asked for than the model takes.
+    pub fn max_length(&self, asked: Option<usize>, default: usize) -> Result<usize> {
+        let longest = self.model.max_length();
+        if let Some(asked) = asked.filter(|asked| *asked > longest) {
+            let message = format!("{asked} tokens are more than the model's {longest}");
+            return Err(Error::option("max_length", message));
+        }
         let trained = self.about.get("max_length").and_then(Value::as_u64).map(|n| n as usize);
-        asked.or(trained).unwrap_or(default).min(self.model.max_length())
+        Ok(asked.or(trained).unwrap_or(default).min(longest))
     }
 
     /// The folder's tokenizer.

@@ -68,7 +68,7 @@ impl Args {
         let opened = Opened::load_for_inference(&self.model, &device)?;
         opened.check_head()?;
         self.refuse_others(&opened.model)?;
-        let longest = opened.max_length(self.max_length, opened.model.max_length());
+        let longest = opened.max_length(self.max_length, opened.model.max_length())?;
         let tokenizer = opened.tokenizer(longest)?;
         let model = match &opened.model {
             AnyModel::SequenceClassifier(model) => model,

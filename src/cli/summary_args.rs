@@ -92,6 +92,16 @@ pub struct RougeArgs {
 }
 
 impl RougeArgs {
+    /// The first option that was given, as errors call it.
+    pub fn given(&self) -> Option<&'static str> {
+        let given = [
+            ("summary", self.summary.is_some()),
+            ("use_stemmer", self.use_stemmer.is_some()),
+            ("text_metrics", self.text_metrics.is_some()),
+        ];
+        given.into_iter().find_map(|(name, given)| given.then_some(name))
+    }
+
     /// Overrides the settings that were given.
     pub fn apply(&self, task: &mut TaskRecipe) {
         override_settings!(self => &mut *task; ; optional summary);

@@ -79,7 +79,8 @@ pub fn ranked_layers<M: Compressible>(
 }
 
 /// Turns the selected dense layers of `model` into `L·R + S`; the model computes the same as before
-/// (unless `config.sparse` is off). Weights are read once, and all matrices decomposed in parallel.
+/// (unless `config.sparse` is off). Weights are read once, and all matrices decomposed in parallel. All
+/// parts are trained, those of a layer that was frozen too: freeze them anew.
 ///
 /// # Errors
 /// If a pattern matches nothing, or a selected layer is not dense, has rank 0 without a sparse part
@@ -198,9 +199,10 @@ pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 fn layer(dense: &Linear, factors: Factors, sparse: bool, device: &Device) -> LowRankSparseLinear {
     let device = &device.clone().without_autodiff();
     // A model that is being trained goes on being trained.
-    let training = dense.weight.val().is_autodiff();
+    let weight = dense.weight.val();
+    let (training, dtype) = (weight.is_autodiff(), weight.dtype());
     let param = |values: Vec<f32>, shape: [usize; 2]| {
-        let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), device);
+        let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), (device, dtype));
         leaf(if training { Tensor::from_inner(tensor) } else { tensor })
     };
     let Factors { d_input, d_output, rank, right, left, sparse: rest, .. } = factors;

@@ -59,7 +59,8 @@ impl Factors {
 /// `R = √Σ_r V_rᵀ` and `S = W − L·R`.
 ///
 /// # Errors
-/// If a value is not finite or the SVD does not converge; `name` is the layer in the message.
+/// If `weight` is of another size, a value is not finite, `rank` is above both sizes' smaller one, or the
+/// SVD does not converge; `name` is the layer in the message.
 pub fn decompose_matrix(
     name: &str,
     weight: &[f32],
@@ -67,6 +68,14 @@ pub fn decompose_matrix(
     d_output: usize,
     rank: usize,
 ) -> Result<Factors> {
+    if weight.len() != d_input * d_output {
+        let message = format!("{} values are not {d_input} x {d_output}", weight.len());
+        return Err(Error::layer(name, message));
+    }
+    if rank > d_input.min(d_output) {
+        let message = format!("rank {rank} is more than {d_input} x {d_output} can have");
+        return Err(Error::layer(name, message));
+    }
     if let Some(at) = weight.iter().position(|v| !v.is_finite()) {
         return Err(Error::layer(
             name,

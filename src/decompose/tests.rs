@@ -135,6 +135,15 @@ fn rank_zero_keeps_everything_sparse_and_full_rank_nothing() {
 }
 
 #[test]
+fn sizes_that_cannot_be_name_the_layer() {
+    for (values, rank, part) in [(53, 2, "53 values"), (54, 7, "rank 7")] {
+        let error = decompose_matrix("encoder.key", &vec![0.5; values], 6, 9, rank).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("encoder.key") && message.contains(part), "{message}");
+    }
+}
+
+#[test]
 fn a_value_that_is_not_finite_names_the_layer() {
     for side in [4, 300] {
         let mut weight = vec![0.5; side * side];

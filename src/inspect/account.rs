@@ -135,7 +135,7 @@ fn kept(layer: &LowRankSparseLinear) -> (usize, usize) {
     let magnitude = sparse.val().inner().abs();
     let count = |dim| {
         let largest = to_vec(magnitude.clone().max_dim(dim));
-        largest.iter().filter(|value| **value > 0.0).count()
+        largest.iter().filter(|value| **value != 0.0).count()
     };
     (count(0), count(1))
 }

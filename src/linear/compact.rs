@@ -95,7 +95,26 @@ impl CompactLinear {
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let [d_input, _] = self.dims();
         assert_shape!(input, [.., d_input]);
+        if self.is_constant() {
+            return self.constant(&input);
+        }
         self.outputs(linear(input, self.first.val(), None))
+    }
+
+    /// Whether every neuron is pruned at rank 0: the output is the bias, whatever the input.
+    pub(super) fn is_constant(&self) -> bool {
+        self.kept + self.rank() == 0
+    }
+
+    /// The bias for every row of `input`; backends have no product over no elements.
+    fn constant<const D: usize>(&self, input: &Tensor<D>) -> Tensor<D> {
+        let mut shape = input.shape();
+        shape[D - 1] = self.d_output;
+        let zeros = Tensor::zeros(shape, (&input.device(), input.dtype()));
+        match &self.bias {
+            Some(bias) => zeros + bias.val().unsqueeze::<D>(),
+            None => zeros,
+        }
     }
 
     /// The outputs from those of the first product, `[.., kept + rank]`.
@@ -128,7 +147,7 @@ impl CompactLinear {
             None if others > 0 => {
                 let mut shape = hidden.shape();
                 shape[last] = others;
-                let zeros = Tensor::zeros(shape, &hidden.device());
+                let zeros = Tensor::zeros(shape, (&hidden.device(), hidden.dtype()));
                 Tensor::cat(vec![hidden, zeros], last)
             }
             None => hidden,
@@ -156,7 +175,7 @@ impl CompactLinear {
         if others > 0 {
             parts.push(match &self.left {
                 Some(left) => first.narrow(1, self.kept, self.rank()).matmul(left.val()),
-                None => Tensor::zeros([d_input, others], &device),
+                None => Tensor::zeros([d_input, others], (&device, first.dtype())),
             });
         }
         let weight = Tensor::cat(parts, 1);

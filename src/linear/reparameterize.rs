@@ -85,7 +85,12 @@ pub fn reparameterize<M: Module>(
             residual: factors.residual,
         })
         .collect();
-    let factors = done.into_iter().map(|(name, f)| (format!("{name}.weight"), f)).collect();
+    // A layer that is the module itself has no name.
+    let path = |name: String| match name.as_str() {
+        "" => "weight".to_string(),
+        name => format!("{name}.weight"),
+    };
+    let factors = done.into_iter().map(|(name, factors)| (path(name), factors)).collect();
     Ok((model.apply_reparameterization(Reparameterizer { factors }), report))
 }
 
@@ -172,9 +177,10 @@ impl BurnReparameterizer for Reparameterizer {
         let mut low_rank = None;
         let base = param.map(|weight| {
             let (training, autodiff) = (weight.is_require_grad(), weight.is_autodiff());
-            let device = weight.device().without_autodiff();
+            let (device, dtype) = (weight.device().without_autodiff(), weight.dtype());
             let matrix = |values: Vec<f32>, shape: [usize; 2]| {
-                let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), &device);
+                let data = TensorData::new(values, shape);
+                let tensor = Tensor::<2>::from_data(data, (&device, dtype));
                 if autodiff { Tensor::from_inner(tensor) } else { tensor }
             };
             low_rank = Some(LowRank {
@@ -245,6 +251,19 @@ mod tests {
         let merged = model.materialize();
         assert_eq!(merged.num_params(), dense.num_params());
         assert!(distance(merged.forward(ids(&device)), expected) < 1e-5);
+    }
+
+    /// It has no name, and Burn's path to its weight no dot.
+    #[test]
+    fn a_layer_that_is_the_whole_module_has_its_low_rank_part() {
+        let device = Device::default();
+        let dense = LinearConfig::new(8, 24).init(&device);
+        let (model, report) =
+            reparameterize(dense.clone(), &LayerSelection::all(), Rank::Fixed(3)).unwrap();
+        assert_eq!(report.len(), 1);
+        assert_eq!(model.num_params(), dense.num_params() + 3 * (8 + 24));
+        let x = Tensor::<3>::random([2, 3, 8], Distribution::Default, &device);
+        assert!(distance(model.forward(x.clone()), dense.forward(x)) < 1e-5);
     }
 
     #[test]

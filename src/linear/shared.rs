@@ -45,12 +45,15 @@ impl SharedInput {
         })
     }
 
-    /// `None` unless all layers are compact and their weights last.
+    /// `None` unless all layers are compact, with a first product each, and their weights last.
     fn joined(&self, layers: &[&CompressibleLinear]) -> Option<Tensor<2>> {
         let mut sources = Sources::default();
         let mut firsts = Vec::new();
         for layer in layers {
             let CompressibleLinear::Compact(layer) = layer else { return None };
+            if layer.is_constant() {
+                return None;
+            }
             sources = sources.and(&layer.first)?;
             firsts.push(&layer.first);
         }
@@ -95,6 +98,15 @@ mod tests {
         let shared = SharedInput::default();
         assert_alike(&shared, [query, key, value], &input);
         assert_alike(&shared, [query, key, value], &input);
+        // One that has no product.
+        let none = Tensor::zeros([8, 0], &device);
+        let bias = Tensor::from_floats([1., 2., 3., 4., 5., 6.], &device);
+        let pruned = CompactLinear::new(none, None, Some(bias.clone()), &[], 6);
+        let pruned = CompressibleLinear::Compact(pruned);
+        assert_alike(&shared, [query, &pruned, value], &input);
+        let [_, outputs, _] = shared.forward([query, &pruned, value], input.clone());
+        let off = (outputs - bias.unsqueeze()).abs().max().into_scalar::<f32>();
+        assert_eq!(off, 0.0);
         // Others than those that were joined.
         assert_alike(&shared, [value, query, query], &input);
         let dense = CompressibleLinear::new(8, 6, &device);

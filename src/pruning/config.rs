@@ -161,7 +161,9 @@ impl PruningConfig {
             return Err(Error::option("beta2", format!("{} is not in 0 ≤ β₂ ≤ 1", self.beta2)));
         }
         let keep = self.schedule.final_keep_ratio;
-        if !(0.0..=keep).contains(&self.min_kept) {
+        // As exact as shares that were subtracted from each other.
+        let slack = 1e-9;
+        if !(0.0..=keep + slack).contains(&self.min_kept) {
             let message = format!(
                 "{} is not within 0 and the {keep} of S that are kept in the end; a floor above \
                  that cannot be met",
@@ -169,7 +171,7 @@ impl PruningConfig {
             );
             return Err(Error::option("min_kept", message));
         }
-        if !(keep..=1.0).contains(&self.max_kept) {
+        if !(keep - slack..=1.0).contains(&self.max_kept) {
             let message = format!(
                 "{} is not within the {keep} of S that are kept in the end and 1; a cap below \
                  that cannot be met",

@@ -21,7 +21,11 @@ impl ModuleVisitor for SquaredSum<'_> {
         }
         let squares = gradient.square().sum();
         self.device = Some(match self.device.take() {
-            Some(sum) => sum + squares,
+            // Layers may lie on several devices.
+            Some(sum) => {
+                let squares = squares.to_device(&sum.device());
+                sum + squares
+            }
             None => squares,
         });
     }

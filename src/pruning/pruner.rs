@@ -426,11 +426,13 @@ impl Pruner {
 
 /// One read from the device for all layers' scores.
 fn read_groups(scores: &[Tensor<2>], shapes: &[([usize; 2], usize)]) -> Vec<Group> {
+    let Some(device) = scores.first().map(Tensor::device) else { return Vec::new() };
     let flat: Vec<Tensor<1>> = scores
         .iter()
         .map(|s| {
             let count = s.shape().num_elements();
-            s.clone().reshape([count])
+            // Layers may lie on several devices.
+            s.clone().reshape([count]).to_device(&device)
         })
         .collect();
     let all = crate::decompose::to_vec(Tensor::cat(flat, 0));

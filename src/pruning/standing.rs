@@ -45,7 +45,7 @@ impl Pruner {
             let scores = crate::decompose::to_vec(layer.scores(self.config(), sparse));
             let mut found = LayerScores { name: name.to_string(), ..LayerScores::default() };
             for (score, alive) in scores.into_iter().zip(alive) {
-                match alive > 0.0 {
+                match alive != 0.0 {
                     true => found.kept.push(score),
                     false if score > NEVER_KEPT => found.pruned.push(score),
                     false => {}
@@ -61,7 +61,7 @@ impl Pruner {
         let mut kept = Vec::new();
         for_each_sparse(&mut model.clone(), |name, sparse| {
             let columns = sparse.val().inner().abs().max_dim(0);
-            let alive = crate::decompose::to_vec(columns).iter().filter(|v| **v > 0.0).count();
+            let alive = crate::decompose::to_vec(columns).iter().filter(|v| **v != 0.0).count();
             let neurons = sparse.lazy_shape()[1];
             kept.push(LayerKept { name: name.to_string(), kept: alive, neurons });
         });

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::TaskRecipe;
 use super::checkpoints::CheckpointState;
 use super::job::Job;
 use super::launch::read_checkpoint;
@@ -73,13 +72,13 @@ fn analyse<J: Job>(
 }
 
 /// Evaluates the checkpoint in `folder` (`checkpoints/step-…` of a run's output) on the data of its
-/// run's recipe, which `adjust` may change. Reads the model the run started from; writes nothing.
+/// run's recipe, which `adjust` may change (its task, say). Reads the model the run started from; writes nothing.
 ///
 /// # Errors
 /// If the checkpoint, that model or the data cannot be read, or do not belong together.
 pub fn evaluate_checkpoint(
     folder: &Path,
-    adjust: impl FnOnce(&mut TaskRecipe),
+    adjust: impl FnOnce(&mut Recipe),
     options: &RunOptions,
 ) -> Result<Vec<SplitMetrics>> {
     let recipe = recipe_of(folder, adjust)?;
@@ -91,12 +90,12 @@ pub fn evaluate_checkpoint(
 }
 
 /// The recipe of a checkpoint's run.
-fn recipe_of(folder: &Path, adjust: impl FnOnce(&mut TaskRecipe)) -> Result<Recipe> {
+fn recipe_of(folder: &Path, adjust: impl FnOnce(&mut Recipe)) -> Result<Recipe> {
     let state = CheckpointState::read(folder)?;
     let file = folder.join("state.json");
     let mut recipe =
         Recipe::parse(&state.recipe).map_err(|message| crate::Error::format(file, message))?;
-    adjust(&mut recipe.task);
+    adjust(&mut recipe);
     let recipe = recipe.resolved();
     recipe.validate()?;
     Ok(recipe)

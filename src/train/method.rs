@@ -252,7 +252,13 @@ impl MethodRecipe {
         if self.layers.is_empty() {
             return Err(Error::option("layers", "no pattern given; `**` takes every layer"));
         }
-        self.pruning(usize::MAX / 8, self.ratio).validate()
+        // What a rank given outright leaves for `S`, and so its bounds, only the model says.
+        let (keep, bounds) = match self.rank {
+            Some(_) => (self.ratio, (0.0, 1.0)),
+            None => (self.ratio - share, (self.min_kept, self.max_kept)),
+        };
+        let pruning = self.pruning(usize::MAX / 8, keep);
+        PruningConfig { min_kept: bounds.0, max_kept: bounds.1, ..pruning }.validate()
     }
 
     /// How ranks are chosen.

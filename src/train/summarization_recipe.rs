@@ -99,6 +99,11 @@ impl SummarizationRecipe {
         Ok(settings)
     }
 
+    /// Name of a setting that is set.
+    pub(super) fn first_set(&self) -> Option<String> {
+        serde_json::to_value(self).ok()?.as_object()?.keys().next().cloned()
+    }
+
     /// `otherwise` with what is set here; a shortest length that is not gives way to the longest.
     pub fn over(&self, otherwise: SummarizationSettings) -> SummarizationSettings {
         let max_length = self.max_length.unwrap_or(otherwise.max_length);

@@ -168,6 +168,18 @@ impl TaskRecipe {
         task
     }
 
+    /// The first setting about questions that is set.
+    fn of_questions(&self) -> Option<&'static str> {
+        let set = [
+            ("doc_stride", self.doc_stride.is_some()),
+            ("max_answer_length", self.max_answer_length.is_some()),
+            ("n_best", self.n_best.is_some()),
+            ("version_2_with_negative", self.version_2_with_negative.is_some()),
+            ("null_score_diff_threshold", self.null_score_diff_threshold.is_some()),
+        ];
+        set.into_iter().find_map(|(name, set)| set.then_some(name))
+    }
+
     /// Checks every setting that can be checked without data.
     ///
     /// # Errors
@@ -176,10 +188,21 @@ impl TaskRecipe {
         if self.max_length() < 3 {
             return Err(Error::option("max_length", "must be at least 3 tokens"));
         }
-        if self.kind() == JobKind::Summarization {
-            return self.summarization().validate();
+        let kind = self.kind();
+        if let (true, Some(option)) = (kind != JobKind::QuestionAnswering, self.of_questions()) {
+            let message = "is for questions: the tasks squad and squad_v2";
+            return Err(Error::option(option, message));
         }
-        self.qa_settings().validate()
+        if let (true, Some(settings)) = (kind != JobKind::Summarization, &self.summarization) {
+            let option = settings.first_set().unwrap_or_else(|| "summarization".to_string());
+            let message =
+                "is for texts to write: the tasks summarization, xsum, cnn_dailymail, g2p";
+            return Err(Error::option(option, message));
+        }
+        match kind {
+            JobKind::Summarization => self.summarization().validate(),
+            _ => self.qa_settings().validate(),
+        }
     }
 }
 
