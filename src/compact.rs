@@ -235,7 +235,8 @@ mod tests {
         assert_eq!((formats, sparse.dtype()), ([DType::F16; 2], DType::F16));
         let mut values = vec![0f32; 12 * 20];
         values[5] = f32::NAN;
-        let values = Tensor::from_data(TensorData::new(values, [12, 20]), &device);
+        let values = TensorData::new(values, [12, 20]);
+        let values = Tensor::from_data(values, (&device, DType::F16));
         layer.sparse = Some(Param::from_tensor(values));
         assert_eq!(compact(model).1[0].kept, 1);
     }

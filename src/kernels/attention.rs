@@ -308,20 +308,20 @@ fn resize(values: &mut Vec<f32>, len: usize) {
     values.resize(len, 0.0);
 }
 
-fn pack(packed: &mut PackedWeight, rows: Rows<'_>, width: usize) {
+pub(super) fn pack(packed: &mut PackedWeight, rows: Rows<'_>, width: usize) {
     packed.reset(rows.rows, width);
     for row in 0..rows.rows {
         packed.set_row(row, &rows.values[row * rows.stride..][..width]);
     }
 }
 
-fn pack_transposed(packed: &mut PackedWeight, rows: Rows<'_>, width: usize) {
+pub(super) fn pack_transposed(packed: &mut PackedWeight, rows: Rows<'_>, width: usize) {
     packed.reset(width, rows.rows);
     packed.set_columns(|row| &rows.values[row * rows.stride..][..width]);
 }
 
 /// `[rows, columns]` to `[columns, rows]`.
-fn transpose(values: &[f32], columns: usize, output: &mut [f32]) {
+pub(super) fn transpose(values: &[f32], columns: usize, output: &mut [f32]) {
     let rows = values.len() / columns;
     for from in (0..columns).step_by(16) {
         let to = columns.min(from + 16);

@@ -17,6 +17,7 @@ use super::Kernels;
 use super::attention::AttentionSettings;
 use super::columns::ActiveColumns;
 use super::extension::{KernelGradients, NormSettings};
+use super::positions::PositionSettings;
 
 impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -122,6 +123,29 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
             OpsKind::UnTracked(prepared) => {
                 let [query, key, value, bias] = inputs.map(|t| t.into_primitive());
                 prepared.finish(B::attention_heads(query, key, value, bias, settings))
+            }
+        }
+    }
+
+    fn position_scores(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        queries: FloatTensor<Self>,
+        settings: PositionSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [query, key, keys, queries];
+        let nodes = inputs.each_ref().map(|tensor| tensor.node());
+        match PositionScores.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prepared) => {
+                let state = inputs.each_ref().map(|tensor| prepared.checkpoint(tensor));
+                let [query, key, keys, queries] = inputs.map(|t| t.into_primitive());
+                let output = B::position_scores(query, key, keys, queries, settings);
+                prepared.finish((state, settings), output)
+            }
+            OpsKind::UnTracked(prepared) => {
+                let [query, key, keys, queries] = inputs.map(|t| t.into_primitive());
+                prepared.finish(B::position_scores(query, key, keys, queries, settings))
             }
         }
     }
@@ -240,6 +264,27 @@ impl<B: KernelGradients> Backward<B, 4> for AttentionHeads {
         let grad = grads.consume::<B>(&ops.node);
         let parents = ops.parents.map(|node| node.map(|node| node.id));
         register::<B, 4>(grads, parents, B::attention_gradients(inputs, &settings, grad));
+    }
+}
+
+#[derive(Debug)]
+struct PositionScores;
+
+impl<B: KernelGradients> Backward<B, 4> for PositionScores {
+    /// Query, key, keys and queries.
+    type State = ([NodeId; 4], PositionSettings);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 4>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let (inputs, settings) = ops.state;
+        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
+        let grad = grads.consume::<B>(&ops.node);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        register::<B, 4>(grads, parents, B::position_gradients(inputs, settings, grad));
     }
 }
 

@@ -9,6 +9,7 @@ use super::columns::ActiveColumns;
 use super::dropout::DropoutMask;
 use super::extension::NormSettings;
 use super::plan::NeuronPlan;
+use super::positions::PositionSettings;
 
 /// `(Φ(x) + x φ(x)) · grad`.
 pub(super) fn gelu_gradient<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
@@ -195,6 +196,96 @@ pub(super) fn attention_gradients<B: Backend>(
     let [query, key, value, scores] = Heads::<B>::new(inputs, settings).gradients(grad);
     let bias = if bias.shape().num_elements() > 0 { scores } else { bias };
     [query, key, value, bias]
+}
+
+/// See [`super::Kernels::position_scores`].
+pub(super) fn position_scores<B: Backend>(
+    [query, key, keys, queries]: [FloatTensor<B>; 4],
+    settings: PositionSettings,
+) -> FloatTensor<B> {
+    let added = |rows: FloatTensor<B>, table: FloatTensor<B>| {
+        let table = B::float_swap_dims(positions::<B>(table, settings.heads), 2, 3);
+        shear::<B>(B::float_matmul(split::<B>(rows, settings.heads), table))
+    };
+    let empty = |table: &FloatTensor<B>| table.shape().num_elements() == 0;
+    let of_keys = (!empty(&keys)).then(|| {
+        let scores = added(query.clone(), keys);
+        B::float_mul_scalar(scores, settings.scale.into())
+    });
+    let of_queries = (!empty(&queries)).then(|| B::float_swap_dims(added(key, queries), 2, 3));
+    match (of_keys, of_queries) {
+        (Some(of_keys), Some(of_queries)) => B::float_add(of_keys, of_queries),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => {
+            let [batch, length] = [query.shape()[0], query.shape()[1]];
+            let shape = Shape::new([batch, settings.heads, length, length]);
+            B::float_zeros(shape, &query.device(), FloatDType::from(query.dtype()))
+        }
+    }
+}
+
+/// See [`super::KernelGradients::position_gradients`].
+pub(super) fn position_gradients<B: Backend>(
+    [query, key, keys, queries]: [FloatTensor<B>; 4],
+    settings: PositionSettings,
+    grad: FloatTensor<B>,
+) -> [FloatTensor<B>; 4] {
+    let heads = settings.heads;
+    // Of rows and table, from the gradient of their scores.
+    let gradients = |rows: FloatTensor<B>, table: FloatTensor<B>, grad: FloatTensor<B>| {
+        if table.shape().num_elements() == 0 {
+            return [B::float_mul_scalar(rows, 0f32.into()), table];
+        }
+        let grad = unshear::<B>(grad);
+        let of_rows = B::float_matmul(grad.clone(), positions::<B>(table.clone(), heads));
+        let of_table = B::float_matmul(B::float_swap_dims(grad, 2, 3), split::<B>(rows, heads));
+        // [batch, heads, rows, width] → [rows, heads · width]
+        let of_table = merge::<B>(B::float_sum_dim(of_table, 0));
+        [merge::<B>(of_rows), B::float_reshape(of_table, table.shape())]
+    };
+    let scaled = B::float_mul_scalar(grad.clone(), settings.scale.into());
+    let [query, keys] = gradients(query, keys, scaled);
+    let [key, queries] = gradients(key, queries, B::float_swap_dims(grad, 2, 3));
+    [query, key, keys, queries]
+}
+
+/// A table `[rows, heads · width]` as `[1, heads, rows, width]`.
+fn positions<B: Backend>(table: FloatTensor<B>, heads: usize) -> FloatTensor<B> {
+    let [rows, size] = [table.shape()[0], table.shape()[1]];
+    split::<B>(B::float_reshape(table, Shape::new([1, rows, size])), heads)
+}
+
+/// The differences of each row's pairs: `[batch, heads, length, 2·length]` to
+/// `[batch, heads, length, length]`, each row taken from a column further left than the one above.
+fn shear<B: Backend>(products: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = products.shape();
+    let [batch, heads, length] = [shape[0], shape[1], shape[2]];
+    let flat = B::float_reshape(products, Shape::new([batch, heads, 2 * length * length]));
+    let all = [Slice::from(0..batch), Slice::from(0..heads)];
+    let from = length - 1;
+    let shorter = Slice::from(from..from + length * (2 * length - 1));
+    let flat = B::float_slice(flat, &[all[0], all[1], shorter]);
+    let rows = B::float_reshape(flat, Shape::new([batch, heads, length, 2 * length - 1]));
+    let length = Slice::from(0..length);
+    B::float_slice(rows, &[all[0], all[1], length, length])
+}
+
+/// [`shear`]'s gradient.
+fn unshear<B: Backend>(grad: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = grad.shape();
+    let [batch, heads, length] = [shape[0], shape[1], shape[2]];
+    let zeros =
+        |shape: Shape| B::float_zeros(shape, &grad.device(), FloatDType::from(grad.dtype()));
+    let all = [Slice::from(0..batch), Slice::from(0..heads)];
+    let rows = zeros(Shape::new([batch, heads, length, 2 * length - 1]));
+    let square = Slice::from(0..length);
+    let rows = B::float_slice_assign(rows, &[all[0], all[1], square, square], grad.clone());
+    let shorter = length * (2 * length - 1);
+    let rows = B::float_reshape(rows, Shape::new([batch, heads, shorter]));
+    let flat = zeros(Shape::new([batch, heads, 2 * length * length]));
+    let place = Slice::from(length - 1..length - 1 + shorter);
+    let flat = B::float_slice_assign(flat, &[all[0], all[1], place], rows);
+    B::float_reshape(flat, Shape::new([batch, heads, length, 2 * length]))
 }
 
 /// `[batch, length, heads · width]` to `[batch, heads, length, width]`.

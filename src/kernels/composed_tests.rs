@@ -275,6 +275,38 @@ fn on(device: &Device) -> Vec<(&'static str, Vec<f32>)> {
     keep("attention, value", value.grad(&grads).map(|grad| grad.reshape([14, 12])));
     keep("attention, bias", bias.grad(&grads).map(|grad| grad.reshape([30, 7])));
 
+    for (name, tables) in [
+        ("positions, both", [true, true]),
+        ("positions by keys", [true, false]),
+        ("positions by queries", [false, true]),
+    ] {
+        let (query, key) = (leaf([2, 6, 12], 5, device), leaf([2, 6, 12], 6, device));
+        let [keys, queries] =
+            [(7, tables[0]), (8, tables[1])].map(|(seed, is_there)| match is_there {
+                true => leaf([12, 12], seed, device),
+                false => Tensor::<2>::zeros([0, 0], device),
+            });
+        let scores: Tensor<4> = Tensor::from_dispatch(<Dispatch as Kernels>::position_scores(
+            query.clone().into_dispatch(),
+            key.clone().into_dispatch(),
+            keys.clone().into_dispatch(),
+            queries.clone().into_dispatch(),
+            PositionSettings { heads: 3, scale: 0.4 },
+        ));
+        let scores = scores.reshape([36, 6]);
+        let grads = squared(&scores);
+        let flat = |grad: Tensor<3>| grad.reshape([12, 12]);
+        keep(name, Some(scores));
+        if tables[0] {
+            keep("positions, query", query.grad(&grads).map(flat));
+            keep("positions, keys", keys.grad(&grads));
+        }
+        if tables[1] {
+            keep("positions, key", key.grad(&grads).map(flat));
+            keep("positions, queries", queries.grad(&grads));
+        }
+    }
+
     let (x, residual) = (leaf([13, 24], 1, device), leaf([13, 24], 2, device));
     let (gamma, beta) = (leaf([24], 3, device), leaf([24], 4, device));
     let norm = NormSettings { epsilon: 1e-3, dropout: DropoutMask::new(0.4, 9) };

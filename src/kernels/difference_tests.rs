@@ -180,6 +180,53 @@ fn attention_heads() {
 }
 
 #[test]
+fn position_scores() {
+    // Batch, heads, length and width of a head; with position keys, with position queries.
+    for ([batch, heads, length, width], keys, queries) in [
+        ([2, 3, 17, 8], true, true),
+        ([3, 2, 40, 12], true, false),
+        ([1, 4, 9, 16], false, true),
+        ([2, 1, 1, 4], true, true),
+    ] {
+        let size = heads * width;
+        let rows = || random(batch * length * size, 1.0);
+        let mut inputs = Vec::new();
+        let mut tables = [None, None];
+        for (at, (is_there, names)) in
+            [(keys, ["query", "keys"]), (queries, ["key", "queries"])].into_iter().enumerate()
+        {
+            if is_there {
+                inputs.push((names[0], rows()));
+                tables[at] = Some(inputs.len());
+                inputs.push((names[1], random(2 * length * size, 1.0)));
+            }
+        }
+        let others = tensor(&rows());
+        let settings = PositionSettings { heads, scale: 0.4 };
+        let case = format!("{batch}x{heads}x{length}x{width}");
+        check(&case, &inputs, &|inputs| {
+            let device = inputs[0].device();
+            let [query, key] = tables.map(|table| {
+                let rows = match table {
+                    Some(at) => inputs[at - 1].clone(),
+                    None if inputs[0].is_autodiff() => Tensor::from_inner(others.clone()),
+                    None => others.clone(),
+                };
+                rows.reshape([batch, length, size]).into_dispatch()
+            });
+            let [keys, queries] = tables.map(|table| match table {
+                Some(at) => inputs[at].clone().reshape([2 * length, size]),
+                None => Tensor::<2>::zeros([0, 0], &device),
+            });
+            let [keys, queries] = [keys, queries].map(Tensor::into_dispatch);
+            let output =
+                <Dispatch as Kernels>::position_scores(query, key, keys, queries, settings);
+            Tensor::<4>::from_dispatch(output).flatten(0, 3)
+        });
+    }
+}
+
+#[test]
 fn residual_norm() {
     for (rows, d, probability) in [(3, 16, 0.0), (130, 50, 0.0), (70, 96, 0.2), (64, 24, 0.5)] {
         let inputs = [

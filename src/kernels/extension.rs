@@ -10,6 +10,7 @@ use super::columns::ActiveColumns;
 use super::composed;
 use super::dropout::DropoutMask;
 use super::plan::NeuronPlan;
+use super::positions::PositionSettings;
 
 /// Operations beyond Burn's [`Backend`], composed of its own unless a backend knows better.
 ///
@@ -74,6 +75,23 @@ pub trait Kernels: Backend {
         settings: AttentionSettings,
     ) -> FloatTensor<Self> {
         composed::attention::<Self>([query, key, value, bias], &settings)
+    }
+
+    /// What relative positions add to the scores: of query `i` and key `j`,
+    /// `scale · qᵢ · keys[j − i + length − 1] + kⱼ · queries[i − j + length − 1]`.
+    ///
+    /// # Shapes
+    /// - `query`, `key`: `[batch, length, size]`, heads side by side
+    /// - `keys`, `queries`: `[2·length, size]`, the last row not used; or `[0, 0]`: none
+    /// - output: `[batch, heads, length, length]`
+    fn position_scores(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        queries: FloatTensor<Self>,
+        settings: PositionSettings,
+    ) -> FloatTensor<Self> {
+        composed::position_scores::<Self>([query, key, keys, queries], settings)
     }
 
     /// `R·L + S`. With `columns`, those alone are trained of `S`.
@@ -196,6 +214,15 @@ pub trait KernelGradients: Kernels {
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
         composed::attention_gradients::<Self>(inputs, settings, grad)
+    }
+
+    /// Of [`Kernels::position_scores`]' query, key, keys and queries.
+    fn position_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        settings: PositionSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4] {
+        composed::position_gradients::<Self>(inputs, settings, grad)
     }
 
     /// Of [`Kernels::residual_norm`]'s `x`, `residual`, `gamma` and `beta`, from the first three.

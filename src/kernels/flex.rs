@@ -15,6 +15,7 @@ use super::extension::{KernelGradients, NormSettings};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
 use super::host::{row_major, slice};
 use super::plan::NeuronPlan;
+use super::positions::{PositionSettings, Positions};
 use super::residual_norm::ResidualNorm;
 use super::{Kernels, products};
 
@@ -102,6 +103,19 @@ impl Kernels for Flex {
         let inputs = [query, key, value, bias].map(row_major);
         let output = attention(&inputs, &settings).forward();
         tensor(output, inputs[0].layout().shape().clone())
+    }
+
+    fn position_scores(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        queries: FloatTensor<Self>,
+        settings: PositionSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [query, key, keys, queries].map(row_major);
+        let positions = positions(&inputs, settings);
+        let [batch, length, _] = positions.dims;
+        tensor(positions.forward(), [batch, settings.heads, length, length])
     }
 
     fn residual_norm(
@@ -204,6 +218,23 @@ impl KernelGradients for Flex {
         ]
     }
 
+    fn position_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        settings: PositionSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4] {
+        let inputs = inputs.map(row_major);
+        let grad = row_major(grad);
+        let gradients = positions(&inputs, settings).backward(slice(&grad));
+        let [query, key, keys, queries] = inputs.map(|input| input.layout().shape().clone());
+        [
+            tensor(gradients.query, query),
+            tensor(gradients.key, key),
+            tensor(gradients.keys, keys),
+            tensor(gradients.queries, queries),
+        ]
+    }
+
     fn residual_norm_gradients(
         inputs: [FloatTensor<Self>; 3],
         settings: NormSettings,
@@ -245,6 +276,13 @@ fn attention<'a>(inputs: &'a [FlexTensor; 4], settings: &'a AttentionSettings) -
     let dims = [queries[0], queries[1], keys[1], queries[2]];
     let bias = Some(bias).filter(|bias| !bias.is_empty());
     Attention { query, key, value, bias, dims, settings }
+}
+
+fn positions(inputs: &[FlexTensor; 4], settings: PositionSettings) -> Positions<'_> {
+    let [query, key, keys, queries] = inputs.each_ref().map(slice);
+    let shape = inputs[0].layout().shape();
+    let dims = [shape[0], shape[1], shape[2]];
+    Positions { query, key, keys, queries, dims, settings }
 }
 
 fn norm(inputs: &[FlexTensor; 3], settings: NormSettings) -> ResidualNorm<'_> {

@@ -69,6 +69,15 @@ mod composed {
         None
     }
 
+    pub(crate) fn position_scores(
+        _: [&Tensor<3>; 2],
+        _: [Option<&Tensor<2>>; 2],
+        _: usize,
+        _: f64,
+    ) -> Option<Tensor<4>> {
+        None
+    }
+
     pub(crate) fn residual_norm(
         _: &Tensor<3>,
         _: &Tensor<3>,
@@ -81,11 +90,13 @@ mod composed {
 
 #[cfg(not(feature = "flex"))]
 pub(crate) use composed::{
-    active_dense, attention, composed_weight, dense, fuses_attention, gathers, residual_norm,
+    active_dense, attention, composed_weight, dense, fuses_attention, gathers, position_scores,
+    residual_norm,
 };
 #[cfg(feature = "flex")]
 pub(crate) use fused::{
-    active_dense, attention, composed_weight, dense, fuses_attention, gathers, residual_norm,
+    active_dense, attention, composed_weight, dense, fuses_attention, gathers, position_scores,
+    residual_norm,
 };
 
 #[cfg(feature = "flex")]
@@ -95,7 +106,8 @@ mod fused {
 
     use super::*;
     use crate::kernels::{
-        AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, is_flex_f32,
+        AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, PositionSettings,
+        is_flex_f32,
     };
     use crate::precision::is_reduced;
 
@@ -251,6 +263,32 @@ mod fused {
         let bias = bias.into_dispatch();
         let output = <Dispatch as Kernels>::attention_heads(query, key, value, bias, settings);
         Some(Tensor::from_dispatch(output))
+    }
+
+    /// What relative positions add to the scores, `[batch, heads, length, length]`.
+    ///
+    /// # Shapes
+    /// - query and key: `[batch, length, size]`, heads side by side
+    /// - `tables`: keys and queries of the differences, as [`Kernels::position_scores`] has them
+    pub(crate) fn position_scores(
+        inputs: [&Tensor<3>; 2],
+        tables: [Option<&Tensor<2>>; 2],
+        heads: usize,
+        scale: f64,
+    ) -> Option<Tensor<4>> {
+        let autodiff = inputs[0].is_autodiff();
+        let rows = |tensor: &&Tensor<3>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
+        let table = |tensor: &&Tensor<2>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
+        if is_reduced() || !inputs.iter().all(rows) || !tables.iter().flatten().all(table) {
+            return None;
+        }
+        let none = || Tensor::zeros([0, 0], (&inputs[0].device(), inputs[0].dtype()));
+        let [query, key] = inputs.map(|tensor| tensor.clone().into_dispatch());
+        let tables = tables.map(|table| table.cloned().unwrap_or_else(none).into_dispatch());
+        let [keys, queries] = tables;
+        let settings = PositionSettings { heads, scale: scale as f32 };
+        let scores = <Dispatch as Kernels>::position_scores(query, key, keys, queries, settings);
+        Some(Tensor::from_dispatch(scores))
     }
 
     /// `LayerNorm(dropout(x) + residual)`, all `[batch, length, d]`, with the normalisation's

@@ -53,6 +53,8 @@ pub(crate) mod passes;
 #[cfg(feature = "flex")]
 mod plan;
 #[cfg(feature = "flex")]
+mod positions;
+#[cfg(feature = "flex")]
 mod products;
 #[cfg(feature = "flex")]
 mod residual_norm;
@@ -78,6 +80,8 @@ pub(crate) use neurons::float_address;
 pub use neurons::{NeuronCache, NeuronWeights};
 #[cfg(feature = "flex")]
 pub use plan::NeuronPlan;
+#[cfg(feature = "flex")]
+pub use positions::PositionSettings;
 
 use burn::tensor::Tensor;
 

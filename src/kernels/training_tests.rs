@@ -320,6 +320,52 @@ fn attention_case(case: &Case) {
     }
 }
 
+/// By the definition, entry by entry; on any number of threads to the last bit.
+#[test]
+fn position_scores_are_those_of_the_definition() {
+    let (batch, heads, length, width) = (3, 2, 21, 8);
+    let (size, scale) = (heads * width, 0.3f32);
+    let rows = [random::<3>([batch, length, size]), random([batch, length, size])];
+    let tables = [random::<2>([2 * length, size]), random([2 * length, size])];
+    let outer = random([batch, heads, length, length]);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let ([query, key], [keys, queries]) =
+                (rows.each_ref().map(leaf), tables.each_ref().map(leaf));
+            let scores = Tensor::<4>::from_dispatch(<Dispatch as Kernels>::position_scores(
+                query.clone().into_dispatch(),
+                key.clone().into_dispatch(),
+                keys.clone().into_dispatch(),
+                queries.clone().into_dispatch(),
+                PositionSettings { heads, scale },
+            ));
+            let grads = (scores.clone() * Tensor::from_inner(outer.clone())).sum().backward();
+            let host = |values: Tensor<1>| values.try_into_vec_as::<f32>().unwrap();
+            let mut all = vec![host(scores.inner().flatten(0, 3))];
+            all.extend([query, key].map(|t| host(t.grad(&grads).unwrap().flatten(0, 2))));
+            all.extend([keys, queries].map(|t| host(t.grad(&grads).unwrap().flatten(0, 1))));
+            all
+        })
+    };
+    let found = run(1);
+    assert_eq!(found, run(3));
+    let host3 = rows.map(|rows| rows.try_into_vec_as::<f32>().unwrap());
+    let host2 = tables.map(|table| table.try_into_vec_as::<f32>().unwrap());
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    for (at, found) in found[0].iter().enumerate() {
+        let (i, j) = (at / length % length, at % length);
+        let (item, head) = (at / length / length / heads, at / length / length % heads);
+        let row = |values: &[f32], row: usize| -> Vec<f32> {
+            values[row * size + head * width..][..width].to_vec()
+        };
+        let of_query = dot(&row(&host3[0], item * length + i), &row(&host2[0], j + length - 1 - i));
+        let of_key = dot(&row(&host3[1], item * length + j), &row(&host2[1], i + length - 1 - j));
+        let expected = scale * of_query + of_key;
+        assert!((found - expected).abs() < 1e-4, "{at}: {found}, {expected}");
+    }
+}
+
 /// A query that may look at nothing attends to all keys alike, whatever it and they are; what flows
 /// back depends on whether the mask stands in the place of scores or is added to them.
 #[test]

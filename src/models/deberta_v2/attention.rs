@@ -154,9 +154,13 @@ impl DisentangledSelfAttention {
         if !layers::fuses_attention(&projected[0]) {
             return self.attend(projected, masks.map(|(masked, _)| masked), positions).0;
         }
-        let [query, key, _] = projected.clone().map(|projected| self.heads(projected));
-        let bias = positions
-            .and_then(|positions| self.position_scores(query * self.scale(), key, positions));
+        let bias = positions.and_then(|positions| {
+            let [query, key, _] = projected.each_ref();
+            self.fused_position_scores([query, key], positions).or_else(|| {
+                let [query, key] = [query, key].map(|projected| self.heads(projected.clone()));
+                self.position_scores(query * self.scale(), key, positions)
+            })
+        });
         let (masked, added) = masks.unzip();
         let settings = Heads {
             count: self.num_attention_heads,
@@ -236,6 +240,22 @@ impl DisentangledSelfAttention {
             (Some(of_queries), Some(of_keys)) => Some(of_queries + of_keys),
             (of_queries, of_keys) => of_queries.or(of_keys),
         }
+    }
+
+    /// The same in one operation, where there is one, of `[batch, length, hidden_size]`.
+    fn fused_position_scores(
+        &self,
+        inputs: [&Tensor<3>; 2],
+        positions: &RelativePositions,
+    ) -> Option<Tensor<4>> {
+        let ProjectedPositions { keys, queries } = self.project_positions(positions);
+        let keys = keys.map(|keys| keys.select(0, positions.descending.clone()));
+        let queries = queries.map(|queries| queries.select(0, positions.ascending.clone()));
+        if keys.is_none() && queries.is_none() {
+            return None;
+        }
+        let tables = [keys.as_ref(), queries.as_ref()];
+        layers::position_scores(inputs, tables, self.num_attention_heads, self.scale())
     }
 
     /// What a fused kernel adds to the scores.
