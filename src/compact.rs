@@ -84,23 +84,26 @@ pub fn compact<M: Compressible>(model: M) -> (M, Vec<Compacted>) {
     (model, report)
 }
 
-/// Indices of the columns and rows (Burn's orientation: neurons and inputs) of `S` that have any
-/// non-zero entry.
-fn alive(sparse: &Tensor<2>) -> (Vec<usize>, Vec<usize>) {
-    let indices = |values: Tensor<2>| -> Vec<usize> {
-        let values = to_vec(values);
-        // What is not a number was not pruned.
-        values.iter().enumerate().filter(|(_, v)| **v != 0.0).map(|(at, _)| at).collect()
-    };
-    let magnitude = sparse.clone().abs();
-    (indices(magnitude.clone().max_dim(0)), indices(magnitude.max_dim(1)))
+/// Which columns (Burn's orientation: neurons) of a plain `S` have any entry that is not zero; with
+/// `dim` 1 instead of 0, which rows (inputs). What is not a number was not pruned.
+pub(crate) fn alive(sparse: &Tensor<2>, dim: usize) -> Vec<bool> {
+    let largest = to_vec(sparse.clone().abs().max_dim(dim));
+    largest.into_iter().map(|value| value != 0.0).collect()
+}
+
+fn alive_indices(sparse: &Tensor<2>, dim: usize) -> Vec<usize> {
+    let alive = alive(sparse, dim).into_iter().enumerate();
+    alive.filter_map(|(at, alive)| alive.then_some(at)).collect()
 }
 
 fn compact_layer(name: &str, layer: &LowRankSparseLinear) -> (CompressibleLinear, Compacted) {
     let [d_input, d_output] = layer.dims();
     let rank = layer.rank();
     let (neurons, columns) = match &layer.sparse {
-        Some(sparse) => alive(&sparse.val()),
+        Some(sparse) => {
+            let sparse = sparse.val();
+            (alive_indices(&sparse, 0), alive_indices(&sparse, 1))
+        }
         None => (Vec::new(), Vec::new()),
     };
     let dense = d_input * d_output;

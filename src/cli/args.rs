@@ -39,6 +39,14 @@ macro_rules! override_settings {
 }
 pub(super) use override_settings;
 
+/// The name of the first option that was given.
+macro_rules! first_given {
+    ($args:ident; $($field:ident),*) => {
+        None$(.or($args.$field.as_ref().map(|_| stringify!($field))))*
+    };
+}
+pub(super) use first_given;
+
 /// What is evaluated on, and how it is read.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Data")]
@@ -132,14 +140,9 @@ pub struct QuestionArgs {
 impl QuestionArgs {
     /// The first option that was given, as errors call it.
     pub fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("doc_stride", self.doc_stride.is_some()),
-            ("max_answer_length", self.max_answer_length.is_some()),
-            ("n_best", self.n_best.is_some()),
-            ("version_2_with_negative", self.version_2_with_negative.is_some()),
-            ("null_score_diff_threshold", self.null_score_diff_threshold.is_some()),
-        ];
-        given.into_iter().find_map(|(name, given)| given.then_some(name))
+        let mut task = TaskRecipe::default();
+        self.apply(&mut task);
+        task.of_questions()
     }
 
     /// Overrides the settings that were given.

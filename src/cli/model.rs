@@ -127,12 +127,13 @@ impl Opened {
                     Error::format(path, format!("losparse.summarization: {e}"))
                 })?;
                 // The task's name only says how the model would be trained.
-                SummarizationRecipe { preset: None, ..asked }.over(stored)
+                let settings = SummarizationRecipe { preset: None, ..asked }.over(stored);
+                settings.validate()?;
+                settings.check_lengths(self.model.max_length())?;
+                settings
             }
             None => asked.settings(&own, self.model.max_length())?,
         };
-        settings.validate()?;
-        settings.check_lengths(self.model.max_length())?;
         Ok((settings, own))
     }
 }

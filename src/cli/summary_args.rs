@@ -4,7 +4,7 @@ use losparse::generation::EarlyStopping;
 use losparse::tasks::summarization::{SummarizationPreset, TextMetrics};
 use losparse::train::{SummarizationRecipe, TaskRecipe};
 
-use super::args::{override_settings, word};
+use super::args::{first_given, override_settings, word};
 
 /// How documents are summarized.
 #[derive(clap::Args)]
@@ -49,17 +49,8 @@ fn early_stopping(text: &str) -> Result<EarlyStopping, String> {
 impl SummaryArgs {
     /// The first option that was given, as errors call it.
     pub fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("document", self.document.is_some()),
-            ("preset", self.preset.is_some()),
-            ("num_beams", self.num_beams.is_some()),
-            ("length_penalty", self.length_penalty.is_some()),
-            ("min_summary_length", self.min_summary_length.is_some()),
-            ("max_summary_length", self.max_summary_length.is_some()),
-            ("no_repeat_ngram_size", self.no_repeat_ngram_size.is_some()),
-            ("early_stopping", self.early_stopping.is_some()),
-        ];
-        given.into_iter().find_map(|(name, given)| given.then_some(name))
+        first_given!(self; document, preset, num_beams, length_penalty, min_summary_length,
+            max_summary_length, no_repeat_ngram_size, early_stopping)
     }
 
     /// Overrides the settings that were given.
@@ -94,12 +85,7 @@ pub struct RougeArgs {
 impl RougeArgs {
     /// The first option that was given, as errors call it.
     pub fn given(&self) -> Option<&'static str> {
-        let given = [
-            ("summary", self.summary.is_some()),
-            ("use_stemmer", self.use_stemmer.is_some()),
-            ("text_metrics", self.text_metrics.is_some()),
-        ];
-        given.into_iter().find_map(|(name, given)| given.then_some(name))
+        first_given!(self; summary, use_stemmer, text_metrics)
     }
 
     /// Overrides the settings that were given.

@@ -9,7 +9,7 @@ use burn::module::Param;
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
-use super::{alive, others, select};
+use super::{alive_indices, others, select};
 use crate::linear::{
     Compressible, CompressibleLinear, FeedForward, LowRank, LowRankSparseLinear, leaf,
 };
@@ -31,7 +31,7 @@ fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleL
     let (None, Some(sparse)) = (&inner.low_rank, &inner.sparse) else { return None };
     let sparse = sparse.val();
     let [_, width] = sparse.dims();
-    let (kept, _) = alive(&sparse);
+    let kept = alive_indices(&sparse, 0);
     if kept.len() == width {
         return None;
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decompose::to_vec;
+use crate::compact::alive;
 use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear};
 use crate::{Error, Result};
 
@@ -132,11 +132,8 @@ fn folded_elements(across: usize, groups: usize, rank: usize, kept: usize) -> us
 /// Neurons and input columns that have any non-zero entry in `S`.
 fn kept(layer: &LowRankSparseLinear) -> (usize, usize) {
     let Some(sparse) = &layer.sparse else { return (0, 0) };
-    let magnitude = sparse.val().inner().abs();
-    let count = |dim| {
-        let largest = to_vec(magnitude.clone().max_dim(dim));
-        largest.iter().filter(|value| **value != 0.0).count()
-    };
+    let sparse = sparse.val().inner();
+    let count = |dim| alive(&sparse, dim).into_iter().filter(|alive| *alive).count();
     (count(0), count(1))
 }
 

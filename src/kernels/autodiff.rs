@@ -238,11 +238,9 @@ impl<B: KernelGradients> Backward<B, 5> for ActiveDense {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let (inputs, columns) = ops.state;
-        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
-        let grad = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        register::<B, 5>(grads, parents, B::active_dense_gradients(inputs, &columns, grad));
+        register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, columns, grad| {
+            B::active_dense_gradients(inputs, &columns, grad)
+        });
     }
 }
 
@@ -259,11 +257,9 @@ impl<B: KernelGradients> Backward<B, 4> for AttentionHeads {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let (inputs, settings) = ops.state;
-        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
-        let grad = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        register::<B, 4>(grads, parents, B::attention_gradients(inputs, &settings, grad));
+        register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, settings, grad| {
+            B::attention_gradients(inputs, &settings, grad)
+        });
     }
 }
 
@@ -280,11 +276,9 @@ impl<B: KernelGradients> Backward<B, 4> for PositionScores {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let (inputs, settings) = ops.state;
-        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
-        let grad = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        register::<B, 4>(grads, parents, B::position_gradients(inputs, settings, grad));
+        register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, settings, grad| {
+            B::position_gradients(inputs, settings, grad)
+        });
     }
 }
 
@@ -301,12 +295,25 @@ impl<B: KernelGradients> Backward<B, 4> for Norm {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let (inputs, settings) = ops.state;
-        let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
-        let grad = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        register::<B, 4>(grads, parents, B::residual_norm_gradients(inputs, settings, grad));
+        register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, settings, grad| {
+            B::residual_norm_gradients(inputs, settings, grad)
+        });
     }
+}
+
+/// Registers what `gradients` makes of an operation's checkpointed tensors, its settings and the output's
+/// gradient.
+fn register_all<B: Backend, S, const K: usize, const N: usize>(
+    ops: Ops<([NodeId; K], S), N>,
+    grads: &mut Gradients,
+    checkpointer: &mut Checkpointer,
+    gradients: impl FnOnce([FloatTensor<B>; K], S, FloatTensor<B>) -> [FloatTensor<B>; N],
+) {
+    let (inputs, settings) = ops.state;
+    let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
+    let grad = grads.consume::<B>(&ops.node);
+    let parents = ops.parents.map(|node| node.map(|node| node.id));
+    register::<B, N>(grads, parents, gradients(inputs, settings, grad));
 }
 
 fn register<B: Backend, const N: usize>(

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sparse::for_each_sparse;
 use super::{NEVER_KEPT, Pruner, Structure};
+use crate::compact::alive;
 use crate::linear::Compressible;
 
 /// Neurons of one layer that have any non-zero entry in `S`.
@@ -41,11 +42,11 @@ impl Pruner {
         for_each_sparse(&mut model.clone(), |name, sparse| {
             let Some(layer) = layers.next() else { return };
             let sparse = sparse.val().inner();
-            let alive = crate::decompose::to_vec(sparse.clone().abs().max_dim(dim));
+            let alive = alive(&sparse, dim);
             let scores = crate::decompose::to_vec(layer.scores(self.config(), sparse));
             let mut found = LayerScores { name: name.to_string(), ..LayerScores::default() };
             for (score, alive) in scores.into_iter().zip(alive) {
-                match alive != 0.0 {
+                match alive {
                     true => found.kept.push(score),
                     false if score > NEVER_KEPT => found.pruned.push(score),
                     false => {}
@@ -60,10 +61,10 @@ impl Pruner {
     pub fn kept<M: Compressible>(model: &M) -> Vec<LayerKept> {
         let mut kept = Vec::new();
         for_each_sparse(&mut model.clone(), |name, sparse| {
-            let columns = sparse.val().inner().abs().max_dim(0);
-            let alive = crate::decompose::to_vec(columns).iter().filter(|v| **v != 0.0).count();
-            let neurons = sparse.lazy_shape()[1];
-            kept.push(LayerKept { name: name.to_string(), kept: alive, neurons });
+            let alive = alive(&sparse.val().inner(), 0);
+            let kept_neurons = alive.iter().filter(|alive| **alive).count();
+            let name = name.to_string();
+            kept.push(LayerKept { name, kept: kept_neurons, neurons: alive.len() });
         });
         kept
     }

@@ -144,19 +144,18 @@ impl StudyReport {
             text += "\n`(best)`: the learning rate with the best mean on this same data, over the seeds \
                 that all rates have. Pictures and differences are of the best; the table has all.\n";
         }
-        for cell in &self.cells {
-            if self.has_no_best(cell) {
-                let settings = cell.settings.iter().filter(|(axis, _)| !is_rate(axis));
-                let settings = settings.map(|(axis, value)| format!("{axis} {value}"));
-                let settings = settings.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
-                let line = format!(
-                    "\nIn no picture, because no learning rate has all its runs done: {}.\n",
-                    settings.join(", ")
-                );
-                if !text.contains(&line) {
-                    text += &line;
-                }
-            }
+        // Rates of one choice say the same.
+        let without: BTreeSet<String> = self
+            .cells
+            .iter()
+            .filter(|cell| self.has_no_best(cell))
+            .map(Cell::but_for_rate)
+            .collect();
+        for settings in without {
+            let _ = writeln!(
+                text,
+                "\nIn no picture, because no learning rate has all its runs done: {settings}."
+            );
         }
         text += &self.gains_text();
         let mut errors = self.runs().filter_map(|run| Some((run, run.error.as_ref()?))).peekable();
@@ -244,6 +243,13 @@ impl StudyReport {
 }
 
 impl Cell {
+    /// Its settings but for the learning rate: `method itp, ratio 0.2`.
+    fn but_for_rate(&self) -> String {
+        let settings = self.settings.iter().filter(|(axis, _)| !is_rate(axis));
+        let settings = settings.map(|(axis, value)| format!("{axis} {value}"));
+        settings.collect::<Vec<_>>().join(", ")
+    }
+
     fn metrics_text(&self) -> String {
         let all = self.mean.iter().map(|(kind, mean)| match self.spread.get(kind) {
             Some(spread) => format!("{kind} {mean:.4} ± {spread:.4}"),

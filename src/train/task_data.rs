@@ -43,19 +43,10 @@ pub fn label_config(task: &Task) -> LabelConfig {
 /// If columns are missing or contradict each other.
 pub fn table_options(recipe: &TaskRecipe) -> Result<Option<TableOptions>> {
     if recipe.data.is_some() {
-        for (option, given) in [
-            ("train", recipe.train.is_some()),
-            ("dev", recipe.dev.is_some()),
-            ("text", recipe.text.is_some()),
-            ("pair", recipe.pair.is_some()),
-            ("label", recipe.label.is_some()),
-            ("score", recipe.score.is_some()),
-        ] {
-            if given {
-                let message = "is for tables of your own, `data` for the files of a GLUE task; give \
-                               one or the other";
-                return Err(Error::option(option, message));
-            }
+        if let Some(option) = recipe.of_tables() {
+            let message = "is for tables of your own, `data` for the files of a GLUE task; give one \
+                           or the other";
+            return Err(Error::option(option, message));
         }
         return Ok(None);
     }

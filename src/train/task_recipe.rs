@@ -79,6 +79,13 @@ pub struct TaskRecipe {
     pub summarization: Option<SummarizationRecipe>,
 }
 
+/// The name of the first setting that is set.
+macro_rules! first_set {
+    ($recipe:ident; $($field:ident),*) => {
+        None$(.or($recipe.$field.as_ref().map(|_| stringify!($field))))*
+    };
+}
+
 /// How a task is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobKind {
@@ -94,7 +101,7 @@ impl TaskRecipe {
     /// The kind of job that the task's name means.
     pub fn kind(&self) -> JobKind {
         match self.name.to_ascii_lowercase().as_str() {
-            "squad" | "squad_v2" | "squad-v2" => JobKind::QuestionAnswering,
+            name if Self::has_unanswerable(name).is_some() => JobKind::QuestionAnswering,
             "summarization" | "xsum" | "cnn_dailymail" | "cnn-dailymail" | "g2p" => {
                 JobKind::Summarization
             }
@@ -169,15 +176,14 @@ impl TaskRecipe {
     }
 
     /// The first setting about questions that is set.
-    fn of_questions(&self) -> Option<&'static str> {
-        let set = [
-            ("doc_stride", self.doc_stride.is_some()),
-            ("max_answer_length", self.max_answer_length.is_some()),
-            ("n_best", self.n_best.is_some()),
-            ("version_2_with_negative", self.version_2_with_negative.is_some()),
-            ("null_score_diff_threshold", self.null_score_diff_threshold.is_some()),
-        ];
-        set.into_iter().find_map(|(name, set)| set.then_some(name))
+    pub fn of_questions(&self) -> Option<&'static str> {
+        first_set!(self; doc_stride, max_answer_length, n_best, version_2_with_negative,
+            null_score_diff_threshold)
+    }
+
+    /// The first setting about tables of one's own that is set.
+    pub(super) fn of_tables(&self) -> Option<&'static str> {
+        first_set!(self; train, dev, text, pair, label, score)
     }
 
     /// Checks every setting that can be checked without data.

@@ -156,9 +156,10 @@ impl DisentangledSelfAttention {
         }
         let bias = positions.and_then(|positions| {
             let [query, key, _] = projected.each_ref();
-            self.fused_position_scores([query, key], positions).or_else(|| {
+            let tables = self.project_positions(positions);
+            self.fused_position_scores([query, key], &tables, positions).or_else(|| {
                 let [query, key] = [query, key].map(|projected| self.heads(projected.clone()));
-                self.position_scores(query * self.scale(), key, positions)
+                self.position_scores(query * self.scale(), key, tables, positions)
             })
         });
         let (masked, added) = masks.unzip();
@@ -197,7 +198,9 @@ impl DisentangledSelfAttention {
         // Scaling the queries costs less than scaling the scores.
         let query = query * self.scale();
         let mut scores = matmul(query.clone(), key.clone().transpose());
-        if let Some(added) = positions.and_then(|p| self.position_scores(query, key, p)) {
+        if let Some(added) =
+            positions.and_then(|p| self.position_scores(query, key, self.project_positions(p), p))
+        {
             scores = scores + added;
         }
         if let Some(masked) = masked {
@@ -225,9 +228,9 @@ impl DisentangledSelfAttention {
         &self,
         query: Tensor<4>,
         key: Tensor<4>,
+        projected: ProjectedPositions,
         positions: &RelativePositions,
     ) -> Option<Tensor<4>> {
-        let projected = self.project_positions(positions);
         // Column j − i + length − 1 of row i: the difference i − j, descending.
         let of_queries = projected
             .keys
@@ -246,11 +249,14 @@ impl DisentangledSelfAttention {
     fn fused_position_scores(
         &self,
         inputs: [&Tensor<3>; 2],
+        projected: &ProjectedPositions,
         positions: &RelativePositions,
     ) -> Option<Tensor<4>> {
-        let ProjectedPositions { keys, queries } = self.project_positions(positions);
-        let keys = keys.map(|keys| keys.select(0, positions.descending.clone()));
-        let queries = queries.map(|queries| queries.select(0, positions.ascending.clone()));
+        let rows = |table: &Option<Tensor<2>>, rows: &Tensor<1, Int>| {
+            table.clone().map(|table| table.select(0, rows.clone()))
+        };
+        let keys = rows(&projected.keys, &positions.descending);
+        let queries = rows(&projected.queries, &positions.ascending);
         if keys.is_none() && queries.is_none() {
             return None;
         }
