@@ -32,6 +32,8 @@ struct State {
     first: Option<(usize, f64)>,
     metric: Option<String>,
     skipped: usize,
+    /// Update of the newest event.
+    newest: usize,
     shown: Option<Instant>,
 }
 
@@ -89,6 +91,11 @@ impl State {
             Event::Stage { name } => format!("· {name}"),
             Event::Note { message } => message.clone(),
             Event::Step { step, total, loss, keep_ratio, skipped, seconds, .. } => {
+                if *step <= self.newest {
+                    // The next run of a study: nothing of the one before is its own.
+                    *self = Self { shown: self.shown, ..Self::default() };
+                }
+                self.newest = *step;
                 if loss.is_finite() {
                     let smoothed = self.loss.map_or(*loss, |old| old + SMOOTHING * (loss - old));
                     self.loss = Some(smoothed);
@@ -162,5 +169,10 @@ mod tests {
         assert_eq!(line, "step 50/100  loss 0.9500  kept 20.0%  accuracy 0.7500  1 min 40 s left");
         let line = state.line(&step(51, f64::NAN, 0.2, 322.0)).unwrap();
         assert!(line.contains("loss 0.9500") && line.contains("skipped 1"), "{line}");
+
+        // The next run of a study tells nothing of the one before.
+        assert_eq!(state.line(&step(1, 2.0, 1.0, 0.5)).unwrap(), "step 1/100  loss 2.0000");
+        let line = state.line(&step(2, 2.0, 1.0, 1.5)).unwrap();
+        assert_eq!(line, "step 2/100  loss 2.0000  1 min 38 s left");
     }
 }

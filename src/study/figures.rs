@@ -77,7 +77,8 @@ pub fn study_figures(report: &StudyReport) -> Vec<(String, Figure)> {
         let quality =
             |cell: &Cell| cell.score().map(|(mean, spread)| (mean, spread.unwrap_or(0.0)));
         let heading = format!("{title}: quality against ratio");
-        let figure = against_ratio(heading, &metric, Axis::Number, &cells, quality, quality);
+        let mut figure = against_ratio(heading, &metric, Axis::Number, &cells, quality, quality);
+        figure.panels.extend(close_up(&figure.panels));
         figures.push((format!("quality-{name}"), figure));
         // Runs are measured at different times, so only what was measured in turns compares.
         let latency = |cell: &Cell| cell.speedup.map(|times| (1.0 / times, 0.0));
@@ -154,6 +155,45 @@ fn against_ratio(
     Figure { title, panels: in_panels(series, &panel) }
 }
 
+/// How much smaller the rest's range must be for lines to be left out of a close-up.
+const FAR: f64 = 3.0;
+
+/// The only panel again, without lines so far off that the others cannot be told apart. Those keep their
+/// place in the legend, and all their colours.
+fn close_up(panels: &[Panel]) -> Option<Panel> {
+    let [panel] = panels else { return None };
+    let extent = |shown: &[bool]| -> f64 {
+        let lines = panel.series.iter().zip(shown).filter(|(_, shown)| **shown);
+        let ys = lines.flat_map(|(line, _)| line.points.iter().flat_map(|p| [p.low, p.high]));
+        let ends =
+            ys.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)));
+        ends.1 - ends.0
+    };
+    let lines = panel.series.iter().filter(|line| line.mark != Mark::Dashed).count();
+    let mut shown = vec![true; panel.series.len()];
+    let all = extent(&shown);
+    for _ in 0..lines / 2 {
+        let without = |at: usize| {
+            let mut rest = shown.clone();
+            rest[at] = false;
+            rest
+        };
+        let candidates =
+            (0..shown.len()).filter(|at| shown[*at] && panel.series[*at].mark != Mark::Dashed);
+        shown = candidates.map(without).min_by(|a, b| extent(a).total_cmp(&extent(b)))?;
+        let rest = extent(&shown);
+        if rest > 0.0 && rest * FAR < all {
+            let mut panel = panel.clone();
+            for (line, _) in panel.series.iter_mut().zip(shown).filter(|(_, shown)| !shown) {
+                line.points.clear();
+                line.name += " (far off)";
+            }
+            return Some(panel);
+        }
+    }
+    None
+}
+
 /// `losparse`, or `losparse, beta1 0.5` where the method has several and this is not the usual one.
 pub(super) fn line_name(cell: &Cell, cells: &[&Cell]) -> String {
     let method = cell.settings.get("method").cloned();
@@ -202,6 +242,31 @@ mod tests {
         assert_eq!(series[2].points[0].y, series[2].points[1].y);
         let latency = &figures[1].1.panels[0].series;
         assert_eq!((latency[0].points[0].y, latency[2].points[0].y), (1.0 / 2.5, 1.0));
+    }
+
+    #[test]
+    fn lines_that_lie_together_have_a_close_up() {
+        let line = |name: &str, mark, ys: [f64; 2]| {
+            let points = [0.1, 0.2].into_iter().zip(ys).map(|(x, y)| Point::new(x, y));
+            Series::new(name, mark, points.collect())
+        };
+        let panel = |low_rank: [f64; 2]| Panel {
+            series: vec![
+                line("low-rank", Mark::Dots, low_rank),
+                line("losparse", Mark::Dots, [0.83, 0.85]),
+                line("itp", Mark::Dots, [0.84, 0.86]),
+                line("dense", Mark::Dashed, [0.87, 0.87]),
+            ],
+            ..Panel::default()
+        };
+        let whole = panel([0.15, 0.2]);
+        let close = close_up(std::slice::from_ref(&whole)).unwrap();
+        assert_eq!(close.series[0].name, "low-rank (far off)");
+        assert!(close.series[0].points.is_empty());
+        assert_eq!(close.series[1..], whole.series[1..]);
+        assert_eq!(close_up(&[panel([0.80, 0.84])]), None);
+        assert_eq!(close_up(&[whole.clone(), whole]), None);
+        assert_eq!(close_up(&[Panel::default()]), None);
     }
 
     /// A study of several values of one setting and several models, of which nothing is done.
