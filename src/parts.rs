@@ -78,7 +78,13 @@ pub fn attention(
     let dropout: Dropout = DropoutConfig::new(dropout).init();
     let [_, _, size] = inputs[0].dims();
     let scale = 1.0 / ((size / heads) as f64).sqrt();
-    let heads = layers::Heads { count: heads, scale, dropout: &dropout, mask_replaces: false };
+    let heads = layers::Heads {
+        count: heads,
+        scale,
+        dropout: &dropout,
+        mask_replaces: false,
+        sequences: None,
+    };
     layers::attention(inputs, None, bias, heads).expect("tensors on flex")
 }
 

@@ -2,6 +2,7 @@
 //! a sequence, a head at a time, so that scores stay in cache and are not kept for the backward pass.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use pulp::Arch;
@@ -12,6 +13,7 @@ use super::dropout::DropoutMask;
 use super::exp::exp;
 use super::lanes::{greatest, total};
 use super::scratch::with_scratch;
+use super::sequences::{Sequences, split_rows};
 
 /// Added to the scores: `[batch or 1, heads or 1, queries or 1, keys]`, row by row.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub struct AttentionSettings {
     pub mask: Option<Arc<AttentionMask>>,
     /// Of the probabilities.
     pub dropout: DropoutMask,
+    /// With these, queries, keys and values are `[1, tokens, size]`: rows of sequences of different
+    /// lengths one after another. Each attends to itself, and nothing is padded; masks and biases still
+    /// have rows and columns for padding.
+    pub sequences: Option<Arc<Sequences>>,
 }
 
 /// Rows of all heads side by side: `[batch, length, size]`.
@@ -49,7 +55,7 @@ pub(crate) struct Attention<'a> {
     pub value: &'a [f32],
     /// Added to the scores: `[batch, heads, queries, keys]`.
     pub bias: Option<&'a [f32]>,
-    /// `[batch, queries, keys, size]`
+    /// `[batch, queries, keys, size]`; with sequences their number and what they would be padded to.
     pub dims: [usize; 4],
     pub settings: &'a AttentionSettings,
 }
@@ -78,12 +84,11 @@ thread_local! {
 impl Attention<'_> {
     /// The heads' outputs side by side, `[batch, queries, size]`.
     pub(crate) fn forward(&self) -> Vec<f32> {
-        let [_, queries, _, size] = self.dims;
         let mut output = vec![0.0; self.query.len()];
         if self.is_empty() {
             return output;
         }
-        output.par_chunks_mut(queries * size).enumerate().with_max_len(1).for_each(
+        self.items(&mut output).into_par_iter().enumerate().with_max_len(1).for_each(
             |(item, output)| {
                 with_scratch(&SCRATCH, |scratch| {
                     for head in 0..self.settings.heads {
@@ -97,7 +102,7 @@ impl Attention<'_> {
 
     /// All gradients, of the output's, `grad: [batch, queries, size]`.
     pub(crate) fn backward(&self, grad: &[f32]) -> AttentionGradients {
-        let [_, queries, keys, size] = self.dims;
+        let [_, queries, keys, _] = self.dims;
         let scores = self.settings.heads * queries * keys;
         let mut query = vec![0.0; self.query.len()];
         let mut key = vec![0.0; self.key.len()];
@@ -110,10 +115,11 @@ impl Attention<'_> {
             true => (0..self.dims[0]).map(|_| Default::default()).collect(),
             false => bias.chunks_mut(scores).collect(),
         };
-        let items = query
-            .par_chunks_mut(queries * size)
-            .zip(key.par_chunks_mut(keys * size))
-            .zip(value.par_chunks_mut(keys * size))
+        let items = self
+            .items(&mut query)
+            .into_par_iter()
+            .zip(self.items(&mut key))
+            .zip(self.items(&mut value))
             .zip(biases)
             .enumerate()
             .with_max_len(1);
@@ -132,8 +138,20 @@ impl Attention<'_> {
         self.dims.contains(&0)
     }
 
+    /// Each item's rows.
+    fn items<'a>(&self, values: &'a mut [f32]) -> Vec<&'a mut [f32]> {
+        let [batch, .., size] = self.dims;
+        split_rows(values, size, self.settings.sequences.as_deref(), batch)
+    }
+
     fn head(&self, item: usize, head: usize) -> Head<'_> {
-        Head { attention: self, item, head, width: self.dims[3] / self.settings.heads }
+        let [_, queries, keys, size] = self.dims;
+        let (width, attention) = (size / self.settings.heads, self);
+        let (query_rows, key_rows) = match &self.settings.sequences {
+            Some(sequences) => (sequences.rows(item), sequences.rows(item)),
+            None => (item * queries..(item + 1) * queries, item * keys..(item + 1) * keys),
+        };
+        Head { attention, item, head, width, query_rows, key_rows }
     }
 }
 
@@ -151,14 +169,30 @@ struct Head<'a> {
     head: usize,
     /// Size of a head.
     width: usize,
+    query_rows: Range<usize>,
+    key_rows: Range<usize>,
 }
 
 impl Head<'_> {
-    /// This head's part of rows of all heads of all items.
-    fn rows<'a>(&self, values: &'a [f32], length: usize) -> Rows<'a> {
+    /// Numbers of queries and keys.
+    fn lengths(&self) -> [usize; 2] {
+        [self.query_rows.len(), self.key_rows.len()]
+    }
+
+    /// This head's part of an item's queries, or what has their rows.
+    fn queries<'a>(&self, values: &'a [f32]) -> Rows<'a> {
+        self.rows(values, &self.query_rows)
+    }
+
+    /// This head's part of an item's keys, or what has their rows.
+    fn keys<'a>(&self, values: &'a [f32]) -> Rows<'a> {
+        self.rows(values, &self.key_rows)
+    }
+
+    fn rows<'a>(&self, values: &'a [f32], rows: &Range<usize>) -> Rows<'a> {
         let size = self.attention.dims[3];
-        let values = &values[self.item * length * size + self.head * self.width..];
-        Rows { values, stride: size, rows: length }
+        let values = &values[rows.start * size + self.head * self.width..];
+        Rows { values, stride: size, rows: rows.len() }
     }
 
     /// This head's part of an item's rows of all heads.
@@ -168,20 +202,26 @@ impl Head<'_> {
     }
 
     fn forward(&self, scratch: &mut Scratch, output: &mut [f32]) {
-        let [_, queries, keys, _] = self.attention.dims;
+        let [queries, keys] = self.lengths();
+        if queries == 0 {
+            return;
+        }
         let Scratch { packed, probabilities, .. } = scratch;
         self.probabilities(packed, probabilities);
         self.drop_out(probabilities);
-        pack(packed, self.rows(self.attention.value, keys), self.width);
+        pack(packed, self.keys(self.attention.value), self.width);
         let input = Rows { values: probabilities, stride: keys, rows: queries };
         product(input, packed, None, Epilogue::Identity, self.target(output));
     }
 
     fn backward(&self, scratch: &mut Scratch, grad: &[f32], targets: Targets<'_>) {
-        let [_, queries, keys, _] = self.attention.dims;
+        let [queries, keys] = self.lengths();
+        if queries == 0 {
+            return;
+        }
         let settings = self.attention.settings;
         let Scratch { packed, probabilities, gradients, transposed } = scratch;
-        let grad = self.rows(grad, queries);
+        let grad = self.queries(grad);
         self.probabilities(packed, probabilities);
         // ∂V = dropout(P)ᵀ ∂O
         resize(transposed, queries * keys);
@@ -193,7 +233,7 @@ impl Head<'_> {
         let input = Rows { values: transposed, stride: queries, rows: keys };
         product(input, packed, None, Epilogue::Identity, self.target(targets.value));
         // ∂P = dropout(∂O Vᵀ)
-        pack_transposed(packed, self.rows(self.attention.value, keys), self.width);
+        pack_transposed(packed, self.keys(self.attention.value), self.width);
         let target = RowsMut { values: gradients, stride: keys };
         product(grad, packed, None, Epilogue::Identity, target);
         self.drop_out(gradients);
@@ -204,26 +244,29 @@ impl Head<'_> {
         );
         self.leave_out_replaced(gradients);
         if !targets.bias.is_empty() {
-            let rows = self.head * queries * keys..(self.head + 1) * queries * keys;
-            targets.bias[rows].copy_from_slice(gradients);
+            let [_, height, across, _] = self.attention.dims;
+            let rows = targets.bias[self.head * height * across..].chunks_exact_mut(across);
+            for (bias, gradients) in rows.zip(gradients.chunks_exact(keys)) {
+                bias[..keys].copy_from_slice(gradients);
+            }
         }
         gradients.iter_mut().for_each(|value| *value *= settings.scale);
         // ∂Q = ∂scores K, ∂K = ∂scoresᵀ Q
-        pack(packed, self.rows(self.attention.key, keys), self.width);
+        pack(packed, self.keys(self.attention.key), self.width);
         let input = Rows { values: gradients, stride: keys, rows: queries };
         product(input, packed, None, Epilogue::Identity, self.target(targets.query));
         transpose(gradients, keys, transposed);
-        pack(packed, self.rows(self.attention.query, queries), self.width);
+        pack(packed, self.queries(self.attention.query), self.width);
         let input = Rows { values: transposed, stride: queries, rows: keys };
         product(input, packed, None, Epilogue::Identity, self.target(targets.key));
     }
 
     /// `softmax(scale · Q Kᵀ + mask + bias): [queries, keys]`, before dropout.
     fn probabilities(&self, packed: &mut PackedWeight, probabilities: &mut Vec<f32>) {
-        let [_, queries, keys, _] = self.attention.dims;
+        let [queries, keys] = self.lengths();
         resize(probabilities, queries * keys);
-        pack_transposed(packed, self.rows(self.attention.key, keys), self.width);
-        let query = self.rows(self.attention.query, queries);
+        pack_transposed(packed, self.keys(self.attention.key), self.width);
+        let query = self.queries(self.attention.query);
         let target = RowsMut { values: probabilities, stride: keys };
         product(query, packed, None, Epilogue::Identity, target);
         Arch::new().dispatch(
@@ -249,7 +292,7 @@ impl Head<'_> {
             None => scores.iter_mut().for_each(|score| *score *= scale),
         }
         if let Some(bias) = bias {
-            let added = &bias[self.score_row(row) * scores.len()..][..scores.len()];
+            let added = &bias[self.score_row(row) * self.attention.dims[2]..][..scores.len()];
             scores.iter_mut().zip(added).for_each(|(score, added)| *score += added);
         }
         let most = greatest(scores);
@@ -266,10 +309,11 @@ impl Head<'_> {
 
     /// Nothing flows back to a score that the mask replaces.
     fn leave_out_replaced(&self, gradients: &mut [f32]) {
-        let Attention { settings, dims, .. } = self.attention;
-        let Some(mask) = settings.mask.as_ref().filter(|mask| mask.replaces) else { return };
-        for (row, gradients) in gradients.chunks_exact_mut(dims[2]).enumerate() {
-            let added = &mask.values[mask.row(self.item, self.head, row)..][..dims[2]];
+        let mask = self.attention.settings.mask.as_ref();
+        let Some(mask) = mask.filter(|mask| mask.replaces) else { return };
+        let [_, keys] = self.lengths();
+        for (row, gradients) in gradients.chunks_exact_mut(keys).enumerate() {
+            let added = &mask.values[mask.row(self.item, self.head, row)..][..keys];
             for (gradient, added) in gradients.iter_mut().zip(added) {
                 if *added <= f32::MIN {
                     *gradient = 0.0;
@@ -280,7 +324,7 @@ impl Head<'_> {
 
     /// Multiplies `[queries, keys]` by the mask of dropout.
     fn drop_out(&self, values: &mut [f32]) {
-        let (keys, dropout) = (self.attention.dims[2], self.attention.settings.dropout);
+        let ([_, keys], dropout) = (self.lengths(), self.attention.settings.dropout);
         if dropout.is_idle() {
             return;
         }
@@ -297,7 +341,7 @@ impl Head<'_> {
 
 impl AttentionMask {
     /// Where the row for a query begins.
-    fn row(&self, item: usize, head: usize, query: usize) -> usize {
+    pub(super) fn row(&self, item: usize, head: usize, query: usize) -> usize {
         let [items, heads, queries, keys] = self.dims;
         let at = |index: usize, count: usize| if count == 1 { 0 } else { index };
         ((at(item, items) * heads + at(head, heads)) * queries + at(query, queries)) * keys

@@ -140,7 +140,7 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
             OpsKind::Tracked(mut prepared) => {
                 let state = inputs.each_ref().map(|tensor| prepared.checkpoint(tensor));
                 let [query, key, keys, queries] = inputs.map(|t| t.into_primitive());
-                let output = B::position_scores(query, key, keys, queries, settings);
+                let output = B::position_scores(query, key, keys, queries, settings.clone());
                 prepared.finish((state, settings), output)
             }
             OpsKind::UnTracked(prepared) => {
@@ -277,7 +277,7 @@ impl<B: KernelGradients> Backward<B, 4> for PositionScores {
         checkpointer: &mut Checkpointer,
     ) {
         register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, settings, grad| {
-            B::position_gradients(inputs, settings, grad)
+            B::position_gradients(inputs, &settings, grad)
         });
     }
 }

@@ -8,6 +8,7 @@ use super::attention::AttentionSettings;
 use super::columns::ActiveColumns;
 use super::dropout::DropoutMask;
 use super::extension::NormSettings;
+use super::padded;
 use super::plan::NeuronPlan;
 use super::positions::PositionSettings;
 
@@ -182,6 +183,9 @@ pub(super) fn attention<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &AttentionSettings,
 ) -> FloatTensor<B> {
+    if let Some(sequences) = &settings.sequences {
+        return padded::attention::<B>(inputs, settings, sequences);
+    }
     let Heads { kept, value, .. } = Heads::<B>::new(inputs, settings);
     merge::<B>(B::float_matmul(kept, value))
 }
@@ -192,6 +196,9 @@ pub(super) fn attention_gradients<B: Backend>(
     settings: &AttentionSettings,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 4] {
+    if let Some(sequences) = &settings.sequences {
+        return padded::attention_gradients::<B>(inputs, settings, sequences, grad);
+    }
     let bias = inputs[3].clone();
     let [query, key, value, scores] = Heads::<B>::new(inputs, settings).gradients(grad);
     let bias = if bias.shape().num_elements() > 0 { scores } else { bias };
@@ -200,9 +207,13 @@ pub(super) fn attention_gradients<B: Backend>(
 
 /// See [`super::Kernels::position_scores`].
 pub(super) fn position_scores<B: Backend>(
-    [query, key, keys, queries]: [FloatTensor<B>; 4],
-    settings: PositionSettings,
+    inputs: [FloatTensor<B>; 4],
+    settings: &PositionSettings,
 ) -> FloatTensor<B> {
+    if let Some(sequences) = &settings.sequences {
+        return padded::position_scores::<B>(inputs, settings, sequences);
+    }
+    let [query, key, keys, queries] = inputs;
     let added = |rows: FloatTensor<B>, table: FloatTensor<B>| {
         let table = B::float_swap_dims(positions::<B>(table, settings.heads), 2, 3);
         shear::<B>(B::float_matmul(split::<B>(rows, settings.heads), table))
@@ -226,10 +237,14 @@ pub(super) fn position_scores<B: Backend>(
 
 /// See [`super::KernelGradients::position_gradients`].
 pub(super) fn position_gradients<B: Backend>(
-    [query, key, keys, queries]: [FloatTensor<B>; 4],
-    settings: PositionSettings,
+    inputs: [FloatTensor<B>; 4],
+    settings: &PositionSettings,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 4] {
+    if let Some(sequences) = &settings.sequences {
+        return padded::position_gradients::<B>(inputs, settings, sequences, grad);
+    }
+    let [query, key, keys, queries] = inputs;
     let heads = settings.heads;
     // Of rows and table, from the gradient of their scores.
     let gradients = |rows: FloatTensor<B>, table: FloatTensor<B>, grad: FloatTensor<B>| {
@@ -385,7 +400,7 @@ fn drop_out<B: Backend>(
 }
 
 /// Values with the device and the precision of `like`.
-fn values<B: Backend>(
+pub(super) fn values<B: Backend>(
     values: Vec<f32>,
     shape: impl Into<Shape>,
     like: &FloatTensor<B>,

@@ -53,7 +53,13 @@ fn settings(mask: Option<bool>, dropout: f64) -> AttentionSettings {
     values[5 * 7..6 * 7].fill(f32::MIN);
     let dims = [2, 1, 5, 7];
     let mask = mask.map(|replaces| Arc::new(AttentionMask { values, dims, replaces }));
-    AttentionSettings { heads: 3, scale: 0.5, mask, dropout: DropoutMask::new(dropout, 3) }
+    AttentionSettings {
+        heads: 3,
+        scale: 0.5,
+        mask,
+        dropout: DropoutMask::new(dropout, 3),
+        sequences: None,
+    }
 }
 
 #[test]
@@ -155,6 +161,74 @@ fn attention_with_all_it_may_have() {
         let grad = flex(&[2, 5, 12], 5);
         let found = composed::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
         let expected = Flex::attention_gradients(inputs, &settings, grad);
+        assert_alike(&what, found, expected);
+    }
+}
+
+/// Of 3, 5, 1 and 6 tokens, padded to 6.
+fn sequences() -> Arc<Sequences> {
+    Arc::new(Sequences::new(&[3, 5, 1, 6], 6))
+}
+
+#[test]
+fn attention_of_sequences_without_padding() {
+    for (mask, bias, dropout) in [(false, false, 0.0), (false, true, 0.3), (true, true, 0.0)] {
+        let values = numbers(3 * 6 * 6, 6);
+        let mask = mask.then(|| AttentionMask { values, dims: [1, 3, 6, 6], replaces: false });
+        let settings = AttentionSettings {
+            sequences: Some(sequences()),
+            mask: mask.map(Arc::new),
+            ..settings(None, dropout)
+        };
+        let bias = if bias { flex(&[4, 3, 6, 6], 4) } else { flex(&[0, 0, 0, 0], 4) };
+        let rows = |seed| flex(&[1, 15, 12], seed);
+        let (inputs, grad) = ([rows(1), rows(2), rows(3), bias], rows(5));
+        let what = format!("attention, {:?} {dropout}", settings.mask.is_some());
+        let found = composed::attention::<Flex>(inputs.clone(), &settings);
+        let [query, key, value, bias] = inputs.clone();
+        let expected = Flex::attention_heads(query, key, value, bias, settings.clone());
+        assert_alike(&what, [found], [expected]);
+        let found = composed::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
+        let expected = Flex::attention_gradients(inputs, &settings, grad);
+        assert_alike(&what, found, expected);
+    }
+}
+
+/// Each as it would be by itself.
+#[test]
+fn sequences_without_padding_do_not_see_each_other() {
+    let (rows, all) = ([1, 2, 3].map(|seed| flex(&[1, 15, 12], seed)), sequences());
+    let whole = AttentionSettings { sequences: Some(all.clone()), ..settings(None, 0.0) };
+    let none = || flex(&[0, 0, 0, 0], 4);
+    let [query, key, value] = rows.clone();
+    let found = row_major(Flex::attention_heads(query, key, value, none(), whole));
+    for sequence in 0..all.count() {
+        let part = all.rows(sequence);
+        let [query, key, value] = rows.each_ref().map(|rows| {
+            let values = &slice(rows)[part.start * 12..part.end * 12];
+            FlexTensor::from_data(TensorData::new(values.to_vec(), [1, part.len(), 12]))
+        });
+        let alone = Flex::attention_heads(query, key, value, none(), settings(None, 0.0));
+        let found = &slice(&found)[part.start * 12..part.end * 12];
+        assert_close(&format!("sequence {sequence}"), found, slice(&row_major(alone)));
+    }
+}
+
+#[test]
+fn position_scores_of_sequences_without_padding() {
+    for tables in [[true, true], [true, false], [false, true]] {
+        let [keys, queries] = [(3, tables[0]), (4, tables[1])]
+            .map(|(seed, is_there)| flex(if is_there { &[12, 12] } else { &[0, 0] }, seed));
+        let inputs = [flex(&[1, 15, 12], 1), flex(&[1, 15, 12], 2), keys, queries];
+        let settings = PositionSettings { heads: 3, scale: 0.4, sequences: Some(sequences()) };
+        let what = format!("positions, {tables:?}");
+        let found = composed::position_scores::<Flex>(inputs.clone(), &settings);
+        let [query, key, keys, queries] = inputs.clone();
+        let expected = Flex::position_scores(query, key, keys, queries, settings.clone());
+        assert_alike(&what, [found], [expected]);
+        let grad = flex(&[4, 3, 6, 6], 5);
+        let found = composed::position_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
+        let expected = Flex::position_gradients(inputs, &settings, grad);
         assert_alike(&what, found, expected);
     }
 }
@@ -291,7 +365,7 @@ fn on(device: &Device) -> Vec<(&'static str, Vec<f32>)> {
             key.clone().into_dispatch(),
             keys.clone().into_dispatch(),
             queries.clone().into_dispatch(),
-            PositionSettings { heads: 3, scale: 0.4 },
+            PositionSettings { heads: 3, scale: 0.4, sequences: None },
         ));
         let scores = scores.reshape([36, 6]);
         let grads = squared(&scores);

@@ -158,7 +158,7 @@ fn attention_heads() {
         });
         let scale = 1.0 / (width as f32).sqrt();
         let dropout = DropoutMask::new(probability, 11);
-        let settings = AttentionSettings { heads, scale, mask, dropout };
+        let settings = AttentionSettings { heads, scale, mask, dropout, sequences: None };
         let case = format!("{batch}x{heads}x{queries}x{keys}x{width}");
         check(&case, &inputs, &|inputs| {
             let rows = |at: usize, length: usize| inputs[at].clone().reshape([batch, length, size]);
@@ -202,7 +202,7 @@ fn position_scores() {
             }
         }
         let others = tensor(&rows());
-        let settings = PositionSettings { heads, scale: 0.4 };
+        let settings = PositionSettings { heads, scale: 0.4, sequences: None };
         let case = format!("{batch}x{heads}x{length}x{width}");
         check(&case, &inputs, &|inputs| {
             let device = inputs[0].device();
@@ -220,7 +220,7 @@ fn position_scores() {
             });
             let [keys, queries] = [keys, queries].map(Tensor::into_dispatch);
             let output =
-                <Dispatch as Kernels>::position_scores(query, key, keys, queries, settings);
+                <Dispatch as Kernels>::position_scores(query, key, keys, queries, settings.clone());
             Tensor::<4>::from_dispatch(output).flatten(0, 3)
         });
     }

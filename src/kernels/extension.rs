@@ -67,6 +67,7 @@ pub trait Kernels: Backend {
     /// - `query`: `[batch, queries, size]`; `key`, `value`: `[batch, keys, size]`
     /// - `bias`: `[batch, heads, queries, keys]`, or `[0, 0, 0, 0]`: none
     /// - output: `[batch, queries, size]`
+    /// - with [`AttentionSettings::sequences`], `[1, tokens, size]` but for the bias
     fn attention_heads(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -84,6 +85,7 @@ pub trait Kernels: Backend {
     /// - `query`, `key`: `[batch, length, size]`, heads side by side
     /// - `keys`, `queries`: `[2·length, size]`, the last row not used; or `[0, 0]`: none
     /// - output: `[batch, heads, length, length]`
+    /// - with [`PositionSettings::sequences`], `query` and `key`: `[1, tokens, size]`
     fn position_scores(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
@@ -91,7 +93,7 @@ pub trait Kernels: Backend {
         queries: FloatTensor<Self>,
         settings: PositionSettings,
     ) -> FloatTensor<Self> {
-        composed::position_scores::<Self>([query, key, keys, queries], settings)
+        composed::position_scores::<Self>([query, key, keys, queries], &settings)
     }
 
     /// `R·L + S`. With `columns`, those alone are trained of `S`.
@@ -219,7 +221,7 @@ pub trait KernelGradients: Kernels {
     /// Of [`Kernels::position_scores`]' query, key, keys and queries.
     fn position_gradients(
         inputs: [FloatTensor<Self>; 4],
-        settings: PositionSettings,
+        settings: &PositionSettings,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
         composed::position_gradients::<Self>(inputs, settings, grad)

@@ -113,7 +113,7 @@ impl Kernels for Flex {
         settings: PositionSettings,
     ) -> FloatTensor<Self> {
         let inputs = [query, key, keys, queries].map(row_major);
-        let positions = positions(&inputs, settings);
+        let positions = positions(&inputs, &settings);
         let [batch, length, _] = positions.dims;
         tensor(positions.forward(), [batch, settings.heads, length, length])
     }
@@ -220,7 +220,7 @@ impl KernelGradients for Flex {
 
     fn position_gradients(
         inputs: [FloatTensor<Self>; 4],
-        settings: PositionSettings,
+        settings: &PositionSettings,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
         let inputs = inputs.map(row_major);
@@ -273,15 +273,21 @@ fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveColumns) -> 
 fn attention<'a>(inputs: &'a [FlexTensor; 4], settings: &'a AttentionSettings) -> Attention<'a> {
     let [query, key, value, bias] = inputs.each_ref().map(slice);
     let (queries, keys) = (inputs[0].layout().shape(), inputs[1].layout().shape());
-    let dims = [queries[0], queries[1], keys[1], queries[2]];
+    let dims = match &settings.sequences {
+        Some(all) => [all.count(), all.length(), all.length(), queries[2]],
+        None => [queries[0], queries[1], keys[1], queries[2]],
+    };
     let bias = Some(bias).filter(|bias| !bias.is_empty());
     Attention { query, key, value, bias, dims, settings }
 }
 
-fn positions(inputs: &[FlexTensor; 4], settings: PositionSettings) -> Positions<'_> {
+fn positions<'a>(inputs: &'a [FlexTensor; 4], settings: &'a PositionSettings) -> Positions<'a> {
     let [query, key, keys, queries] = inputs.each_ref().map(slice);
     let shape = inputs[0].layout().shape();
-    let dims = [shape[0], shape[1], shape[2]];
+    let dims = match &settings.sequences {
+        Some(all) => [all.count(), all.length(), shape[2]],
+        None => [shape[0], shape[1], shape[2]],
+    };
     Positions { query, key, keys, queries, dims, settings }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::Tensor;
 
-use super::ActiveColumns;
+use super::{ActiveColumns, Sequences};
 
 /// What the heads of an attention have in common.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,8 @@ pub(crate) struct Heads<'a> {
     pub(crate) dropout: &'a Dropout,
     /// Whether the mask's smallest number stands in the place of a score rather than being added to it.
     pub(crate) mask_replaces: bool,
+    /// With these, rows are those of tokens alone, `[1, tokens, size]`.
+    pub(crate) sequences: Option<&'a Arc<Sequences>>,
 }
 
 #[cfg(not(feature = "flex"))]
@@ -72,8 +74,8 @@ mod composed {
     pub(crate) fn position_scores(
         _: [&Tensor<3>; 2],
         _: [Option<&Tensor<2>>; 2],
-        _: usize,
-        _: f64,
+        _: (usize, f64),
+        _: Option<&Arc<Sequences>>,
     ) -> Option<Tensor<4>> {
         None
     }
@@ -225,6 +227,7 @@ mod fused {
     /// - query `[batch, queries, size]`; key and value `[batch, keys, size]`
     /// - `mask`: `[batch or 1, heads or 1, queries or 1, keys]`, added to the scores; not trained
     /// - `bias`: `[batch, heads, queries, keys]`, added to the scores; trained
+    /// - with [`Heads::sequences`] query, key, value and output: `[1, tokens, size]`
     pub(crate) fn attention(
         inputs: [&Tensor<3>; 3],
         mask: Option<&Tensor<4>>,
@@ -254,6 +257,7 @@ mod fused {
             scale: heads.scale as f32,
             mask,
             dropout: dropout_mask(heads.dropout, inputs[0]),
+            sequences: heads.sequences.cloned(),
         };
         let bias = match bias {
             Some(bias) => bias.clone(),
@@ -270,11 +274,12 @@ mod fused {
     /// # Shapes
     /// - query and key: `[batch, length, size]`, heads side by side
     /// - `tables`: keys and queries of the differences, as [`Kernels::position_scores`] has them
+    /// - with `sequences`, query and key: `[1, tokens, size]`
     pub(crate) fn position_scores(
         inputs: [&Tensor<3>; 2],
         tables: [Option<&Tensor<2>>; 2],
-        heads: usize,
-        scale: f64,
+        (heads, scale): (usize, f64),
+        sequences: Option<&Arc<Sequences>>,
     ) -> Option<Tensor<4>> {
         let autodiff = inputs[0].is_autodiff();
         let rows = |tensor: &&Tensor<3>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
@@ -286,7 +291,8 @@ mod fused {
         let [query, key] = inputs.map(|tensor| tensor.clone().into_dispatch());
         let tables = tables.map(|table| table.cloned().unwrap_or_else(none).into_dispatch());
         let [keys, queries] = tables;
-        let settings = PositionSettings { heads, scale: scale as f32 };
+        let sequences = sequences.cloned();
+        let settings = PositionSettings { heads, scale: scale as f32, sequences };
         let scores = <Dispatch as Kernels>::position_scores(query, key, keys, queries, settings);
         Some(Tensor::from_dispatch(scores))
     }

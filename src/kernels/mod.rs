@@ -49,6 +49,8 @@ mod lanes;
 pub(crate) mod layers;
 mod neurons;
 #[cfg(feature = "flex")]
+mod padded;
+#[cfg(feature = "flex")]
 pub(crate) mod passes;
 #[cfg(feature = "flex")]
 mod plan;
@@ -62,6 +64,7 @@ mod residual_norm;
 mod rows;
 #[cfg(feature = "flex")]
 mod scratch;
+mod sequences;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 #[cfg(all(test, feature = "flex"))]
@@ -82,6 +85,7 @@ pub use neurons::{NeuronCache, NeuronWeights};
 pub use plan::NeuronPlan;
 #[cfg(feature = "flex")]
 pub use positions::PositionSettings;
+pub use sequences::Sequences;
 
 use burn::tensor::Tensor;
 

@@ -2,20 +2,25 @@
 //! content), and its gradients: each thread takes a sequence, a head at a time.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::attention::{pack, pack_transposed, transpose};
 use super::block::{Epilogue, PackedWeight, Rows, RowsMut, product};
 use super::scratch::with_scratch;
+use super::sequences::{Sequences, split_rows};
 
 /// What the scores of relative positions are besides their tensors.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PositionSettings {
     /// Heads, side by side in the rows.
     pub heads: usize,
     /// Multiplies the products of queries and position keys.
     pub scale: f32,
+    /// With these, queries and keys are `[1, tokens, size]`: rows of sequences of different lengths one
+    /// after another. Tables and scores still have rows and columns for padding, scores of which are 0.
+    pub sequences: Option<Arc<Sequences>>,
 }
 
 /// Rows of all heads side by side.
@@ -29,9 +34,9 @@ pub(crate) struct Positions<'a> {
     pub keys: &'a [f32],
     /// `[2·length, size]`: the query of each difference, or empty.
     pub queries: &'a [f32],
-    /// `[batch, length, size]`
+    /// `[batch, length, size]`; with sequences their number and what they would be padded to.
     pub dims: [usize; 3],
-    pub settings: PositionSettings,
+    pub settings: &'a PositionSettings,
 }
 
 /// Gradients of [`Positions`].
@@ -78,7 +83,7 @@ impl Positions<'_> {
 
     /// All gradients, of the output's.
     pub(crate) fn backward(&self, grad: &[f32]) -> PositionGradients {
-        let [batch, length, size] = self.dims;
+        let [batch, ..] = self.dims;
         let mut query = vec![0.0; self.query.len()];
         let mut key = vec![0.0; self.key.len()];
         if self.dims.contains(&0) {
@@ -88,9 +93,10 @@ impl Positions<'_> {
         // One of each sequence, since several meet in a row.
         let mut keys = vec![0.0; batch * self.keys.len()];
         let mut queries = vec![0.0; batch * self.queries.len()];
-        let items = query
-            .par_chunks_mut(length * size)
-            .zip(key.par_chunks_mut(length * size))
+        let items = self
+            .items(&mut query)
+            .into_par_iter()
+            .zip(self.items(&mut key))
             .zip(parts(&mut keys, batch))
             .zip(parts(&mut queries, batch))
             .enumerate()
@@ -106,8 +112,20 @@ impl Positions<'_> {
         PositionGradients { query, key, keys: sum(keys, batch), queries: sum(queries, batch) }
     }
 
+    /// Each sequence's rows.
+    fn items<'a>(&self, values: &'a mut [f32]) -> Vec<&'a mut [f32]> {
+        let [batch, _, size] = self.dims;
+        split_rows(values, size, self.settings.sequences.as_deref(), batch)
+    }
+
     fn head(&self, item: usize, head: usize) -> Head<'_> {
-        Head { positions: self, item, head, width: self.dims[2] / self.settings.heads }
+        let [_, padded, size] = self.dims;
+        let width = size / self.settings.heads;
+        let (start, length) = match &self.settings.sequences {
+            Some(sequences) => (sequences.rows(item).start, sequences.rows(item).len()),
+            None => (item * padded, padded),
+        };
+        Head { positions: self, item, head, width, start, length }
     }
 }
 
@@ -147,21 +165,31 @@ struct Head<'a> {
     head: usize,
     /// Size of a head.
     width: usize,
+    /// The sequence's first row.
+    start: usize,
+    /// Its tokens.
+    length: usize,
 }
 
 impl Head<'_> {
     /// This head's part of a sequence's rows of all heads.
     fn rows<'a>(&self, values: &'a [f32]) -> Rows<'a> {
-        let [_, length, size] = self.positions.dims;
-        let values = &values[self.item * length * size + self.head * self.width..];
-        Rows { values, stride: size, rows: length }
+        let [.., size] = self.positions.dims;
+        let values = &values[self.start * size + self.head * self.width..];
+        Rows { values, stride: size, rows: self.length }
     }
 
-    /// This head's part of a table `[2·length, size]`, of which the last row stands for nothing.
+    /// Where a table `[2·length, size]`, of which the last row stands for nothing, has this head's part
+    /// of the differences that this sequence has.
+    fn first_of_table(&self) -> usize {
+        let [_, padded, size] = self.positions.dims;
+        (padded - self.length) * size + self.head * self.width
+    }
+
+    /// This head's part of a table.
     fn table<'a>(&self, values: &'a [f32]) -> Rows<'a> {
-        let [_, length, size] = self.positions.dims;
-        let values = &values[self.head * self.width..];
-        Rows { values, stride: size, rows: 2 * length - 1 }
+        let values = &values[self.first_of_table()..];
+        Rows { values, stride: self.positions.dims[2], rows: 2 * self.length - 1 }
     }
 
     /// This head's part of an item's rows of all heads.
@@ -172,10 +200,13 @@ impl Head<'_> {
 
     fn forward(&self, scratch: &mut Scratch, scores: &mut [f32]) {
         let Positions { query, key, keys, queries, settings, .. } = *self.positions;
-        let [_, length, _] = self.positions.dims;
+        let ([_, padded, _], length) = (self.positions.dims, self.length);
+        if length == 0 {
+            return;
+        }
         if !keys.is_empty() {
             self.products(scratch, query, keys);
-            for (row, scores) in scores.chunks_exact_mut(length).enumerate() {
+            for (row, scores) in scores.chunks_exact_mut(padded).take(length).enumerate() {
                 let products = &scratch.products[band(row, length)];
                 let pairs = scores.iter_mut().zip(products);
                 pairs.for_each(|(score, product)| *score = product * settings.scale);
@@ -189,7 +220,7 @@ impl Head<'_> {
             for (row, turned) in turned.chunks_exact_mut(length).enumerate() {
                 turned.copy_from_slice(&products[band(row, length)]);
             }
-            add_transposed(turned, length, scores);
+            add_transposed(turned, length, scores, padded);
         }
     }
 
@@ -197,7 +228,7 @@ impl Head<'_> {
     fn products(&self, scratch: &mut Scratch, rows: &[f32], table: &[f32]) {
         let table = self.table(table);
         let Scratch { packed, products, .. } = scratch;
-        products.resize(self.positions.dims[1] * table.rows, 0.0);
+        products.resize(self.length * table.rows, 0.0);
         pack_transposed(packed, table, self.width);
         let target = RowsMut { values: products, stride: table.rows };
         product(self.rows(rows), packed, None, Epilogue::Identity, target);
@@ -205,30 +236,35 @@ impl Head<'_> {
 
     fn backward(&self, scratch: &mut Scratch, grad: &[f32], targets: Targets<'_>) {
         let Positions { query, key, keys, queries, settings, .. } = *self.positions;
-        let [_, length, _] = self.positions.dims;
-        let area = length * length;
-        let grad = &grad[(self.item * settings.heads + self.head) * area..][..area];
+        let ([_, padded, _], length) = (self.positions.dims, self.length);
+        if length == 0 {
+            return;
+        }
+        let (area, whole) = (length * length, padded * padded);
+        let grad = &grad[(self.item * settings.heads + self.head) * whole..][..whole];
+        let grad: Vec<&[f32]> =
+            grad.chunks_exact(padded).take(length).map(|row| &row[..length]).collect();
         if !keys.is_empty() {
-            self.spread(scratch, grad, settings.scale);
+            self.spread(scratch, grad.iter().copied(), settings.scale);
             self.gradients(scratch, (query, keys), targets.query, targets.keys);
         }
         if !queries.is_empty() {
             let mut turned = std::mem::take(&mut scratch.turned);
             turned.resize(area, 0.0);
-            transpose(grad, length, &mut turned[..area]);
-            self.spread(scratch, &turned[..area], 1.0);
+            transpose_rows(&grad, &mut turned[..area]);
+            self.spread(scratch, turned[..area].chunks_exact(length), 1.0);
             scratch.turned = turned;
             self.gradients(scratch, (key, queries), targets.key, targets.queries);
         }
     }
 
     /// The gradient of the products, from that of the scores.
-    fn spread(&self, scratch: &mut Scratch, grad: &[f32], scale: f32) {
-        let [_, length, _] = self.positions.dims;
+    fn spread<'a>(&self, scratch: &mut Scratch, grad: impl Iterator<Item = &'a [f32]>, scale: f32) {
+        let length = self.length;
         let products = &mut scratch.products;
         products.clear();
         products.resize(length * (2 * length - 1), 0.0);
-        for (row, grad) in grad.chunks_exact(length).enumerate() {
+        for (row, grad) in grad.enumerate() {
             let products = products[band(row, length)].iter_mut().zip(grad);
             products.for_each(|(product, grad)| *product = grad * scale);
         }
@@ -242,9 +278,9 @@ impl Head<'_> {
         of_rows: &mut [f32],
         of_table: &mut [f32],
     ) {
-        let [_, length, _] = self.positions.dims;
+        let length = self.length;
         let (rows, table) = (self.rows(rows), self.table(table));
-        let across = table.rows;
+        let (across, size) = (table.rows, self.positions.dims[2]);
         let Scratch { packed, products, turned } = scratch;
         pack(packed, table, self.width);
         let input = Rows { values: products, stride: across, rows: length };
@@ -253,7 +289,8 @@ impl Head<'_> {
         transpose(products, across, turned);
         pack(packed, rows, self.width);
         let input = Rows { values: turned, stride: length, rows: across };
-        product(input, packed, None, Epilogue::Identity, self.target(of_table));
+        let target = RowsMut { values: &mut of_table[self.first_of_table()..], stride: size };
+        product(input, packed, None, Epilogue::Identity, target);
     }
 }
 
@@ -264,13 +301,26 @@ fn band(row: usize, length: usize) -> std::ops::Range<usize> {
     from..from + length
 }
 
-/// Adds the transpose of `values` to `output`, both `[length, length]`.
-fn add_transposed(values: &[f32], length: usize, output: &mut [f32]) {
+/// `[length, length]` to its transpose.
+fn transpose_rows(rows: &[&[f32]], output: &mut [f32]) {
+    let length = rows.len();
+    for from in (0..length).step_by(16) {
+        let to = length.min(from + 16);
+        for (row, values) in rows.iter().enumerate() {
+            for column in from..to {
+                output[column * length + row] = values[column];
+            }
+        }
+    }
+}
+
+/// Adds the transpose of `values: [length, length]` to `output`, whose rows are `stride` apart.
+fn add_transposed(values: &[f32], length: usize, output: &mut [f32], stride: usize) {
     for from in (0..length).step_by(16) {
         let to = length.min(from + 16);
         for (row, values) in values.chunks_exact(length).take(length).enumerate() {
             for column in from..to {
-                output[column * length + row] += values[column];
+                output[column * stride + row] += values[column];
             }
         }
     }

@@ -277,7 +277,8 @@ fn attention_case(case: &Case) {
                     replaces: false,
                 })
             });
-            let settings = AttentionSettings { heads, scale: scale as f32, mask, dropout };
+            let settings =
+                AttentionSettings { heads, scale: scale as f32, mask, dropout, sequences: None };
             let bias = match case.bias {
                 true => bias.clone(),
                 false => Tensor::zeros([0, 0, 0, 0], &bias.device()),
@@ -338,7 +339,7 @@ fn position_scores_are_those_of_the_definition() {
                 key.clone().into_dispatch(),
                 keys.clone().into_dispatch(),
                 queries.clone().into_dispatch(),
-                PositionSettings { heads, scale },
+                PositionSettings { heads, scale, sequences: None },
             ));
             let grads = (scores.clone() * Tensor::from_inner(outer.clone())).sum().backward();
             let host = |values: Tensor<1>| values.try_into_vec_as::<f32>().unwrap();
@@ -383,7 +384,8 @@ fn rows_masked_whole(mask_replaces: bool) {
     let added = TensorData::new(values, [1, 1, length, length]);
     let added = Tensor::<4>::from_data(added, &Device::flex());
     let dropout = burn::nn::DropoutConfig::new(0.0).init();
-    let heads = layers::Heads { count: 2, scale: 0.5, dropout: &dropout, mask_replaces };
+    let heads =
+        layers::Heads { count: 2, scale: 0.5, dropout: &dropout, mask_replaces, sequences: None };
     let outer = random([1, length, size]);
     let run = |fused: bool| {
         let [query, key, value] = inputs.each_ref().map(leaf);

@@ -1,6 +1,10 @@
 //! Input and output shared by all encoder models.
 
-use burn::tensor::{Device, Int, Tensor};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::kernels::{Sequences, layers};
 
 /// A batch of token sequences.
 #[derive(Debug, Clone)]
@@ -13,6 +17,10 @@ pub struct EncoderInput {
     pub token_type_ids: Option<Tensor<2, Int>>,
     /// `[batch, length]`: position of each token; `None`: 0, 1, ….
     pub position_ids: Option<Tensor<2, Int>>,
+    /// The tokens of each row, if padding is at the end and nothing that the encoder gives for it is
+    /// looked at: in training on `flex`, encoders of BERT's kind and DeBERTa then compute nothing for
+    /// it.
+    pub sequences: Option<Arc<Sequences>>,
     /// Return the hidden states after the embeddings and after every layer.
     pub output_hidden_states: bool,
     /// Return the attention probabilities of every layer.
@@ -27,6 +35,7 @@ impl EncoderInput {
             attention_mask: None,
             token_type_ids: None,
             position_ids: None,
+            sequences: None,
             output_hidden_states: false,
             output_attentions: false,
         }
@@ -47,6 +56,13 @@ impl EncoderInput {
     /// With positions `[batch, length]`.
     pub fn with_position_ids(mut self, position_ids: Tensor<2, Int>) -> Self {
         self.position_ids = Some(position_ids);
+        self
+    }
+
+    /// Leaves padding uncomputed where that is faster: of the last hidden state, what belongs to padding
+    /// is any token's then. Not for heads that look at every position, as question answering's.
+    pub fn with_sequences(mut self, sequences: Option<Arc<Sequences>>) -> Self {
+        self.sequences = sequences;
         self
     }
 
@@ -73,6 +89,46 @@ impl EncoderInput {
         let zeros = Tensor::<4>::zeros([batch, 1, 1, length], (&device, like.dtype()));
         Some(zeros.mask_fill(padding, min))
     }
+
+    /// The sequences whose padding is left uncomputed in layers that begin with `embedded`.
+    ///
+    /// # Panics
+    /// If they are not those of its shape.
+    pub(crate) fn unpadded(&self, embedded: &Tensor<3>) -> Option<Unpadded> {
+        let sequences = self.sequences.as_ref()?;
+        let [batch, length, _] = embedded.dims();
+        assert_eq!([sequences.count(), sequences.length()], [batch, length], "sequences");
+        let all = self.output_hidden_states || self.output_attentions;
+        let faster = embedded.is_autodiff() && layers::fuses_attention(embedded);
+        (faster && !all).then(|| Unpadded { sequences: sequences.clone() })
+    }
+}
+
+/// Sequences whose hidden states are rows of tokens alone, `[1, tokens, d]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Unpadded {
+    pub(crate) sequences: Arc<Sequences>,
+}
+
+impl Unpadded {
+    /// `[batch, length, d]` → `[1, tokens, d]`.
+    pub(crate) fn take(&self, padded: Tensor<3>) -> Tensor<3> {
+        let [batch, length, d] = padded.dims();
+        select(padded.reshape([batch * length, d]), self.sequences.places()).unsqueeze()
+    }
+
+    /// `[1, tokens, d]` → `[batch, length, d]`, any token's where padding is.
+    pub(crate) fn pad(&self, rows: Tensor<3>) -> Tensor<3> {
+        let [_, tokens, d] = rows.dims();
+        let padded = select(rows.reshape([tokens, d]), self.sequences.padded());
+        padded.reshape([self.sequences.count(), self.sequences.length(), d])
+    }
+}
+
+fn select(rows: Tensor<2>, numbers: Vec<i32>) -> Tensor<2> {
+    let numbers = TensorData::new(numbers.clone(), [numbers.len()]);
+    let numbers = Tensor::<1, Int>::from_data(numbers, &rows.device());
+    rows.select(0, numbers)
 }
 
 /// What an encoder computes.
@@ -87,3 +143,7 @@ pub struct EncoderOutput {
     /// `[batch, heads, length, length]` of every layer, if asked for.
     pub attentions: Option<Vec<Tensor<4>>>,
 }
+
+#[cfg(all(test, feature = "flex"))]
+#[path = "encoder_tests.rs"]
+mod tests;

@@ -3,10 +3,13 @@
 //! A [`BatchPlan`] says which examples make which batch, [`collate`] pads one batch on the host,
 //! [`HostBatch::to_device`] uploads it.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::{SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
 
 use super::Label;
+use crate::kernels::Sequences;
 use crate::{Error, Result};
 
 /// How training examples are put into batches.
@@ -221,6 +224,8 @@ pub struct TextBatch {
     pub attention_mask: Tensor<2, Int>,
     /// 0 for the first text and for padding, 1 for the second, `[batch, seq]`.
     pub token_type_ids: Tensor<2, Int>,
+    /// The tokens of each row; `None` if none is padded.
+    pub sequences: Option<Arc<Sequences>>,
     /// The answers, unless the examples have none.
     pub labels: Option<Labels>,
 }
@@ -230,7 +235,9 @@ impl HostBatch {
     pub fn to_device(self, device: &Device) -> TextBatch {
         let shape = [self.batch_size, self.seq_length];
         let upload = |values| Tensor::from_data(TensorData::new(values, shape), device);
+        let sequences = Sequences::of_mask(&self.attention_mask, self.seq_length).map(Arc::new);
         TextBatch {
+            sequences,
             input_ids: upload(self.input_ids),
             attention_mask: upload(self.attention_mask),
             token_type_ids: upload(self.token_type_ids),

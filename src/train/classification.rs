@@ -67,7 +67,8 @@ impl TrainableModel for AnySequenceClassifier {
     type Output = ClassifierOutput;
 
     fn forward_loss(&self, batch: TextBatch) -> (Tensor<1>, ClassifierOutput) {
-        let logits = self.forward(encoder_input(&batch));
+        // No head of these looks at padding.
+        let logits = self.forward(encoder_input(&batch).with_sequences(batch.sequences.clone()));
         let labels = batch.labels.expect("training and evaluation data are labelled");
         let targets = match labels.clone() {
             tasks::Labels::Classes(classes) => models::Labels::Classes(classes),

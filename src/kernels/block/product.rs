@@ -5,9 +5,10 @@
 //! and each thread runs a [`product`] of its own; with few, reading the weight is what takes time,
 //! and threads share it by panels ([`product_shared`]).
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::weight::{PackedWeight, Panel};
@@ -230,6 +231,16 @@ impl Block<'_> {
         if row < self.input.rows {
             self.tile::<S, 1, V>(simd, part, row);
         }
+        if part.to == self.weight.d_input && self.epilogue != Epilogue::Identity {
+            self.finish(simd, part.panel);
+        }
+    }
+
+    /// Applies the epilogue to a panel's outputs. A function of its own, never inlined: beside the sums
+    /// its constants do not fit into 16 registers, and the compiler would load them with every input.
+    #[inline(never)]
+    fn finish<S: Simd>(&self, simd: S, panel: Panel) {
+        simd.vectorize(Finish::<S> { block: self, panel, lanes: PhantomData });
     }
 
     #[inline(always)]
@@ -291,9 +302,30 @@ impl Block<'_> {
                 let sum = simd.add_f32s(sum, simd.partial_load_f32s(before));
                 simd.partial_store_f32s(&mut out[lanes], sum);
             }
-            if to == d_input {
-                apply::<S>(self.epilogue, out);
-            }
+        }
+    }
+}
+
+/// See [`Block::finish`].
+struct Finish<'a, S: Simd> {
+    block: &'a Block<'a>,
+    panel: Panel,
+    lanes: PhantomData<S>,
+}
+
+impl<S: Simd> NullaryFnOnce for Finish<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { block, panel, .. } = self;
+        let columns = (panel.vectors * S::F32_LANES).min(block.weight.d_output - panel.column);
+        for row in 0..block.input.rows {
+            let start = row * block.output.stride + panel.column;
+            // SAFETY: as in `Block::tile`.
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(block.output.values.add(start), columns) };
+            apply::<S>(block.epilogue, out);
         }
     }
 }

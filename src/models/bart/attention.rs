@@ -78,6 +78,7 @@ impl BartAttention {
             scale: self.scale(),
             dropout: &self.dropout,
             mask_replaces: false,
+            sequences: None,
         };
         match layers::attention([&query, &key, &value], mask, None, heads) {
             Some(context) => self.out_proj.forward(context),

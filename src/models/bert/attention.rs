@@ -1,10 +1,13 @@
 //! Multi-head self-attention.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor, activation::softmax};
 
 use super::BertConfig;
+use crate::kernels::Sequences;
 use crate::kernels::layers::{self, Heads};
 use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::{init, residual_norm};
@@ -86,8 +89,9 @@ impl BertAttention {
         &self,
         hidden_states: Tensor<3>,
         mask: Option<&ScoreMask>,
+        sequences: Option<&Arc<Sequences>>,
     ) -> Tensor<3> {
-        let context = self.self_attention.context(hidden_states.clone(), mask);
+        let context = self.self_attention.context(hidden_states.clone(), mask, sequences);
         self.output.forward(context, hidden_states)
     }
 }
@@ -122,9 +126,17 @@ impl BertSelfAttention {
     }
 
     /// The heads' outputs side by side.
-    fn context(&self, hidden_states: Tensor<3>, mask: Option<&ScoreMask>) -> Tensor<3> {
+    fn context(
+        &self,
+        hidden_states: Tensor<3>,
+        mask: Option<&ScoreMask>,
+        sequences: Option<&Arc<Sequences>>,
+    ) -> Tensor<3> {
         let projected = self.project(hidden_states);
-        let [batch, length, _] = projected[0].dims();
+        let [batch, length] = match sequences {
+            Some(sequences) => [sequences.count(), sequences.length()],
+            None => [projected[0].dims()[0], projected[0].dims()[1]],
+        };
         let heads = self.num_attention_heads;
         let bias = mask.filter(|mask| mask.trained).map(|mask| {
             // The kernel adds as many scores as there are.
@@ -136,9 +148,11 @@ impl BertSelfAttention {
             scale: self.scale(),
             dropout: &self.dropout,
             mask_replaces: false,
+            sequences,
         };
         match layers::attention(projected.each_ref(), fixed, bias.as_ref(), settings) {
             Some(context) => context,
+            None if sequences.is_some() => unreachable!("sequences only where attention is fused"),
             None => self.attend(projected, mask.map(|mask| &mask.scores)).0,
         }
     }

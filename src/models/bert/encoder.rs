@@ -8,6 +8,7 @@ use super::{
     BertConfig, BertIntermediate, BertLayer, BertOutput, BertVariation, RelativeAttentionBias,
 };
 use crate::linear::{CompressibleLinear, FeedForward};
+use crate::models::Unpadded;
 
 /// `BertEncoder`.
 #[derive(Module, Debug)]
@@ -73,11 +74,32 @@ impl BertEncoder {
                     let (output, probabilities) = layer.forward(hidden_states, scores);
                     (output, Some(probabilities))
                 }
-                false => (layer.forward_fused(hidden_states, mask.as_ref()), None),
+                false => (layer.forward_fused(hidden_states, mask.as_ref(), None), None),
             };
             each(&output, probabilities);
             output
         })
+    }
+
+    /// Applies all layers to tokens alone.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`; the output has any token's where padding
+    ///   is
+    pub(crate) fn forward_unpadded(
+        &self,
+        hidden_states: Tensor<3>,
+        unpadded: &Unpadded,
+    ) -> Tensor<3> {
+        let bias = self.relative_attention_bias.as_ref();
+        let bias = bias.map(|bias| ScoreMask {
+            scores: bias.forward(unpadded.sequences.length(), &hidden_states.device()),
+            trained: true,
+        });
+        let rows = self.layer.iter().fold(unpadded.take(hidden_states), |rows, layer| {
+            layer.forward_fused(rows, bias.as_ref(), Some(&unpadded.sequences))
+        });
+        unpadded.pad(rows)
     }
 
     /// Visits the layers' projections under `prefix`, in the order of computation.

@@ -1,11 +1,14 @@
 //! One encoder layer: attention, then a feed-forward network.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor};
 
 use super::attention::ScoreMask;
 use super::{BertAttention, BertConfig};
+use crate::kernels::Sequences;
 use crate::linear::CompressibleLinear;
 use crate::models::fused::{FeedForwardParts, FusedLayer, LayerParts};
 use crate::models::{Activation, init, residual_norm};
@@ -74,17 +77,19 @@ impl BertLayer {
         }
     }
 
-    /// [`BertLayer::forward`] without the probabilities, in one kernel where there is one.
+    /// [`BertLayer::forward`] without the probabilities, in one kernel where there is one. In training,
+    /// with `sequences`, of tokens alone: `[1, tokens, hidden_size]`.
     pub(crate) fn forward_fused(
         &self,
         hidden_states: Tensor<3>,
         mask: Option<&ScoreMask>,
+        sequences: Option<&Arc<Sequences>>,
     ) -> Tensor<3> {
         let scores = mask.map(|mask| &mask.scores);
         match self.fused.forward(self, self.parts(), hidden_states, scores, None) {
             Ok(output) => output,
             Err(hidden_states) => {
-                let attended = self.attention.forward_fused(hidden_states, mask);
+                let attended = self.attention.forward_fused(hidden_states, mask, sequences);
                 let inner = self.intermediate.forward(attended.clone());
                 self.output.forward(inner, attended)
             }

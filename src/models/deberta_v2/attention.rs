@@ -1,5 +1,7 @@
 //! Disentangled self-attention: content to content, content to position, position to content.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::nn::{Dropout, Linear};
 use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax};
@@ -7,8 +9,8 @@ use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax};
 use super::relative::shear;
 use super::{DebertaV2Config, RelativePositions};
 use crate::kept::{Kept, Sources};
-use crate::kernels::RelativeScores;
 use crate::kernels::layers::{self, Heads};
+use crate::kernels::{RelativeScores, Sequences};
 use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
@@ -93,8 +95,10 @@ impl DebertaV2Attention {
         hidden_states: Tensor<3>,
         masks: Option<(&Tensor<4, Bool>, &Tensor<4>)>,
         positions: Option<&RelativePositions>,
+        sequences: Option<&Arc<Sequences>>,
     ) -> Tensor<3> {
-        let context = self.self_attention.context(hidden_states.clone(), masks, positions);
+        let states = hidden_states.clone();
+        let context = self.self_attention.context(states, masks, positions, sequences);
         self.output.forward(context, hidden_states)
     }
 }
@@ -149,6 +153,7 @@ impl DisentangledSelfAttention {
         hidden_states: Tensor<3>,
         masks: Option<(&Tensor<4, Bool>, &Tensor<4>)>,
         positions: Option<&RelativePositions>,
+        sequences: Option<&Arc<Sequences>>,
     ) -> Tensor<3> {
         let projected = self.project(hidden_states);
         if !layers::fuses_attention(&projected[0]) {
@@ -157,7 +162,8 @@ impl DisentangledSelfAttention {
         let bias = positions.and_then(|positions| {
             let [query, key, _] = projected.each_ref();
             let tables = self.project_positions(positions);
-            self.fused_position_scores([query, key], &tables, positions).or_else(|| {
+            let fused = self.fused_position_scores([query, key], &tables, positions, sequences);
+            fused.or_else(|| {
                 let [query, key] = [query, key].map(|projected| self.heads(projected.clone()));
                 self.position_scores(query * self.scale(), key, tables, positions)
             })
@@ -168,9 +174,11 @@ impl DisentangledSelfAttention {
             scale: self.scale(),
             dropout: &self.dropout,
             mask_replaces: true,
+            sequences,
         };
         match layers::attention(projected.each_ref(), added, bias.as_ref(), settings) {
             Some(context) => context,
+            None if sequences.is_some() => unreachable!("sequences only where attention is fused"),
             None => self.attend(projected, masked, positions).0,
         }
     }
@@ -251,6 +259,7 @@ impl DisentangledSelfAttention {
         inputs: [&Tensor<3>; 2],
         projected: &ProjectedPositions,
         positions: &RelativePositions,
+        sequences: Option<&Arc<Sequences>>,
     ) -> Option<Tensor<4>> {
         let rows = |table: &Option<Tensor<2>>, rows: &Tensor<1, Int>| {
             table.clone().map(|table| table.select(0, rows.clone()))
@@ -261,7 +270,8 @@ impl DisentangledSelfAttention {
             return None;
         }
         let tables = [keys.as_ref(), queries.as_ref()];
-        layers::position_scores(inputs, tables, self.num_attention_heads, self.scale())
+        let heads = (self.num_attention_heads, self.scale());
+        layers::position_scores(inputs, tables, heads, sequences)
     }
 
     /// What a fused kernel adds to the scores.

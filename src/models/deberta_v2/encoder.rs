@@ -9,7 +9,7 @@ use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, Relativ
 use crate::kept::{Kept, Sources};
 use crate::linear::{CompressibleLinear, FeedForward};
 use crate::models::bert::feed_forward;
-use crate::models::init;
+use crate::models::{Unpadded, init};
 
 /// `DebertaV2Encoder`.
 #[derive(Module, Debug)]
@@ -105,7 +105,7 @@ impl DebertaV2Encoder {
                 output
             } else {
                 let masks = masked.as_ref().zip(added.as_ref());
-                layer.forward_fused(output, masks, positions.as_ref())
+                layer.forward_fused(output, masks, positions.as_ref(), None)
             };
             if let (0, Some(conv)) = (i, &self.conv) {
                 // [batch, length] → [batch, length, 1]
@@ -115,6 +115,23 @@ impl DebertaV2Encoder {
             each(&output, probabilities);
         }
         output
+    }
+
+    /// Applies all layers, none of them a convolution, to tokens alone.
+    ///
+    /// # Shapes
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`; the output has any token's where padding
+    ///   is
+    pub(super) fn forward_unpadded(
+        &self,
+        hidden_states: Tensor<3>,
+        unpadded: &Unpadded,
+    ) -> Tensor<3> {
+        let positions = self.relative_positions(unpadded.sequences.length());
+        let rows = self.layer.iter().fold(unpadded.take(hidden_states), |rows, layer| {
+            layer.forward_fused(rows, None, positions.as_ref(), Some(&unpadded.sequences))
+        });
+        unpadded.pad(rows)
     }
 
     /// Visits the layers' projections under `prefix`, in the order of computation.

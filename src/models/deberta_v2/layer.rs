@@ -1,9 +1,12 @@
 //! One encoder layer: attention, then BERT's feed-forward network.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
 
 use super::{DebertaV2Attention, DebertaV2Config, RelativePositions};
+use crate::kernels::Sequences;
 use crate::models::bert::{BertIntermediate, BertOutput};
 use crate::models::fused::{FeedForwardParts, FusedLayer, LayerParts};
 
@@ -42,11 +45,13 @@ impl DebertaV2Layer {
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
     /// - `masks`: `[batch, 1, length, length]`, true where a query does not attend to a key, and
     ///   what is added to the scores for it
+    /// - with `sequences`, in training: `hidden_states`, output: `[1, tokens, hidden_size]`
     pub(crate) fn forward_fused(
         &self,
         hidden_states: Tensor<3>,
         masks: Option<(&Tensor<4, Bool>, &Tensor<4>)>,
         positions: Option<&RelativePositions>,
+        sequences: Option<&Arc<Sequences>>,
     ) -> Tensor<3> {
         let done = match hidden_states.is_autodiff() {
             true => Err(hidden_states),
@@ -55,7 +60,7 @@ impl DebertaV2Layer {
         match done {
             Ok(output) => output,
             Err(states) => {
-                let attended = self.attention.forward_fused(states, masks, positions);
+                let attended = self.attention.forward_fused(states, masks, positions, sequences);
                 let inner = self.intermediate.forward(attended.clone());
                 self.output.forward(inner, attended)
             }

@@ -54,7 +54,12 @@ impl DebertaV2Model {
             }
         };
         let maps = input.output_attentions;
-        let last_hidden_state = self.encoder.forward(embedded, mask, maps, each);
+        let last_hidden_state = match input.unpadded(&embedded) {
+            Some(unpadded) if self.encoder.conv.is_none() => {
+                self.encoder.forward_unpadded(embedded, &unpadded)
+            }
+            _ => self.encoder.forward(embedded, mask, maps, each),
+        };
         EncoderOutput { last_hidden_state, pooler_output: None, hidden_states, attentions }
     }
 }

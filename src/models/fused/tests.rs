@@ -124,7 +124,7 @@ fn states_that_are_held_elsewhere_stay() {
     let view = states.clone().narrow(2, 8, 16);
     assert!(difference(&layer, view, None) < 5e-5);
     states.into_data().assert_eq(&before, true);
-    assert_eq!(layer.forward_fused(random([0, 6, 16], 1.0), None).dims(), [0, 6, 16]);
+    assert_eq!(layer.forward_fused(random([0, 6, 16], 1.0), None, None).dims(), [0, 6, 16]);
 }
 
 #[test]
@@ -143,14 +143,14 @@ fn changed_weights_are_seen() {
 fn composed_in_training_and_for_other_activations() {
     let layer = layer(2, 16, 30, "dense");
     let states = random([2, 6, 16], 1.0);
-    let expected = layer.forward_fused(states.clone(), None).into_data();
+    let expected = layer.forward_fused(states.clone(), None, None).into_data();
     let device = Device::flex().autodiff();
     let training = layer.clone().train();
     let tracked = Tensor::<3>::from_data(states.to_data(), &device);
     assert!(fused(&training, tracked.clone(), None).is_err());
     // With dropout, so not the same values.
-    assert_eq!(training.forward_fused(tracked, None).dims(), [2, 6, 16]);
-    let again = training.valid().forward_fused(states.clone(), None).into_data();
+    assert_eq!(training.forward_fused(tracked, None, None).dims(), [2, 6, 16]);
+    let again = training.valid().forward_fused(states.clone(), None, None).into_data();
     again.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-6));
 
     let config = BertConfig {
@@ -162,7 +162,7 @@ fn composed_in_training_and_for_other_activations() {
     };
     let layer = BertLayer::new(&config, &Device::flex());
     assert!(fused(&layer, states.clone(), None).is_err());
-    assert_eq!(layer.forward_fused(states, None).dims(), [2, 6, 16]);
+    assert_eq!(layer.forward_fused(states, None, None).dims(), [2, 6, 16]);
 }
 
 fn deberta(parts: &[&str], share: bool, buckets: i64, compacted: bool) -> DebertaV2Encoder {
