@@ -1,15 +1,15 @@
-//! A layer of which only some neurons' sparse parts are trained: the others are pruned for good and
+//! A layer of which only some neurons have a sparse part: the others are pruned, for good or for now, and
 //! have their low-rank part alone. Work falls with the number of active neurons.
 //!
 //! ```text
 //! [K | R] with K = R·L_a + S_a      h = x·[K | R]      y_a = h_a + b_a      y_o = h_r·L_o + b_o
 //! ```
 //! `a` are the active columns, `o` the others. The gradient of `S` is that of its active columns, side
-//! by side.
+//! by side; where the others may come back, of all, and then it is a product as of a dense layer.
 
 use rayon::prelude::*;
 
-use super::columns::ActiveColumns;
+use super::columns::{ActiveColumns, SparseGradient};
 use super::products;
 
 /// A layer and its input.
@@ -31,7 +31,7 @@ pub(crate) struct ActiveLayer<'a> {
 /// Gradients of [`ActiveLayer`].
 pub(crate) struct ActiveGradients {
     pub x: Vec<f32>,
-    /// `[d_input, active]`
+    /// `[d_input, active]`, or `[d_input, d_output]` if the whole is wanted.
     pub sparse: Vec<f32>,
     pub right: Vec<f32>,
     pub left: Vec<f32>,
@@ -65,7 +65,6 @@ impl ActiveLayer<'_> {
         let [rows, d_input, d_output, rank] = self.dims;
         let active = &self.columns.active;
         let (k, width) = (active.len(), active.len() + rank);
-        let left_active = gather(self.left, d_output, active);
         // ∂h = [∂y_a | ∂y_o L_oᵀ]
         let grad_code = multiply_transposed(grad, &self.spread(), d_output, [rows, rank]);
         let mut grad_hidden = vec![0.0; rows * width];
@@ -77,6 +76,15 @@ impl ActiveLayer<'_> {
             });
         }
         let x = multiply_transposed(&grad_hidden, &self.first(), width, [rows, d_input]);
+        let bias = products::column_sums(grad, d_output);
+        if self.columns.gradient == SparseGradient::Whole {
+            // ∂S = ∂W, ∂R = ∂W Lᵀ, ∂L = Rᵀ ∂W
+            let whole = weight_gradient(self.x, grad, [d_input, d_output], rows);
+            let right = multiply_transposed(&whole, self.left, d_output, [d_input, rank]);
+            let left = weight_gradient(self.right, &whole, [rank, d_output], d_input);
+            return ActiveGradients { x, sparse: whole, right, left, bias };
+        }
+        let left_active = gather(self.left, d_output, active);
         let grad_first = weight_gradient(self.x, &grad_hidden, [d_input, width], rows);
         let grad_kept = columns(&grad_first, width, 0..k);
         // ∂R = ∂R_first + ∂K L_aᵀ
@@ -88,7 +96,6 @@ impl ActiveLayer<'_> {
         let mut left = weight_gradient(&code, grad, [rank, d_output], rows);
         let of_active = weight_gradient(self.right, &grad_kept, [rank, k], d_input);
         scatter(&mut left, d_output, active, &of_active);
-        let bias = products::column_sums(grad, d_output);
         ActiveGradients { x, sparse: grad_kept, right, left, bias }
     }
 

@@ -1,23 +1,60 @@
-//! Which columns (neurons) of a sparse part are trained where pruned ones are pruned for good.
+//! Which columns (neurons) of a sparse part are not zero.
 
-/// The active columns of a layer's sparse part.
+/// What is wanted of the gradient of a sparse part of which some columns are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SparseGradient {
+    /// That of the active columns, zeros at the others' places: those are pruned for good.
+    #[default]
+    Active,
+    /// That of the active columns alone, side by side, `[d_input, active]`. Only an optimizer that is told
+    /// of it can take that: see [`crate::pruning::Pruner::with_adamw`].
+    Gathered,
+    /// All of it: the others are zero now, but may come back.
+    Whole,
+}
+
+/// The active columns of a layer's sparse part; the others are zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveColumns {
     /// In ascending order.
     pub active: Vec<usize>,
     /// The others, in ascending order.
     pub others: Vec<usize>,
-    /// Whether the gradient of `S` is that of the active columns alone, side by side,
-    /// `[d_input, active]`. Only an optimizer that is told of it can take that: see
-    /// [`crate::pruning::Pruner::with_adamw`].
-    pub gathered: bool,
+    /// What is wanted of the gradient of `S`.
+    pub gradient: SparseGradient,
 }
 
 impl ActiveColumns {
-    /// Those whose value of `mask: [d_output]` is not zero; gradients keep the shape of `S`.
+    /// Those whose value of `mask: [d_output]` is not zero; the others are pruned for good, and
+    /// gradients keep the shape of `S`.
     pub fn of_mask(mask: &[f32]) -> Self {
         let (active, others) = (0..mask.len()).partition(|&column| mask[column] != 0.0);
-        Self { active, others, gathered: false }
+        Self { active, others, gradient: SparseGradient::Active }
+    }
+
+    /// Those of `sparse: [.., width]` that are not zero, if any is; all are trained.
+    pub(crate) fn of_sparse(sparse: &[f32], width: usize) -> Option<Self> {
+        /// Rows after which to see whether all columns have something.
+        const ROWS: usize = 8;
+        let mut found = vec![0u32; width];
+        for rows in sparse.chunks(ROWS * width.max(1)) {
+            for row in rows.chunks_exact(width) {
+                // Zero, or minus zero, has no bit but the sign.
+                let bits = found.iter_mut().zip(row);
+                bits.for_each(|(found, value)| *found |= value.to_bits() & (u32::MAX >> 1));
+            }
+            if found.iter().all(|&found| found != 0) {
+                return None;
+            }
+        }
+        let (active, others): (_, Vec<usize>) = (0..width).partition(|&column| found[column] != 0);
+        let some = !others.is_empty();
+        some.then_some(Self { active, others, gradient: SparseGradient::Whole })
+    }
+
+    /// Whether the gradient is that of the active columns alone.
+    pub fn gathered(&self) -> bool {
+        self.gradient == SparseGradient::Gathered
     }
 
     /// The number of all columns.
@@ -51,5 +88,23 @@ impl ActiveColumns {
         let folded = k * d_input + rank * (d_input + others);
         // Gathering and scattering columns takes its part.
         4 * folded < 3 * d_input * (k + others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_zeros_are_found() {
+        let mut sparse = vec![0.0; 20 * 4];
+        // Seen late, in one row, and only by its sign, which is not seen.
+        (sparse[19 * 4 + 1], sparse[2], sparse[3]) = (1e-40, f32::NAN, -0.0);
+        let found = ActiveColumns::of_sparse(&sparse, 4).unwrap();
+        assert_eq!((&found.active[..], &found.others[..]), (&[1, 2][..], &[0, 3][..]));
+        assert_eq!(found.gradient, SparseGradient::Whole);
+        sparse.fill(1.0);
+        assert_eq!(ActiveColumns::of_sparse(&sparse, 4), None);
+        assert_eq!(ActiveColumns::of_sparse(&[], 0), None);
     }
 }

@@ -5,7 +5,7 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
 
 use super::attention::AttentionSettings;
-use super::columns::ActiveColumns;
+use super::columns::{ActiveColumns, SparseGradient};
 use super::dropout::DropoutMask;
 use super::extension::NormSettings;
 use super::padded;
@@ -86,13 +86,14 @@ fn sparse_gradient<B: Backend>(
 ) -> FloatTensor<B> {
     let Some(columns) = columns else { return grad };
     let [rows, count] = [grad.shape()[0], columns.active.len()];
-    match (columns.gathered, count) {
-        (false, _) => {
+    match (columns.gradient, count) {
+        (SparseGradient::Whole, _) => grad,
+        (SparseGradient::Active, _) => {
             let mask = values::<B>(columns.mask(), [1, columns.width()], &grad);
             B::float_mul(grad, mask)
         }
-        (true, 0) => zeros::<B>([rows, 0], &grad),
-        (true, _) => {
+        (SparseGradient::Gathered, 0) => zeros::<B>([rows, 0], &grad),
+        (SparseGradient::Gathered, _) => {
             let active: Vec<i32> = columns.active.iter().map(|&column| column as i32).collect();
             let active = B::int_from_data(TensorData::new(active, [count]), &grad.device());
             B::float_select(grad, 1, active)

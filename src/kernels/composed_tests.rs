@@ -41,9 +41,9 @@ fn assert_alike<const N: usize>(what: &str, found: [FlexTensor; N], expected: [F
     }
 }
 
-fn columns(active: &[usize], width: usize, gathered: bool) -> Arc<ActiveColumns> {
+fn columns(active: &[usize], width: usize, gradient: SparseGradient) -> Arc<ActiveColumns> {
     let mask: Vec<f32> = (0..width).map(|at| f32::from(active.contains(&at))).collect();
-    Arc::new(ActiveColumns { gathered, ..ActiveColumns::of_mask(&mask) })
+    Arc::new(ActiveColumns { gradient, ..ActiveColumns::of_mask(&mask) })
 }
 
 /// Of 2 items, 3 heads, 5 queries and 7 keys; the first query of the second item sees nothing.
@@ -85,16 +85,19 @@ fn neurons() {
 #[test]
 fn weights_and_layers_of_some_columns() {
     let (rows, d_input, d_output) = (20, 12, 9);
-    for (rank, active, gathered) in [
-        (3, &[0, 4, 8][..], true),
-        (3, &[0, 4, 8], false),
-        (0, &[1], true),
-        (2, &[], true),
-        (0, &[], false),
+    for (rank, active, gradient) in [
+        (3, &[0, 4, 8][..], SparseGradient::Gathered),
+        (3, &[0, 4, 8], SparseGradient::Active),
+        (3, &[0, 4, 8], SparseGradient::Whole),
+        (0, &[1], SparseGradient::Gathered),
+        (0, &[1], SparseGradient::Whole),
+        (2, &[], SparseGradient::Gathered),
+        (2, &[], SparseGradient::Whole),
+        (0, &[], SparseGradient::Active),
     ] {
         let x = flex(&[rows, d_input], 1);
         let factors = [flex(&[d_input, rank], 2), flex(&[rank, d_output], 3)];
-        let columns = columns(active, d_output, gathered);
+        let columns = columns(active, d_output, gradient);
         let mut values = numbers(d_input * d_output, 4);
         let mask = columns.mask();
         values.chunks_mut(d_output).for_each(|row| {
@@ -102,7 +105,7 @@ fn weights_and_layers_of_some_columns() {
         });
         let sparse = FlexTensor::from_data(TensorData::new(values, [d_input, d_output]));
         let [right, left] = factors.clone();
-        let what = format!("rank {rank}, {active:?}, gathered: {gathered}");
+        let what = format!("rank {rank}, {active:?}, {gradient:?}");
 
         let found = composed::weight::<Flex>(sparse.clone(), right.clone(), left.clone());
         let expected = Flex::composed_weight(sparse.clone(), right.clone(), left.clone(), None);
@@ -297,8 +300,8 @@ fn on(device: &Device) -> Vec<(&'static str, Vec<f32>)> {
     keep("dense, weight", weight.grad(&grads));
     keep("dense, bias", bias.grad(&grads).map(Tensor::unsqueeze));
 
-    for gathered in [false, true] {
-        let columns = columns(&[0, 4, 8], 9, gathered);
+    for gradient in [SparseGradient::Active, SparseGradient::Gathered, SparseGradient::Whole] {
+        let columns = columns(&[0, 4, 8], 9, gradient);
         let mask = TensorData::new(columns.mask(), [1, 9]);
         let mask = Tensor::<2>::from_data(mask, &device.clone().without_autodiff());
         let sparse = leaf([12, 9], 4, device).inner() * mask;

@@ -111,8 +111,8 @@ pub trait Kernels: Backend {
         composed::weight::<Self>(sparse, right, left)
     }
 
-    /// `x · (R·L + S) + bias` where columns of `S` are pruned for good: what is not among `columns`
-    /// is zero in `S`, and stays without gradient.
+    /// `x · (R·L + S) + bias` where columns of `S` are pruned: what is not among `columns` is zero in
+    /// `S`, and stays without gradient unless that is to be [`super::SparseGradient::Whole`].
     ///
     /// # Shapes
     /// - `x`: `[rows, d_input]`, `sparse`: `[d_input, d_output]`

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::active::{ActiveLayer, gather, scatter};
 use super::attention::{Attention, AttentionSettings};
-use super::columns::ActiveColumns;
+use super::columns::{ActiveColumns, SparseGradient};
 use super::extension::{KernelGradients, NormSettings};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
 use super::host::{row_major, slice};
@@ -173,6 +173,7 @@ impl KernelGradients for Flex {
         };
         let sparse = match columns {
             None => grad,
+            Some(columns) if columns.gradient == SparseGradient::Whole => grad,
             Some(columns) => {
                 let gathered = gather(slice(&grad), d_output, &columns.active);
                 sparse_gradient(gathered, columns, d_input)
@@ -254,14 +255,18 @@ impl KernelGradients for Flex {
     }
 }
 
-/// The gradient of `S` as `columns` asks for it, of that of the active ones.
-fn sparse_gradient(gathered: Vec<f32>, columns: &ActiveColumns, d_input: usize) -> FlexTensor {
-    if columns.gathered {
-        return tensor(gathered, [d_input, columns.active.len()]);
+/// The gradient of `S` as `columns` asks for it, of that of the active ones or, if it is to be whole, of
+/// all.
+fn sparse_gradient(found: Vec<f32>, columns: &ActiveColumns, d_input: usize) -> FlexTensor {
+    match columns.gradient {
+        SparseGradient::Whole => tensor(found, [d_input, columns.width()]),
+        SparseGradient::Gathered => tensor(found, [d_input, columns.active.len()]),
+        SparseGradient::Active => {
+            let mut all = vec![0.0; d_input * columns.width()];
+            scatter(&mut all, columns.width(), &columns.active, &found);
+            tensor(all, [d_input, columns.width()])
+        }
     }
-    let mut all = vec![0.0; d_input * columns.width()];
-    scatter(&mut all, columns.width(), &columns.active, &gathered);
-    tensor(all, [d_input, columns.width()])
 }
 
 fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveColumns) -> ActiveLayer<'a> {

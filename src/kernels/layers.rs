@@ -58,6 +58,10 @@ mod composed {
         false
     }
 
+    pub(crate) fn nonzero_columns(_: &Tensor<2>) -> Option<Arc<ActiveColumns>> {
+        None
+    }
+
     pub(crate) fn fuses_attention(_: &Tensor<3>) -> bool {
         false
     }
@@ -92,13 +96,13 @@ mod composed {
 
 #[cfg(not(feature = "flex"))]
 pub(crate) use composed::{
-    active_dense, attention, composed_weight, dense, fuses_attention, gathers, position_scores,
-    residual_norm,
+    active_dense, attention, composed_weight, dense, fuses_attention, gathers, nonzero_columns,
+    position_scores, residual_norm,
 };
 #[cfg(feature = "flex")]
 pub(crate) use fused::{
-    active_dense, attention, composed_weight, dense, fuses_attention, gathers, position_scores,
-    residual_norm,
+    active_dense, attention, composed_weight, dense, fuses_attention, gathers, nonzero_columns,
+    position_scores, residual_norm,
 };
 
 #[cfg(feature = "flex")]
@@ -107,6 +111,7 @@ mod fused {
     use burn::tensor::{Distribution, Int};
 
     use super::*;
+    use crate::kernels::host::{contiguous, slice};
     use crate::kernels::{
         AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings, PositionSettings,
         is_flex_f32,
@@ -158,6 +163,16 @@ mod fused {
         is_flex_f32(sparse)
     }
 
+    /// The columns of `sparse` that are not zero, if some are and a backend can make use of it; all
+    /// are trained.
+    pub(crate) fn nonzero_columns(sparse: &Tensor<2>) -> Option<Arc<ActiveColumns>> {
+        let plain = match sparse.is_autodiff() {
+            true => contiguous(&sparse.clone().inner()),
+            false => contiguous(sparse),
+        };
+        ActiveColumns::of_sparse(slice(&plain?), sparse.dims()[1]).map(Arc::new)
+    }
+
     /// `[S, R, L]`, if the extension takes them; `low_rank`: `R` and `L`.
     fn parts(sparse: &Tensor<2>, low_rank: Option<[Tensor<2>; 2]>) -> Option<[Tensor<2>; 3]> {
         let ([d_input, d_output], device) = (sparse.dims(), sparse.device());
@@ -181,8 +196,8 @@ mod fused {
         Some(Tensor::from_dispatch(weight))
     }
 
-    /// `x · (R·L + S) + bias` for a sparse part of which only `columns` are not pruned for good,
-    /// where those are few enough; `low_rank`: `R` and `L`.
+    /// `x · (R·L + S) + bias` for a sparse part of which only `columns` are not pruned, where those are
+    /// few enough; `low_rank`: `R` and `L`.
     ///
     /// # Shapes
     /// As [`Kernels::active_dense`], but `x`: `[.., d_input]`.

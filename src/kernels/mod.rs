@@ -73,7 +73,7 @@ mod training_tests;
 pub use allocator::keep_freed_memory;
 #[cfg(feature = "flex")]
 pub use attention::{AttentionMask, AttentionSettings};
-pub use columns::ActiveColumns;
+pub use columns::{ActiveColumns, SparseGradient};
 #[cfg(feature = "flex")]
 pub use dropout::DropoutMask;
 #[cfg(feature = "flex")]

@@ -123,13 +123,13 @@ fn active_columns_equal_the_composed_form() {
             let matrices = [&x, &sparse, &right, &left].map(|input| input.grad(&grads));
             (output.inner(), matrices, bias.grad(&grads).unwrap())
         };
-        let burns = run(Form::Burns);
-        for (form, gathered) in [
-            (Form::Active(false), false),
-            (Form::Active(true), true),
-            (Form::Composed(false), false),
-            (Form::Composed(true), true),
-        ] {
+        let [masked, whole] = [run(Form::Burns(true)), run(Form::Burns(false))];
+        let gradients = [SparseGradient::Active, SparseGradient::Gathered, SparseGradient::Whole];
+        let forms = gradients.map(|gradient| [Form::Active(gradient), Form::Composed(gradient)]);
+        for (gradient, form) in gradients.iter().zip(forms).flat_map(|(g, all)| all.map(|f| (g, f)))
+        {
+            let gathered = *gradient == SparseGradient::Gathered;
+            let burns = if *gradient == SparseGradient::Whole { &whole } else { &masked };
             let ours = run(form);
             assert_close("output", ours.0, burns.0.clone());
             assert_close("bias", ours.2, burns.2.clone());
@@ -158,13 +158,13 @@ fn active_columns_equal_the_composed_form() {
     }
 }
 
-/// Ways to compute a layer of which some columns are trained; whether the gradient of `S` is to be
-/// that of those alone.
+/// Ways to compute a layer of which some columns are not zero.
 #[derive(Clone, Copy)]
 enum Form {
-    Burns,
-    Active(bool),
-    Composed(bool),
+    /// Whether the others have no gradient.
+    Burns(bool),
+    Active(SparseGradient),
+    Composed(SparseGradient),
 }
 
 impl Form {
@@ -175,29 +175,32 @@ impl Form {
         columns: &ActiveColumns,
         mask: &Tensor<2>,
     ) -> Tensor<2> {
-        let columns = |gathered| Arc::new(ActiveColumns { gathered, ..columns.clone() });
+        let columns = |gradient| Arc::new(ActiveColumns { gradient, ..columns.clone() });
         let dispatch = |tensor: &Tensor<2>| tensor.clone().into_dispatch();
         let weight = match self {
-            Self::Active(gathered) => {
+            Self::Active(gradient) => {
                 return Tensor::from_dispatch(<Dispatch as Kernels>::active_dense(
                     dispatch(x),
                     dispatch(sparse),
                     dispatch(right),
                     dispatch(left),
                     bias.clone().into_dispatch(),
-                    columns(gathered),
+                    columns(gradient),
                 ));
             }
-            Self::Composed(gathered) => {
+            Self::Composed(gradient) => {
                 Tensor::from_dispatch(<Dispatch as Kernels>::composed_weight(
                     dispatch(sparse),
                     dispatch(right),
                     dispatch(left),
-                    Some(columns(gathered)),
+                    Some(columns(gradient)),
                 ))
             }
-            Self::Burns => {
-                let active = sparse.clone() * Tensor::from_inner(mask.clone());
+            Self::Burns(masked) => {
+                let active = match masked {
+                    true => sparse.clone() * Tensor::from_inner(mask.clone()),
+                    false => sparse.clone(),
+                };
                 match right.dims()[1] {
                     0 => active,
                     _ => right.clone().matmul(left.clone()) + active,

@@ -121,7 +121,8 @@ impl LowRankSparseLinear {
     /// three products of `(x Rᵀ) Lᵀ + x Sᵀ` and has the same gradients
     /// (`∂S = ∂W`, `∂L = ∂W Rᵀ`, `∂R = Lᵀ ∂W`).
     ///
-    /// Where neurons are pruned for good and few are left, only those take part, where a backend can.
+    /// Where neurons are pruned and few are left, only those take part, where a backend can: all neurons
+    /// are trained all the same unless the others are pruned for good.
     ///
     /// # Shapes
     /// - input: `[.., d_input]`
@@ -134,14 +135,20 @@ impl LowRankSparseLinear {
         assert_shape!(input, [.., d_input]);
         let bias = self.bias.as_ref().map(|b| b.val());
         let tokens = input.shape().num_elements() / d_input;
-        if let (Some(columns), Some(sparse)) = (&self.frozen, &self.sparse)
-            && let Some(output) =
-                layers::active_dense(&input, &sparse.val(), self.factors(), bias.as_ref(), columns)
-        {
-            return output;
+        if let Some(sparse) = &self.sparse {
+            let sparse = sparse.val();
+            // Looked for every time, so that it is true whatever has changed `S` since.
+            let columns = self.frozen.clone().or_else(|| layers::nonzero_columns(&sparse));
+            let active = columns.and_then(|columns| {
+                let factors = self.factors();
+                layers::active_dense(&input, &sparse, factors, bias.as_ref(), &columns)
+            });
+            if let Some(output) = active {
+                return output;
+            }
         }
         // Gradients of some columns alone come from no other products.
-        let gathered = self.frozen.as_ref().is_some_and(|columns| columns.gathered);
+        let gathered = self.frozen.as_ref().is_some_and(|columns| columns.gathered());
         let compose = gathered || tokens * (d_input + d_output) > d_input * d_output;
         match (&self.low_rank, &self.sparse) {
             (Some(low_rank), Some(sparse)) if !compose => {
@@ -157,6 +164,72 @@ impl LowRankSparseLinear {
                 layers::dense(&input, &weight, bias.as_ref())
                     .unwrap_or_else(|| linear(input, weight, bias))
             }
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::module::ParamId;
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    const D: [usize; 2] = [96, 120];
+    const RANK: usize = 4;
+
+    /// Output and the gradients of input, `S`, `R`, `L` and bias, each flat.
+    fn run(layer: &LowRankSparseLinear, x: &Tensor<2>, by_layer: bool) -> Vec<Vec<f32>> {
+        let x = Tensor::from_inner(x.clone()).require_grad();
+        let low_rank = layer.low_rank.as_ref().unwrap();
+        let (sparse, bias) = (layer.sparse.as_ref().unwrap(), layer.bias.as_ref().unwrap());
+        let output = match by_layer {
+            true => layer.forward(x.clone()),
+            false => x.clone().matmul(low_rank.product() + sparse.val()) + bias.val().unsqueeze(),
+        };
+        let grads = (output.clone() * output.clone()).mean().backward();
+        let flat = |tensor: Option<Tensor<2>>| tensor.unwrap().try_into_vec_as::<f32>().unwrap();
+        let matrices = [&x, &sparse.val(), &low_rank.right.val(), &low_rank.left.val()];
+        let mut all = vec![flat(Some(output.inner()))];
+        all.extend(matrices.map(|matrix| flat(matrix.grad(&grads))));
+        all.push(flat(bias.val().grad(&grads).map(Tensor::unsqueeze)));
+        all
+    }
+
+    /// Whatever the values of `S` are at the time: dense, pruned, with what has grown again.
+    #[test]
+    fn neurons_that_are_zero_now_take_no_part_but_are_trained() {
+        let device = Device::flex();
+        let random =
+            |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let param = |tensor: Tensor<2>| {
+            Param::initialized(ParamId::new(), Tensor::from_inner(tensor).require_grad())
+        };
+        let [d_input, d_output] = D;
+        let (right, left) = (param(random([d_input, RANK])), param(random([RANK, d_output])));
+        let bias = Tensor::from_inner(random([1, d_output]).squeeze_dim::<1>(0)).require_grad();
+        let bias = Some(Param::initialized(ParamId::new(), bias));
+        let low_rank = Some(LowRank { right, left });
+        let mut layer = LowRankSparseLinear::new(low_rank, None, bias);
+        let x = random([64, d_input]);
+        for (every, found) in [(1, None), (6, Some(20)), (1000, Some(0)), (2, Some(60))] {
+            let kept = |column: usize| f32::from(u8::from(column % every == every - 1));
+            let mask: Vec<f32> = (0..d_output).map(kept).collect();
+            let mask = Tensor::from_data(TensorData::new(mask, [1, d_output]), &device);
+            let sparse = param(random(D) * mask);
+            let columns = layers::nonzero_columns(&sparse.val());
+            assert_eq!(columns.map(|columns| columns.active.len()), found);
+            layer.sparse = Some(sparse);
+            let (ours, expected) = (run(&layer, &x, true), run(&layer, &x, false));
+            for (at, (ours, expected)) in ours.iter().zip(&expected).enumerate() {
+                let size = expected.iter().fold(1f32, |size, value| size.max(value.abs()));
+                for (ours, expected) in ours.iter().zip(expected) {
+                    let off = (ours - expected).abs();
+                    assert!(off <= 2e-5 * size, "every {every}, {at}: {ours}, {expected}");
+                }
+            }
+            // Of all neurons.
+            assert!(expected[2].iter().all(|gradient| *gradient != 0.0));
         }
     }
 }

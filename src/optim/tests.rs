@@ -8,6 +8,7 @@ use burn::tensor::{Distribution, TensorData};
 
 use super::guide::Request;
 use super::*;
+use crate::kernels::SparseGradient;
 
 fn random(shape: [usize; 2]) -> Tensor<2> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
@@ -103,7 +104,7 @@ impl Trained {
 
 fn columns(active: &[usize], width: usize) -> ActiveColumns {
     let mask: Vec<f32> = (0..width).map(|at| f32::from(active.contains(&at))).collect();
-    ActiveColumns { gathered: true, ..ActiveColumns::of_mask(&mask) }
+    ActiveColumns { gradient: SparseGradient::Gathered, ..ActiveColumns::of_mask(&mask) }
 }
 
 /// Those of `values: [_, width]` in `active`.

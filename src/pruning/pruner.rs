@@ -15,7 +15,7 @@ use super::{
     Group, LayerImportance, LayerScores, PruningConfig, Regrowth, Structure, above_never_kept,
     bound, cap_at, gradient_norm, threshold,
 };
-use crate::kernels::{ActiveColumns, layers};
+use crate::kernels::{ActiveColumns, SparseGradient, layers};
 use crate::linear::Compressible;
 use crate::optim::guide::{self, Request};
 use crate::{Error, Result};
@@ -193,7 +193,7 @@ impl Pruner {
         let mut ids = Vec::with_capacity(self.layers.len());
         let sums = sums_suffice(&self.config);
         for_each_frozen(&mut model, |sparse, frozen| {
-            let columns = frozen.clone().filter(|columns| columns.gathered);
+            let columns = frozen.clone().filter(|columns| columns.gathered());
             requests.insert(sparse.id, Request { columns, sums });
             ids.push(sparse.id);
         });
@@ -375,8 +375,11 @@ impl Pruner {
         for_each_sparse(model, |_, sparse| {
             let Some(mask) = layers.next().and_then(|layer| layer.mask.as_ref()) else { return };
             let found = ActiveColumns::of_mask(&crate::decompose::to_vec(mask.val()));
-            let gathered = gathers && layers::gathers(&sparse.val());
-            columns.push(Arc::new(ActiveColumns { gathered, ..found }));
+            let gradient = match gathers && layers::gathers(&sparse.val()) {
+                true => SparseGradient::Gathered,
+                false => SparseGradient::Active,
+            };
+            columns.push(Arc::new(ActiveColumns { gradient, ..found }));
         });
         columns
     }
@@ -391,7 +394,7 @@ impl Pruner {
         let mut layers = self.layers.iter().enumerate();
         for_each_frozen(model, |sparse, frozen| {
             let Some((at, layer)) = layers.next() else { return };
-            let passed_over = frozen.as_ref().is_some_and(|columns| columns.gathered);
+            let passed_over = frozen.as_ref().is_some_and(|columns| columns.gathered());
             if let Some(mask) = &layer.mask
                 && (pruned || !(passed_over || whole(at)))
             {
