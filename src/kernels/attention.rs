@@ -228,7 +228,8 @@ impl Head<'_> {
         resize(gradients, queries * keys);
         gradients.copy_from_slice(probabilities);
         self.drop_out(gradients);
-        transpose(gradients, keys, transposed);
+        let input = Rows { values: gradients, stride: keys, rows: queries };
+        transpose(input, keys, transposed);
         pack(packed, grad, self.width);
         let input = Rows { values: transposed, stride: queries, rows: keys };
         product(input, packed, None, Epilogue::Identity, self.target(targets.value));
@@ -255,7 +256,7 @@ impl Head<'_> {
         pack(packed, self.keys(self.attention.key), self.width);
         let input = Rows { values: gradients, stride: keys, rows: queries };
         product(input, packed, None, Epilogue::Identity, self.target(targets.query));
-        transpose(gradients, keys, transposed);
+        transpose(input, keys, transposed);
         pack(packed, self.queries(self.attention.query), self.width);
         let input = Rows { values: transposed, stride: queries, rows: keys };
         product(input, packed, None, Epilogue::Identity, self.target(targets.key));
@@ -364,14 +365,14 @@ pub(super) fn pack_transposed(packed: &mut PackedWeight, rows: Rows<'_>, width: 
     packed.set_columns(|row| &rows.values[row * rows.stride..][..width]);
 }
 
-/// `[rows, columns]` to `[columns, rows]`.
-pub(super) fn transpose(values: &[f32], columns: usize, output: &mut [f32]) {
-    let rows = values.len() / columns;
+/// `columns` values of each row to `[columns, rows]`.
+pub(super) fn transpose(input: Rows<'_>, columns: usize, output: &mut [f32]) {
+    let Rows { values, stride, rows } = input;
     for from in (0..columns).step_by(16) {
         let to = columns.min(from + 16);
-        for (row, values) in values.chunks_exact(columns).enumerate() {
-            for column in from..to {
-                output[column * rows + row] = values[column];
+        for row in 0..rows {
+            for (at, value) in values[row * stride..][from..to].iter().enumerate() {
+                output[(from + at) * rows + row] = *value;
             }
         }
     }

@@ -242,29 +242,30 @@ impl Head<'_> {
         }
         let (area, whole) = (length * length, padded * padded);
         let grad = &grad[(self.item * settings.heads + self.head) * whole..][..whole];
-        let grad: Vec<&[f32]> =
-            grad.chunks_exact(padded).take(length).map(|row| &row[..length]).collect();
+        let grad = Rows { values: grad, stride: padded, rows: length };
         if !keys.is_empty() {
-            self.spread(scratch, grad.iter().copied(), settings.scale);
+            self.spread(scratch, grad, settings.scale);
             self.gradients(scratch, (query, keys), targets.query, targets.keys);
         }
         if !queries.is_empty() {
             let mut turned = std::mem::take(&mut scratch.turned);
             turned.resize(area, 0.0);
-            transpose_rows(&grad, &mut turned[..area]);
-            self.spread(scratch, turned[..area].chunks_exact(length), 1.0);
+            transpose(grad, length, &mut turned);
+            let grad = Rows { values: &turned, stride: length, rows: length };
+            self.spread(scratch, grad, 1.0);
             scratch.turned = turned;
             self.gradients(scratch, (key, queries), targets.key, targets.queries);
         }
     }
 
     /// The gradient of the products, from that of the scores.
-    fn spread<'a>(&self, scratch: &mut Scratch, grad: impl Iterator<Item = &'a [f32]>, scale: f32) {
+    fn spread(&self, scratch: &mut Scratch, grad: Rows<'_>, scale: f32) {
         let length = self.length;
         let products = &mut scratch.products;
         products.clear();
         products.resize(length * (2 * length - 1), 0.0);
-        for (row, grad) in grad.enumerate() {
+        for row in 0..length {
+            let grad = &grad.values[row * grad.stride..][..length];
             let products = products[band(row, length)].iter_mut().zip(grad);
             products.for_each(|(product, grad)| *product = grad * scale);
         }
@@ -286,7 +287,7 @@ impl Head<'_> {
         let input = Rows { values: products, stride: across, rows: length };
         product(input, packed, None, Epilogue::Identity, self.target(of_rows));
         turned.resize(products.len(), 0.0);
-        transpose(products, across, turned);
+        transpose(Rows { values: products, stride: across, rows: length }, across, turned);
         pack(packed, rows, self.width);
         let input = Rows { values: turned, stride: length, rows: across };
         let target = RowsMut { values: &mut of_table[self.first_of_table()..], stride: size };
@@ -299,19 +300,6 @@ impl Head<'_> {
 fn band(row: usize, length: usize) -> std::ops::Range<usize> {
     let from = row * (2 * length - 1) + length - 1 - row;
     from..from + length
-}
-
-/// `[length, length]` to its transpose.
-fn transpose_rows(rows: &[&[f32]], output: &mut [f32]) {
-    let length = rows.len();
-    for from in (0..length).step_by(16) {
-        let to = length.min(from + 16);
-        for (row, values) in rows.iter().enumerate() {
-            for column in from..to {
-                output[column * length + row] = values[column];
-            }
-        }
-    }
 }
 
 /// Adds the transpose of `values: [length, length]` to `output`, whose rows are `stride` apart.

@@ -278,14 +278,17 @@ impl Panel {
     }
 }
 
+/// The lowest and the highest of `values`; `None` of none.
+pub(crate) fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
+    let wider = |ends: Option<(f64, f64)>, value: f64| {
+        Some(ends.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
+    };
+    values.into_iter().fold(None, wider)
+}
+
 /// The range of `values` with `padding` of it on either side; never empty.
 fn range(values: impl Iterator<Item = f64>, padding: f64) -> std::ops::Range<f64> {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-        (low.min(value), high.max(value))
-    });
-    if low > high {
-        return 0.0..1.0;
-    }
+    let Some((low, high)) = extent(values) else { return 0.0..1.0 };
     let span = match high - low {
         0.0 => low.abs().max(1.0) * 0.2,
         span => span,

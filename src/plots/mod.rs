@@ -11,6 +11,7 @@ mod run;
 
 use std::path::Path;
 
+pub(crate) use chart::extent;
 pub use chart::{Axis, Figure, Mark, Panel, Point, Series};
 pub use importance::{importance_comparison_figure, importance_figure};
 pub(crate) use model::in_panels;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Cell, StudyReport};
-use crate::plots::{Axis, Figure, Mark, Panel, Point, Series, in_panels};
+use crate::plots::{Axis, Figure, Mark, Panel, Point, Series, extent, in_panels};
 
 /// Axes that do not name a line: they are the horizontal axis, the picture, or chosen already.
 const NO_NAME: [&str; 5] = ["task", "model", "ratio", "learning_rate", "method"];
@@ -129,11 +129,7 @@ fn against_ratio(
             Series::new(name, Mark::Dots, points)
         })
         .collect();
-    let xs = series.iter().flat_map(|line| &line.points).map(|point| point.x);
-    let ends = xs.fold(None, |ends: Option<(f64, f64)>, x| {
-        Some(ends.map_or((x, x), |(low, high)| (low.min(x), high.max(x))))
-    });
-    match ends {
+    match extent(series.iter().flat_map(|line| &line.points).map(|point| point.x)) {
         Some((low, high)) => {
             // Lines even where there is one ratio only.
             let ends = if low == high { [low * 0.9, high * 1.1] } else { [low, high] };
@@ -162,16 +158,14 @@ const FAR: f64 = 3.0;
 /// place in the legend, and all their colours.
 fn close_up(panels: &[Panel]) -> Option<Panel> {
     let [panel] = panels else { return None };
-    let extent = |shown: &[bool]| -> f64 {
+    let height = |shown: &[bool]| -> f64 {
         let lines = panel.series.iter().zip(shown).filter(|(_, shown)| **shown);
         let ys = lines.flat_map(|(line, _)| line.points.iter().flat_map(|p| [p.low, p.high]));
-        let ends =
-            ys.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)));
-        ends.1 - ends.0
+        extent(ys).map_or(f64::NEG_INFINITY, |(low, high)| high - low)
     };
     let lines = panel.series.iter().filter(|line| line.mark != Mark::Dashed).count();
     let mut shown = vec![true; panel.series.len()];
-    let all = extent(&shown);
+    let all = height(&shown);
     for _ in 0..lines / 2 {
         let without = |at: usize| {
             let mut rest = shown.clone();
@@ -180,8 +174,8 @@ fn close_up(panels: &[Panel]) -> Option<Panel> {
         };
         let candidates =
             (0..shown.len()).filter(|at| shown[*at] && panel.series[*at].mark != Mark::Dashed);
-        shown = candidates.map(without).min_by(|a, b| extent(a).total_cmp(&extent(b)))?;
-        let rest = extent(&shown);
+        shown = candidates.map(without).min_by(|a, b| height(a).total_cmp(&height(b)))?;
+        let rest = height(&shown);
         if rest > 0.0 && rest * FAR < all {
             let mut panel = panel.clone();
             for (line, _) in panel.series.iter_mut().zip(shown).filter(|(_, shown)| !shown) {
