@@ -33,6 +33,7 @@ impl ActiveColumns {
     }
 
     /// Those of `sparse: [.., width]` that are not zero, if any is; all are trained.
+    #[cfg(feature = "flex")]
     pub(crate) fn of_sparse(sparse: &[f32], width: usize) -> Option<Self> {
         /// Rows after which to see whether all columns have something.
         const ROWS: usize = 8;
@@ -91,7 +92,7 @@ impl ActiveColumns {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
 

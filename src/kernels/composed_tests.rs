@@ -175,18 +175,18 @@ fn sequences() -> Arc<Sequences> {
 
 #[test]
 fn attention_of_sequences_without_padding() {
-    for (mask, bias, dropout) in [(false, false, 0.0), (false, true, 0.3), (true, true, 0.0)] {
+    for (masked, bias, dropout) in [(false, false, 0.0), (false, true, 0.3), (true, true, 0.0)] {
         let values = numbers(3 * 6 * 6, 6);
-        let mask = mask.then(|| AttentionMask { values, dims: [1, 3, 6, 6], replaces: false });
+        let mask = Arc::new(AttentionMask { values, dims: [1, 3, 6, 6], replaces: false });
         let settings = AttentionSettings {
             sequences: Some(sequences()),
-            mask: mask.map(Arc::new),
+            mask: masked.then_some(mask),
             ..settings(None, dropout)
         };
         let bias = if bias { flex(&[4, 3, 6, 6], 4) } else { flex(&[0, 0, 0, 0], 4) };
         let rows = |seed| flex(&[1, 15, 12], seed);
         let (inputs, grad) = ([rows(1), rows(2), rows(3), bias], rows(5));
-        let what = format!("attention, {:?} {dropout}", settings.mask.is_some());
+        let what = format!("attention, masked: {masked}, {dropout}");
         let found = composed::attention::<Flex>(inputs.clone(), &settings);
         let [query, key, value, bias] = inputs.clone();
         let expected = Flex::attention_heads(query, key, value, bias, settings.clone());
