@@ -203,9 +203,6 @@ impl Head<'_> {
 
     fn forward(&self, scratch: &mut Scratch, output: &mut [f32]) {
         let [queries, keys] = self.lengths();
-        if queries == 0 {
-            return;
-        }
         let Scratch { packed, probabilities, .. } = scratch;
         self.probabilities(packed, probabilities);
         self.drop_out(probabilities);
@@ -216,9 +213,6 @@ impl Head<'_> {
 
     fn backward(&self, scratch: &mut Scratch, grad: &[f32], targets: Targets<'_>) {
         let [queries, keys] = self.lengths();
-        if queries == 0 {
-            return;
-        }
         let settings = self.attention.settings;
         let Scratch { packed, probabilities, gradients, transposed } = scratch;
         let grad = self.queries(grad);

@@ -32,11 +32,13 @@ impl ActiveColumns {
         Self { active, others, gradient: SparseGradient::Active }
     }
 
-    /// Those of `sparse: [.., width]` that are not zero, if any is; all are trained.
+    /// Those of `sparse: [d_input, width]` that are not zero, if they are few enough for a layer of
+    /// `rank` to be faster by them; all are trained. Dense rows soon tell that they are not.
     #[cfg(feature = "flex")]
-    pub(crate) fn of_sparse(sparse: &[f32], width: usize) -> Option<Self> {
-        /// Rows after which to see whether all columns have something.
+    pub(crate) fn of_sparse(sparse: &[f32], width: usize, rank: usize) -> Option<Self> {
+        /// Rows after which to see how many columns have something.
         const ROWS: usize = 8;
+        let d_input = sparse.len().checked_div(width)?;
         let mut found = vec![0u32; width];
         for rows in sparse.chunks(ROWS * width.max(1)) {
             for row in rows.chunks_exact(width) {
@@ -44,13 +46,13 @@ impl ActiveColumns {
                 let bits = found.iter_mut().zip(row);
                 bits.for_each(|(found, value)| *found |= value.to_bits() & (u32::MAX >> 1));
             }
-            if found.iter().all(|&found| found != 0) {
+            let active = found.iter().filter(|&&found| found != 0).count();
+            if !pays([d_input, width], active, rank) {
                 return None;
             }
         }
-        let (active, others): (_, Vec<usize>) = (0..width).partition(|&column| found[column] != 0);
-        let some = !others.is_empty();
-        some.then_some(Self { active, others, gradient: SparseGradient::Whole })
+        let (active, others) = (0..width).partition(|&column| found[column] != 0);
+        Some(Self { active, others, gradient: SparseGradient::Whole })
     }
 
     /// Whether the gradient is that of the active columns alone.
@@ -81,15 +83,20 @@ impl ActiveColumns {
         self.active.iter().map(find).collect()
     }
 
-    /// Whether a layer `[d_input, d_output]` of `rank` takes fewer operations by its active columns
-    /// than composed: `k·in + r·(in + out − k)` against `in·out`.
+    /// Whether a layer of `rank` and so many inputs takes fewer operations of many rows by its active
+    /// columns than composed.
     #[cfg(feature = "flex")]
     pub(crate) fn pays(&self, d_input: usize, rank: usize) -> bool {
-        let (k, others) = (self.active.len(), self.others.len());
-        let folded = k * d_input + rank * (d_input + others);
-        // Gathering and scattering columns takes its part.
-        4 * folded < 3 * d_input * (k + others)
+        pays([d_input, self.width()], self.active.len(), rank)
     }
+}
+
+/// Whether `k·in + r·(in + out − k)` operations a row are enough fewer than `in·out`.
+#[cfg(feature = "flex")]
+fn pays([d_input, d_output]: [usize; 2], active: usize, rank: usize) -> bool {
+    let folded = active * d_input + rank * (d_input + d_output - active);
+    // Gathering and scattering columns takes its part.
+    4 * folded < 3 * d_input * d_output
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -101,11 +108,16 @@ mod tests {
         let mut sparse = vec![0.0; 20 * 4];
         // Seen late, in one row, and only by its sign, which is not seen.
         (sparse[19 * 4 + 1], sparse[2], sparse[3]) = (1e-40, f32::NAN, -0.0);
-        let found = ActiveColumns::of_sparse(&sparse, 4).unwrap();
+        let found = ActiveColumns::of_sparse(&sparse, 4, 0).unwrap();
         assert_eq!((&found.active[..], &found.others[..]), (&[1, 2][..], &[0, 3][..]));
         assert_eq!(found.gradient, SparseGradient::Whole);
-        sparse.fill(1.0);
-        assert_eq!(ActiveColumns::of_sparse(&sparse, 4), None);
-        assert_eq!(ActiveColumns::of_sparse(&[], 0), None);
+        // 2·20 + 1·(20 + 2) operations of 80, and 2·20 + 0.
+        assert!(ActiveColumns::of_sparse(&sparse, 4, 1).is_none());
+        // Three columns of four do not pay.
+        sparse[0] = 1.0;
+        assert_eq!(ActiveColumns::of_sparse(&sparse, 4, 0), None);
+        sparse.fill(0.0);
+        assert!(ActiveColumns::of_sparse(&sparse, 4, 1).unwrap().active.is_empty());
+        assert_eq!(ActiveColumns::of_sparse(&[], 0, 0), None);
     }
 }

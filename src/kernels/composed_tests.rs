@@ -352,6 +352,44 @@ fn on(device: &Device) -> Vec<(&'static str, Vec<f32>)> {
     keep("attention, value", value.grad(&grads).map(|grad| grad.reshape([14, 12])));
     keep("attention, bias", bias.grad(&grads).map(|grad| grad.reshape([30, 7])));
 
+    let [query, key, value] = [1, 2, 3].map(|seed| leaf([1, 15, 12], seed, device));
+    let bias = leaf([4, 3, 6, 6], 4, device);
+    let unpadded = AttentionSettings { sequences: Some(sequences()), ..settings(None, 0.3) };
+    let output: Tensor<3> = Tensor::from_dispatch(<Dispatch as Kernels>::attention_heads(
+        query.clone().into_dispatch(),
+        key.clone().into_dispatch(),
+        value.clone().into_dispatch(),
+        bias.clone().into_dispatch(),
+        unpadded,
+    ));
+    let output = output.reshape([15, 12]);
+    let grads = squared(&output);
+    keep("sequences", Some(output));
+    for (name, rows) in
+        [("sequences, query", &query), ("sequences, key", &key), ("sequences, value", &value)]
+    {
+        keep(name, rows.grad(&grads).map(|grad| grad.reshape([15, 12])));
+    }
+    keep("sequences, bias", bias.grad(&grads).map(|grad| grad.reshape([72, 6])));
+    let tables = [5, 6].map(|seed| leaf([12, 12], seed, device));
+    let scores: Tensor<4> = Tensor::from_dispatch(<Dispatch as Kernels>::position_scores(
+        query.clone().into_dispatch(),
+        key.clone().into_dispatch(),
+        tables[0].clone().into_dispatch(),
+        tables[1].clone().into_dispatch(),
+        PositionSettings { heads: 3, scale: 0.4, sequences: Some(sequences()) },
+    ));
+    let scores = scores.reshape([72, 6]);
+    let grads = squared(&scores);
+    keep("positions of sequences", Some(scores));
+    for (name, rows) in
+        [("positions of sequences, query", &query), ("positions of sequences, key", &key)]
+    {
+        keep(name, rows.grad(&grads).map(|grad| grad.reshape([15, 12])));
+    }
+    keep("positions of sequences, keys", tables[0].grad(&grads));
+    keep("positions of sequences, queries", tables[1].grad(&grads));
+
     for (name, tables) in [
         ("positions, both", [true, true]),
         ("positions by keys", [true, false]),

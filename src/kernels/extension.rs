@@ -96,7 +96,7 @@ pub trait Kernels: Backend {
         composed::position_scores::<Self>([query, key, keys, queries], &settings)
     }
 
-    /// `R·L + S`. With `columns`, those alone are trained of `S`.
+    /// `R·L + S`. With `columns`, the gradient of `S` is as those say.
     ///
     /// # Shapes
     /// - `sparse`, output: `[d_input, d_output]`

@@ -41,7 +41,7 @@ mod composed {
         _: &Tensor<2>,
         _: Option<[Tensor<2>; 2]>,
         _: Option<&Tensor<1>>,
-        _: &Arc<ActiveColumns>,
+        _: Option<&Arc<ActiveColumns>>,
     ) -> Option<Tensor<D>> {
         None
     }
@@ -56,10 +56,6 @@ mod composed {
 
     pub(crate) fn gathers(_: &Tensor<2>) -> bool {
         false
-    }
-
-    pub(crate) fn nonzero_columns(_: &Tensor<2>) -> Option<Arc<ActiveColumns>> {
-        None
     }
 
     pub(crate) fn fuses_attention(_: &Tensor<3>) -> bool {
@@ -96,13 +92,13 @@ mod composed {
 
 #[cfg(not(feature = "flex"))]
 pub(crate) use composed::{
-    active_dense, attention, composed_weight, dense, fuses_attention, gathers, nonzero_columns,
-    position_scores, residual_norm,
+    active_dense, attention, composed_weight, dense, fuses_attention, gathers, position_scores,
+    residual_norm,
 };
 #[cfg(feature = "flex")]
 pub(crate) use fused::{
-    active_dense, attention, composed_weight, dense, fuses_attention, gathers, nonzero_columns,
-    position_scores, residual_norm,
+    active_dense, attention, composed_weight, dense, fuses_attention, gathers, position_scores,
+    residual_norm,
 };
 
 #[cfg(feature = "flex")]
@@ -163,14 +159,10 @@ mod fused {
         is_flex_f32(sparse)
     }
 
-    /// The columns of `sparse` that are not zero, if some are and a backend can make use of it; all
-    /// are trained.
-    pub(crate) fn nonzero_columns(sparse: &Tensor<2>) -> Option<Arc<ActiveColumns>> {
-        let plain = match sparse.is_autodiff() {
-            true => contiguous(&sparse.clone().inner()),
-            false => contiguous(sparse),
-        };
-        ActiveColumns::of_sparse(slice(&plain?), sparse.dims()[1]).map(Arc::new)
+    /// See [`ActiveColumns::of_sparse`].
+    fn nonzero_columns(sparse: &Tensor<2>, rank: usize) -> Option<Arc<ActiveColumns>> {
+        let plain = contiguous(&sparse.clone().inner())?;
+        ActiveColumns::of_sparse(slice(&plain), sparse.dims()[1], rank).map(Arc::new)
     }
 
     /// `[S, R, L]`, if the extension takes them; `low_rank`: `R` and `L`.
@@ -185,7 +177,7 @@ mod fused {
         parts.iter().all(fits).then_some(parts)
     }
 
-    /// `R·L + S`; with `columns`, those alone are trained of `S`.
+    /// `R·L + S`; with `columns`, the gradient of `S` is as those say.
     pub(crate) fn composed_weight(
         sparse: &Tensor<2>,
         low_rank: Option<[Tensor<2>; 2]>,
@@ -197,7 +189,8 @@ mod fused {
     }
 
     /// `x · (R·L + S) + bias` for a sparse part of which only `columns` are not pruned, where those are
-    /// few enough; `low_rank`: `R` and `L`.
+    /// few enough; `low_rank`: `R` and `L`. Without `columns` those are taken that are not zero, and all
+    /// are trained.
     ///
     /// # Shapes
     /// As [`Kernels::active_dense`], but `x`: `[.., d_input]`.
@@ -206,7 +199,7 @@ mod fused {
         sparse: &Tensor<2>,
         low_rank: Option<[Tensor<2>; 2]>,
         bias: Option<&Tensor<1>>,
-        columns: &Arc<ActiveColumns>,
+        columns: Option<&Arc<ActiveColumns>>,
     ) -> Option<Tensor<D>> {
         let bias = bias?;
         let [d_input, d_output] = sparse.dims();
@@ -215,9 +208,13 @@ mod fused {
         let autodiff = sparse.is_autodiff();
         let rank = low_rank.as_ref().map_or(0, |[right, _]| right.dims()[1]);
         let alike = x.is_autodiff() == autodiff && bias.is_autodiff() == autodiff;
-        if !(alike && is_flex_f32(x) && is_flex_f32(bias) && columns.pays(d_input, rank)) {
+        if !(alike && is_flex_f32(x) && is_flex_f32(bias)) {
             return None;
         }
+        let columns = match columns {
+            Some(columns) => columns.pays(d_input, rank).then(|| columns.clone())?,
+            None => nonzero_columns(sparse, rank)?,
+        };
         let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
         let output = <Dispatch as Kernels>::active_dense(
             x.clone().reshape([rows, d_input]).into_dispatch(),
@@ -225,7 +222,7 @@ mod fused {
             right,
             left,
             bias.clone().into_dispatch(),
-            columns.clone(),
+            columns,
         );
         shape[D - 1] = d_output;
         Some(Tensor::<2>::from_dispatch(output).reshape(shape))

@@ -201,9 +201,6 @@ impl Head<'_> {
     fn forward(&self, scratch: &mut Scratch, scores: &mut [f32]) {
         let Positions { query, key, keys, queries, settings, .. } = *self.positions;
         let ([_, padded, _], length) = (self.positions.dims, self.length);
-        if length == 0 {
-            return;
-        }
         if !keys.is_empty() {
             self.products(scratch, query, keys);
             for (row, scores) in scores.chunks_exact_mut(padded).take(length).enumerate() {
@@ -237,9 +234,6 @@ impl Head<'_> {
     fn backward(&self, scratch: &mut Scratch, grad: &[f32], targets: Targets<'_>) {
         let Positions { query, key, keys, queries, settings, .. } = *self.positions;
         let ([_, padded, _], length) = (self.positions.dims, self.length);
-        if length == 0 {
-            return;
-        }
         let (area, whole) = (length * length, padded * padded);
         let grad = &grad[(self.item * settings.heads + self.head) * whole..][..whole];
         let grad = Rows { values: grad, stride: padded, rows: length };

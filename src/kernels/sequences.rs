@@ -14,11 +14,14 @@ impl Sequences {
     /// Sequences of these lengths, which would be padded to `length` tokens.
     ///
     /// # Panics
-    /// If one is longer than that.
+    /// If one is longer than that, or has no token.
     pub fn new(lengths: &[usize], length: usize) -> Self {
         let mut starts = vec![0];
         for tokens in lengths {
-            assert!(*tokens <= length, "a sequence of {tokens} tokens padded to {length}");
+            assert!(
+                (1..=length).contains(tokens),
+                "a sequence of {tokens} tokens padded to {length}"
+            );
             starts.push(starts[starts.len() - 1] + tokens);
         }
         Self { starts, length }

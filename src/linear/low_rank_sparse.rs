@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData, assert_shape};
 
-use crate::kernels::{ActiveColumns, layers};
+use crate::kernels::{ActiveColumns, SparseGradient, layers};
 use crate::precision::linear;
 
 /// The low-rank part, transposed to Burn's orientation.
@@ -105,7 +105,7 @@ impl LowRankSparseLinear {
     fn trained(&self, sparse: &Param<Tensor<2>>) -> Tensor<2> {
         let sparse = sparse.val();
         match &self.frozen {
-            Some(columns) if sparse.is_autodiff() => {
+            Some(columns) if sparse.is_autodiff() && columns.gradient != SparseGradient::Whole => {
                 let mask = TensorData::new(columns.mask(), [1, columns.width()]);
                 let device = sparse.device().without_autodiff();
                 let mask = Tensor::from_data(mask, (&device, sparse.dtype()));
@@ -135,21 +135,18 @@ impl LowRankSparseLinear {
         assert_shape!(input, [.., d_input]);
         let bias = self.bias.as_ref().map(|b| b.val());
         let tokens = input.shape().num_elements() / d_input;
-        if let Some(sparse) = &self.sparse {
-            let sparse = sparse.val();
-            // Looked for every time, so that it is true whatever has changed `S` since.
-            let columns = self.frozen.clone().or_else(|| layers::nonzero_columns(&sparse));
-            let active = columns.and_then(|columns| {
-                let factors = self.factors();
-                layers::active_dense(&input, &sparse, factors, bias.as_ref(), &columns)
-            });
-            if let Some(output) = active {
-                return output;
-            }
-        }
+        let frozen = self.frozen.as_ref();
         // Gradients of some columns alone come from no other products.
-        let gathered = self.frozen.as_ref().is_some_and(|columns| columns.gathered());
+        let gathered = frozen.is_some_and(|columns| columns.gathered());
         let compose = gathered || tokens * (d_input + d_output) > d_input * d_output;
+        // Zero columns are looked for every time, so that they are whatever has changed `S` since.
+        if let Some(sparse) = &self.sparse
+            && (frozen.is_some() || compose || self.low_rank.is_none())
+            && let Some(output) =
+                layers::active_dense(&input, &sparse.val(), self.factors(), bias.as_ref(), frozen)
+        {
+            return output;
+        }
         match (&self.low_rank, &self.sparse) {
             (Some(low_rank), Some(sparse)) if !compose => {
                 let hidden = linear(input.clone(), low_rank.right.val(), None);
@@ -212,13 +209,20 @@ mod tests {
         let low_rank = Some(LowRank { right, left });
         let mut layer = LowRankSparseLinear::new(low_rank, None, bias);
         let x = random([64, d_input]);
-        for (every, found) in [(1, None), (6, Some(20)), (1000, Some(0)), (2, Some(60))] {
+        for every in [1, 6, 1000, 2] {
             let kept = |column: usize| f32::from(u8::from(column % every == every - 1));
             let mask: Vec<f32> = (0..d_output).map(kept).collect();
             let mask = Tensor::from_data(TensorData::new(mask, [1, d_output]), &device);
             let sparse = param(random(D) * mask);
-            let columns = layers::nonzero_columns(&sparse.val());
-            assert_eq!(columns.map(|columns| columns.active.len()), found);
+            let factors = layer.factors();
+            let active = layers::active_dense(
+                &Tensor::from_inner(x.clone()),
+                &sparse.val(),
+                factors,
+                layer.bias.as_ref().map(|bias| bias.val()).as_ref(),
+                None,
+            );
+            assert_eq!(active.is_some(), every > 1);
             layer.sparse = Some(sparse);
             let (ours, expected) = (run(&layer, &x, true), run(&layer, &x, false));
             for (at, (ours, expected)) in ours.iter().zip(&expected).enumerate() {

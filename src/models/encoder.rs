@@ -19,7 +19,7 @@ pub struct EncoderInput {
     pub position_ids: Option<Tensor<2, Int>>,
     /// The tokens of each row, if padding is at the end and nothing that the encoder gives for it is
     /// looked at: in training on `flex`, encoders of BERT's kind and DeBERTa then compute nothing for
-    /// it.
+    /// it. Everything else goes by `attention_mask`, which must say the same.
     pub sequences: Option<Arc<Sequences>>,
     /// Return the hidden states after the embeddings and after every layer.
     pub output_hidden_states: bool,
@@ -60,7 +60,9 @@ impl EncoderInput {
     }
 
     /// Leaves padding uncomputed where that is faster: of the last hidden state, what belongs to padding
-    /// is any token's then. Not for heads that look at every position, as question answering's.
+    /// is any token's then. Not for heads that look at every position, as question answering's. The
+    /// attention mask is needed all the same and must say the same: other devices, inference and models
+    /// that do not leave padding out go by that. Models panic if the sequences are not of the input's shape.
     pub fn with_sequences(mut self, sequences: Option<Arc<Sequences>>) -> Self {
         self.sequences = sequences;
         self
@@ -126,7 +128,8 @@ impl Unpadded {
 }
 
 fn select(rows: Tensor<2>, numbers: Vec<i32>) -> Tensor<2> {
-    let numbers = TensorData::new(numbers.clone(), [numbers.len()]);
+    let count = numbers.len();
+    let numbers = TensorData::new(numbers, [count]);
     let numbers = Tensor::<1, Int>::from_data(numbers, &rows.device());
     rows.select(0, numbers)
 }

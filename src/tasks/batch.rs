@@ -224,7 +224,7 @@ pub struct TextBatch {
     pub attention_mask: Tensor<2, Int>,
     /// 0 for the first text and for padding, 1 for the second, `[batch, seq]`.
     pub token_type_ids: Tensor<2, Int>,
-    /// The tokens of each row; `None` if none is padded.
+    /// The tokens of each row; `None` if none is padded, or padding is not at the end.
     pub sequences: Option<Arc<Sequences>>,
     /// The answers, unless the examples have none.
     pub labels: Option<Labels>,

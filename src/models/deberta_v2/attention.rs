@@ -157,6 +157,7 @@ impl DisentangledSelfAttention {
     ) -> Tensor<3> {
         let projected = self.project(hidden_states);
         if !layers::fuses_attention(&projected[0]) {
+            assert!(sequences.is_none(), "sequences only where attention is fused");
             return self.attend(projected, masks.map(|(masked, _)| masked), positions).0;
         }
         let bias = positions.and_then(|positions| {

@@ -55,6 +55,7 @@ impl DebertaV2Model {
         };
         let maps = input.output_attentions;
         let last_hidden_state = match input.unpadded(&embedded) {
+            // A convolution needs padding at its place.
             Some(unpadded) if self.encoder.conv.is_none() => {
                 self.encoder.forward_unpadded(embedded, &unpadded)
             }
