@@ -40,7 +40,7 @@ impl ActiveColumns {
         const ROWS: usize = 8;
         let d_input = sparse.len().checked_div(width)?;
         let mut found = vec![0u32; width];
-        for rows in sparse.chunks(ROWS * width.max(1)) {
+        for rows in sparse.chunks(ROWS * width) {
             for row in rows.chunks_exact(width) {
                 // Zero, or minus zero, has no bit but the sign.
                 let bits = found.iter_mut().zip(row);
