@@ -23,6 +23,7 @@ use crate::kernels::ActiveColumns;
 /// ```
 #[derive(Clone)]
 pub struct AdamW {
+    #[cfg(feature = "flex")]
     settings: AdamWSettings,
     burns: burn::optim::AdamW,
 }
@@ -55,7 +56,11 @@ impl AdamW {
             .with_epsilon(settings.epsilon)
             .with_weight_decay(settings.weight_decay)
             .build();
-        Self { settings, burns }
+        Self {
+            #[cfg(feature = "flex")]
+            settings,
+            burns,
+        }
     }
 
     /// The update in one pass; what it was given where there is none.

@@ -138,6 +138,7 @@ impl ModuleMapper for Rounding {
 }
 
 /// Whether products are to be computed from rounded factors, which no kernel of ours does.
+#[cfg(feature = "flex")]
 pub(crate) fn is_reduced() -> bool {
     products() != Precision::F32
 }

@@ -123,7 +123,7 @@ impl Default for TrainingRecipe {
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
             max_grad_norm: None,
-            bucket_batches: 4,
+            bucket_batches: 1,
             seed: 42,
             eval_steps: None,
             save_steps: None,
