@@ -249,7 +249,8 @@ mod tests {
             cell.speedup = None;
         }
         for (_, figure) in study_figures(&report) {
-            let lines: Vec<&str> = figure.panels[0].series.iter().map(|s| s.name.as_str()).collect();
+            let lines: Vec<&str> =
+                figure.panels[0].series.iter().map(|s| s.name.as_str()).collect();
             assert_eq!(lines, ["losparse", "dense"]);
         }
     }
