@@ -14,6 +14,7 @@
 //! loads without its base model and without any decomposition.
 
 pub mod atomic;
+pub(crate) mod checksum;
 mod layer;
 mod load;
 mod names;
