@@ -10,7 +10,7 @@ use super::names::{named_params, set_params};
 use super::source::TensorSource;
 use crate::linear::Compressible;
 use crate::models::{LabelConfig, ModelConfig};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A model that Hugging Face checkpoints of one architecture load into.
 pub trait PretrainedModel: Compressible {
@@ -125,7 +125,7 @@ pub fn load_pretrained<M: PretrainedModel>(
 /// If it is missing or malformed, or names another architecture.
 pub fn read_config<M: PretrainedModel>(folder: &Path) -> Result<M::Config> {
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    let text = files::read_json_text(&path)?;
     match kind_of(&text, &path)? {
         Some(found) if found != M::MODEL_TYPE => Err(Error::format(
             path,
@@ -145,7 +145,7 @@ pub fn read_config<M: PretrainedModel>(folder: &Path) -> Result<M::Config> {
 /// If the file is missing or malformed, or does not say.
 pub fn model_type(folder: &Path) -> Result<String> {
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    let text = files::read_json_text(&path)?;
     let missing = || Error::format(&path, "model_type: missing, so the architecture is unknown");
     kind_of(&text, &path)?.ok_or_else(missing)
 }

@@ -80,7 +80,7 @@ pub fn save_pretrained<M: PretrainedModel>(
         for name in TOKENIZER_FILES {
             let path = from.join(name);
             if path.is_file() {
-                tokenizer.push((name, std::fs::read(&path).map_err(|e| Error::io(&path, e))?));
+                tokenizer.push((name, crate::files::read(&path)?));
             }
         }
     }

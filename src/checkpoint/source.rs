@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -10,7 +9,7 @@ use memmap2::Mmap;
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::{Dtype, SafeTensors};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Suffix of the tensor of row scales `[rows]` beside an int8 tensor `[rows, ..]`.
 pub(crate) const SCALE_SUFFIX: &str = ".scale";
@@ -203,7 +202,7 @@ impl TensorSource {
         if file.extension().is_some_and(|extension| extension == "bin") {
             return self.add_pytorch(file);
         }
-        let handle = File::open(file).map_err(|e| Error::io(file, e))?;
+        let handle = files::open(file)?;
         // SAFETY: the map is read-only, and model files are replaced by renaming, never rewritten
         // in place, so the mapped bytes do not change.
         let map = unsafe { Mmap::map(&handle) }.map_err(|e| Error::io(file, e))?;
@@ -260,9 +259,7 @@ impl TensorSource {
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let text = std::fs::read_to_string(index).map_err(|e| Error::io(index, e))?;
-        let parsed: Index =
-            serde_json::from_str(&text).map_err(|e| Error::format(index, e.to_string()))?;
+        let parsed: Index = files::read_json(index)?;
         let shards: BTreeSet<&String> = parsed.weight_map.values().collect();
         for shard in shards {
             // The index may come from anywhere: a shard is a file of this folder.

@@ -49,10 +49,7 @@ impl FolderModel for AnyModel {
     /// is none of ours, as in pretrained models, it is what the architecture was made for: BART
     /// writes texts, encoders classify sequences.
     fn load(folder: &Path, device: &Device, options: &LoadOptions) -> Result<(Self, LoadReport)> {
-        let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let config: Value =
-            serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))?;
+        let config: Value = crate::files::read_json(folder.join("config.json"))?;
         let architectures = config.get("architectures").and_then(Value::as_array);
         let names = |head: &str| {
             let mut each = architectures.into_iter().flatten().filter_map(Value::as_str);
