@@ -1,6 +1,5 @@
 //! Rows of a delimited text file, with line numbers for messages.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result, files};
@@ -140,6 +139,8 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn write(text: &[u8]) -> tempfile::NamedTempFile {
