@@ -6,6 +6,7 @@ pub mod compact;
 pub mod decompose;
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod generation;
 pub mod inspect;
 mod kept;

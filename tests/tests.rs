@@ -7,6 +7,7 @@ mod bart_parity;
 mod bert_parity;
 #[cfg(feature = "cli")]
 mod browser;
+mod bundles;
 mod checkpoint;
 #[cfg(feature = "cli")]
 mod cli;

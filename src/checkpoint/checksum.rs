@@ -1,11 +1,10 @@
 //! SHA-256 of files, by which damage and swaps are noticed.
 
-use std::fs::File;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// SHA-256 of `bytes`, as 64 hexadecimal digits.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
@@ -18,9 +17,8 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 /// If the file cannot be read.
 pub(crate) fn sha256_of_file(path: &Path) -> Result<String> {
     let mut digest = Sha256::new();
-    File::open(path)
-        .and_then(|mut file| std::io::copy(&mut file, &mut digest))
-        .map_err(|e| Error::io(path, e))?;
+    let mut file = files::open(path)?;
+    std::io::copy(&mut file, &mut digest).map_err(|e| Error::io(path, e))?;
     Ok(hexadecimal(digest))
 }
 

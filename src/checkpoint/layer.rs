@@ -37,7 +37,7 @@ pub(crate) enum StoredState {
 /// (`[d_input, d_output]`).
 ///
 /// # Errors
-/// If a tensor is missing or misshapen, naming it with expected and found shapes.
+/// If a tensor is missing, misshapen or of another state, naming it with expected and found shapes.
 pub(crate) fn plan(
     name: &str,
     tensors: &dyn LayerTensors,
@@ -60,7 +60,8 @@ pub(crate) fn plan(
             expected.push(("left", vec![d_output - kept, rank]));
             expected.push(("right", vec![rank, d_input]));
         }
-        if has("order") {
+        // Where some neurons are kept, nothing but the order tells which.
+        if has("order") || (kept > 0 && kept < d_output) {
             expected.push(("order", vec![d_output]));
         }
         StoredState::Compact { kept, rank }
@@ -97,6 +98,15 @@ pub(crate) fn plan(
     if bias {
         expected.push(("bias", vec![d_output]));
     }
+    let stray = |suffix: &str| has(suffix) && expected.iter().all(|(name, _)| *name != suffix);
+    if let Some(suffix) = SUFFIXES.into_iter().find(|suffix| stray(suffix)) {
+        let others: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
+        let message = format!(
+            "has no place beside the layer's {}: a layer is stored in one state; the file is damaged",
+            others.join(", ")
+        );
+        return Err(Error::layer(format!("{name}.{suffix}"), message));
+    }
     for (suffix, expected) in expected {
         match tensors.shape(suffix) {
             None => return Err(missing(&format!("{name}.{suffix}"), &expected)),
@@ -123,7 +133,7 @@ pub(crate) fn read(
         let values = transpose(&tensors.read(suffix)?, rows, columns);
         Ok(Tensor::from_data(TensorData::new(values, [columns, rows]), device))
     };
-    let order = |entries: usize| -> Result<Param<Tensor<1, Int>>> {
+    let order = |entries: usize| -> Result<Vec<i64>> {
         let values = tensors.read_int("order")?;
         let mut seen = vec![false; entries];
         for &value in &values {
@@ -136,8 +146,12 @@ pub(crate) fn read(
                 }
             }
         }
+        Ok(values)
+    };
+    let parameter = |values: Vec<i64>| -> Param<Tensor<1, Int>> {
+        let entries = values.len();
         let tensor = Tensor::from_data(TensorData::new(values, [entries]), device);
-        Ok(Param::initialized(ParamId::new(), tensor))
+        Param::initialized(ParamId::new(), tensor)
     };
     let bias = match bias {
         true => {
@@ -175,9 +189,10 @@ pub(crate) fn read(
                 left = Some(leaf(matrix("left", d_output - kept, rank)?));
             }
             let order = match tensors.shape("order") {
-                Some(_) => Some(order(d_output)?),
+                Some(_) => Some(order(d_output)?).filter(|values| !values.is_sorted()),
                 None => None,
             };
+            let order = order.map(parameter);
             let first = leaf(join(first, 1));
             let cache = Default::default();
             let compact = CompactLinear { first, left, bias, order, kept, d_output, cache };
@@ -190,7 +205,7 @@ pub(crate) fn read(
                 second.push(matrix("left", d_output, rank)?);
                 right = Some(leaf(matrix("right", rank, d_input - kept)?));
             }
-            let (order, second) = (order(d_input)?, leaf(join(second, 0)));
+            let (order, second) = (parameter(order(d_input)?), leaf(join(second, 0)));
             CompressibleLinear::ColumnCompact(ColumnCompactLinear {
                 order,
                 right,

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 
+use super::foreign::foreign_names;
+use super::format::{self, Format, config_beside};
 use super::layer::{self, LayerTensors, SUFFIXES, StoredState};
 use super::names::{named_params, set_params};
 use super::source::TensorSource;
+use super::view::{Checkpoint, LayerView};
 use crate::linear::Compressible;
 use crate::models::{LabelConfig, ModelConfig};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A model that Hugging Face checkpoints of one architecture load into.
 pub trait PretrainedModel: Compressible {
@@ -86,6 +89,8 @@ pub struct LoadReport {
     pub tensors: usize,
     /// Number of layers that were not dense.
     pub compressed_layers: usize,
+    /// What all names in the file began with, though no model's do (`module.`); it was left out.
+    pub left_out_prefix: String,
 }
 
 impl std::fmt::Display for LoadReport {
@@ -93,6 +98,9 @@ impl std::fmt::Display for LoadReport {
         write!(f, "{}: {} tensors", self.source.display(), self.tensors)?;
         if self.compressed_layers > 0 {
             write!(f, ", {} compressed layers", self.compressed_layers)?;
+        }
+        if !self.left_out_prefix.is_empty() {
+            write!(f, ", names without their prefix `{}`", self.left_out_prefix)?;
         }
         if !self.newly_initialised.is_empty() {
             write!(f, "; newly initialised: {}", self.newly_initialised.join(", "))?;
@@ -125,14 +133,15 @@ pub fn load_pretrained<M: PretrainedModel>(
 /// If it is missing or malformed, or names another architecture.
 pub fn read_config<M: PretrainedModel>(folder: &Path) -> Result<M::Config> {
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    let text = files::read_json_text(&path)?;
     match kind_of(&text, &path)? {
         Some(found) if found != M::MODEL_TYPE => Err(Error::format(
             path,
             format!("model_type: expected `{}`, found `{found}`", M::MODEL_TYPE),
         )),
         _ => {
-            let config = M::Config::from_json(&text, &path)?;
+            let mut config = M::Config::from_json(&text, &path)?;
+            format::forget_own(config.other_mut(), M::MODEL_TYPE);
             M::check_config(&config).map_err(|message| Error::format(&path, message))?;
             Ok(config)
         }
@@ -145,19 +154,15 @@ pub fn read_config<M: PretrainedModel>(folder: &Path) -> Result<M::Config> {
 /// If the file is missing or malformed, or does not say.
 pub fn model_type(folder: &Path) -> Result<String> {
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+    let text = files::read_json_text(&path)?;
     let missing = || Error::format(&path, "model_type: missing, so the architecture is unknown");
     kind_of(&text, &path)?.ok_or_else(missing)
 }
 
 fn kind_of(config: &str, path: &Path) -> Result<Option<String>> {
-    #[derive(serde::Deserialize)]
-    struct Kind {
-        model_type: Option<String>,
-    }
-    let kind: Kind =
+    let config: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(config).map_err(|e| Error::format(path, e.to_string()))?;
-    Ok(kind.model_type)
+    format::model_type(&config).map_err(|message| Error::format(path, message))
 }
 
 /// Loads a model of configuration `config` from tensors anywhere.
@@ -176,85 +181,19 @@ pub fn load_from<M: PretrainedModel>(
         new_head |= labels.num_labels() != config.labels().num_labels();
         *config.labels_mut() = labels.clone();
     }
-    let checkpoint = Checkpoint::new::<M>(source)?;
+    let config_fault = |message| Error::format(config_beside(source.path()), message);
+    let format = Format::of(config.other_mut()).map_err(config_fault)?;
+    format.check_weights(source)?;
+    format::forget_own(config.other_mut(), M::MODEL_TYPE);
+    let sizes = config.sizes_shown();
+    let checkpoint = Checkpoint::new::<M>(source, &sizes)?;
+    checkpoint.check_sizes(&sizes).map_err(config_fault)?;
     let model = M::build(&config, &|name| checkpoint.files.contains_key(name), device);
-    Plan::new(&model, &checkpoint, new_head, options)?.apply(model, &checkpoint, device)
-}
-
-/// The file's tensors under the names that this crate uses: base prefix off, old names renewed.
-struct Checkpoint<'a> {
-    source: &'a TensorSource,
-    /// Name here → name in the file.
-    files: BTreeMap<String, String>,
-    prefix: &'static str,
-}
-
-impl<'a> Checkpoint<'a> {
-    fn new<M: PretrainedModel>(source: &'a TensorSource) -> Result<Self> {
-        let mut files = BTreeMap::new();
-        for file_name in source.names() {
-            let name = file_name.strip_prefix(M::BASE_PREFIX).unwrap_or(file_name);
-            // TensorFlow's names of a layer normalisation's parameters.
-            let name = match name.strip_suffix("LayerNorm.gamma") {
-                Some(layer) => format!("{layer}LayerNorm.weight"),
-                None => match name.strip_suffix("LayerNorm.beta") {
-                    Some(layer) => format!("{layer}LayerNorm.bias"),
-                    None => name.to_string(),
-                },
-            };
-            if let Some(first) = files.insert(name, file_name.to_string()) {
-                let message = format!("tensors {first} and {file_name} are the same parameter");
-                return Err(Error::format(source.path(), message));
-            }
-        }
-        for (name, others) in M::TIED {
-            if files.contains_key(*name) {
-                continue;
-            }
-            if let Some(file_name) = others.iter().find_map(|other| files.remove(*other)) {
-                files.insert(name.to_string(), file_name);
-            }
-        }
-        Ok(Self { source, files, prefix: M::BASE_PREFIX })
+    let plan = Plan::new(&model, &checkpoint, new_head, format.is_own(), options)?;
+    if !plan.report.left_out_prefix.is_empty() {
+        log::warn!("{}", plan.report);
     }
-
-    /// Name in the file of a parameter, given by its full name.
-    fn file_name(&self, name: &str) -> Option<&str> {
-        self.files.get(self.key(name)).map(String::as_str)
-    }
-
-    fn key<'n>(&self, name: &'n str) -> &'n str {
-        name.strip_prefix(self.prefix).unwrap_or(name)
-    }
-}
-
-/// One layer's tensors in a checkpoint.
-struct LayerView<'a> {
-    checkpoint: &'a Checkpoint<'a>,
-    layer: &'a str,
-}
-
-impl LayerView<'_> {
-    fn file_name(&self, suffix: &str) -> Result<&str> {
-        let name = format!("{}.{suffix}", self.layer);
-        let missing = || Error::layer(&name, "missing from the checkpoint");
-        self.checkpoint.file_name(&name).ok_or_else(missing)
-    }
-}
-
-impl LayerTensors for LayerView<'_> {
-    fn shape(&self, suffix: &str) -> Option<Vec<usize>> {
-        let name = self.checkpoint.file_name(&format!("{}.{suffix}", self.layer))?;
-        self.checkpoint.source.shape(name).map(<[usize]>::to_vec)
-    }
-
-    fn read(&self, suffix: &str) -> Result<Vec<f32>> {
-        self.checkpoint.source.read(self.file_name(suffix)?)
-    }
-
-    fn read_int(&self, suffix: &str) -> Result<Vec<i64>> {
-        self.checkpoint.source.read_int(self.file_name(suffix)?)
-    }
+    plan.apply(model, &checkpoint, device)
 }
 
 /// A load, checked against names and shapes before any value is read.
@@ -270,14 +209,17 @@ impl Plan {
         model: &M,
         checkpoint: &Checkpoint,
         new_head: bool,
+        own_format: bool,
         options: &LoadOptions,
     ) -> Result<Self> {
         let mut used = BTreeSet::new();
         let mut new = BTreeSet::new();
         let mut faults = Vec::new();
+        let (mut absent, mut parts) = (Vec::new(), 0);
         for param in named_params(model, &M::hugging_face_name) {
             let found = checkpoint.file_name(&param.name).and_then(|n| checkpoint.source.shape(n));
             used.insert(checkpoint.key(&param.name).to_string());
+            parts += 1;
             match found {
                 // The pooler is part of a pretrained model: only what follows it is replaced.
                 _ if new_head && M::is_head(&param.name) => {
@@ -286,14 +228,17 @@ impl Plan {
                 None if M::may_be_new(&param.name) => {
                     new.insert(param.name);
                 }
-                None => faults.push(layer::missing(&param.name, &param.shape)),
+                None => {
+                    faults.push(layer::missing(&param.name, &param.shape));
+                    absent.push((param.name, param.shape));
+                }
                 Some(found) if found != param.shape => {
                     faults.push(layer::misshapen(&param.name, &param.shape, found));
                 }
                 Some(_) => {}
             }
         }
-        let narrowed = narrowed(model, checkpoint);
+        let narrowed = if own_format { narrowed(model, checkpoint) } else { BTreeMap::new() };
         let mut layers = BTreeMap::new();
         model.for_each_linear(&mut |name, linear| {
             let view = LayerView { checkpoint, layer: name };
@@ -301,7 +246,14 @@ impl Plan {
                 used.insert(checkpoint.key(&format!("{name}.{suffix}")).to_string());
             }
             let dims = narrowed.get(name).copied().unwrap_or(linear.dims());
+            parts += 1;
+            if !SUFFIXES.iter().any(|suffix| view.shape(suffix).is_some()) {
+                absent.push((format!("{name}.weight"), vec![dims[1], dims[0]]));
+            }
             match layer::plan(name, &view, dims, has_bias(linear)) {
+                Ok(state) if state != StoredState::Dense && !own_format => {
+                    faults.push(Error::layer(name, NOT_OWN));
+                }
                 Ok(state) => {
                     layers.insert(name.to_string(), (state, dims));
                 }
@@ -313,12 +265,26 @@ impl Plan {
             source: checkpoint.source.path().to_path_buf(),
             newly_initialised: new.iter().cloned().collect(),
             tensors: checkpoint.files.len(),
+            left_out_prefix: checkpoint.wrapper.clone(),
             compressed_layers: layers
                 .iter()
                 .filter(|(name, (s, _))| *s != StoredState::Dense || narrowed.contains_key(*name))
                 .count(),
             ..LoadReport::default()
         };
+        let unused: Vec<(&String, &String)> = unused.collect();
+        if 2 * absent.len() > parts {
+            let shaped = |file_name: &String| {
+                let shape = checkpoint.source.shape(file_name).unwrap_or_default();
+                (file_name.clone(), shape.to_vec())
+            };
+            let found: Vec<_> = unused.iter().map(|(_, file_name)| shaped(file_name)).collect();
+            let path = checkpoint.source.path();
+            return Err(foreign_names(path, M::ARCHITECTURE, &absent, &found));
+        }
+        if let Some(name) = checkpoint.source.quantized().next().filter(|_| !own_format) {
+            faults.push(Error::layer(name, NOT_OWN));
+        }
         for (name, file_name) in unused {
             if !options.allow_unexpected && !M::may_be_unused(name) {
                 let message = format!(
@@ -363,6 +329,11 @@ impl Plan {
         result.map(|()| (model, self.report))
     }
 }
+
+/// Why compressed weights are refused in a folder whose configuration does not announce them.
+const NOT_OWN: &str = "is compressed or of 8-bit integers, but config.json does not say that losparse \
+                       wrote it (no losparse object of such weights); restore the config.json that \
+                       was written with the weights";
 
 /// All that is wrong with a checkpoint's tensors, by name, in one error; of very many the first.
 fn one_error(path: &Path, mut faults: Vec<Error>) -> Result<()> {

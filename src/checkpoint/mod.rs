@@ -15,11 +15,15 @@
 
 pub mod atomic;
 pub(crate) mod checksum;
+mod foreign;
+mod format;
+mod guard;
 mod layer;
 mod load;
 mod names;
 mod save;
 mod source;
+mod view;
 
 pub use load::{
     LoadOptions, LoadReport, PretrainedModel, load_from, load_pretrained, model_type, read_config,

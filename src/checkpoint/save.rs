@@ -10,6 +10,8 @@ use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 
 use super::atomic;
+use super::checksum::sha256;
+use super::format;
 use super::load::PretrainedModel;
 use super::names::{transpose, visit_params};
 use super::source::SCALE_SUFFIX;
@@ -62,8 +64,9 @@ pub const TOKENIZER_FILES: [&str; 11] = [
 
 /// Writes `model` to a folder in Hugging Face's layout, replacing the folder whole.
 ///
-/// A model without compressed layers is a plain Hugging Face checkpoint, unless compaction has
-/// narrowed its feed-forward networks: their widths are then the tensors', not the configuration's.
+/// A model without compressed layers is a plain Hugging Face checkpoint, unless matrices are stored as
+/// 8-bit integers or compaction has narrowed its feed-forward networks. Other folders have a
+/// `model_type` of their own and the weights' checksum: see [`crate::checkpoint`].
 ///
 /// # Errors
 /// If something cannot be written, a value is not finite or too large for the storage type, or the
@@ -73,14 +76,15 @@ pub fn save_pretrained<M: PretrainedModel>(
     folder: impl AsRef<Path>,
     options: &SaveOptions,
 ) -> Result<()> {
-    let config = config_json(model, options)?;
     let weights = to_safetensors(model, options.dtype)?;
+    let own = options.dtype == StorageDtype::Int8 || is_compressed(model);
+    let config = config_json(model, options, own.then_some(&weights))?;
     let mut tokenizer = Vec::new();
     if let Some(from) = &options.tokenizer_from {
         for name in TOKENIZER_FILES {
             let path = from.join(name);
             if path.is_file() {
-                tokenizer.push((name, std::fs::read(&path).map_err(|e| Error::io(&path, e))?));
+                tokenizer.push((name, crate::files::read(&path)?));
             }
         }
     }
@@ -118,14 +122,29 @@ pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Res
         .map_err(|e| Error::layer("model.safetensors", e.to_string()))
 }
 
-fn config_json<M: PretrainedModel>(model: &M, options: &SaveOptions) -> Result<String> {
+/// Whether any layer has another state than a dense one, or is narrower than the configuration.
+fn is_compressed<M: PretrainedModel>(model: &M) -> bool {
+    let mut compressed = false;
+    model.for_each_linear(&mut |_, linear| {
+        compressed |= !matches!(linear, CompressibleLinear::Dense(_));
+    });
+    model.clone().for_each_feed_forward_mut(&mut |pair| {
+        compressed |= pair.inner.dims()[1] != pair.width;
+    });
+    compressed
+}
+
+/// The text of `config.json`; `own_weights` are those that only this crate reads.
+fn config_json<M: PretrainedModel>(
+    model: &M,
+    options: &SaveOptions,
+    own_weights: Option<&Vec<u8>>,
+) -> Result<String> {
     let mut config = model.config().clone();
     let other = config.other_mut();
-    other.insert("model_type".into(), M::MODEL_TYPE.into());
     other.insert("architectures".into(), vec![M::ARCHITECTURE].into());
-    if let Some(losparse) = &options.losparse {
-        other.insert("losparse".into(), losparse.clone());
-    }
+    let sum = own_weights.map(|weights| sha256(weights));
+    format::mark(other, M::MODEL_TYPE, options.losparse.clone(), sum);
     let text = serde_json::to_string_pretty(&config)
         .map_err(|e| Error::format("config.json", e.to_string()))?;
     Ok(text + "\n")
@@ -162,6 +181,9 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
                 matrix("left", left.val());
             }
             order = layer.order.as_ref().map(|order| order.val());
+            if order.is_none() && (1..layer.d_output).contains(&kept) {
+                order = Some(Tensor::arange(0..layer.d_output as i64, &first.device()));
+            }
         }
         CompressibleLinear::ColumnCompact(layer) => {
             let (kept, rank) = (layer.kept, layer.rank());

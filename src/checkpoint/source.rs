@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -10,7 +10,9 @@ use memmap2::Mmap;
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::{Dtype, SafeTensors};
 
-use crate::{Error, Result};
+use super::checksum;
+use super::guard::guarded;
+use crate::{Error, Result, files};
 
 /// Suffix of the tensor of row scales `[rows]` beside an int8 tensor `[rows, ..]`.
 pub(crate) const SCALE_SUFFIX: &str = ".scale";
@@ -54,18 +56,18 @@ impl TensorSource {
         let folder = folder.as_ref();
         let mut source =
             Self { path: folder.to_path_buf(), files: Vec::new(), entries: BTreeMap::new() };
-        if folder.is_file() {
+        if !folder.is_dir() {
             source.add_file(folder)?;
             return Ok(source);
         }
         for name in ["model.safetensors", "pytorch_model.bin"] {
             let (file, index) = (folder.join(name), folder.join(format!("{name}.index.json")));
-            if file.is_file() {
+            if file.exists() {
                 source.path = file.clone();
                 source.add_file(&file)?;
                 return Ok(source);
             }
-            if index.is_file() {
+            if index.exists() {
                 source.path = index.clone();
                 source.add_shards(folder, &index)?;
                 return Ok(source);
@@ -95,6 +97,43 @@ impl TensorSource {
     /// Names of all tensors, scales of int8 tensors left out.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str).filter(|name| !self.is_scale(name))
+    }
+
+    /// SHA-256 of the one safetensors file that all tensors are in; `None` of several files or of
+    /// another kind.
+    pub(crate) fn sha256(&self) -> Option<String> {
+        match &self.files[..] {
+            [file]
+                if self.entries.values().all(|entry| matches!(entry.data, Data::Range { .. })) =>
+            {
+                Some(checksum::sha256(file.bytes()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Names of the tensors that are 8-bit integers, as only this crate stores weights.
+    pub(crate) fn quantized(&self) -> impl Iterator<Item = &str> {
+        let quantized = self.entries.iter().filter(|(_, entry)| entry.dtype == Dtype::I8);
+        quantized.map(|(name, _)| name.as_str())
+    }
+
+    /// Whether two tensors hold the same values in the same shape.
+    ///
+    /// # Errors
+    /// As [`TensorSource::read`].
+    pub(crate) fn are_equal(&self, one: &str, other: &str) -> Result<bool> {
+        let (a, b) = (self.entry(one)?, self.entry(other)?);
+        if a.shape != b.shape {
+            return Ok(false);
+        }
+        if a.dtype == b.dtype
+            && a.dtype != Dtype::I8
+            && self.bytes(one, a)? == self.bytes(other, b)?
+        {
+            return Ok(true);
+        }
+        Ok(self.read(one)? == self.read(other)?)
     }
 
     /// Whether there is a tensor of this name.
@@ -160,9 +199,12 @@ impl TensorSource {
             Data::Range { file, start, end } => {
                 Ok(Cow::Borrowed(&self.files[*file].bytes()[*start..*end]))
             }
-            Data::PyTorch(tensor) => tensor.read().map(Cow::Owned).map_err(|e| {
-                Error::format(&entry.file, format!("tensor {name} cannot be read: {e}"))
-            }),
+            Data::PyTorch(tensor) => {
+                let read = guarded(|| tensor.read().map_err(|e| e.to_string()));
+                read.and_then(|read| read).map(Cow::Owned).map_err(|e| {
+                    Error::format(&entry.file, format!("tensor {name} cannot be read: {e}"))
+                })
+            }
         }
     }
 
@@ -188,13 +230,24 @@ impl TensorSource {
     /// Rows times their scales.
     fn dequantize(&self, name: &str, entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>> {
         let scale_name = format!("{name}{SCALE_SUFFIX}");
-        let scales = self.read(&scale_name)?;
+        let stored = self.entry(&scale_name)?;
+        if stored.dtype != Dtype::F32 {
+            return Err(unsupported(stored, &scale_name, stored.dtype, "F32"));
+        }
         let rows = entry.shape.first().copied().unwrap_or(0);
-        if scales.len() != rows {
-            let message = format!("expected {rows} row scales, found {}", scales.len());
+        if stored.shape != [rows] {
+            let message = format!("expected {rows} row scales, found shape {:?}", stored.shape);
             return Err(Error::layer(scale_name, message));
         }
+        let scales = self.read(&scale_name)?;
         let width = bytes.len().checked_div(rows).unwrap_or(0);
+        // Rows of zeros have no scale.
+        let is_zero = |row: usize| bytes[row * width..(row + 1) * width].iter().all(|b| *b == 0);
+        let faulty = |row: usize| scales[row] < 0.0 || (scales[row] == 0.0 && !is_zero(row));
+        if let Some(row) = (0..rows).find(|row| faulty(*row)) {
+            let message = format!("row {row} has scale {}, which is not positive", scales[row]);
+            return Err(Error::layer(scale_name, message));
+        }
         let scaled = |(at, byte): (usize, &u8)| f32::from(*byte as i8) * scales[at / width];
         Ok(bytes.iter().enumerate().map(scaled).collect())
     }
@@ -203,7 +256,7 @@ impl TensorSource {
         if file.extension().is_some_and(|extension| extension == "bin") {
             return self.add_pytorch(file);
         }
-        let handle = File::open(file).map_err(|e| Error::io(file, e))?;
+        let handle = files::open(file)?;
         // SAFETY: the map is read-only, and model files are replaced by renaming, never rewritten
         // in place, so the mapped bytes do not change.
         let map = unsafe { Mmap::map(&handle) }.map_err(|e| Error::io(file, e))?;
@@ -211,6 +264,7 @@ impl TensorSource {
     }
 
     fn add_safetensors(&mut self, path: &Path, backing: Backing) -> Result<()> {
+        refuse_stand_in(path, backing.bytes())?;
         let (header, metadata) = SafeTensors::read_metadata(backing.bytes()).map_err(|e| {
             let message =
                 format!("not a whole safetensors file ({e}); download or export it again");
@@ -229,7 +283,12 @@ impl TensorSource {
     }
 
     fn add_pytorch(&mut self, path: &Path) -> Result<()> {
-        let reader = PytorchReader::new(path).map_err(|e| {
+        let mut start = Vec::new();
+        let opened = files::open(path)?.take(STAND_IN).read_to_end(&mut start);
+        opened.map_err(|e| Error::io(path, e))?;
+        refuse_stand_in(path, &start)?;
+        let reader = guarded(|| PytorchReader::new(path).map_err(|e| e.to_string()));
+        let reader = reader.and_then(|reader| reader).map_err(|e| {
             let message = format!("not a whole PyTorch checkpoint ({e}); download it again");
             Error::format(path, message)
         })?;
@@ -260,9 +319,7 @@ impl TensorSource {
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let text = std::fs::read_to_string(index).map_err(|e| Error::io(index, e))?;
-        let parsed: Index =
-            serde_json::from_str(&text).map_err(|e| Error::format(index, e.to_string()))?;
+        let parsed: Index = files::read_json(index)?;
         let shards: BTreeSet<&String> = parsed.weight_map.values().collect();
         for shard in shards {
             // The index may come from anywhere: a shard is a file of this folder.
@@ -314,6 +371,16 @@ impl Backing {
             Self::Bytes(bytes) => bytes,
         }
     }
+}
+
+/// Bytes of a file's start that tell a page or a pointer.
+const STAND_IN: u64 = 256;
+
+/// An error if a file of weights is something else that is often found in its place.
+fn refuse_stand_in(path: &Path, bytes: &[u8]) -> Result<()> {
+    let start = &bytes[..bytes.len().min(STAND_IN as usize)];
+    files::refuse_pointer(path, start)?;
+    files::refuse_page(path, start)
 }
 
 fn unsupported(entry: &Entry, name: &str, dtype: Dtype, expected: &str) -> Error {

@@ -28,9 +28,7 @@ impl Opened {
         let folder = find(folder)?;
         let (model, report) = AnyModel::load(&folder, device, &LoadOptions::default())?;
         let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let mut config: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))?;
+        let mut config: Map<String, Value> = losparse::files::read_json(&path)?;
         let about = match config.remove("losparse") {
             Some(Value::Object(about)) => about,
             _ => Map::new(),

@@ -34,7 +34,7 @@ impl SummaryArgs {
     ) -> anyhow::Result<Vec<SummarizationExample>> {
         let documents = match file {
             Some(path) if path.extension().is_some_and(|end| end == "txt") => {
-                let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+                let text = losparse::files::read_text(path)?;
                 self.lines(&text)?
             }
             Some(path) => {

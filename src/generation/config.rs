@@ -6,7 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Hugging Face's default number of new tokens.
 const DEFAULT_NEW_TOKENS: usize = 20;
@@ -172,9 +172,7 @@ impl GenerationConfig {
     }
 
     fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        let mut config: Self =
-            serde_json::from_str(&text).map_err(|e| Error::format(path, e.to_string()))?;
+        let mut config: Self = files::read_json(path)?;
         // The setting's old name, in files of BART's first years.
         if config.other.get("force_bos_token_to_be_generated") == Some(&Value::Bool(true)) {
             config.forced_bos_token_id = config.forced_bos_token_id.or(config.bos_token_id);

@@ -8,7 +8,7 @@ use super::{Baseline, LatencyReport, Machine, ModelAccount, markdown};
 use crate::checkpoint::atomic;
 use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A run of fine-tuning or compression. What was not measured is absent or empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -233,9 +233,7 @@ impl RunReport {
     /// # Errors
     /// If it cannot be read or is no report.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        serde_json::from_str(&text).map_err(|e| Error::format(path, e.to_string()))
+        files::read_json(path)
     }
 
     /// The report for people.

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde_json::Value;
 
 use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel, LabelConfig};
-use crate::checkpoint::{LoadOptions, LoadReport, SaveOptions};
+use crate::checkpoint::{LoadOptions, LoadReport, SaveOptions, model_type};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::{Error, Result};
 
@@ -49,11 +49,15 @@ impl FolderModel for AnyModel {
     /// is none of ours, as in pretrained models, it is what the architecture was made for: BART
     /// writes texts, encoders classify sequences.
     fn load(folder: &Path, device: &Device, options: &LoadOptions) -> Result<(Self, LoadReport)> {
-        let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let config: Value =
-            serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))?;
-        let architectures = config.get("architectures").and_then(Value::as_array);
+        let config: Value = crate::files::read_json(folder.join("config.json"))?;
+        let architectures = match config.get("architectures") {
+            None | Some(Value::Null) => None,
+            Some(Value::Array(names)) => Some(names),
+            Some(other) => {
+                let message = format!("architectures: expected a list of names, found {other}");
+                return Err(Error::format(folder.join("config.json"), message));
+            }
+        };
         let names = |head: &str| {
             let mut each = architectures.into_iter().flatten().filter_map(Value::as_str);
             each.any(|name| name.ends_with(head))
@@ -62,8 +66,8 @@ impl FolderModel for AnyModel {
             let loaded = AnyQuestionAnswerer::load(folder, device, options);
             return loaded.map(|(model, report)| (Self::QuestionAnswerer(model), report));
         }
-        let kind = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
-        let writes = AnySeq2Seq::SUPPORTED.contains(&kind) && !names("ForSequenceClassification");
+        let kind = model_type(folder)?;
+        let writes = AnySeq2Seq::SUPPORTED.contains(&&*kind) && !names("ForSequenceClassification");
         if writes || names("ForConditionalGeneration") {
             let loaded = AnySeq2Seq::load(folder, device, options);
             return loaded.map(|(model, report)| (Self::Seq2Seq(model), report));

@@ -33,6 +33,10 @@ pub trait ModelConfig:
     /// Width of the hidden states.
     fn hidden_size(&self) -> usize;
 
+    /// The sizes that a checkpoint's tensors show, so that a configuration can be compared with them
+    /// before anything is built of it.
+    fn sizes_shown(&self) -> Vec<SizeShown>;
+
     /// Parses and validates the text of a `config.json`; `path` is for messages.
     ///
     /// # Errors
@@ -41,9 +45,62 @@ pub trait ModelConfig:
         let config: Self = serde_json::from_str(text)
             .map_err(|e| Error::format(path, field_at_fault::<Self>(text, &e.to_string())))?;
         config.validate().map_err(|message| Error::format(path, message))?;
+        let labels = config.labels().num_labels();
+        if labels > MOST_LABELS {
+            let message = format!("num_labels: {labels} is beyond {MOST_LABELS}");
+            return Err(Error::format(path, message));
+        }
         Ok(config)
     }
 }
+
+/// A size in a configuration, and what shows it in a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeShown {
+    /// The configuration's field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: usize,
+    /// Where a checkpoint shows it.
+    pub shown: Shown,
+}
+
+/// What shows a size in a checkpoint; names are without the base model's prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// The length of an axis of a tensor, less some rows beyond.
+    Axis {
+        /// The tensor.
+        tensor: &'static str,
+        /// The axis, in the file's orientation.
+        axis: usize,
+        /// What the axis has beyond the size.
+        beyond: usize,
+    },
+    /// The number of layers whose names begin so, before their number.
+    Layers(&'static str),
+}
+
+/// A size that is the length of an axis.
+pub(crate) fn axis(
+    field: &'static str,
+    value: usize,
+    tensor: &'static str,
+    axis: usize,
+) -> SizeShown {
+    SizeShown { field, value, shown: Shown::Axis { tensor, axis, beyond: 0 } }
+}
+
+/// A number of layers.
+pub(crate) fn layers(field: &'static str, value: usize, prefix: &'static str) -> SizeShown {
+    SizeShown { field, value, shown: Shown::Layers(prefix) }
+}
+
+/// Labels beyond this number are a mistake: even their names would not fit into memory.
+const MOST_LABELS: usize = 1 << 20;
+
+/// Sizes beyond this are a mistake: products of two must not overflow.
+const LARGEST: usize = 1 << 24;
 
 /// serde's message names the value but not the field: the one that fails alone is at fault.
 fn field_at_fault<C: ModelConfig>(text: &str, message: &str) -> String {
@@ -175,6 +232,33 @@ pub(crate) fn read_with_defaults<'de, C: DeserializeOwned, D: Deserializer<'de>,
 /// An error naming `field` if `value` is zero.
 pub(crate) fn nonzero(field: &str, value: usize) -> Result<(), String> {
     if value == 0 { Err(format!("{field}: must not be 0")) } else { Ok(()) }
+}
+
+/// An error naming `field` if `value` is no size of anything: zero, or beyond what a model has.
+pub(crate) fn size(field: &str, value: usize) -> Result<(), String> {
+    nonzero(field, value)?;
+    at_most(field, value)
+}
+
+/// An error naming `field` if `value` is beyond what a model has of anything.
+pub(crate) fn at_most(field: &str, value: usize) -> Result<(), String> {
+    if value > LARGEST { Err(format!("{field}: {value} is beyond {LARGEST}")) } else { Ok(()) }
+}
+
+/// An error naming `field` unless `value` is a standard deviation in 32 bits.
+pub(crate) fn deviation(field: &str, value: f64) -> Result<(), String> {
+    match value >= 0.0 && (value as f32).is_finite() {
+        true => Ok(()),
+        false => Err(format!("{field}: {value} is negative or too large")),
+    }
+}
+
+/// An error naming `field` unless `value` can keep a division from one by zero, in 32 bits.
+pub(crate) fn epsilon(field: &str, value: f64) -> Result<(), String> {
+    match value as f32 > 0.0 && (value as f32).is_finite() {
+        true => Ok(()),
+        false => Err(format!("{field}: {value} is not positive")),
+    }
 }
 
 /// An error naming `field` unless `value` is a dropout probability.

@@ -29,7 +29,7 @@ pub use any_model::AnyModel;
 pub use any_question_answerer::AnyQuestionAnswerer;
 pub use any_seq2seq::AnySeq2Seq;
 pub use classification::{Labels, sequence_classification_loss};
-pub use config::{LabelConfig, ModelConfig, ProblemType};
+pub use config::{LabelConfig, ModelConfig, ProblemType, Shown, SizeShown};
 pub(crate) use encoder::Unpadded;
 pub use encoder::{EncoderInput, EncoderOutput};
 pub use question_answering::{question_answering_loss, span_logits};

@@ -12,7 +12,7 @@ use crate::checkpoint::atomic;
 use crate::inspect::RunReport;
 use crate::pruning::LayerScores;
 use crate::tasks::MetricKind;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Points of a drawn schedule.
 const SCHEDULE_POINTS: usize = 200;
@@ -48,9 +48,7 @@ impl RunAnalysis {
     /// # Errors
     /// If it cannot be read or is something else.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(Self::FILE);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))
+        files::read_json(folder.join(Self::FILE))
     }
 }
 

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::identity;
 use crate::train::{Method, Recipe};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A study as planned.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +74,7 @@ impl Study {
     /// If it cannot be read, is no study, or names a setting that recipes do not have.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = files::read_text(path)?;
         Self::parse(&text).map_err(|e| Error::format(path, e.to_string()))
     }
 

@@ -11,7 +11,7 @@ use super::gain::gains;
 use super::grid::is_seed;
 use super::{Cell, CellRun, Gain, RunState, Study};
 use crate::inspect::percent;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// A study's results so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,9 +77,7 @@ impl StudyReport {
     /// # Errors
     /// If they cannot be read or are something else.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(Self::FILE);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        serde_json::from_str(&text).map_err(|e| Error::format(&path, e.to_string()))
+        files::read_json(folder.join(Self::FILE))
     }
 
     /// The results as indented JSON.

@@ -1,9 +1,8 @@
 //! Rows of a delimited text file, with line numbers for messages.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// How columns are separated and whether `"` quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +125,7 @@ pub(super) fn parse_score(text: &str) -> std::result::Result<f32, String> {
 
 /// Reads UTF-8 text without its byte-order mark.
 pub(super) fn read_text(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
+    let bytes = files::read(path)?;
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
@@ -140,6 +139,8 @@ pub(super) fn read_text(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn write(text: &[u8]) -> tempfile::NamedTempFile {

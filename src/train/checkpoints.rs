@@ -21,7 +21,7 @@ use super::record::{LossCurve, Record};
 use crate::checkpoint::atomic;
 use crate::pruning::LayerScores;
 use crate::tasks::MetricReport;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,9 +60,7 @@ impl CheckpointState {
     /// # Errors
     /// If it cannot be read or is no state.
     pub fn read(folder: &Path) -> Result<Self> {
-        let file = folder.join(STATE);
-        let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
-        serde_json::from_str(&text).map_err(|e| Error::format(&file, e.to_string()))
+        files::read_json(folder.join(STATE))
     }
 
     /// What the run had noted down.
@@ -82,9 +80,7 @@ impl CheckpointState {
         if !file.is_file() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
-        let scores = serde_json::from_str(&text);
-        scores.map(|scores| Some(Arc::new(scores))).map_err(|e| Error::format(&file, e.to_string()))
+        files::read_json(&file).map(|scores| Some(Arc::new(scores)))
     }
 }
 

@@ -298,7 +298,7 @@ impl<J: Job> Run<'_, J> {
         account: Option<&ModelAccount>,
         layers: &[String],
     ) -> Result<()> {
-        let mut losparse = json!({ "format_version": 1, "task": self.prepared.task });
+        let mut losparse = json!({ "task": self.prepared.task });
         if let (Some(account), Some(method)) = (account, &self.recipe.method) {
             losparse["ratio"] = json!(method.ratio);
             losparse["low_rank_ratio"] = json!(method.low_rank_ratio());

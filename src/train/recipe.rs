@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::data::Segments;
 use super::{JobKind, MethodRecipe, TaskRecipe};
 use crate::checkpoint::StorageDtype;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Every setting of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ impl Recipe {
     /// If it cannot be read, is not TOML or has an unknown or mistyped setting.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = files::read_text(path)?;
         Self::parse(&text).map_err(|message| Error::format(path, message))
     }
 

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::embeddings::OFFSET;
 use crate::generation::TokenIds;
 use crate::models::Activation;
-use crate::models::config::{LabelConfig, ModelConfig, nonzero, probability};
+use crate::models::config::{
+    LabelConfig, ModelConfig, Shown, SizeShown, at_most, axis, deviation, layers, probability, size,
+};
 
 /// Configuration of a BART model: Hugging Face's `config.json`, field by field.
 ///
@@ -145,17 +148,19 @@ impl ModelConfig for BartConfig {
             ("decoder_ffn_dim", self.decoder_ffn_dim),
             ("d_model", self.d_model),
         ] {
-            nonzero(field, value)?;
+            size(field, value)?;
         }
         for (field, heads) in [
             ("encoder_attention_heads", self.encoder_attention_heads),
             ("decoder_attention_heads", self.decoder_attention_heads),
         ] {
-            nonzero(field, heads)?;
+            size(field, heads)?;
             if !self.d_model.is_multiple_of(heads) {
                 return Err(format!("{field}: {heads} does not divide d_model {}", self.d_model));
             }
         }
+        at_most("encoder_layers", self.encoder_layers)?;
+        at_most("decoder_layers", self.decoder_layers)?;
         for (field, value) in [
             ("dropout", self.dropout),
             ("attention_dropout", self.attention_dropout),
@@ -172,9 +177,7 @@ impl ModelConfig for BartConfig {
                 return Err(format!("{field}: {value} is not supported; set it to 0.0"));
             }
         }
-        if !(self.init_std >= 0.0 && self.init_std.is_finite()) {
-            return Err(format!("init_std: {} is negative", self.init_std));
-        }
+        deviation("init_std", self.init_std)?;
         if let Some((field, token)) = self.tokens().find(|&(_, token)| token >= self.vocab_size) {
             return Err(format!("{field}: {token} is not below vocab_size {}", self.vocab_size));
         }
@@ -213,5 +216,21 @@ impl ModelConfig for BartConfig {
 
     fn hidden_size(&self) -> usize {
         self.d_model
+    }
+
+    fn sizes_shown(&self) -> Vec<SizeShown> {
+        let positions = |tensor| SizeShown {
+            field: "max_position_embeddings",
+            value: self.max_position_embeddings,
+            shown: Shown::Axis { tensor, axis: 0, beyond: OFFSET },
+        };
+        vec![
+            axis("vocab_size", self.vocab_size, "shared.weight", 0),
+            axis("d_model", self.d_model, "shared.weight", 1),
+            positions("encoder.embed_positions.weight"),
+            positions("decoder.embed_positions.weight"),
+            layers("encoder_layers", self.encoder_layers, "encoder.layers."),
+            layers("decoder_layers", self.decoder_layers, "decoder.layers."),
+        ]
     }
 }

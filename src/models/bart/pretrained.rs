@@ -10,15 +10,19 @@ fn hugging_face_name(path: &str) -> String {
     path.replace("feed_forward.", "").replace("embeddings.", "")
 }
 
-/// The names under which a file may hold the one embedding matrix.
-const TIED: &[(&str, &[&str])] = &[(
+/// The names under which a file may hold the one embedding matrix of both sides.
+const SIDES: &[(&str, &[&str])] =
+    &[("shared.weight", &["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"])];
+
+/// … and of the language-model head.
+const SIDES_AND_HEAD: &[(&str, &[&str])] = &[(
     "shared.weight",
     &["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"],
 )];
 
 /// Copies of the embedding, and version marks of old checkpoints.
 fn always_unused(name: &str) -> bool {
-    TIED.iter().any(|(_, others)| others.contains(&name))
+    SIDES_AND_HEAD.iter().any(|(_, others)| others.contains(&name))
         || matches!(name, "encoder.version" | "decoder.version")
 }
 
@@ -34,7 +38,7 @@ impl PretrainedModel for BartModel {
     const MODEL_TYPE: &'static str = "bart";
     const ARCHITECTURE: &'static str = "BartModel";
     const BASE_PREFIX: &'static str = "model.";
-    const TIED: &'static [(&'static str, &'static [&'static str])] = TIED;
+    const TIED: &'static [(&'static str, &'static [&'static str])] = SIDES;
 
     fn build(config: &BartConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)
@@ -62,7 +66,7 @@ impl PretrainedModel for BartForConditionalGeneration {
     const MODEL_TYPE: &'static str = "bart";
     const ARCHITECTURE: &'static str = "BartForConditionalGeneration";
     const BASE_PREFIX: &'static str = "model.";
-    const TIED: &'static [(&'static str, &'static [&'static str])] = TIED;
+    const TIED: &'static [(&'static str, &'static [&'static str])] = SIDES_AND_HEAD;
 
     fn build(config: &BartConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)
@@ -90,7 +94,7 @@ impl PretrainedModel for BartForSequenceClassification {
     const MODEL_TYPE: &'static str = "bart";
     const ARCHITECTURE: &'static str = "BartForSequenceClassification";
     const BASE_PREFIX: &'static str = "model.";
-    const TIED: &'static [(&'static str, &'static [&'static str])] = TIED;
+    const TIED: &'static [(&'static str, &'static [&'static str])] = SIDES;
 
     fn build(config: &BartConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)

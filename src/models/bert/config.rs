@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::models::Activation;
-use crate::models::config::{LabelConfig, ModelConfig, nonzero, probability};
+use crate::models::config::{
+    LabelConfig, ModelConfig, SizeShown, at_most, axis, deviation, epsilon, layers, probability,
+    size,
+};
 
 /// Configuration of a BERT model: Hugging Face's `config.json`, field by field.
 ///
@@ -103,12 +106,13 @@ impl AsRef<BertConfig> for BertConfig {
 
 impl ModelConfig for BertConfig {
     fn validate(&self) -> Result<(), String> {
-        nonzero("vocab_size", self.vocab_size)?;
-        nonzero("hidden_size", self.hidden_size)?;
-        nonzero("num_attention_heads", self.num_attention_heads)?;
-        nonzero("intermediate_size", self.intermediate_size)?;
-        nonzero("max_position_embeddings", self.max_position_embeddings)?;
-        nonzero("type_vocab_size", self.type_vocab_size)?;
+        size("vocab_size", self.vocab_size)?;
+        size("hidden_size", self.hidden_size)?;
+        size("num_attention_heads", self.num_attention_heads)?;
+        size("intermediate_size", self.intermediate_size)?;
+        size("max_position_embeddings", self.max_position_embeddings)?;
+        size("type_vocab_size", self.type_vocab_size)?;
+        at_most("num_hidden_layers", self.num_hidden_layers)?;
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(format!(
                 "num_attention_heads: {} does not divide hidden_size {}",
@@ -118,12 +122,8 @@ impl ModelConfig for BertConfig {
         probability("hidden_dropout_prob", self.hidden_dropout_prob)?;
         probability("attention_probs_dropout_prob", self.attention_probs_dropout_prob)?;
         probability("classifier_dropout", self.classifier_dropout())?;
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) {
-            return Err(format!("layer_norm_eps: {} is not positive", self.layer_norm_eps));
-        }
-        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            return Err(format!("initializer_range: {} is negative", self.initializer_range));
-        }
+        epsilon("layer_norm_eps", self.layer_norm_eps)?;
+        deviation("initializer_range", self.initializer_range)?;
         if let Some(pad) = self.pad_token_id.filter(|&pad| pad >= self.vocab_size) {
             return Err(format!("pad_token_id: {pad} is not below vocab_size {}", self.vocab_size));
         }
@@ -168,5 +168,18 @@ impl ModelConfig for BertConfig {
 
     fn hidden_size(&self) -> usize {
         self.hidden_size
+    }
+
+    fn sizes_shown(&self) -> Vec<SizeShown> {
+        let words = "embeddings.word_embeddings.weight";
+        let positions = "embeddings.position_embeddings.weight";
+        let types = "embeddings.token_type_embeddings.weight";
+        vec![
+            axis("vocab_size", self.vocab_size, words, 0),
+            axis("hidden_size", self.hidden_size, words, 1),
+            axis("max_position_embeddings", self.max_position_embeddings, positions, 0),
+            axis("type_vocab_size", self.type_vocab_size, types, 0),
+            layers("num_hidden_layers", self.num_hidden_layers, "encoder.layer."),
+        ]
     }
 }

@@ -5,7 +5,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::RelativeBuckets;
 use crate::models::Activation;
 use crate::models::bert::BertConfig;
-use crate::models::config::{LabelConfig, ModelConfig, nonzero, probability};
+use crate::models::config::{
+    LabelConfig, ModelConfig, SizeShown, at_most, axis, deviation, epsilon, layers, nonzero,
+    probability, size,
+};
 
 /// Configuration of a DeBERTa-v2 model: Hugging Face's `config.json`, field by field.
 ///
@@ -202,12 +205,15 @@ impl DebertaV2Config {
     }
 
     fn validate_sizes(&self) -> Result<(), String> {
-        nonzero("vocab_size", self.vocab_size)?;
-        nonzero("hidden_size", self.hidden_size)?;
-        nonzero("embedding_size", self.embedding_size())?;
-        nonzero("num_attention_heads", self.num_attention_heads)?;
-        nonzero("intermediate_size", self.intermediate_size)?;
-        nonzero("max_position_embeddings", self.max_position_embeddings)?;
+        size("vocab_size", self.vocab_size)?;
+        size("hidden_size", self.hidden_size)?;
+        size("embedding_size", self.embedding_size())?;
+        size("num_attention_heads", self.num_attention_heads)?;
+        size("intermediate_size", self.intermediate_size)?;
+        size("max_position_embeddings", self.max_position_embeddings)?;
+        at_most("num_hidden_layers", self.num_hidden_layers)?;
+        at_most("type_vocab_size", self.type_vocab_size)?;
+        at_most("conv_kernel_size", self.conv_kernel_size)?;
         let hidden = self.hidden_size;
         if !hidden.is_multiple_of(self.num_attention_heads) {
             return Err(format!(
@@ -275,12 +281,8 @@ impl ModelConfig for DebertaV2Config {
         probability("attention_probs_dropout_prob", self.attention_probs_dropout_prob)?;
         probability("pooler_dropout", self.pooler_dropout)?;
         probability("cls_dropout", self.cls_dropout())?;
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps.is_finite()) {
-            return Err(format!("layer_norm_eps: {} is not positive", self.layer_norm_eps));
-        }
-        if !(self.initializer_range >= 0.0 && self.initializer_range.is_finite()) {
-            return Err(format!("initializer_range: {} is negative", self.initializer_range));
-        }
+        epsilon("layer_norm_eps", self.layer_norm_eps)?;
+        deviation("initializer_range", self.initializer_range)?;
         self.labels.validate()
     }
 
@@ -306,6 +308,34 @@ impl ModelConfig for DebertaV2Config {
 
     fn hidden_size(&self) -> usize {
         self.hidden_size
+    }
+
+    fn sizes_shown(&self) -> Vec<SizeShown> {
+        let words = "embeddings.word_embeddings.weight";
+        let mut sizes = vec![
+            axis("vocab_size", self.vocab_size, words, 0),
+            axis("embedding_size", self.embedding_size(), words, 1),
+            axis("hidden_size", self.hidden_size, "embeddings.LayerNorm.weight", 0),
+            layers("num_hidden_layers", self.num_hidden_layers, "encoder.layer."),
+        ];
+        if self.type_vocab_size > 0 {
+            let types = "embeddings.token_type_embeddings.weight";
+            sizes.push(axis("type_vocab_size", self.type_vocab_size, types, 0));
+        }
+        if self.position_biased_input {
+            let positions = "embeddings.position_embeddings.weight";
+            let most = self.max_position_embeddings;
+            sizes.push(axis("max_position_embeddings", most, positions, 0));
+        }
+        if self.conv_kernel_size > 0 {
+            sizes.push(axis(
+                "conv_kernel_size",
+                self.conv_kernel_size,
+                "encoder.conv.conv.weight",
+                2,
+            ));
+        }
+        sizes
     }
 }
 

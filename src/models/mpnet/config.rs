@@ -4,7 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::models::bert::{BUCKETS, BertConfig, BertVariation, Positions};
-use crate::models::config::{LabelConfig, ModelConfig, read_with_defaults};
+use crate::models::config::{
+    LabelConfig, ModelConfig, SizeShown, at_most, axis, read_with_defaults,
+};
 
 /// The padding token's id and position, which transformers has written into the code.
 const PADDING: usize = 1;
@@ -94,6 +96,7 @@ impl ModelConfig for MpnetConfig {
                 self.bert.max_position_embeddings
             ));
         }
+        at_most(BUCKETS_FIELD, self.relative_attention_num_buckets)?;
         if self.relative_attention_num_buckets < BUCKETS {
             return Err(format!(
                 "{BUCKETS_FIELD}: {} are fewer than the {BUCKETS} that MPNet tells apart",
@@ -125,5 +128,14 @@ impl ModelConfig for MpnetConfig {
 
     fn hidden_size(&self) -> usize {
         self.bert.hidden_size
+    }
+
+    fn sizes_shown(&self) -> Vec<SizeShown> {
+        let bias = "encoder.relative_attention_bias.weight";
+        let mut sizes = self.bert.sizes_shown();
+        sizes.retain(|size| size.field != "type_vocab_size");
+        sizes.push(axis(BUCKETS_FIELD, self.relative_attention_num_buckets, bias, 0));
+        sizes.push(axis("num_attention_heads", self.bert.num_attention_heads, bias, 1));
+        sizes
     }
 }

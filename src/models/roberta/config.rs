@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::models::bert::{BertConfig, BertVariation, Positions};
-use crate::models::config::{LabelConfig, ModelConfig, read_with_defaults};
+use crate::models::config::{LabelConfig, ModelConfig, SizeShown, read_with_defaults};
 
 /// Configuration of a RoBERTa model: BERT's fields, with other defaults.
 ///
@@ -81,5 +81,9 @@ impl ModelConfig for RobertaConfig {
 
     fn hidden_size(&self) -> usize {
         self.bert.hidden_size
+    }
+
+    fn sizes_shown(&self) -> Vec<SizeShown> {
+        self.bert.sizes_shown()
     }
 }
