@@ -21,6 +21,8 @@ pub mod summarization;
 pub mod table;
 pub mod tokenize;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub use batch::{BatchOrder, BatchPlan, EncodedExample, HostBatch, Labels, TextBatch, collate};
@@ -214,6 +216,19 @@ impl TextDataset {
     pub fn truncate(&mut self, count: usize) {
         self.examples.truncate(count);
     }
+
+    /// Share of the examples that the most frequent class has, of those with a class: the accuracy
+    /// of a model that always answers it. `None` where no example has one.
+    pub fn majority_share(&self) -> Option<f64> {
+        let mut counts = BTreeMap::new();
+        for example in &self.examples {
+            if let Some(Label::Class(class)) = example.label {
+                *counts.entry(class).or_insert(0usize) += 1;
+            }
+        }
+        let most = *counts.values().max()?;
+        Some(most as f64 / counts.values().sum::<usize>() as f64)
+    }
 }
 
 #[cfg(test)]
@@ -237,6 +252,20 @@ mod tests {
         let json = serde_json::to_string(&task).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&json).unwrap(), task);
         assert_eq!(task.num_labels(), 1);
+    }
+
+    #[test]
+    fn the_majority_is_of_examples_with_a_class() {
+        let example = |label| Example { text: String::new(), pair: None, label };
+        let share = |labels: &[Option<Label>]| {
+            let examples = labels.iter().map(|&label| example(label)).collect();
+            TextDataset { examples, task: Task::regression("t"), skipped: 0 }.majority_share()
+        };
+        let [no, yes] = [0, 1].map(|class| Some(Label::Class(class)));
+        assert_eq!(share(&[yes, no, yes, None, yes]), Some(0.75));
+        assert_eq!(share(&[no]), Some(1.0));
+        assert_eq!(share(&[Some(Label::Score(1.0)), None]), None);
+        assert_eq!(share(&[]), None);
     }
 
     #[test]
