@@ -17,6 +17,8 @@ mod deberta;
 mod deberta_parity;
 mod family_parity;
 #[cfg(feature = "cli")]
+mod labels;
+#[cfg(feature = "cli")]
 mod methods;
 mod parity;
 #[cfg(feature = "cli")]
@@ -39,6 +41,8 @@ mod squad;
 mod study;
 #[cfg(feature = "cli")]
 mod summarization;
+#[cfg(feature = "cli")]
+mod tables;
 mod trace;
 #[cfg(feature = "cli")]
 mod training;

@@ -15,6 +15,7 @@
 
 pub mod atomic;
 pub(crate) mod checksum;
+mod head;
 mod layer;
 mod load;
 mod names;

@@ -12,16 +12,16 @@
 
 pub mod batch;
 pub mod glue;
+mod label_counts;
 pub mod metrics;
 pub mod pronunciation;
+mod quotes;
 pub mod rouge;
 mod rows;
 pub mod squad;
 pub mod summarization;
 pub mod table;
 pub mod tokenize;
-
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -143,7 +143,7 @@ impl Task {
     /// Checks that labels and metrics make sense together. Call it on a task read from a file.
     ///
     /// # Errors
-    /// Fewer than two labels, a label twice, a metric that does not fit the kind of task, F1 with
+    /// Fewer than two labels, a label twice or without a name, a metric that does not fit the kind of task, F1 with
     /// other than two labels, or a primary metric that is not among the metrics.
     pub fn validate(&self) -> Result<()> {
         if let TaskKind::Classification { labels } = &self.kind {
@@ -155,6 +155,12 @@ impl Task {
                 return Err(Error::option("labels", message));
             }
             for (index, label) in labels.iter().enumerate() {
+                if label.trim().is_empty() {
+                    return Err(Error::option(
+                        "labels",
+                        format!("label {} has no name", index + 1),
+                    ));
+                }
                 if labels[..index].contains(label) {
                     return Err(Error::option("labels", format!("{label:?} is there twice")));
                 }
@@ -183,9 +189,10 @@ impl Task {
         }
     }
 
-    /// Index of the class called `label`, if there is one.
+    /// Index of the class called `label`, if there is one: exactly so, else the only one that is
+    /// called so but for case, the way a number is written, or a usual short form.
     pub fn label_index(&self, label: &str) -> Option<usize> {
-        self.labels().iter().position(|name| name == label)
+        crate::models::label_index(self.labels(), label)
     }
 }
 
@@ -216,19 +223,6 @@ impl TextDataset {
     pub fn truncate(&mut self, count: usize) {
         self.examples.truncate(count);
     }
-
-    /// Share of the examples that the most frequent class has, of those with a class: the accuracy
-    /// of a model that always answers it. `None` where no example has one.
-    pub fn majority_share(&self) -> Option<f64> {
-        let mut counts = BTreeMap::new();
-        for example in &self.examples {
-            if let Some(Label::Class(class)) = example.label {
-                *counts.entry(class).or_insert(0usize) += 1;
-            }
-        }
-        let most = *counts.values().max()?;
-        Some(most as f64 / counts.values().sum::<usize>() as f64)
-    }
 }
 
 #[cfg(test)]
@@ -255,25 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn the_majority_is_of_examples_with_a_class() {
-        let example = |label| Example { text: String::new(), pair: None, label };
-        let share = |labels: &[Option<Label>]| {
-            let examples = labels.iter().map(|&label| example(label)).collect();
-            TextDataset { examples, task: Task::regression("t"), skipped: 0 }.majority_share()
-        };
-        let [no, yes] = [0, 1].map(|class| Some(Label::Class(class)));
-        assert_eq!(share(&[yes, no, yes, None, yes]), Some(0.75));
-        assert_eq!(share(&[no]), Some(1.0));
-        assert_eq!(share(&[Some(Label::Score(1.0)), None]), None);
-        assert_eq!(share(&[]), None);
-    }
-
-    #[test]
     fn impossible_tasks_are_refused() {
         let one = Task::classification("t", labels(&["only"])).unwrap_err().to_string();
         assert!(one.contains("at least two") && one.contains("only"), "{one}");
         let twice = Task::classification("t", labels(&["a", "b", "a"])).unwrap_err().to_string();
         assert!(twice.contains("\"a\" is there twice"), "{twice}");
+        let empty = Task::classification("t", labels(&["a", " "])).unwrap_err().to_string();
+        assert!(empty.contains("label 2 has no name"), "{empty}");
         let three = TaskKind::Classification { labels: labels(&["a", "b", "c"]) };
         let f1 = Task::new("t", three.clone(), vec![MetricKind::F1]).unwrap_err().to_string();
         assert!(f1.contains("f1") && f1.contains('3'), "{f1}");

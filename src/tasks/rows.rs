@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::quotes::first_fault;
 use crate::{Error, Result};
 
 /// How columns are separated and whether `"` quotes.
@@ -58,6 +59,11 @@ impl Rows {
     /// As [`Rows::read`], but rows may have too few or too many fields.
     pub fn read_ragged(path: &Path, dialect: Dialect, columns: Option<&[&str]>) -> Result<Self> {
         let text = read_text(path)?;
+        if dialect.quoting
+            && let Some((line, fault)) = first_fault(&text, dialect.delimiter)
+        {
+            return Err(error_at(path, line, fault.message()));
+        }
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(dialect.delimiter)
             .quoting(dialect.quoting)

@@ -4,7 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::generation::TokenIds;
 use crate::models::Activation;
-use crate::models::config::{LabelConfig, ModelConfig, nonzero, probability};
+use crate::models::LabelConfig;
+use crate::models::config::{ModelConfig, nonzero, probability};
 
 /// Configuration of a BART model: Hugging Face's `config.json`, field by field.
 ///

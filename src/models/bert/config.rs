@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::models::Activation;
-use crate::models::config::{LabelConfig, ModelConfig, nonzero, probability};
+use crate::models::LabelConfig;
+use crate::models::config::{ModelConfig, nonzero, probability};
 
 /// Configuration of a BERT model: Hugging Face's `config.json`, field by field.
 ///

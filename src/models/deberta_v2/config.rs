@@ -4,8 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::RelativeBuckets;
 use crate::models::Activation;
+use crate::models::LabelConfig;
 use crate::models::bert::BertConfig;
-use crate::models::config::{LabelConfig, ModelConfig, nonzero, probability};
+use crate::models::config::{ModelConfig, nonzero, probability};
 
 /// Configuration of a DeBERTa-v2 model: Hugging Face's `config.json`, field by field.
 ///
