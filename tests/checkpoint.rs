@@ -403,7 +403,7 @@ fn impossible_configurations_name_the_field() {
         ("add_cross_attention", json!(true)),
         ("num_labels", json!(0)),
         ("id2label", json!({"zero": "a"})),
-        ("id2label", json!({"0": "a", "2": "b"})),
+        ("id2label", json!({"0": "a", "1": null})),
         ("problem_type", json!("ranking")),
         ("model_type", json!("roberta")),
     ];

@@ -18,6 +18,8 @@ mod deberta;
 mod deberta_parity;
 mod family_parity;
 #[cfg(feature = "cli")]
+mod labels;
+#[cfg(feature = "cli")]
 mod methods;
 mod parity;
 #[cfg(feature = "cli")]
@@ -40,6 +42,8 @@ mod squad;
 mod study;
 #[cfg(feature = "cli")]
 mod summarization;
+#[cfg(feature = "cli")]
+mod tables;
 mod trace;
 #[cfg(feature = "cli")]
 mod training;

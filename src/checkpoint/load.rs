@@ -7,12 +7,13 @@ use burn::tensor::Device;
 
 use super::foreign::foreign_names;
 use super::format::{self, Format, config_beside};
+use super::head::check_task;
 use super::layer::{self, LayerTensors, SUFFIXES, StoredState};
 use super::names::{named_params, set_params};
 use super::source::TensorSource;
 use super::view::{Checkpoint, LayerView};
 use crate::linear::Compressible;
-use crate::models::{LabelConfig, ModelConfig};
+use crate::models::{LabelAlignment, LabelConfig, ModelConfig};
 use crate::{Error, Result, files};
 
 /// A model that Hugging Face checkpoints of one architecture load into.
@@ -25,6 +26,9 @@ pub trait PretrainedModel: Compressible {
     const ARCHITECTURE: &'static str;
     /// Prefix that the base model's tensors have when under a head, with its dot (`bert.`).
     const BASE_PREFIX: &'static str;
+    /// Name of the layer that has an output for each label (`classifier`); none in models without
+    /// labels.
+    const LABEL_LAYER: Option<&'static str>;
     /// Tied parameters: each with the other names under which a file may hold it instead, without
     /// the base prefix.
     const TIED: &'static [(&'static str, &'static [&'static str])] = &[];
@@ -67,9 +71,14 @@ pub trait PretrainedModel: Compressible {
 /// How a checkpoint is loaded.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
-    /// Labels of the task at hand, in place of the file's; with another number of labels the head
-    /// is made anew.
+    /// Labels of the task at hand. The outputs of a trained head are put in their order, see
+    /// [`LabelConfig::align`]; for another number of labels the head is made anew.
     pub labels: Option<LabelConfig>,
+    /// What the outputs of the trained head are called, in their order, where its own names say
+    /// nothing.
+    pub called: Option<Vec<String>>,
+    /// Refuse another number of labels than the trained head has.
+    pub keep_head: bool,
     /// Make the head anew even if the checkpoint has one.
     pub new_head: bool,
     /// Accept tensors that the model has no place for, and report them.
@@ -91,6 +100,8 @@ pub struct LoadReport {
     pub compressed_layers: usize,
     /// What all names in the file began with, though no model's do (`module.`); it was left out.
     pub left_out_prefix: String,
+    /// How outputs of the head were matched to labels, unless names and order were the same.
+    pub labels: Option<String>,
 }
 
 impl std::fmt::Display for LoadReport {
@@ -107,6 +118,9 @@ impl std::fmt::Display for LoadReport {
         }
         if !self.unused.is_empty() {
             write!(f, "; not used: {}", self.unused.join(", "))?;
+        }
+        if let Some(labels) = &self.labels {
+            write!(f, "; {labels}")?;
         }
         Ok(())
     }
@@ -143,6 +157,7 @@ pub fn read_config<M: PretrainedModel>(folder: &Path) -> Result<M::Config> {
             let mut config = M::Config::from_json(&text, &path)?;
             format::forget_own(config.other_mut(), M::MODEL_TYPE);
             M::check_config(&config).map_err(|message| Error::format(&path, message))?;
+            check_task(&text, config.labels()).map_err(|message| Error::format(&path, message))?;
             Ok(config)
         }
     }
@@ -175,24 +190,44 @@ pub fn load_from<M: PretrainedModel>(
     device: &Device,
     options: &LoadOptions,
 ) -> Result<(M, LoadReport)> {
-    let mut new_head = options.new_head;
-    if let Some(labels) = &options.labels {
-        labels.validate().map_err(|message| Error::option("labels", message))?;
-        new_head |= labels.num_labels() != config.labels().num_labels();
-        *config.labels_mut() = labels.clone();
-    }
     let config_fault = |message| Error::format(config_beside(source.path()), message);
     let format = Format::of(config.other_mut()).map_err(config_fault)?;
     format.check_weights(source)?;
     format::forget_own(config.other_mut(), M::MODEL_TYPE);
+    let checkpoint = Checkpoint::new::<M>(source, &config.sizes_shown())?;
+    let mut new_head = options.new_head;
+    let mut alignment = None;
+    if let Some(labels) = &options.labels {
+        labels.validate().map_err(|message| Error::option("labels", message))?;
+        let trained = |layer| checkpoint.file_name(&format!("{layer}.weight")).is_some();
+        if !new_head && M::LABEL_LAYER.is_some_and(trained) {
+            let folder = source.path().parent().unwrap_or(source.path());
+            alignment = options
+                .align(config.labels(), labels)
+                .map_err(|mismatch| Error::format(folder, mismatch.to_string()))?;
+        }
+        if let (None, Some(called)) = (&alignment, &options.called)
+            && *called != labels.names()
+        {
+            let message = format!(
+                "says what the outputs of a trained head stand for, and the head is new; the labels \
+                 of the task are {}",
+                labels.names().join(", ")
+            );
+            return Err(Error::option("labels", message));
+        }
+        new_head |= !options.keep_head && labels.num_labels() != config.labels().num_labels();
+        *config.labels_mut() = labels.clone();
+    }
     let sizes = config.sizes_shown();
-    let checkpoint = Checkpoint::new::<M>(source, &sizes)?;
     checkpoint.check_sizes(&sizes).map_err(config_fault)?;
     let model = M::build(&config, &|name| checkpoint.files.contains_key(name), device);
-    let plan = Plan::new(&model, &checkpoint, new_head, format.is_own(), options)?;
+    let mut plan = Plan::new(&model, &checkpoint, new_head, format.is_own(), options)?;
     if !plan.report.left_out_prefix.is_empty() {
         log::warn!("{}", plan.report);
     }
+    plan.report.labels = alignment.as_ref().and_then(|alignment| alignment.note.clone());
+    plan.alignment = alignment;
     plan.apply(model, &checkpoint, device)
 }
 
@@ -201,6 +236,8 @@ struct Plan {
     /// State and `[d_input, d_output]` of every compressible layer.
     layers: BTreeMap<String, (StoredState, [usize; 2])>,
     new: BTreeSet<String>,
+    /// How a trained head is put in the order of the labels at hand.
+    alignment: Option<LabelAlignment>,
     report: LoadReport,
 }
 
@@ -297,7 +334,7 @@ impl Plan {
         }
         one_error(checkpoint.source.path(), faults)?;
         report.tensors -= report.unused.len();
-        Ok(Self { layers, new, report })
+        Ok(Self { layers, new, alignment: None, report })
     }
 
     fn apply<M: PretrainedModel>(
@@ -306,11 +343,21 @@ impl Plan {
         checkpoint: &Checkpoint,
         device: &Device,
     ) -> Result<(M, LoadReport)> {
+        let of_labels = |name: &str| {
+            M::LABEL_LAYER.is_some_and(|layer| {
+                let suffix = name.strip_prefix(layer);
+                matches!(suffix, Some(".weight" | ".bias"))
+            })
+        };
         let mut model = set_params(model, &M::hugging_face_name, &|param| match checkpoint
             .file_name(&param.name)
         {
             Some(file_name) if !self.new.contains(&param.name) => {
-                checkpoint.source.read(file_name).map(Some)
+                let values = checkpoint.source.read(file_name)?;
+                Ok(Some(match &self.alignment {
+                    Some(alignment) if of_labels(&param.name) => alignment.permute(values),
+                    _ => values,
+                }))
             }
             _ => Ok(None),
         })?;

@@ -18,6 +18,7 @@ pub(crate) mod checksum;
 mod foreign;
 mod format;
 mod guard;
+mod head;
 mod layer;
 mod load;
 mod names;

@@ -29,6 +29,11 @@ pub fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
+/// A name without the blanks around it.
+fn trimmed(text: &str) -> Result<String, String> {
+    Ok(text.trim().to_string())
+}
+
 /// Sets each given option.
 macro_rules! override_settings {
     ($args:ident => $target:expr; $($field:ident),*; optional $($maybe:ident),*) => {{
@@ -71,6 +76,10 @@ pub struct TaskArgs {
     /// Column of the label, for classification
     #[arg(long, display_order = 7, value_name = "COLUMN", conflicts_with = "score")]
     pub label: Option<String>,
+    /// Labels in order, in place of the sorted ones of your training data; if the model's trained head
+    /// has other names: what its outputs stand for
+    #[arg(long, display_order = 7, value_name = "NAME,…", value_delimiter = ',', value_parser = trimmed)]
+    pub labels: Option<Vec<String>>,
     /// Column of the score, for regression
     #[arg(long, display_order = 8, value_name = "COLUMN")]
     pub score: Option<String>,
@@ -323,12 +332,15 @@ impl TaskArgs {
         if self.label.is_some() || self.score.is_some() {
             (task.label, task.score) = (None, None);
         }
+        if self.score.is_some() {
+            task.labels = None;
+        }
         self.questions.apply(task);
         self.summaries.apply(task);
         self.rouge.apply(task);
         self.table.apply(task);
         override_settings!(self => task; name;
-            optional max_length, data, dev, text, pair, label, score, max_eval_examples);
+            optional max_length, data, dev, text, pair, label, labels, score, max_eval_examples);
     }
 }
 

@@ -4,21 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use losparse::checkpoint::LoadOptions;
 use losparse::inspect::SplitMetrics;
-use losparse::models::FolderModel;
 use losparse::models::{AnyModel, AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier};
+use losparse::models::{FolderModel, LabelConfig, ProblemType};
 use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
 use losparse::train::checkpoints::CheckpointState;
 use losparse::train::{
     Evaluator, Interrupt, Recipe, RunOptions, Summarizer, TaskRecipe, answer_questions,
-    evaluate_checkpoint, evaluate_model, read_split, table_options,
+    evaluate_checkpoint, evaluate_model, label_config, read_split, table_options,
 };
 use losparse::{Error, Result};
 use serde_json::json;
 
 use super::args::{TaskArgs, read_recipe};
 use super::machine::MachineArgs;
-use super::model::Opened;
+use super::model::{Opened, task_name};
 use super::output;
 use super::progress::Progress;
 
@@ -43,9 +44,6 @@ pub struct Args {
     recipe: Option<PathBuf>,
     #[command(flatten)]
     task: TaskArgs,
-    /// Labels of your own data in the order of the model's outputs, where its config lacks them
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Data")]
-    labels: Option<Vec<String>>,
     /// Examples in a batch [default: 32, or as the checkpoint's recipe says]
     #[arg(long, value_name = "N", help_heading = "Data")]
     batch_size: Option<usize>,
@@ -64,10 +62,25 @@ impl Args {
         }
         let mut recipe = read_recipe(self.recipe.as_ref())?.task;
         self.task.apply(&mut recipe);
-        let recipe = recipe;
-        let opened = Opened::load_for_inference(&self.model, &device)?;
-        opened.check_head()?;
+        let options = LoadOptions {
+            labels: self.labels(&recipe)?,
+            called: recipe.labels.clone(),
+            keep_head: true,
+            ..LoadOptions::default()
+        };
+        let opened = Opened::load_for_labels(&self.model, &device, &options)?;
         self.refuse_others(&opened.model)?;
+        opened.check_head()?;
+        if let Some(note) = &opened.report.labels {
+            machine.note(note);
+        }
+        let file = recipe.dev.clone();
+        if (file.is_some() || matches!(opened.model, AnyModel::Seq2Seq(_)))
+            && let Some(note) = opened.columns()?.fill(&mut recipe, file.as_deref())
+        {
+            machine.note(&note);
+        }
+        let recipe = recipe;
         let tokenizer = |default| opened.tokenizer(opened.max_length(recipe.max_length, default)?);
         let results = match &opened.model {
             AnyModel::SequenceClassifier(model) => {
@@ -87,10 +100,24 @@ impl Args {
         self.print(&results, machine)
     }
 
+    /// The labels whose order the data has, where it is not the model's to say.
+    fn labels(&self, recipe: &TaskRecipe) -> Result<Option<LabelConfig>> {
+        if recipe.dev.is_none() {
+            let name = match recipe.name.as_str() {
+                "" => task_name(&self.model).unwrap_or_default(),
+                name => name.to_string(),
+            };
+            // Of another kind of task, or unknown: the model's kind decides what that means.
+            return Ok(name.parse::<GlueTask>().ok().map(|task| label_config(&task.task())));
+        }
+        let own = |labels: &Vec<String>| Task::classification("own", labels.clone());
+        Ok(recipe.labels.as_ref().map(own).transpose()?.map(|task| label_config(&task)))
+    }
+
     /// An error if an option was given that is for another kind of model.
     fn refuse_others(&self, model: &AnyModel) -> Result<()> {
         let TaskArgs { questions, summaries, rouge, .. } = &self.task;
-        let labels = self.labels.as_ref().map(|_| "labels");
+        let labels = self.task.labels.as_ref().map(|_| "labels");
         let texts = summaries.given().or(rouge.given());
         let (given, what) = match model {
             AnyModel::SequenceClassifier(_) => {
@@ -141,7 +168,7 @@ impl Args {
             observer: Arc::new(Progress::new(machine.quiet || machine.json, false)),
             interrupt: Interrupt::default(),
         };
-        if self.labels.is_some() {
+        if self.task.labels.is_some() {
             let message = "a checkpoint's labels are those of its run";
             return Err(Error::option("labels", message).into());
         }
@@ -172,6 +199,7 @@ impl Args {
             }
             check_outputs(opened, &data.task)?;
             machine.note(&format!("· evaluating {split}: {} examples", data.len()));
+            data.label_notes().iter().for_each(|note| machine.note(&format!("{split}: {note}")));
             let never = Interrupt::default();
             let batch_size = self.batch_size();
             let (metrics, _) = evaluate_model(model, tokenizer, &data, batch_size, device, &never)?;
@@ -228,7 +256,7 @@ impl Args {
     fn datasets(&self, recipe: &TaskRecipe, opened: &Opened) -> Result<Vec<(String, TextDataset)>> {
         let stored = opened.task()?;
         if let Some(path) = &recipe.dev {
-            let task = match (&self.labels, stored) {
+            let task = match (&recipe.labels, stored) {
                 (Some(labels), _) => Task::classification("own", labels.clone())?,
                 (None, Some(task)) => task,
                 (None, None) => opened.own_task("own")?,
@@ -268,8 +296,13 @@ fn data_name(task: GlueTask, split: Split) -> String {
     name.trim_end_matches(".tsv").to_string()
 }
 
-/// Checks that the model has an output for each label.
+/// Checks that the model answers with one label, and has an output for each.
 fn check_outputs(opened: &Opened, task: &Task) -> Result<()> {
+    if opened.model.labels().problem_type() == ProblemType::MultiLabelClassification {
+        let message = "problem_type: the model gives a text any number of labels \
+                       (multi_label_classification); evaluate scores one label a text";
+        return Err(Error::format(opened.folder.join("config.json"), message));
+    }
     let (outputs, labels) = (opened.model.labels().num_labels(), task.num_labels());
     if outputs == labels {
         return Ok(());

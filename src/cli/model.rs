@@ -9,7 +9,7 @@ use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::precision::{self, round_weights};
 use losparse::tasks::squad::QaSettings;
 use losparse::tasks::{SummarizationSettings, Task, TextTokenizer};
-use losparse::train::{SummarizationRecipe, TaskRecipe, model_tokenizer};
+use losparse::train::{StoredColumns, SummarizationRecipe, TaskRecipe, model_tokenizer};
 use losparse::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -25,8 +25,12 @@ pub struct Opened {
 impl Opened {
     /// Loads the model of a folder: Hugging Face's, a compressed one, or a run's output folder.
     pub fn load(folder: &Path, device: &Device) -> Result<Self> {
+        Self::load_with(folder, device, &LoadOptions::default())
+    }
+
+    fn load_with(folder: &Path, device: &Device, options: &LoadOptions) -> Result<Self> {
         let folder = find(folder)?;
-        let (model, report) = AnyModel::load(&folder, device, &LoadOptions::default())?;
+        let (model, report) = AnyModel::load(&folder, device, options)?;
         let path = folder.join("config.json");
         let mut config: Map<String, Value> = losparse::files::read_json(&path)?;
         let about = match config.remove("losparse") {
@@ -38,12 +42,31 @@ impl Opened {
 
     /// [`Opened::load`], weights rounded to the format of this process's products.
     pub fn load_for_inference(folder: &Path, device: &Device) -> Result<Self> {
-        let opened = Self::load(folder, device)?;
+        Self::load_for_labels(folder, device, &LoadOptions::default())
+    }
+
+    /// The same with the head in the order of the labels at hand.
+    pub fn load_for_labels(folder: &Path, device: &Device, options: &LoadOptions) -> Result<Self> {
+        let opened = Self::load_with(folder, device, options)?;
         Ok(Self { model: round_weights(opened.model, precision::products()), ..opened })
     }
 
-    /// An error unless the model's head was trained.
+    /// An error unless the model's head was trained, and its answers can be told apart.
     pub fn check_head(&self) -> Result<()> {
+        if let AnyModel::SequenceClassifier(model) = &self.model {
+            let labels = model.labels();
+            let wrong = |message| Err(Error::format(self.folder.join("config.json"), message));
+            if let Some(name) = labels.name_of_two() {
+                return wrong(format!("id2label: two outputs are called {name:?}; rename one"));
+            }
+            if let (ProblemType::Regression, count @ 2..) =
+                (labels.problem_type(), labels.num_labels())
+            {
+                return wrong(format!(
+                    "problem_type: a regression with {count} outputs is not supported, only one"
+                ));
+            }
+        }
         // A language model's head is its embedding.
         if self.report.newly_initialised.is_empty() || matches!(self.model, AnyModel::Seq2Seq(_)) {
             return Ok(());
@@ -64,6 +87,16 @@ impl Opened {
         let task: Task = serde_json::from_value(task.clone()).map_err(|e| failed(&e))?;
         task.validate().map_err(|e| failed(&e))?;
         Ok(Some(task))
+    }
+
+    /// The columns that the model was trained on, as far as it knows them.
+    pub fn columns(&self) -> Result<StoredColumns> {
+        let Some(stored) = self.about.get("columns").filter(|stored| !stored.is_null()) else {
+            return Ok(StoredColumns::default());
+        };
+        serde_json::from_value(stored.clone()).map_err(|e| {
+            Error::format(self.folder.join("config.json"), format!("losparse.columns: {e}"))
+        })
     }
 
     /// A task with the model's own labels.
@@ -134,6 +167,13 @@ impl Opened {
         };
         Ok((settings, own))
     }
+}
+
+/// The name of the task that the model of a folder says it was trained for, if that can be read.
+pub fn task_name(folder: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(find(folder).ok()?.join("config.json")).ok()?;
+    let config: Value = serde_json::from_str(&text).ok()?;
+    Some(config.pointer("/losparse/task/name")?.as_str()?.to_string())
 }
 
 /// The model folder meant by a path: itself, or `model` in a run's output folder.

@@ -7,7 +7,7 @@ use anyhow::Context;
 use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::tasks::metrics::argmax;
 use losparse::tasks::{Example, TableOptions, TableTarget};
-use losparse::train::{Interrupt, Summarizer, predict_logits};
+use losparse::train::{Interrupt, Summarizer, TaskRecipe, predict_logits};
 use losparse::{Error, Result};
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ pub struct Args {
     /// Texts from a .csv, .tsv or .jsonl file; questions from SQuAD's .json
     #[arg(long, value_name = "FILE", conflicts_with = "question", help_heading = "Input")]
     file: Option<PathBuf>,
-    /// Column of the text in the file
+    /// Column of the text in the file [default: as in training]
     #[arg(long, value_name = "COLUMN", requires = "file", help_heading = "Input")]
     text: Option<String>,
     #[command(flatten, next_help_heading = "Input")]
@@ -84,7 +84,8 @@ impl Args {
                 let (settings, own) = opened.summarization(&asked)?;
                 let documents = {
                     let file = self.file.as_deref();
-                    self.summaries.documents(&self.texts, file, &self.table)?
+                    let columns = opened.columns()?;
+                    self.summaries.documents(&self.texts, file, &self.table, &columns)?
                 };
                 let tokenizer = &opened.tokenizer(settings.max_source_length)?;
                 let (settings, own, batch_size) = (&settings, &own, self.batch_size);
@@ -154,7 +155,14 @@ impl Args {
 
     fn examples(&self, opened: &Opened) -> anyhow::Result<Vec<Example>> {
         if let Some(file) = &self.file {
-            let Some(text) = &self.text else {
+            let mut asked = TaskRecipe {
+                text: self.text.clone(),
+                pair: self.pair.first().cloned(),
+                ..TaskRecipe::default()
+            };
+            self.table.apply(&mut asked);
+            opened.columns()?.fill(&mut asked, Some(file));
+            let Some(text) = asked.text else {
                 let message = "missing: the column of the file that holds the text";
                 return Err(Error::option("text", message).into());
             };
@@ -163,12 +171,12 @@ impl Args {
             }
             let options = TableOptions {
                 name: "predict".into(),
-                text: text.clone(),
-                pair: self.pair.first().cloned(),
+                text,
+                pair: asked.pair,
                 // Not read: prediction needs no answers.
                 target: TableTarget::Score { column: String::new() },
-                format: self.table.format,
-                quoting: self.table.quoting,
+                format: asked.format,
+                quoting: asked.quoting,
             };
             return Ok(options.read_unlabeled(file, &opened.own_task("predict")?)?.examples);
         }

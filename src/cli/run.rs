@@ -83,7 +83,11 @@ impl RunArgs {
             let plan = losparse::train::plan(&recipe, &device)?;
             return match machine.json {
                 true => output::print_json(&plan),
-                false => Ok(output::print(&output::describe(&serde_json::to_value(&plan)?))?),
+                false => {
+                    plan.notes.iter().for_each(|note| machine.note(note));
+                    let plan = losparse::train::Plan { notes: Vec::new(), ..plan };
+                    Ok(output::print(&output::describe(&serde_json::to_value(&plan)?))?)
+                }
             };
         }
         let interrupt = Interrupt::default();

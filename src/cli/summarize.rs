@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use losparse::tasks::summarization::SummarizationExample;
-use losparse::train::{Interrupt, Summarizer, TaskRecipe};
+use losparse::train::{Interrupt, StoredColumns, Summarizer, TaskRecipe};
 use losparse::{Error, Result};
 use serde_json::{Value, json};
 
@@ -31,15 +31,18 @@ impl SummaryArgs {
         texts: &[String],
         file: Option<&Path>,
         table: &TableArgs,
+        columns: &StoredColumns,
     ) -> anyhow::Result<Vec<SummarizationExample>> {
         let documents = match file {
             Some(path) if path.extension().is_some_and(|end| end == "txt") => {
                 let text = losparse::files::read_text(path)?;
-                self.lines(&text)?
+                self.lines(&text, columns)?
             }
             Some(path) => {
                 let mut task = self.asked(None);
                 table.apply(&mut task);
+                task.name.clear();
+                columns.fill(&mut task, Some(path));
                 return Ok(task.summarization_options().read_documents(path)?.examples);
             }
             None if texts.is_empty() => {
@@ -50,7 +53,7 @@ impl SummaryArgs {
                 }
                 let mut text = String::new();
                 std::io::stdin().read_to_string(&mut text).context("standard input")?;
-                self.lines(&text)?
+                self.lines(&text, columns)?
             }
             None => texts.to_vec(),
         };
@@ -63,8 +66,9 @@ impl SummaryArgs {
     }
 
     /// A document a line; of lines that are JSON objects, the column of the document.
-    fn lines(&self, text: &str) -> Result<Vec<String>> {
-        let column = self.asked(None).summarization_options().document;
+    fn lines(&self, text: &str, columns: &StoredColumns) -> Result<Vec<String>> {
+        let stored = self.document.clone().or(columns.document.clone());
+        let column = stored.unwrap_or(self.asked(None).summarization_options().document);
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         lines
             .map(|(at, line)| match serde_json::from_str(line) {

@@ -36,6 +36,13 @@ impl Baseline {
                 known.name, known.primary, task.name, task.primary
             ));
         }
+        if report.task.labels() != task.labels() {
+            return wrong(format!(
+                "is of the labels {}, and this run of {}; --labels gives both the same order",
+                report.task.labels().join(", "),
+                task.labels().join(", ")
+            ));
+        }
         Ok(Self { report: file.display().to_string(), metrics: report.trained })
     }
 }
@@ -44,6 +51,7 @@ impl Baseline {
 mod tests {
     use super::*;
     use crate::inspect::report_for_tests;
+    use crate::tasks::TaskKind;
 
     #[test]
     fn a_baseline_is_a_fine_tuning_for_the_same_task() {
@@ -62,5 +70,8 @@ mod tests {
         assert_eq!((found.metrics, found.report), (report.trained, file.display().to_string()));
         let other = Task { name: "mrpc".into(), ..task.clone() };
         assert!(read(&other).unwrap_err().contains("of the task rte"));
+        let labels = task.labels().iter().rev().cloned().collect();
+        let other = Task { kind: TaskKind::Classification { labels }, ..task.clone() };
+        assert!(read(&other).unwrap_err().contains("is of the labels"));
     }
 }

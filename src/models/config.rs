@@ -1,11 +1,11 @@
 //! What every architecture's `config.json` has in common.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::LabelConfig;
 use crate::Error;
 
 /// A model's configuration, read from and written to `config.json`.
@@ -115,105 +115,6 @@ fn field_at_fault<C: ModelConfig>(text: &str, message: &str) -> String {
         }
     }
     message.to_string()
-}
-
-/// The loss a sequence classifier is trained with, `problem_type` in `config.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProblemType {
-    /// Mean squared error.
-    Regression,
-    /// Cross-entropy over classes.
-    SingleLabelClassification,
-    /// Binary cross-entropy for each label.
-    MultiLabelClassification,
-}
-
-/// Labels of a classifier, as `config.json` has them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LabelConfig {
-    /// Names of the classes by their index.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "label_ids")]
-    pub id2label: Option<BTreeMap<usize, String>>,
-    /// Index of each class by its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label2id: Option<BTreeMap<String, usize>>,
-    /// Number of outputs where the file says it outright.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_labels: Option<usize>,
-    /// The kind of task; decided by labels when absent.
-    pub problem_type: Option<ProblemType>,
-}
-
-impl LabelConfig {
-    /// Labels with these names and the task they imply.
-    pub fn named<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
-        let names: Vec<String> = names.into_iter().map(Into::into).collect();
-        Self {
-            id2label: Some(names.iter().cloned().enumerate().collect()),
-            label2id: Some(names.into_iter().enumerate().map(|(id, name)| (name, id)).collect()),
-            num_labels: None,
-            problem_type: None,
-        }
-    }
-
-    /// `n` labels named `LABEL_0`, `LABEL_1`, …, as Hugging Face names them.
-    pub fn numbered(n: usize) -> Self {
-        Self::named((0..n).map(|id| format!("LABEL_{id}")))
-    }
-
-    /// Number of outputs of the head: two unless the file says otherwise.
-    pub fn num_labels(&self) -> usize {
-        self.num_labels.or_else(|| self.id2label.as_ref().map(BTreeMap::len)).unwrap_or(2)
-    }
-
-    /// Name of each class, in order of index.
-    pub fn names(&self) -> Vec<String> {
-        let name = |id: usize| {
-            let given = self.id2label.as_ref().and_then(|labels| labels.get(&id));
-            given.cloned().unwrap_or_else(|| format!("LABEL_{id}"))
-        };
-        (0..self.num_labels()).map(name).collect()
-    }
-
-    /// The kind of task: as given, else regression with one label and classes with more.
-    pub fn problem_type(&self) -> ProblemType {
-        self.problem_type.unwrap_or(match self.num_labels() {
-            1 => ProblemType::Regression,
-            _ => ProblemType::SingleLabelClassification,
-        })
-    }
-
-    /// Checks that labels are consistent.
-    pub(crate) fn validate(&self) -> Result<(), String> {
-        nonzero("num_labels", self.num_labels())?;
-        if let Some(labels) = &self.id2label {
-            if labels.len() != self.num_labels() {
-                return Err(format!(
-                    "num_labels: {} but id2label has {} labels",
-                    self.num_labels(),
-                    labels.len()
-                ));
-            }
-            if let Some(id) = labels.keys().find(|&&id| id >= labels.len()) {
-                return Err(format!("id2label: {id} is beyond its {} labels", labels.len()));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// JSON's keys are strings; serde turns them into numbers only outside flattened structs.
-fn label_ids<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<BTreeMap<usize, String>>, D::Error> {
-    let Some(labels) = Option::<BTreeMap<String, String>>::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    let id =
-        |key: String| key.parse().map_err(|_| D::Error::custom(format!("`{key}` is not an index")));
-    labels.into_iter().map(|(key, name)| Ok((id(key)?, name))).collect::<Result<_, _>>().map(Some)
 }
 
 /// Reads a configuration whose fields, where the file leaves them out, have other `defaults` than

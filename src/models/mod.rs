@@ -4,6 +4,7 @@
 //! layers and the same `config.json`.
 
 mod activation;
+mod alignment;
 mod any;
 mod any_model;
 mod any_question_answerer;
@@ -16,6 +17,7 @@ pub mod deberta_v2;
 mod encoder;
 mod fused;
 pub(crate) mod init;
+mod labels;
 pub mod mpnet;
 mod question_answering;
 mod residual;
@@ -24,14 +26,17 @@ mod seq2seq;
 mod words;
 
 pub use activation::Activation;
+pub(crate) use alignment::label_index;
+pub use alignment::{LabelAlignment, LabelMismatch};
 pub use any::{AnySequenceClassifier, FolderModel};
 pub use any_model::AnyModel;
 pub use any_question_answerer::AnyQuestionAnswerer;
 pub use any_seq2seq::AnySeq2Seq;
 pub use classification::{Labels, sequence_classification_loss};
-pub use config::{LabelConfig, ModelConfig, ProblemType, Shown, SizeShown};
+pub use config::{ModelConfig, Shown, SizeShown};
 pub(crate) use encoder::Unpadded;
 pub use encoder::{EncoderInput, EncoderOutput};
+pub use labels::{LabelConfig, ProblemType};
 pub use question_answering::{question_answering_loss, span_logits};
 pub(crate) use residual::residual_norm;
 pub use seq2seq::{Seq2SeqInput, Seq2SeqOutput, language_model_loss, shift_tokens_right};

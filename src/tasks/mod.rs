@@ -12,8 +12,10 @@
 
 pub mod batch;
 pub mod glue;
+mod label_counts;
 pub mod metrics;
 pub mod pronunciation;
+mod quotes;
 pub mod rouge;
 mod rows;
 pub mod squad;
@@ -141,7 +143,7 @@ impl Task {
     /// Checks that labels and metrics make sense together. Call it on a task read from a file.
     ///
     /// # Errors
-    /// Fewer than two labels, a label twice, a metric that does not fit the kind of task, F1 with
+    /// Fewer than two labels, a label twice or without a name, a metric that does not fit the kind of task, F1 with
     /// other than two labels, or a primary metric that is not among the metrics.
     pub fn validate(&self) -> Result<()> {
         if let TaskKind::Classification { labels } = &self.kind {
@@ -153,6 +155,12 @@ impl Task {
                 return Err(Error::option("labels", message));
             }
             for (index, label) in labels.iter().enumerate() {
+                if label.trim().is_empty() {
+                    return Err(Error::option(
+                        "labels",
+                        format!("label {} has no name", index + 1),
+                    ));
+                }
                 if labels[..index].contains(label) {
                     return Err(Error::option("labels", format!("{label:?} is there twice")));
                 }
@@ -181,9 +189,10 @@ impl Task {
         }
     }
 
-    /// Index of the class called `label`, if there is one.
+    /// Index of the class called `label`, if there is one: exactly so, else the only one that is
+    /// called so but for case, the way a number is written, or a usual short form.
     pub fn label_index(&self, label: &str) -> Option<usize> {
-        self.labels().iter().position(|name| name == label)
+        crate::models::label_index(self.labels(), label)
     }
 }
 
@@ -245,6 +254,8 @@ mod tests {
         assert!(one.contains("at least two") && one.contains("only"), "{one}");
         let twice = Task::classification("t", labels(&["a", "b", "a"])).unwrap_err().to_string();
         assert!(twice.contains("\"a\" is there twice"), "{twice}");
+        let empty = Task::classification("t", labels(&["a", " "])).unwrap_err().to_string();
+        assert!(empty.contains("label 2 has no name"), "{empty}");
         let three = TaskKind::Classification { labels: labels(&["a", "b", "c"]) };
         let f1 = Task::new("t", three.clone(), vec![MetricKind::F1]).unwrap_err().to_string();
         assert!(f1.contains("f1") && f1.contains('3'), "{f1}");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::quotes::first_fault;
 use crate::{Error, Result, files};
 
 /// How columns are separated and whether `"` quotes.
@@ -57,6 +58,11 @@ impl Rows {
     /// As [`Rows::read`], but rows may have too few or too many fields.
     pub fn read_ragged(path: &Path, dialect: Dialect, columns: Option<&[&str]>) -> Result<Self> {
         let text = read_text(path)?;
+        if dialect.quoting
+            && let Some((line, fault)) = first_fault(&text, dialect.delimiter)
+        {
+            return Err(error_at(path, line, fault.message()));
+        }
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(dialect.delimiter)
             .quoting(dialect.quoting)

@@ -2,11 +2,14 @@
 
 pub(super) mod parse;
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use self::parse::{Columns, Field, Record, read_records};
+use super::label_counts::listed;
 use super::rows::{error_at, parse_score};
 use super::{Example, Label, Task, TaskKind, TextDataset};
 use crate::{Error, Result};
@@ -32,7 +35,7 @@ pub enum TableTarget {
         /// The column.
         column: String,
         /// The labels in their order; by default those of the training file, sorted (as numbers,
-        /// if all are integers).
+        /// if all are).
         #[serde(default)]
         labels: Option<Vec<String>>,
     },
@@ -148,6 +151,12 @@ impl TableOptions {
 
     fn dataset(&self, path: &Path, records: Vec<Record>, task: Task) -> Result<TextDataset> {
         let column = self.target_column();
+        let found: Vec<String> = match task.kind {
+            TaskKind::Classification { .. } => {
+                records.iter().filter_map(|record| record.label_name(path, column).ok()).collect()
+            }
+            _ => Vec::new(),
+        };
         let examples = records.into_iter().map(|record| {
             let label = match task.kind {
                 TaskKind::Regression => Label::Score(record.score(path, column)?),
@@ -158,15 +167,12 @@ impl TableOptions {
                 }
                 TaskKind::Classification { .. } => {
                     let name = record.label_name(path, column)?;
-                    let class = task.label_index(&name).ok_or_else(|| {
-                        let known = task.labels().join(", ");
-                        let message = format!(
-                            "column {column:?}: label {name:?} is none of task {}'s: {known}",
-                            task.name
-                        );
+                    let class = task.label_index(&name);
+                    Label::Class(class.ok_or_else(|| {
+                        let other = other_labels(&task, found.clone());
+                        let message = format!("column {column:?}: label {name:?} {other}");
                         error_at(path, record.line, message)
-                    })?;
-                    Label::Class(class)
+                    })?)
                 }
             };
             Ok(record.example(Some(label)))
@@ -219,15 +225,43 @@ impl Record {
     }
 }
 
-/// The different values, sorted; as numbers if all are integers.
+/// The different values, sorted; as numbers if all are.
 fn sorted_labels(mut values: Vec<String>) -> Vec<String> {
     values.sort_unstable();
     values.dedup();
-    let numbers: Option<Vec<i64>> = values.iter().map(|value| value.parse().ok()).collect();
-    if numbers.is_some() {
-        values.sort_by_key(|value| value.parse::<i64>().unwrap_or(0));
+    let number = |value: &String| value.parse::<f64>().ok().filter(|number| number.is_finite());
+    if values.iter().all(|value| number(value).is_some()) {
+        values.sort_by(|a, b| number(a).partial_cmp(&number(b)).unwrap_or(Ordering::Equal));
     }
     values
+}
+
+/// What to say of a label that the task does not have, in a file with the labels `found`.
+fn other_labels(task: &Task, found: Vec<String>) -> String {
+    let mut counts = BTreeMap::new();
+    found.iter().for_each(|name| *counts.entry(name).or_insert(0) += 1);
+    let found: Vec<(String, usize)> = sorted_labels(found.clone())
+        .into_iter()
+        .map(|name| (name.clone(), counts[&name]))
+        .collect();
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    let known = task.labels();
+    let mut message = format!(
+        "is none of task {}'s: {}; the file's are {}",
+        task.name,
+        known.join(", "),
+        listed(&found)
+    );
+    let foreign = names.iter().all(|name| task.label_index(name).is_none());
+    if foreign && names.len() == known.len() {
+        let (order, names) = (known.join(", "), names.join(","));
+        message += &format!(". If they are {order} in this order, say so: --labels {names}");
+    } else if foreign {
+        let order = known.join(", ");
+        message +=
+            &format!(". If the file calls {order} otherwise, say how in this order: --labels");
+    }
+    message
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Sequence classification and regression as a job.
 
 use burn::tensor::{Device, Tensor};
-use serde_json::Map;
+use serde_json::{Map, json};
 
 use super::data::BatchSource;
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::task_data::{label_config, load_task_data};
-use super::{Evaluator, Observer, Recipe, TrainableModel};
+use super::{Evaluator, Event, Observer, Recipe, StoredColumns, TrainableModel};
 use crate::inspect::Answers;
 use crate::models::{self, AnySequenceClassifier, EncoderInput};
 use crate::tasks::metrics::argmax;
@@ -28,6 +28,12 @@ impl Job for Classification {
     ) -> Result<Loaded<AnySequenceClassifier, ClassifierEvaluator>> {
         let data = load_task_data(&recipe.task)?;
         let task = data.task().clone();
+        let sets = data.dev.iter().map(|(name, set)| (name.as_str(), set));
+        for (name, set) in [("train", &data.train)].into_iter().chain(sets) {
+            for note in set.label_notes() {
+                observer.event(&Event::Note { message: format!("{name}: {note}") });
+            }
+        }
         let (model, start) = Start::load(recipe, label_config(&task), device, observer)?;
         let (tokenizer, pad_id) = (&start.tokenizer, start.tokenizer.pad_id());
         tell_skipped(observer, "train", data.train.skipped, "lines");
@@ -42,7 +48,10 @@ impl Job for Classification {
             Ok(EvalSplit { name, source, evaluator: ClassifierEvaluator::new(&task)? })
         });
         let dev = dev.collect::<Result<_>>()?;
-        Ok((model, Prepared { start, task, about: Map::new(), train, dev, while_training: None }))
+        let columns = StoredColumns::of(&recipe.task);
+        let columns = columns.map(|columns| ("columns".to_string(), json!(columns)));
+        let about = Map::from_iter(columns);
+        Ok((model, Prepared { start, task, about, train, dev, while_training: None }))
     }
 }
 

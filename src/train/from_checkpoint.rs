@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::TaskRecipe;
 use super::checkpoints::CheckpointState;
 use super::job::Job;
 use super::launch::read_checkpoint;
 use super::pipeline::Run;
+use super::task_data::read_task;
 use super::{Classification, JobKind, QuestionAnswering, Recipe, RunOptions, Summarization};
-use crate::Result;
 #[cfg(feature = "plots")]
 use crate::inspect::ModelAccount;
 use crate::inspect::SplitMetrics;
@@ -17,6 +18,8 @@ use crate::plots::Spectrum;
 #[cfg(feature = "plots")]
 use crate::pruning::LayerScores;
 use crate::pruning::Pruner;
+use crate::tasks::Task;
+use crate::{Error, Result};
 
 /// What a checkpoint's pictures show.
 #[cfg(feature = "plots")]
@@ -94,11 +97,35 @@ fn recipe_of(folder: &Path, adjust: impl FnOnce(&mut Recipe)) -> Result<Recipe> 
     let state = CheckpointState::read(folder)?;
     let file = folder.join("state.json");
     let mut recipe =
-        Recipe::parse(&state.recipe).map_err(|message| crate::Error::format(file, message))?;
+        Recipe::parse(&state.recipe).map_err(|message| Error::format(file, message))?;
+    let own = recipe.task.clone();
     adjust(&mut recipe);
     let recipe = recipe.resolved();
     recipe.validate()?;
+    check_labels(&own, &recipe.task)?;
     Ok(recipe)
+}
+
+/// Checks that data other than a run's `own` have its labels in its order.
+fn check_labels(own: &TaskRecipe, other: &TaskRecipe) -> Result<()> {
+    let source = |task: &TaskRecipe| {
+        let columns = (task.label.clone(), task.score.clone(), task.labels.clone());
+        (task.name.clone(), task.data.is_some(), task.train.clone(), columns)
+    };
+    let classes = |task: &TaskRecipe| task.kind() == JobKind::Classification;
+    if !classes(own) || !classes(other) || source(own) == source(other) {
+        return Ok(());
+    }
+    let (own, other) = (read_task(own)?, read_task(other)?);
+    if own.kind == other.kind {
+        return Ok(());
+    }
+    let of = |task: &Task| match task.labels() {
+        [] => "predicts a score".to_string(),
+        labels => format!("has the labels {}", labels.join(", ")),
+    };
+    let message = format!("the checkpoint's run {}, and the data given {}", of(&own), of(&other));
+    Err(Error::option("task", message))
 }
 
 /// A checkpoint, read.

@@ -58,8 +58,8 @@ pub struct Prepared<M: TrainableModel, E> {
 pub struct Start {
     /// The model folder.
     pub folder: PathBuf,
-    /// Labels of its head, where they are not the folder's.
-    pub labels: Option<LabelConfig>,
+    /// How it was loaded.
+    pub options: LoadOptions,
     /// Whether its head is freshly initialised, so that evaluating it would say nothing.
     pub new_head: bool,
     /// Its tokenizer.
@@ -108,8 +108,8 @@ impl Start {
         })?;
         let device = device.clone().without_autodiff();
         device.seed(recipe.training.seed);
-        let new_head = recipe.new_head;
-        let options = LoadOptions { labels: labels.clone(), new_head, ..LoadOptions::default() };
+        let (new_head, called) = (recipe.new_head, recipe.task.labels.clone());
+        let options = LoadOptions { labels, new_head, called, ..LoadOptions::default() };
         let (model, report) = M::load(&folder, &device, &options)?;
         observer.event(&Event::Note { message: report.to_string() });
         let max_length = max_length(&folder, &model)?;
@@ -122,7 +122,7 @@ impl Start {
         let tokenizer = model_tokenizer(&folder, &model, max_length)?;
         // A language model's head is its embedding.
         let new_head = report.newly_initialised.iter().any(|name| name != "final_logits_bias");
-        Ok((model, Self { folder, labels, new_head, tokenizer }))
+        Ok((model, Self { folder, options, new_head, tokenizer }))
     }
 
     /// The model once more as it was before training; a new head has other values.
@@ -130,8 +130,7 @@ impl Start {
     /// # Errors
     /// If its files are gone or were changed.
     pub fn reload<M: FolderModel>(&self, device: &Device) -> Result<M> {
-        let options = LoadOptions { labels: self.labels.clone(), ..LoadOptions::default() };
-        Ok(M::load(&self.folder, &device.clone().without_autodiff(), &options)?.0)
+        Ok(M::load(&self.folder, &device.clone().without_autodiff(), &self.options)?.0)
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod checkpoints;
 mod classification;
+mod columns;
 mod contestant;
 pub mod data;
 mod evaluate;
@@ -40,6 +41,7 @@ mod task_recipe;
 mod trainable;
 
 pub use classification::{Classification, ClassifierEvaluator, ClassifierOutput};
+pub use columns::StoredColumns;
 pub use contestant::{contestant, token_ids};
 pub use evaluate::{collect_answers, evaluate_model, predict_logits, score};
 pub use from_checkpoint::evaluate_checkpoint;

@@ -1,6 +1,6 @@
 //! A dry run: what a run would do and need, from its real model and data.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -12,7 +12,7 @@ use super::TrainableModel;
 use super::data::{Segments, TrainItem};
 use super::job::{Job, Prepared};
 use super::model::{CompressingModel, RunHandle, RunSettings};
-use super::{Classification, JobKind, QuestionAnswering, Recipe, Silent, Summarization};
+use super::{Classification, Event, JobKind, QuestionAnswering, Recipe, Silent, Summarization};
 use super::{Outline, PlannedPattern};
 use crate::Result;
 use crate::decompose::RankedLayer;
@@ -24,6 +24,9 @@ use crate::pruning::{Pruner, Schedule};
 pub struct Plan {
     /// The model folder.
     pub model: String,
+    /// What people should know of model and data, such as the labels found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The task.
     pub task: String,
     /// Training examples.
@@ -70,7 +73,13 @@ pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
 }
 
 fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
-    let (mut model, prepared) = J::prepare(recipe, device, &Silent)?;
+    let notes = Mutex::new(Vec::new());
+    let observer = |event: &Event| {
+        if let (Event::Note { message }, Ok(mut notes)) = (event, notes.lock()) {
+            notes.push(message.clone());
+        }
+    };
+    let (mut model, prepared) = J::prepare(recipe, device, &observer)?;
     let Outline { patterns, layers, segments, pruning } = prepared.outline(&model, recipe)?;
     prepared.decompose(&mut model, recipe, true)?;
     let schedule = pruning.map(|config| config.schedule);
@@ -80,6 +89,7 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
     let seconds_per_step = time_updates(recipe, &prepared, (model, pruner), segments, device)?;
     Ok(Plan {
         model: prepared.start.folder.display().to_string(),
+        notes: notes.into_inner().unwrap_or_default(),
         task: prepared.task.name.clone(),
         training_examples: prepared.train.lengths.len(),
         evaluation_examples: prepared.dev.iter().map(|split| split.source.lengths.len()).sum(),

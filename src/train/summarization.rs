@@ -10,7 +10,7 @@ use super::classification::encoder_input;
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
-use super::{Evaluator, Interrupt, Observer, Recipe, TrainableModel};
+use super::{Evaluator, Interrupt, Observer, Recipe, StoredColumns, TrainableModel};
 use crate::generation::GenerationConfig;
 use crate::inspect::Answers;
 use crate::models::{AnySeq2Seq, Seq2SeqInput};
@@ -72,7 +72,11 @@ impl Job for Summarization {
             false => None,
         };
         let dev = vec![split(&dev.examples, &generation)?];
-        let about = Map::from_iter([("summarization".to_string(), json!(settings))]);
+        let columns = StoredColumns::of(&recipe.task);
+        let about = Map::from_iter([
+            ("summarization".to_string(), json!(settings)),
+            ("columns".to_string(), json!(columns)),
+        ]);
         Ok((model, Prepared { start, task, about, train: train.batches(), dev, while_training }))
     }
 }

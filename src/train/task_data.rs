@@ -54,7 +54,9 @@ pub fn table_options(recipe: &TaskRecipe) -> Result<Option<TableOptions>> {
         Error::option("text", "missing: the name of the column that holds the text")
     })?;
     let target = match (&recipe.label, &recipe.score) {
-        (Some(column), None) => TableTarget::Label { column: column.clone(), labels: None },
+        (Some(column), None) => {
+            TableTarget::Label { column: column.clone(), labels: recipe.labels.clone() }
+        }
         (None, Some(column)) => TableTarget::Score { column: column.clone() },
         (Some(_), Some(_)) => {
             let message = "give either a label column (classes) or a score column, not both";
@@ -74,6 +76,18 @@ pub fn table_options(recipe: &TaskRecipe) -> Result<Option<TableOptions>> {
         format: recipe.format,
         quoting: recipe.quoting,
     }))
+}
+
+/// A recipe's task, from its training data.
+///
+/// # Errors
+/// As [`load_task_data`].
+pub(super) fn read_task(recipe: &TaskRecipe) -> Result<Task> {
+    match (table_options(recipe)?, &recipe.train) {
+        (Some(options), Some(file)) => Ok(options.read_train(file)?.task),
+        (Some(_), None) => Err(Error::option("train", "missing: the file with the labels")),
+        (None, _) => Ok(GlueTask::from_str(&recipe.name)?.task()),
+    }
 }
 
 /// Reads a recipe's data.

@@ -34,6 +34,11 @@ pub struct TaskRecipe {
     /// Column of the label, for classification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// Labels in the order that the model is to have; by default those of the training file, sorted.
+    /// They also say what the outputs of a trained head stand for, in their order, if its own names
+    /// do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
     /// Column of the score, for regression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<String>,
@@ -204,6 +209,13 @@ impl TaskRecipe {
             let message =
                 "is for texts to write: the tasks summarization, xsum, cnn_dailymail, g2p";
             return Err(Error::option(option, message));
+        }
+        let classes = kind == JobKind::Classification && self.score.is_none();
+        if let (false, Some(_)) = (classes, &self.labels) {
+            return Err(Error::option(
+                "labels",
+                "is for texts to classify: there are no labels here",
+            ));
         }
         match kind {
             JobKind::Summarization => self.summarization().validate(),

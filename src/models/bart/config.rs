@@ -5,8 +5,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::embeddings::OFFSET;
 use crate::generation::TokenIds;
 use crate::models::Activation;
+use crate::models::LabelConfig;
 use crate::models::config::{
-    LabelConfig, ModelConfig, Shown, SizeShown, at_most, axis, deviation, layers, probability, size,
+    ModelConfig, Shown, SizeShown, at_most, axis, deviation, layers, probability, size,
 };
 
 /// Configuration of a BART model: Hugging Face's `config.json`, field by field.

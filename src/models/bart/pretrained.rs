@@ -38,6 +38,7 @@ impl PretrainedModel for BartModel {
     const MODEL_TYPE: &'static str = "bart";
     const ARCHITECTURE: &'static str = "BartModel";
     const BASE_PREFIX: &'static str = "model.";
+    const LABEL_LAYER: Option<&'static str> = None;
     const TIED: &'static [(&'static str, &'static [&'static str])] = SIDES;
 
     fn build(config: &BartConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
@@ -66,6 +67,7 @@ impl PretrainedModel for BartForConditionalGeneration {
     const MODEL_TYPE: &'static str = "bart";
     const ARCHITECTURE: &'static str = "BartForConditionalGeneration";
     const BASE_PREFIX: &'static str = "model.";
+    const LABEL_LAYER: Option<&'static str> = None;
     const TIED: &'static [(&'static str, &'static [&'static str])] = SIDES_AND_HEAD;
 
     fn build(config: &BartConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
@@ -94,6 +96,7 @@ impl PretrainedModel for BartForSequenceClassification {
     const MODEL_TYPE: &'static str = "bart";
     const ARCHITECTURE: &'static str = "BartForSequenceClassification";
     const BASE_PREFIX: &'static str = "model.";
+    const LABEL_LAYER: Option<&'static str> = Some("classification_head.out_proj");
     const TIED: &'static [(&'static str, &'static [&'static str])] = SIDES;
 
     fn build(config: &BartConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::models::Activation;
+use crate::models::LabelConfig;
 use crate::models::config::{
-    LabelConfig, ModelConfig, SizeShown, at_most, axis, deviation, epsilon, layers, probability,
-    size,
+    ModelConfig, SizeShown, at_most, axis, deviation, epsilon, layers, probability, size,
 };
 
 /// Configuration of a BERT model: Hugging Face's `config.json`, field by field.

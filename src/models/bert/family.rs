@@ -62,6 +62,7 @@ impl<M: BertFamily> PretrainedModel for M {
     const MODEL_TYPE: &'static str = M::NAME;
     const ARCHITECTURE: &'static str = M::ARCHITECTURES[0];
     const BASE_PREFIX: &'static str = M::PREFIX;
+    const LABEL_LAYER: Option<&'static str> = None;
 
     fn build(config: &Self::Config, has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         M::init(config, has("pooler.dense.weight"), device)
@@ -218,6 +219,7 @@ impl<M: BertFamily> PretrainedModel for ForSequenceClassification<M> {
     const MODEL_TYPE: &'static str = M::NAME;
     const ARCHITECTURE: &'static str = M::ARCHITECTURES[1];
     const BASE_PREFIX: &'static str = M::PREFIX;
+    const LABEL_LAYER: Option<&'static str> = Some("classifier.out_proj");
 
     fn build(config: &Self::Config, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)
@@ -245,6 +247,7 @@ impl<M: BertFamily> PretrainedModel for ForQuestionAnswering<M> {
     const MODEL_TYPE: &'static str = M::NAME;
     const ARCHITECTURE: &'static str = M::ARCHITECTURES[2];
     const BASE_PREFIX: &'static str = M::PREFIX;
+    const LABEL_LAYER: Option<&'static str> = None;
 
     fn build(config: &Self::Config, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)

@@ -46,6 +46,7 @@ impl PretrainedModel for BertForSequenceClassification {
     const MODEL_TYPE: &'static str = "bert";
     const ARCHITECTURE: &'static str = "BertForSequenceClassification";
     const BASE_PREFIX: &'static str = "bert.";
+    const LABEL_LAYER: Option<&'static str> = Some("classifier");
 
     fn build(config: &BertConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)

@@ -4,10 +4,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::RelativeBuckets;
 use crate::models::Activation;
+use crate::models::LabelConfig;
 use crate::models::bert::BertConfig;
 use crate::models::config::{
-    LabelConfig, ModelConfig, SizeShown, at_most, axis, deviation, epsilon, layers, nonzero,
-    probability, size,
+    ModelConfig, SizeShown, at_most, axis, deviation, epsilon, layers, nonzero, probability, size,
 };
 
 /// Configuration of a DeBERTa-v2 model: Hugging Face's `config.json`, field by field.

@@ -23,6 +23,7 @@ impl PretrainedModel for DebertaV2Model {
     const MODEL_TYPE: &'static str = "deberta-v2";
     const ARCHITECTURE: &'static str = "DebertaV2Model";
     const BASE_PREFIX: &'static str = "deberta.";
+    const LABEL_LAYER: Option<&'static str> = None;
 
     fn build(config: &DebertaV2Config, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)
@@ -51,6 +52,7 @@ impl PretrainedModel for DebertaV2ForSequenceClassification {
     const MODEL_TYPE: &'static str = "deberta-v2";
     const ARCHITECTURE: &'static str = "DebertaV2ForSequenceClassification";
     const BASE_PREFIX: &'static str = "deberta.";
+    const LABEL_LAYER: Option<&'static str> = Some("classifier");
 
     fn build(config: &DebertaV2Config, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)
@@ -83,6 +85,7 @@ impl PretrainedModel for DebertaV2ForQuestionAnswering {
     const MODEL_TYPE: &'static str = "deberta-v2";
     const ARCHITECTURE: &'static str = "DebertaV2ForQuestionAnswering";
     const BASE_PREFIX: &'static str = "deberta.";
+    const LABEL_LAYER: Option<&'static str> = None;
 
     fn build(config: &DebertaV2Config, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
         Self::new(config, device)

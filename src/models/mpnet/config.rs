@@ -3,10 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::models::LabelConfig;
 use crate::models::bert::{BUCKETS, BertConfig, BertVariation, Positions};
-use crate::models::config::{
-    LabelConfig, ModelConfig, SizeShown, at_most, axis, read_with_defaults,
-};
+use crate::models::config::{ModelConfig, SizeShown, at_most, axis, read_with_defaults};
 
 /// The padding token's id and position, which transformers has written into the code.
 const PADDING: usize = 1;

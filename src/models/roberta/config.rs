@@ -3,8 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::models::LabelConfig;
 use crate::models::bert::{BertConfig, BertVariation, Positions};
-use crate::models::config::{LabelConfig, ModelConfig, SizeShown, read_with_defaults};
+use crate::models::config::{ModelConfig, SizeShown, read_with_defaults};
 
 /// Configuration of a RoBERTa model: BERT's fields, with other defaults.
 ///

@@ -1,11 +1,12 @@
 //! The columns asked for, out of each format.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::TableFormat;
-use crate::tasks::rows::{Dialect, Rows, error_at, missing_column, read_text};
+use crate::tasks::rows::{Dialect, Row, Rows, error_at, missing_column, read_text};
 use crate::{Error, Result};
 
 /// The columns to read.
@@ -53,6 +54,9 @@ pub(in crate::tasks) fn read_records(
     let text = rows.column(columns.text)?;
     let pair = columns.pair.map(|name| rows.column(name)).transpose()?;
     let target = columns.target.map(|name| rows.column(name)).transpose()?;
+    if let (true, Some(target)) = (dialect.quoting, target) {
+        refuse_swallowed(&rows, target, dialect.delimiter)?;
+    }
     let records = rows.rows.into_iter().map(|row| Record {
         line: row.line,
         text: row.fields[text].clone(),
@@ -60,6 +64,38 @@ pub(in crate::tasks) fn read_records(
         target: target.map(|target| Field::Text(row.fields[target].clone())),
     });
     Ok(records.collect())
+}
+
+/// An error if a quoted field of several lines has one that is a whole row, with a value of the
+/// target that other rows have: its quote was open, and that of a later row closed it.
+fn refuse_swallowed(rows: &Rows, target: usize, delimiter: u8) -> Result<()> {
+    let (long, plain): (Vec<&Row>, Vec<&Row>) =
+        rows.rows.iter().partition(|row| row.fields.iter().any(|field| field.contains('\n')));
+    if long.is_empty() {
+        return Ok(());
+    }
+    let values: HashSet<&str> = plain.iter().map(|row| row.fields[target].trim()).collect();
+    let is_number = |value: &str| value.parse::<f64>().is_ok();
+    let numbers = !values.is_empty() && values.iter().all(|value| is_number(value));
+    let is_row = |line: &str| {
+        let fields: Vec<&str> = line.split(char::from(delimiter)).collect();
+        let value = fields.get(target).map_or("", |value| value.trim());
+        fields.len() == rows.columns.len()
+            && (values.contains(value) || (numbers && is_number(value)))
+    };
+    for row in long {
+        let lines = row.fields.iter().zip(&rows.columns);
+        let mut lines = lines.flat_map(|(field, name)| field.lines().map(move |line| (line, name)));
+        if let Some((line, column)) = lines.find(|(line, _)| is_row(line)) {
+            let message = format!(
+                "column {column:?} of this row holds the whole row {line:?}: a quote (\") is open \
+                 somewhere. Close it, or have quotes read as text with --quoting=false; if the text \
+                 is meant to be so, store it as JSON lines (.jsonl)"
+            );
+            return Err(rows.error_at(row.line, message));
+        }
+    }
+    Ok(())
 }
 
 fn read_json_lines(path: &Path, columns: Columns<'_>) -> Result<Vec<Record>> {

@@ -1,0 +1,167 @@
+//! How often a data set has each label, and which of them look like mistakes.
+
+use super::{Label, TextDataset};
+use crate::models::label_index;
+
+/// What data have in place of a label that is not there.
+const MISSING: [&str; 13] = [
+    "nan",
+    "none",
+    "null",
+    "nil",
+    "na",
+    "n/a",
+    "#n/a",
+    "<na>",
+    "-",
+    "--",
+    "?",
+    "undefined",
+    "missing",
+];
+/// A label that occurs so often at most is pointed out …
+const RARE: usize = 2;
+/// … if the most frequent one occurs so often at least.
+const FREQUENT: usize = 20;
+/// Labels that people are told.
+const TOLD: usize = 20;
+
+impl TextDataset {
+    /// The task's labels in their order, each with the number of its examples; empty if the task has
+    /// none.
+    pub fn label_counts(&self) -> Vec<(String, usize)> {
+        let mut counts = vec![0; self.task.labels().len()];
+        for example in &self.examples {
+            if let Some(Label::Class(class)) = example.label
+                && let Some(count) = counts.get_mut(class)
+            {
+                *count += 1;
+            }
+        }
+        self.task.labels().iter().cloned().zip(counts).collect()
+    }
+
+    /// Share of the examples that the most frequent class has, of those with a class: the accuracy
+    /// of a model that always answers it. `None` where no example has one.
+    pub fn majority_share(&self) -> Option<f64> {
+        let counts = self.label_counts();
+        let all: usize = counts.iter().map(|(_, count)| count).sum();
+        let most = counts.iter().map(|(_, count)| *count).max()?;
+        (all > 0).then(|| most as f64 / all as f64)
+    }
+
+    /// What people should know of the labels before a training: a line with their numbers, and one
+    /// for each that looks like a mistake.
+    pub fn label_notes(&self) -> Vec<String> {
+        let counts = self.label_counts();
+        if counts.is_empty() {
+            return Vec::new();
+        }
+        let mut notes = vec![format!("labels {}", listed(&counts))];
+        notes.extend(odd_labels(&counts).into_iter().map(|odd| format!("warning: {odd}")));
+        notes
+    }
+}
+
+/// `neg (4), pos (4)`; of very many the first.
+pub(super) fn listed(counts: &[(String, usize)]) -> String {
+    let told = counts.iter().take(TOLD);
+    let mut told: Vec<String> = told.map(|(name, count)| format!("{name} ({count})")).collect();
+    if counts.len() > TOLD {
+        told.push(format!("… and {} more", counts.len() - TOLD));
+    }
+    told.join(", ")
+}
+
+/// A sentence for each label that looks like a mistake in the data.
+fn odd_labels(counts: &[(String, usize)]) -> Vec<String> {
+    let mut odd = Vec::new();
+    let all: usize = counts.iter().map(|(_, count)| count).sum();
+    let most = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
+    let number = |name: &str| name.parse::<f64>().ok().filter(|number| number.is_finite());
+    let negative = |name: &str| number(name).is_some_and(|number| number < 0.0);
+    let negatives = counts.iter().filter(|(name, _)| negative(name)).count();
+    let numbers = counts.iter().filter(|(name, _)| number(name).is_some()).count();
+    for (at, (name, count)) in counts.iter().enumerate() {
+        let earlier: Vec<String> = counts[..at].iter().map(|(name, _)| name.clone()).collect();
+        if MISSING.contains(&name.to_lowercase().as_str()) {
+            odd.push(format!(
+                "label {name:?} ({count} of {all} rows) usually means that there is none; if so, remove the \
+                 rows"
+            ));
+        } else if negative(name) && negatives == 1 && numbers == counts.len() {
+            odd.push(format!(
+                "label {name:?} ({count} of {all} rows) beside labels from 0 on usually means that there is \
+                 none; if so, remove the rows"
+            ));
+        } else if let Some(other) = label_index(&earlier, name) {
+            let other = &counts[other].0;
+            odd.push(format!("labels {other:?} and {name:?} may be one, written in two ways"));
+        } else if (1..=RARE).contains(count) && most >= FREQUENT {
+            odd.push(format!("label {name:?} is on {count} of {all} rows only"));
+        }
+    }
+    if counts.len() > TOLD && 2 * counts.len() > all {
+        let count = counts.len();
+        odd.push(format!("{count} labels on {all} rows: is the column one of labels?"));
+    }
+    odd
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::{Example, Task};
+
+    fn data(labels: &[&str], classes: &[usize]) -> TextDataset {
+        let names = labels.iter().map(|label| label.to_string()).collect();
+        let class = |&class| Some(Label::Class(class));
+        let example = |label| Example { text: String::new(), pair: None, label };
+        TextDataset {
+            examples: classes.iter().map(class).map(example).collect(),
+            task: Task::classification("t", names).unwrap(),
+            skipped: 0,
+        }
+    }
+
+    #[test]
+    fn the_majority_is_of_examples_with_a_class() {
+        let mut set = data(&["no", "yes"], &[1, 0, 1, 1]);
+        set.examples.push(Example { text: String::new(), pair: None, label: None });
+        assert_eq!(set.majority_share(), Some(0.75));
+        assert_eq!(set.label_counts(), [("no".to_string(), 1), ("yes".to_string(), 3)]);
+        assert_eq!(set.label_notes(), ["labels no (1), yes (3)"]);
+        assert_eq!(data(&["no", "yes"], &[]).majority_share(), None);
+        set.task = Task::regression("t");
+        assert_eq!((set.majority_share(), set.label_notes().len()), (None, 0));
+    }
+
+    #[test]
+    fn labels_that_look_like_mistakes_are_pointed_out() {
+        let often = |labels: &[(&str, usize)]| {
+            let counts: Vec<_> = labels.iter().map(|(n, c)| (n.to_string(), *c)).collect();
+            odd_labels(&counts)
+        };
+        assert!(often(&[("neg", 3), ("pos", 1)]).is_empty());
+        assert!(often(&[("neg", 500), ("pos", 3)]).is_empty());
+        assert!(often(&[("0", 5), ("1", 5)]).is_empty());
+        assert!(often(&[("-2", 5), ("-1", 5), ("0", 5), ("1", 5)]).is_empty());
+        assert!(often(&[("-1", 5), ("other", 5)]).is_empty());
+        for (labels, what) in [
+            (&[("0.0", 5), ("1.0", 5), ("nan", 1)][..], "\"nan\" (1 of 11 rows) usually means"),
+            (&[("-", 1), ("neg", 1), ("pos", 1)], "\"-\" (1 of 3 rows)"),
+            (&[("N/A", 1), ("neg", 1)], "\"N/A\""),
+            (&[("-1", 2), ("0", 5), ("1", 5)], "\"-1\" (2 of 12 rows) beside labels from 0"),
+            (&[("Pos", 1), ("neg", 5), ("pos", 4)], "\"Pos\" and \"pos\" may be one"),
+            (&[("1", 1), ("1.0", 5)], "\"1\" and \"1.0\" may be one"),
+            (&[("neg", 20), ("pos", 30), ("pso", 2)], "\"pso\" is on 2 of 52 rows only"),
+        ] {
+            let odd = often(labels);
+            assert_eq!(odd.len(), 1, "{odd:?}");
+            assert!(odd[0].contains(what), "{odd:?}");
+        }
+        let many: Vec<(String, usize)> = (0..30).map(|at| (format!("id{at}"), 1)).collect();
+        assert!(odd_labels(&many)[0].contains("30 labels on 30 rows"));
+        assert!(listed(&many).ends_with("id19 (1), … and 10 more"));
+    }
+}
