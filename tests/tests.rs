@@ -18,6 +18,8 @@ mod deberta_parity;
 mod family_parity;
 #[cfg(feature = "cli")]
 mod methods;
+#[cfg(feature = "cli")]
+mod output;
 mod parity;
 #[cfg(feature = "cli")]
 mod pictures;
@@ -25,6 +27,8 @@ mod pictures;
 mod place;
 #[cfg(feature = "cli")]
 mod precision;
+#[cfg(feature = "cli")]
+mod predict;
 #[cfg(feature = "cli")]
 mod pronunciation;
 #[cfg(feature = "train")]
