@@ -157,34 +157,34 @@ fn settings_that_cannot_be_are_named() {
         fails(&refs(&place.run("compress", "never", more)), 1, parts);
         assert!(!place.path("never").exists(), "{more:?} left something behind");
     };
-    with(&["--ratio", "1.7"], &["option ratio", "1.7"]);
-    with(&["--ratio", "0.1", "--low-rank-ratio", "0.2"], &["option low_rank_ratio"]);
-    with(&["--weight-decay=-1"], &["option weight_decay"]);
-    with(&["--epochs", "0"], &["option epochs"]);
+    with(&["--ratio", "1.7"], &["option --ratio", "1.7"]);
+    with(&["--ratio", "0.1", "--low-rank-ratio", "0.2"], &["option --low-rank-ratio"]);
+    with(&["--weight-decay=-1"], &["option --weight-decay"]);
+    with(&["--epochs", "0"], &["option --epochs"]);
     with(&["--recipe", "no/such.toml"], &["no/such.toml"]);
     place.write("bad.toml", "[training]\nepoch = 3\n");
     with(&["--recipe", &place.arg("bad.toml")], &["bad.toml", "epoch"]);
     let model = place.arg("model");
     let output = place.arg("never");
     let args = ["compress", model.as_str(), "-o", &output];
-    fails(&args, 1, &["option task", "missing"]);
-    fails(&[&args[..], &["--task", "sst3"]].concat(), 1, &["option task", "sst3", "sst2"]);
+    fails(&args, 1, &["option --task", "missing"]);
+    fails(&[&args[..], &["--task", "sst3"]].concat(), 1, &["option --task", "sst3", "sst2"]);
     let unknown = [&args[..], &["--task", "sst3", "--data", &model]].concat();
-    fails(&unknown, 1, &["option task", "sst3", "sst2"]);
+    fails(&unknown, 1, &["option --task", "sst3", "sst2"]);
     let absent = [&args[..], &["--task", "sst2", "--data", "no/such"]].concat();
     fails(&absent, 1, &["no/such"]);
     // Tables of one's own beside GLUE's would be left unread.
     for option in ["--dev", "--train", "--text"] {
         let both = [&args[..], &["--task", "rte", "--data", &model, option, "mine.tsv"]].concat();
-        fails(&both, 1, &[&format!("option {}", &option[2..]), "one or the other"]);
+        fails(&both, 1, &[&format!("option {option}"), "one or the other"]);
     }
-    with(&["--doc-stride", "8"], &["option doc_stride", "squad"]);
-    with(&["--num-beams", "3"], &["option num_beams", "summarization"]);
+    with(&["--doc-stride", "8"], &["option --doc-stride", "squad"]);
+    with(&["--num-beams", "3"], &["option --num-beams", "summarization"]);
     let dev = place.arg("dev.csv");
     let own = ["evaluate", &model, "--dev", &dev, "--text", "review", "--label", "mood"];
-    fails(&[&own[..], &["--num-beams", "3"]].concat(), 1, &["option num_beams", "classifies"]);
-    fails(&[&own[..], &["--max-length", "4096"]].concat(), 1, &["option max_length", "4096"]);
-    with(&["--final-warmup-steps", "1"], &["option final warmup steps", "at least 2"]);
+    fails(&[&own[..], &["--num-beams", "3"]].concat(), 1, &["option --num-beams", "classifies"]);
+    fails(&[&own[..], &["--max-length", "4096"]].concat(), 1, &["option --max-length", "4096"]);
+    with(&["--final-warmup-steps", "1"], &["option --final-warmup-steps", "at least 2"]);
 }
 
 #[test]
@@ -275,13 +275,13 @@ fn unusable_data_is_refused() {
     };
     evaluate("empty.csv", &["empty.csv", "no rows"]);
     evaluate("strange.csv", &["line 2", "sideways", "down, up"]);
-    fails(&["evaluate", &model], 1, &["option task", "missing"]);
+    fails(&["evaluate", &model], 1, &["option --task", "missing"]);
     let empty = place.arg("empty.csv");
     fails(&["predict", &model, "--file", &empty, "--text", "x"], 1, &["no rows"]);
     fails(&["predict", &model], 1, &["no text given"]);
-    fails(&["predict", &model, "a", "b", "--pair", "c"], 1, &["option pair"]);
-    fails(&["bench", &model, "--length", "25"], 1, &["option length", "24"]);
-    fails(&["bench", &model, "--length", "8", "--repeat", "0"], 1, &["option repeat"]);
+    fails(&["predict", &model, "a", "b", "--pair", "c"], 1, &["option --pair"]);
+    fails(&["bench", &model, "--length", "25"], 1, &["option --length", "24"]);
+    fails(&["bench", &model, "--length", "8", "--repeat", "0"], 1, &["option --repeat"]);
     fails(&["inspect", &model, "--layers", "decoder.*"], 1, &["decoder.*", "matches no layer"]);
 }
 
@@ -303,7 +303,7 @@ fn predictions_from_arguments_lines_and_files_agree() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(b"the film is good\n\ndull\n").unwrap();
+    child.stdin.take().unwrap().write_all(b"the film is good\ndull\n").unwrap();
     let output = child.wait_with_output().unwrap();
     let lines: Vec<Value> =
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -59,8 +59,8 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
         assert!(!place.path("never").exists());
     };
     let equal = ["--method", "losparse", "--ratio", "0.05", "--low-rank-ratio", "0.05"];
-    refused(&equal, "option low_rank_ratio: 0.05 leaves nothing of the ratio 0.05");
-    refused(&["--method", "losparse", "--rank", "0"], "option rank: 0 leaves out");
+    refused(&equal, "option --low-rank-ratio: 0.05 leaves nothing of the ratio 0.05");
+    refused(&["--method", "losparse", "--rank", "0"], "option --rank: 0 leaves out");
     // No option makes a method another unheeded.
     for (method, more, option) in [
         ("itp", ["--rank", "4"], "rank"),
@@ -70,14 +70,14 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
         ("one-shot", ["--curve", "cubic"], "curve"),
         ("one-shot", ["--regrowth", "allowed"], "regrowth"),
     ] {
-        let part = format!("option {option}: with this the method is");
+        let part = format!("option --{}: with this the method is", option.replace('_', "-"));
         refused(&[&["--method", method], &more[..]].concat(), &part);
     }
     // Bounds are those of the sparse part, 0.15 of the weights here.
     let capped = ["--ratio", "0.2", "--max-kept", "0.15", "--dry-run"];
     stdout(&refs(&place.run("compress", "capped", &capped)));
-    refused(&["--ratio", "0.2", "--max-kept", "0.14"], "option max_kept");
-    refused(&["--ratio", "0.2", "--min-kept", "0.18"], "option min_kept");
+    refused(&["--ratio", "0.2", "--max-kept", "0.14"], "option --max-kept");
+    refused(&["--ratio", "0.2", "--min-kept", "0.18"], "option --min-kept");
     // A recipe's method does not become another by another ratio.
     let file = place.path("recipe.toml");
     fs::write(&file, "[method]\nratio = 0.2\nlow_rank_ratio = 0.05\n").unwrap();
@@ -100,5 +100,5 @@ fn a_head_of_another_task_is_left_behind() {
     assert_eq!(starting("new", &["--epochs", "1", "--new-head"]), 0);
     assert!(recipe(&place, "new").new_head && !recipe(&place, "own").new_head);
     let text = ["--new-head", "--task", "xsum"];
-    fails(&refs(&place.run("finetune", "never", &text)), 1, &["option new_head"]);
+    fails(&refs(&place.run("finetune", "never", &text)), 1, &["option --new-head"]);
 }

@@ -96,11 +96,11 @@ fn formats_that_cannot_be_are_named() {
     let model = place.arg("model");
     fails(&["predict", &model, "good", "--dtype", "fp8"], 2, &["fp8", "give f32, f16 or bf16"]);
     let train = place.run("finetune", "never", &["--dtype", "f16"]);
-    fails(&refs(&train), 1, &["option dtype", "train in bf16 or f32"]);
+    fails(&refs(&train), 1, &["option --dtype", "train in bf16 or f32"]);
     assert!(!place.path("never").exists());
     if cfg!(feature = "ndarray") {
         let args = ["predict", &model, "good", "--device", "ndarray", "--dtype", "bf16"];
-        fails(&args, 1, &["option dtype", "does not multiply in bf16"]);
+        fails(&args, 1, &["option --dtype", "does not multiply in bf16"]);
     }
     let output = losparse(&["predict", &model, "good"]).env("LOSPARSE_DTYPE", "half").output();
     let message = text(&output.unwrap().stderr);

@@ -164,20 +164,20 @@ fn misuse_is_named() {
     let output = place.path("never");
     let base = ["compress", &model, "-o", &output, "--task", "squad", "--max-length", "32"];
     let with = |more: &[&str], parts: &[&str]| fails(&[&base[..], more].concat(), 1, parts);
-    with(&[], &["option data", "missing"]);
-    with(&["--train", &v1], &["option dev", "missing"]);
+    with(&[], &["option --data", "missing"]);
+    with(&["--train", &v1], &["option --dev", "missing"]);
     with(&["--data", "no/such"], &["no/such", "no such folder"]);
     with(&["--train", &v2, "--dev", &v1], &["question q3 has no answer", "squad_v2"]);
-    with(&["--train", &v1, "--dev", &v1, "--n-best", "0"], &["option n_best"]);
+    with(&["--train", &v1, "--dev", &v1, "--n-best", "0"], &["option --n-best"]);
     with(&["--train", &v1, "--dev", &v1, "--doc-stride", "30"], &["stride 30", "question q"]);
     with(&["--train", "Cargo.toml", "--dev", &v1], &["Cargo.toml", "SQuAD"]);
     fails(&["predict", &model, "the cat"], 1, &["option TEXT", "--question"]);
-    fails(&["predict", &model], 1, &["option question", "missing"]);
+    fails(&["predict", &model], 1, &["option --question", "missing"]);
     let question = ["predict", &model, "--question", "the", "--context"];
-    fails(&[&question[..], &[" "]].concat(), 1, &["option context", "no text"]);
-    fails(&[&question[..], &["a", "--num-beams", "2"]].concat(), 1, &["option num_beams"]);
+    fails(&[&question[..], &[" "]].concat(), 1, &["option --context", "no text"]);
+    fails(&[&question[..], &["a", "--num-beams", "2"]].concat(), 1, &["option --num-beams"]);
     fails(&["predict", &model, "--question", "the"], 2, &["--context"]);
-    fails(&["evaluate", &model], 1, &["option dev", "missing"]);
+    fails(&["evaluate", &model], 1, &["option --dev", "missing"]);
     let dry = losparse(&[&base[..], &["--train", &v1, "--dev", &v1, "--doc-stride", "8"]].concat())
         .arg("--dry-run")
         .output()
@@ -220,4 +220,108 @@ fn roberta_mpnet_and_deberta_are_compressed_too() {
         let evaluated = json_lines(&["evaluate", &small, "--dev", &questions("v1.1")]).remove(0);
         assert_eq!(evaluated["result"], report["compacted"][0]);
     }
+}
+
+/// A file of one context with these questions.
+fn asked(place: &Place, questions: &str) -> String {
+    let file = place.path("asked.json");
+    let text = format!(
+        r#"{{"data": [{{"paragraphs": [{{"context": "The cat sleeps in the city.",
+            "qas": [{questions}]}}]}}]}}"#
+    );
+    fs::write(&file, text).unwrap();
+    file
+}
+
+const GOOD: &str = r#"{"id": "a", "question": "Who sleeps?", "answers": [{"text": "The cat", "answer_start": 0}]}"#;
+
+#[test]
+fn files_that_are_nearly_squad_s_are_read_as_meant() {
+    let place = Place::new(&bert());
+    let model = place.path("model");
+    let evaluate = |task: &str, questions: &str| {
+        let file = asked(&place, questions);
+        let args = ["evaluate", &model, "--task", task, "--dev", &file, "--max-length", "32"];
+        json_lines(&[&args[..], &["--doc-stride", "8"]].concat()).remove(0)["result"].take()
+    };
+    let alone = evaluate("squad_v2", GOOD);
+    assert_eq!(alone["metrics"]["examples"], 1);
+    // The id does not matter, nor how a whole number is written.
+    for same in [
+        GOOD.replace("\"a\"", "388140"),
+        GOOD.replace("\"answer_start\": 0", "\"answer_start\": 0.0"),
+        GOOD.replace("\"answer_start\": 0", "\"answer_start\": \"0\""),
+        GOOD.replace("}]", "}, {\"text\": \"\", \"answer_start\": 0}]"),
+    ] {
+        assert_eq!(evaluate("squad_v2", &same), alone, "{same}");
+    }
+    // Whatever stands at an impossible question is no answer; so is an answer without text.
+    let none = r#"{"id": "b", "question": "Why?", "is_impossible": true, "answers": []}"#;
+    let both = evaluate("squad_v2", &format!("{GOOD}, {none}"));
+    assert_eq!(both["metrics"]["examples"], 2);
+    assert!(both["metrics"]["values"]["NoAns_exact"].is_f64(), "{both}");
+    for same in [
+        none.replace("[]", r#"[{"text": "", "answer_start": -1}]"#),
+        none.replace("[]", r#"[{"text": "", "answer_start": null}]"#),
+        none.replace("[]", "null"),
+        none.replace("true", "false").replace("[]", r#"[{"text": "", "answer_start": 0}]"#),
+    ] {
+        assert_eq!(evaluate("squad_v2", &format!("{GOOD}, {same}")), both, "{same}");
+    }
+    // Where every question has an answer, one without text is left out.
+    let empty = r#"{"id": "b", "question": "Why?", "answers": [{"text": "", "answer_start": 0}]}"#;
+    let one = evaluate("squad", &format!("{empty}, {GOOD}"));
+    assert_eq!(one, evaluate("squad", GOOD));
+    let file = asked(&place, &format!("{empty}, {GOOD}"));
+    let args = ["evaluate", &model, "--task", "squad", "--dev", &file, "--max-length", "32"];
+    let output = losparse(&[&args[..], &["--doc-stride", "8"]].concat()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("1 questions, 1 skipped"), "{said}");
+}
+
+#[test]
+fn a_question_that_is_too_long_is_cut() {
+    let place = Place::new(&bert());
+    let model = place.path("model");
+    let long = GOOD.replace("Who sleeps?", &"who ".repeat(200)).replace("\"a\"", "\"b\"");
+    let file = asked(&place, &format!("{GOOD}, {long}"));
+    let lengths = ["--max-length", "32", "--doc-stride", "8"];
+    let evaluate =
+        [&["evaluate", &model, "--task", "squad", "--dev", &file], &lengths[..]].concat();
+    let output = losparse(&evaluate).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("warning: 1 questions were cut"), "{said}");
+    let answers = json_lines(&[&["predict", &model, "--file", &file], &lengths[..]].concat());
+    assert_eq!(answers.len(), 2);
+    assert!(!answers[1]["answer"].as_str().unwrap().is_empty(), "{}", answers[1]);
+    // Also in training: its target is a span of the context.
+    let output = place.path("tuned");
+    let train = ["finetune", &model, "-o", &output, "--task", "squad", "--epochs", "1"];
+    let files = ["--train", &file, "--dev", &file, "--batch-size", "2"];
+    stdout(&[&train[..], &files, &lengths].concat());
+}
+
+#[test]
+fn what_is_not_squad_s_is_named() {
+    let place = Place::new(&bert());
+    let model = place.path("model");
+    for (question, part) in [
+        (r#"{"question": "Who?"}"#.to_string(), "question number 2: id is missing"),
+        (GOOD.replace("[{", "{").replace("}]", "}"), "question a: answers: "),
+        (GOOD.replace(": 0", ": 0.5"), "question a: answers[0].answer_start: 0.5"),
+        (GOOD.replace("\"question\"", "\"ask\""), "question a: question is missing"),
+        (
+            GOOD.replace("}]}", "}], \"is_impossible\": \"no\"}"),
+            "question a: is_impossible: \"no\" is not true or false",
+        ),
+    ] {
+        let file = asked(&place, &format!("{GOOD}, {question}"));
+        fails(&["predict", &model, "--file", &file], 1, &["asked.json", part]);
+    }
+    let twice = asked(&place, &format!("{GOOD}, {GOOD}"));
+    let output = losparse(&["predict", &model, "--file", &twice, "--json"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("1 questions have the id of another, such as \"a\""), "{said}");
 }

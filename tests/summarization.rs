@@ -171,7 +171,7 @@ fn predictions_and_speed() {
     assert_eq!((alone.len(), &alone[0]), (2, &all[1]));
     let lines = stdout(&["predict", &tuned, "--file", &pairs()]);
     assert_eq!(lines.lines().nth(1), all[1]["summary"].as_str());
-    place.write("texts.txt", format!("{document}\n\na cat\n"));
+    place.write("texts.txt", format!("{document}\na cat\n"));
     assert_eq!(json_lines(&["predict", &tuned, "--file", &place.path("texts.txt")]), alone);
     place.write("texts.csv", format!("n,body\n1,\"{document}\"\n2,a cat\n"));
     let csv = place.path("texts.csv");
@@ -199,7 +199,7 @@ fn predictions_and_speed() {
     let message = text(&refused.stderr);
     assert!(message.contains("max_source_length") && message.contains("65"), "{message}");
     let long = ["predict", &tuned, document, "--max-length", "65"];
-    fails(&long, 1, &["option max_length", "65", "64"]);
+    fails(&long, 1, &["option --max-length", "65", "64"]);
     let short = &json_lines(&["predict", &tuned, document, "--max-summary-length", "3"])[0];
     let words = short["summary"].as_str().unwrap().split_whitespace().count();
     assert!(words <= 1, "{short}");
@@ -221,32 +221,32 @@ fn misuse_is_named() {
     let (model, output, file) = (place.path("model"), place.path("never"), pairs());
     let base = ["compress", &model, "-o", &output, "--task", "summarization"];
     let data = [&base[..], &["--train", &file, "--dev", &file]].concat();
-    fails(&base, 1, &["option data", "missing"]);
-    fails(&[&base[..], &["--train", &file]].concat(), 1, &["option dev", "missing"]);
+    fails(&base, 1, &["option --data", "missing"]);
+    fails(&[&base[..], &["--train", &file]].concat(), 1, &["option --dev", "missing"]);
     let with = |more: &[&str], parts: &[&str]| fails(&[&data[..], more].concat(), 1, parts);
     with(&["--document", "body"], &["no column \"body\"", "document, summary"]);
-    with(&["--label-smoothing", "1.5"], &["option label_smoothing", "1.5"]);
-    with(&["--num-beams", "0"], &["option num_beams"]);
-    with(&["--max-length", "65"], &["option max_source_length", "65", "64"]);
-    with(&["--max-summary-length", "80"], &["option max_length", "80"]);
-    with(&["--preset", "xsum"], &["option max_source_length", "1024", "64"]);
-    with(&["--max-target-length", "4"], &["option max_target_length", "4 tokens"]);
+    with(&["--label-smoothing", "1.5"], &["option --label-smoothing", "1.5"]);
+    with(&["--num-beams", "0"], &["option --num-beams"]);
+    with(&["--max-length", "65"], &["option --max-length", "65", "64"]);
+    with(&["--max-summary-length", "80"], &["option --max-summary-length", "80"]);
+    with(&["--preset", "xsum"], &["option --max-length", "1024", "64"]);
+    with(&["--max-target-length", "4"], &["option --max-target-length", "4 tokens"]);
     fails(&[&data[..], &["--early-stopping", "maybe"]].concat(), 2, &["true, false or never"]);
-    fails(&["evaluate", &model], 1, &["option dev", "missing"]);
+    fails(&["evaluate", &model], 1, &["option --dev", "missing"]);
     let question = ["predict", &model, "--question", "a", "--context", "b"];
-    fails(&question, 1, &["option question", "writes summaries"]);
+    fails(&question, 1, &["option --question", "writes summaries"]);
     fails(
         &["predict", &model, "--file", &file, "--text", "body"],
         1,
-        &["option text", "--document"],
+        &["option --text", "--document"],
     );
-    fails(&["predict", &model, "a", "--n-best", "3"], 1, &["option n_best", "writes summaries"]);
+    fails(&["predict", &model, "a", "--n-best", "3"], 1, &["option --n-best", "writes summaries"]);
     fails(&["predict", &model, "--file", "Cargo.toml"], 1, &["Cargo.toml"]);
     place.write("lines.txt", "{\"body\": \"a\"}\n");
     let lines = place.path("lines.txt");
-    fails(&["predict", &model, "--file", &lines], 1, &["option document", "line 1"]);
+    fails(&["predict", &model, "--file", &lines], 1, &["option --document", "line 1"]);
     place.write("model/generation_config.json", "{\"do_sample\": true}");
-    with(&[], &["option do_sample", "not supported"]);
+    with(&[], &["generation_config.json", "do_sample is not supported"]);
     place.write("model/generation_config.json", "{}");
     let dry = losparse(&data).arg("--dry-run").output().unwrap();
     assert!(dry.status.success(), "{}", text(&dry.stderr));
@@ -254,4 +254,109 @@ fn misuse_is_named() {
     fs::remove_file(place.path("model/merges.txt")).unwrap();
     with(&[], &["merges.txt", "missing"]);
     assert!(!Path::new(&output).exists());
+}
+
+/// Standard output and standard error of a run that must succeed.
+fn both(args: &[&str], input: &str) -> (String, String) {
+    let mut child = losparse(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{args:?}: {err}");
+    (out, err)
+}
+
+#[test]
+fn a_model_without_settings_writes_as_transformers_would() {
+    let place = Place::new();
+    let model = place.path("model");
+    place.write("model/generation_config.json", "{}");
+    let (open, said) = both(&["predict", &model, "a cat", "a dog sleeps"], "");
+    assert!(said.contains("20 new tokens") && said.contains("--max-summary-length"), "{said}");
+    let search = ["--num-beams", "1", "--no-repeat-ngram-size", "0", "--length-penalty", "1"];
+    let lengths = ["--min-summary-length", "0", "--max-summary-length", "21"];
+    let explicit = [&["predict", &model, "a cat", "a dog sleeps"], &search[..], &lengths].concat();
+    let (given, said) = both(&explicit, "");
+    assert_eq!(open, given);
+    assert!(!said.contains("20 new tokens"), "{said}");
+    // A preset is asked for by name, and says all.
+    let bart = [&explicit[..4], &["--preset", "bart", "--max-length", "64"]].concat();
+    fails(&bart, 1, &["option --max-summary-length: 127 tokens are more than the model's 64"]);
+}
+
+#[test]
+fn lengths_are_called_as_they_are_typed() {
+    let place = Place::new();
+    let model = place.path("model");
+    let predict = ["predict", &model, "a cat"];
+    let long = [&predict[..], &["--max-summary-length", "500"]].concat();
+    let output = losparse(&long).output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("option --max-summary-length: 499 tokens"), "{message}");
+    for nobody_typed in ["max_length", "max_new_tokens", "max_target_length"] {
+        assert!(!message.contains(nobody_typed), "{message}");
+    }
+    let least = [&predict[..], &["--min-summary-length", "30"]].concat();
+    fails(&least, 1, &["option --min-summary-length: 30 tokens are more than", "24"]);
+    // The model's own least length gives way, aloud.
+    for own in [r#"{"min_length": 20, "max_length": 30}"#, r#"{"min_new_tokens": 19}"#] {
+        place.write("model/generation_config.json", own);
+        let (_, said) = both(&[&predict[..], &["--max-summary-length", "8"]].concat(), "");
+        assert!(said.contains("20 tokens, gives way to the longest, 8"), "{said}");
+        let (_, said) = both(&[&predict[..], &["--max-summary-length", "25"]].concat(), "");
+        assert!(!said.contains("gives way"), "{said}");
+    }
+    place.write("model/generation_config.json", r#"{"num_beams": 3, "num_return_sequences": 3}"#);
+    let (out, said) = both(&predict, "");
+    assert!(said.contains("3 texts; the best is given"), "{said}");
+    assert_eq!(out.lines().count(), 1);
+}
+
+#[test]
+fn enormous_settings_are_refused() {
+    let place = Place::new();
+    let model = place.path("model");
+    let predict = ["predict", &model, "a cat"];
+    let with = |more: &[&str], parts: &[&str]| fails(&[&predict[..], more].concat(), 1, parts);
+    with(&["--num-beams", "1000000000"], &["option --num-beams", "vocabulary's 330 tokens"]);
+    with(&["--num-beams", "18446744073709551615"], &["option --num-beams"]);
+    with(&["--max-summary-length", "18446744073709551615"], &["option --max-summary-length"]);
+    with(&["--min-summary-length", "18446744073709551615"], &["option --min-summary-length"]);
+    with(&["--max-length", "18446744073709551615"], &["option --max-length"]);
+    with(&["--batch-size", "1000000000"], &["option --batch-size", "65536"]);
+    with(&["--batch-size", "0"], &["option --batch-size"]);
+    for penalty in ["nan", "inf", "1e300", "-1e300"] {
+        with(&[&format!("--length-penalty={penalty}")], &["option --length-penalty"]);
+    }
+    let bench = ["bench", &model, "--repeat", "1"];
+    let with = |more: &[&str], parts: &[&str]| fails(&[&bench[..], more].concat(), 1, parts);
+    with(&["--batch", "1000000000"], &["option --batch"]);
+    with(&["--batch", "65536", "--length", "65"], &["option --batch", "tokens"]);
+    with(&["--length", "8", "--new-tokens", "1000000000"], &["option --new-tokens"]);
+    with(&["--length", "8", "--new-tokens", "65"], &["option --new-tokens", "64"]);
+    with(&["--length", "8", "--new-tokens", "2", "--num-beams", "331"], &["option --num-beams"]);
+    with(&["--length", "8", "--warmup", "1000000000"], &["option --warmup"]);
+    // 20 tokens of as many beams as there can be, and no repetition of any length.
+    let most = ["--num-beams", "330", "--no-repeat-ngram-size", "18446744073709551615"];
+    assert_eq!(json_lines(&[&predict[..], &most].concat()).len(), 1);
+}
+
+#[test]
+fn there_are_as_many_summaries_as_lines() {
+    let place = Place::new();
+    let model = place.path("model");
+    let (out, _) = both(&["predict", &model, "--json"], "\u{feff}a cat\r\n\n  \na dog");
+    let documents: Vec<String> = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect(line)["document"].to_string())
+        .collect();
+    assert_eq!(documents, ["\"a cat\"", "\"\"", "\"  \"", "\"a dog\""]);
+    let (out, _) = both(&["predict", &model], "a cat\n\n\n");
+    assert_eq!(out.lines().count(), 3, "{out:?}");
 }

@@ -21,6 +21,8 @@ mod family_parity;
 mod labels;
 #[cfg(feature = "cli")]
 mod methods;
+#[cfg(feature = "cli")]
+mod output;
 mod parity;
 #[cfg(feature = "cli")]
 mod pictures;
@@ -28,6 +30,8 @@ mod pictures;
 mod place;
 #[cfg(feature = "cli")]
 mod precision;
+#[cfg(feature = "cli")]
+mod predict;
 #[cfg(feature = "cli")]
 mod pronunciation;
 #[cfg(feature = "train")]

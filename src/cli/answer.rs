@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::args::QuestionArgs;
 use super::model::Opened;
-use super::output;
+use super::output::{self, Table};
+use super::predict::ALIKE;
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Questions (squad)")]
@@ -64,35 +65,37 @@ impl AnswerArgs {
     }
 }
 
-/// Answers `examples` and prints the answers.
+/// Answers `examples` and prints the answers, a few batches at a time.
 pub fn answer(
     model: &AnyQuestionAnswerer,
     tokenizer: &TextTokenizer,
-    examples: Vec<QaExample>,
+    examples: &[QaExample],
     settings: QaSettings,
     batch_size: usize,
     device: &Device,
     as_json: bool,
 ) -> anyhow::Result<()> {
     let task = squad::task("squad", settings.version_2_with_negative);
-    let asked = examples.clone();
-    let evaluator = answer_questions(model, tokenizer, &task, asked, settings, batch_size, device)?;
-    let answers = evaluator.predictions()?;
-    let mut pairs = examples.iter().zip(&answers);
-    if as_json {
-        return pairs.try_for_each(|(example, answer)| output::print_json(&json(example, answer)));
-    }
-    let rows: Vec<Vec<String>> = pairs
-        .map(|(example, answer)| {
+    let mut table =
+        Table::new(&["answer", "probability", "question"], &[1], &["(no answer)".len()]);
+    for examples in examples.chunks(batch_size.saturating_mul(ALIKE)) {
+        let asked = examples.to_vec();
+        let evaluator =
+            answer_questions(model, tokenizer, &task, asked, settings, batch_size, device)?;
+        let answers = evaluator.predictions()?;
+        let pairs = examples.iter().zip(&answers);
+        if as_json {
+            output::print_json_lines(pairs.map(|(example, answer)| json(example, answer)))?;
+            continue;
+        }
+        let rows = pairs.map(|(example, answer)| {
             let text = if said(answer).is_empty() { "(no answer)" } else { said(answer) };
-            vec![
-                output::shorten(text, 40),
-                format!("{:.4}", probability(answer)),
-                output::shorten(&example.question, 50),
-            ]
-        })
-        .collect();
-    Ok(output::print(&output::table(&["answer", "probability", "question"], &[1], &rows))?)
+            let question = output::shorten(&example.question, 50);
+            vec![output::shorten(text, 40), format!("{:.4}", probability(answer)), question]
+        });
+        output::print(&table.add(&rows.collect::<Vec<_>>()))?;
+    }
+    Ok(())
 }
 
 /// Whether a candidate is no span of the context: where there is none at all, SQuAD's evaluation has

@@ -52,6 +52,17 @@ macro_rules! first_given {
 }
 pub(super) use first_given;
 
+/// Most examples in a batch, and most of whatever else is counted in one run.
+pub const MOST: usize = 1 << 16;
+
+/// An error unless 1 to [`MOST`] of something are asked for.
+pub fn check_count(option: &str, count: usize) -> losparse::Result<()> {
+    match count {
+        1..=MOST => Ok(()),
+        _ => Err(losparse::Error::option(option, format!("{count} is not within 1 to {MOST}"))),
+    }
+}
+
 /// What is evaluated on, and how it is read.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Data")]

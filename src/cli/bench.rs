@@ -6,12 +6,16 @@ use burn::tensor::Device;
 use losparse::generation::GenerationConfig;
 use losparse::inspect::latency::{Contestant, Repetitions, measure};
 use losparse::models::{AnyModel, EncoderInput, FolderModel};
-use losparse::train::{contestant, token_ids};
+use losparse::train::{check_memory, contestant, token_ids};
 use losparse::{Error, Result};
 
+use super::args::{MOST, check_count};
 use super::machine::MachineArgs;
 use super::model::Opened;
 use super::output;
+
+/// Most tokens of a batch.
+const MOST_TOKENS: usize = 1 << 22;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -57,9 +61,17 @@ impl Args {
         for (name, value) in
             [("batch", self.batch), ("length", self.length), ("new_tokens", new_tokens)]
         {
-            if value == 0 {
-                return Err(Error::option(name, "must be at least 1").into());
-            }
+            check_count(name, value)?;
+        }
+        check_count("num_beams", self.num_beams)?;
+        if self.repeat > MOST || self.warmup > MOST {
+            let name = if self.repeat > MOST { "repeat" } else { "warmup" };
+            return Err(Error::option(name, format!("more than {MOST} runs")).into());
+        }
+        if self.batch.saturating_mul(self.length) > MOST_TOKENS {
+            let message =
+                format!("more than {MOST_TOKENS} tokens in all; lower --batch or --length");
+            return Err(Error::option("batch", message).into());
         }
         let device = machine.open()?;
         let load = |path: &PathBuf| {
@@ -139,6 +151,11 @@ impl Args {
             let message = format!("{name} writes no texts; leave this out");
             return Err(Error::option("new_tokens", message));
         };
+        let longest = opened.model.max_length();
+        if tokens > longest {
+            let message = format!("{tokens} tokens are more than the {longest} that {name} writes");
+            return Err(Error::option("new_tokens", message));
+        }
         let config = GenerationConfig {
             max_new_tokens: Some(tokens),
             min_new_tokens: Some(tokens),
@@ -146,6 +163,7 @@ impl Args {
             ..GenerationConfig::from_folder(&opened.folder)?
         };
         model.check_generation(&config)?;
+        check_memory(model, &config, self.batch)?;
         let (model, ids) = (model.clone(), token_ids(model, self.shape(), device));
         Ok((
             name,

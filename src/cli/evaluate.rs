@@ -17,7 +17,7 @@ use losparse::train::{
 use losparse::{Error, Result};
 use serde_json::json;
 
-use super::args::{TaskArgs, read_recipe};
+use super::args::{TaskArgs, check_count, read_recipe};
 use super::machine::MachineArgs;
 use super::model::{Opened, task_name};
 use super::output;
@@ -55,6 +55,7 @@ const BATCH_SIZE: usize = 32;
 impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+        check_count("batch_size", self.batch_size.unwrap_or(BATCH_SIZE))?;
         let device = machine.open()?;
         if CheckpointState::is_in(&self.model) {
             let results = self.checkpoint(machine, device)?;
@@ -136,7 +137,8 @@ impl Args {
     fn print(&self, results: &[SplitMetrics], machine: &MachineArgs) -> anyhow::Result<()> {
         if machine.json {
             for result in results {
-                output::print_json(&json!({"model": self.model, "result": result}))?;
+                let model = self.model.display().to_string();
+                output::print_json(&json!({"model": model, "result": result}))?;
             }
             return Ok(());
         }
@@ -221,7 +223,11 @@ impl Args {
         let version_2 = settings.version_2_with_negative;
         let recipe = TaskRecipe { version_2_with_negative: Some(version_2), ..recipe.clone() };
         let data = read_split(&recipe, "dev")?;
-        machine.note(&format!("· evaluating dev: {} questions", data.len()));
+        let skipped = match data.skipped {
+            0 => String::new(),
+            skipped => format!(", {skipped} skipped"),
+        };
+        machine.note(&format!("· evaluating dev: {} questions{skipped}", data.len()));
         let task = squad::task("squad", version_2);
         let (examples, batch_size) = (data.examples, self.batch_size());
         let evaluator =
@@ -237,7 +243,7 @@ impl Args {
         machine: &MachineArgs,
         device: &Device,
     ) -> Result<SplitMetrics> {
-        let (settings, own) = opened.summarization(recipe)?;
+        let (settings, own) = opened.summarization(recipe, &|text| machine.note(text))?;
         let mut recipe = recipe.clone();
         if let (true, Some(task)) = (recipe.name.is_empty(), opened.task()?) {
             recipe.name = task.name;

@@ -49,7 +49,7 @@ impl MachineArgs {
         limit_ndarray(threads);
         // Tensors, kernels, decomposition and tokenizers all compute in rayon's global pool.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-        pool.build_global().context("option threads")
+        pool.build_global().context("option --threads")
     }
 
     /// Opens the device, with the format of its products.

@@ -6,7 +6,9 @@ mod bench;
 mod compress;
 mod evaluate;
 mod finetune;
+mod flags;
 mod inspect;
+mod lines;
 mod machine;
 mod model;
 mod output;
@@ -21,6 +23,7 @@ mod study;
 mod study_workers;
 mod summarize;
 mod summary_args;
+mod texts;
 
 use std::process::ExitCode;
 
@@ -78,13 +81,16 @@ enum Command {
 /// Parses the arguments, runs the command and says how it went: 0, 1 on errors, 2 on wrong usage,
 /// 130 when stopped by Ctrl-C.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let mut command = Cli::command();
+    command.build();
+    let matches = command.clone().get_matches();
+    let flags = flags::Flags::of(&command, &matches);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::log_warnings();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::note(&format!("error: {error:#}"));
+            output::note(&format!("error: {}", flags.describe(&error)));
             match error.downcast_ref::<losparse::Error>() {
                 Some(losparse::Error::Interrupted(_)) => ExitCode::from(INTERRUPTED),
                 _ => ExitCode::FAILURE,

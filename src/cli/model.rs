@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use losparse::checkpoint::{LoadOptions, LoadReport};
-use losparse::generation::GenerationConfig;
+use losparse::generation::{DEFAULT_NEW_TOKENS, GenerationConfig};
 use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::precision::{self, round_weights};
 use losparse::tasks::squad::QaSettings;
@@ -143,28 +143,59 @@ impl Opened {
     }
 
     /// How documents are summarized: as asked for, else as trained, else as the task's name or the
-    /// model's own settings of generation say, which come along.
+    /// model's own settings of generation say, which come along, else as `transformers` does.
+    /// `tell` is told what the user may not expect.
     pub fn summarization(
         &self,
         recipe: &TaskRecipe,
+        tell: &dyn Fn(&str),
     ) -> Result<(SummarizationSettings, GenerationConfig)> {
         let own = GenerationConfig::from_folder(&self.folder)?;
-        let asked = recipe.summarization();
+        let longest = self.model.max_length();
+        let mut asked = recipe.summarization();
+        // Nothing is trained.
+        asked.max_target_length = asked.max_target_length.or(Some(longest));
         let preset = recipe.summarization.as_ref().and_then(|settings| settings.preset);
-        let settings = match self.about.get("summarization").filter(|_| preset.is_none()) {
-            Some(stored) => {
-                let stored = serde_json::from_value(stored.clone()).map_err(|e| {
+        let base: Option<SummarizationSettings> =
+            match self.about.get("summarization").filter(|_| preset.is_none()) {
+                Some(stored) => Some(serde_json::from_value(stored.clone()).map_err(|e| {
                     let path = self.folder.join("config.json");
                     Error::format(path, format!("losparse.summarization: {e}"))
-                })?;
+                })?),
+                None => None,
+            };
+        let completed = own.clone().completed();
+        let shortest = match &base {
+            Some(base) => base.min_length,
+            None if asked.preset.is_some() => 0,
+            None => completed.shortest(),
+        };
+        let says = own.longest().is_some() || base.is_some() || asked.preset.is_some();
+        if !says && asked.max_length.is_none() {
+            tell(&format!(
+                "· the model does not say how long its texts are: {DEFAULT_NEW_TOKENS} new tokens at \
+                 most, as in transformers; --max-summary-length allows more"
+            ));
+        }
+        let settings = match base {
+            Some(base) => {
                 // The task's name only says how the model would be trained.
-                let settings = SummarizationRecipe { preset: None, ..asked }.over(stored);
+                let settings = SummarizationRecipe { preset: None, ..asked.clone() }.over(base);
                 settings.validate()?;
-                settings.check_lengths(self.model.max_length())?;
+                settings.check_lengths(longest)?;
                 settings
             }
-            None => asked.settings(&own, self.model.max_length())?,
+            None => asked.settings(&completed, longest)?,
         };
+        if asked.min_length.is_none() && shortest > settings.max_length {
+            tell(&format!(
+                "· the model's shortest text, {shortest} tokens, gives way to the longest, {}",
+                settings.max_length
+            ));
+        }
+        if let Some(texts) = own.num_return_sequences.filter(|texts| *texts > 1) {
+            tell(&format!("· the model's settings are to write {texts} texts; the best is given"));
+        }
         Ok((settings, own))
     }
 }

@@ -1,7 +1,11 @@
 //! Printing: results to stdout, everything else to stderr, tables aligned.
+//!
+//! Names and texts come from files that others wrote. Whatever is printed for people passes
+//! [`visible_lines`], cells of tables [`visible`]; JSON escapes by itself.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 
+use losparse::inspect::{visible, visible_lines};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,16 +14,40 @@ pub const CLEAR_LINE: &str = "\r\x1b[K";
 
 /// Prints a result. A reader that has gone away (`| head`) ends the program quietly.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result,
-    }
+    written(writeln!(io::stdout().lock(), "{}", visible_lines(text.trim_end())))
+}
+
+/// Prints texts, a line each, empty ones too.
+pub fn print_lines<'a>(texts: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut texts = texts.map(|text| visible(&text.replace('\n', " ")).into_owned());
+    written(texts.try_for_each(|text| writeln!(out, "{text}")).and_then(|()| out.flush()))
 }
 
 /// Prints an object on one line.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    Ok(print(&serde_json::to_string(value)?)?)
+    print_json_lines(std::iter::once(value))
+}
+
+/// Prints objects, a line each.
+pub fn print_json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    for value in values {
+        let line = serde_json::to_writer(&mut out, &value);
+        match line {
+            Err(error) if error.io_error_kind().is_none() => return Err(error.into()),
+            line => written(line.map_err(io::Error::from).and_then(|()| writeln!(out)))?,
+        }
+    }
+    Ok(written(out.flush())?)
+}
+
+/// The end of a program whose reader has gone away, else the result.
+fn written(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        result => result,
+    }
 }
 
 /// Tells people something, on a line of its own even where a progress line stands.
@@ -27,7 +55,12 @@ pub fn note(text: &str) {
     let mut err = io::stderr().lock();
     let clear = if err.is_terminal() { CLEAR_LINE } else { "" };
     // Nobody is left to tell if this fails.
-    let _ = writeln!(err, "{clear}{}", text.trim_end());
+    let _ = writeln!(err, "{clear}{}", visible_lines(text.trim_end()));
+}
+
+/// The words the program was started with; what is not Unicode in them is replaced.
+pub fn arguments() -> impl Iterator<Item = String> {
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned())
 }
 
 /// A command line to be entered again, of the words a program was started with.
@@ -61,23 +94,53 @@ pub fn log_warnings() {
 
 /// Rows in aligned columns; columns of `right` are aligned to the right.
 pub fn table(header: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
-    let header: Vec<String> = header.iter().map(|name| name.to_string()).collect();
-    let all = || std::iter::once(&header).chain(rows);
-    let width = |column: usize| {
-        all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..header.len()).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if right.contains(&column) {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
+    Table::new(header, right, &[]).add(rows)
+}
+
+/// A table that is printed as its rows come: columns are as wide as the first rows need.
+pub struct Table {
+    /// Until it is printed.
+    header: Option<Vec<String>>,
+    right: Vec<usize>,
+    widths: Vec<usize>,
+}
+
+impl Table {
+    /// Without rows yet; columns of `right` are aligned to the right, and the first ones are at least
+    /// `widths` wide.
+    pub fn new(header: &[&str], right: &[usize], widths: &[usize]) -> Self {
+        let header: Vec<String> = header.iter().map(|name| visible(name).into_owned()).collect();
+        let least = |at: usize| widths.get(at).copied().unwrap_or(0);
+        let widths = header.iter().enumerate().map(|(at, name)| width(name).max(least(at)));
+        Self { right: right.to_vec(), widths: widths.collect(), header: Some(header) }
+    }
+
+    /// The lines of `rows`; at first below the header.
+    pub fn add(&mut self, rows: &[Vec<String>]) -> String {
+        let shown = |row: &Vec<String>| row.iter().map(|cell| visible(cell).into_owned()).collect();
+        let mut rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
+        if let Some(header) = self.header.take() {
+            for row in &rows {
+                let widths = self.widths.iter_mut().zip(row);
+                widths.for_each(|(most, cell)| *most = width(cell).max(*most));
             }
+            rows.insert(0, header);
+        }
+        rows.iter().map(|row| self.line(row)).collect::<Vec<_>>().join("\n")
+    }
+
+    fn line(&self, row: &[String]) -> String {
+        let cells = row.iter().zip(&self.widths).enumerate();
+        let cells = cells.map(|(column, (cell, &width))| match self.right.contains(&column) {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
-    };
-    all().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn width(cell: &str) -> usize {
+    cell.chars().count()
 }
 
 /// Any JSON value for people: one field a line, nested ones indented, lists of objects as tables.
@@ -189,12 +252,12 @@ fn size(bytes: f64) -> String {
     )
 }
 
-/// The first `most` characters, with an ellipsis where something is left out.
+/// The first `most` characters on one line, with an ellipsis where something is left out.
 pub fn shorten(text: &str, most: usize) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match line.chars().count() > most {
-        true => line.chars().take(most.saturating_sub(1)).chain(['…']).collect(),
-        false => line,
+    let space = |c: char| if c.is_control() && c.is_whitespace() { ' ' } else { c };
+    match text.chars().nth(most).is_some() {
+        true => text.chars().take(most.saturating_sub(1)).map(space).chain(['…']).collect(),
+        false => text.chars().map(space).collect(),
     }
 }
 
@@ -213,6 +276,18 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["a".into(), "10".into()], vec!["läng".into(), "5".into()]];
         assert_eq!(table(&["x", "n"], &[1], &rows), "x      n\na     10\nläng   5");
+    }
+
+    #[test]
+    fn a_table_that_goes_on_keeps_its_columns() {
+        let row = |a: &str, b: &str| vec![a.to_string(), b.to_string()];
+        let mut table = Table::new(&["x", "n"], &[1], &[3]);
+        assert_eq!(table.add(&[row("a", "10")]), "x     n\na    10");
+        assert_eq!(
+            table.add(&[row("bcde", "5"), row("\u{1b}[1m\n", "6")]),
+            "bcde   5\n\\u{1b}[1m\\n   6"
+        );
+        assert_eq!(table.add(&[]), "");
     }
 
     #[test]

@@ -1,23 +1,24 @@
 //! `losparse predict`.
 
-use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
-use anyhow::Context;
-use losparse::models::{AnyModel, FolderModel, ProblemType};
-use losparse::tasks::metrics::argmax;
+use losparse::models::{AnyModel, FolderModel};
 use losparse::tasks::{Example, TableOptions, TableTarget};
-use losparse::train::{Interrupt, Summarizer, TaskRecipe, predict_logits};
+use losparse::train::{Summarizer, TaskRecipe};
 use losparse::{Error, Result};
-use serde_json::{Map, Value, json};
 
 use super::answer::{AnswerArgs, answer};
-use super::args::TableArgs;
+use super::args::{TableArgs, check_count};
+use super::lines::{Line, Lines};
 use super::machine::MachineArgs;
 use super::model::Opened;
-use super::output;
 use super::summarize::summarize;
 use super::summary_args::SummaryArgs;
+use super::texts::Classifier;
+
+/// Batches of texts whose lengths are compared, so that those of a batch are alike; answers come
+/// when all of them are there.
+pub const ALIKE: usize = 8;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -29,8 +30,9 @@ Examples:
   losparse predict answers/model --question \"Who sleeps?\" --context \"The cat sleeps.\"
   losparse predict summaries/model --file articles.jsonl --document article --json
 
-Without texts and --file, every line of the standard input is a text; a tab divides a pair. A
-model that summarizes also takes JSON lines there, and --file with a .txt of one text a line.")]
+Without texts and --file, every line of the standard input is a text, blank ones too, and answered as
+it comes; its first tab divides a pair. A model that summarizes also takes JSON lines there, and
+--file with a .txt of one text a line.")]
 pub struct Args {
     /// Model folder: Hugging Face's, a compressed one, or a run's output folder
     #[arg(value_name = "MODEL")]
@@ -64,72 +66,43 @@ pub struct Args {
 impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+        check_count("batch_size", self.batch_size)?;
         let device = machine.open()?;
         let opened = Opened::load_for_inference(&self.model, &device)?;
         opened.check_head()?;
         self.refuse_others(&opened.model)?;
         let longest = opened.max_length(self.max_length, opened.model.max_length())?;
         let tokenizer = opened.tokenizer(longest)?;
-        let model = match &opened.model {
-            AnyModel::SequenceClassifier(model) => model,
+        match &opened.model {
+            AnyModel::SequenceClassifier(model) => {
+                let (opened, tokenizer) = (&opened, &tokenizer);
+                let (batch_size, device) = (self.batch_size, &device);
+                let classifier = Classifier { opened, model, tokenizer, batch_size, device };
+                classifier.answer(self.examples(opened)?, machine.json)
+            }
             AnyModel::QuestionAnswerer(model) => {
                 let examples = self.answer.examples(self.file.as_ref())?;
                 let settings = self.answer.settings(&opened)?;
                 let batch_size = self.batch_size;
                 let json = machine.json;
-                return answer(model, &tokenizer, examples, settings, batch_size, &device, json);
+                answer(model, &tokenizer, &examples, settings, batch_size, &device, json)
             }
             AnyModel::Seq2Seq(model) => {
                 let asked = self.summaries.asked(self.max_length);
-                let (settings, own) = opened.summarization(&asked)?;
+                let tell = |text: &str| machine.note(text);
+                let (settings, own) = opened.summarization(&asked, &tell)?;
                 let documents = {
-                    let file = self.file.as_deref();
+                    let (file, size) = (self.file.as_deref(), self.batch_size);
                     let columns = opened.columns()?;
-                    self.summaries.documents(&self.texts, file, &self.table, &columns)?
+                    self.summaries.documents(&self.texts, file, &self.table, &columns, size)?
                 };
                 let tokenizer = &opened.tokenizer(settings.max_source_length)?;
                 let (settings, own, batch_size) = (&settings, &own, self.batch_size);
                 let device = &device;
                 let summarizer = Summarizer { model, tokenizer, settings, own, batch_size, device };
-                return summarize(&summarizer, &documents, machine);
+                summarize(&summarizer, documents, machine)
             }
-        };
-        let examples = self.examples(&opened)?;
-        let encoded = tokenizer.encode_examples(&examples)?;
-        let never = Interrupt::default();
-        let pad_id = tokenizer.pad_id();
-        let logits = predict_logits(model, &encoded, pad_id, self.batch_size, &device, &never)?;
-        if let Some(at) = logits.iter().position(|row| row.iter().any(|l| !l.is_finite())) {
-            let message = format!("the model's answer to text {} is not a finite number", at + 1);
-            return Err(Error::format(&opened.folder, message).into());
         }
-        let names = opened.model.labels().names();
-        let kind = opened.model.labels().problem_type();
-        let answers: Vec<Answer> = logits.iter().map(|row| Answer::new(kind, row)).collect();
-        if machine.json {
-            return examples.iter().zip(&answers).try_for_each(|(example, answer)| {
-                output::print_json(&answer.json(example, &names))
-            });
-        }
-        let rows: Vec<Vec<String>> = examples
-            .iter()
-            .zip(&answers)
-            .map(|(example, answer)| {
-                let [label, number] = answer.cells(&names);
-                let pair = example.pair.as_ref().map(|pair| format!(" | {pair}"));
-                let text = format!("{}{}", example.text, pair.unwrap_or_default());
-                vec![label, number, output::shorten(&text, 60)]
-            })
-            .collect();
-        let table = match kind {
-            ProblemType::Regression => {
-                let rows: Vec<Vec<String>> =
-                    rows.into_iter().map(|row| row[1..].to_vec()).collect();
-                output::table(&["score", "text"], &[0], &rows)
-            }
-            _ => output::table(&["label", "probability", "text"], &[1], &rows),
-        };
-        Ok(output::print(&table)?)
     }
 
     /// An error if an option was given that is for another kind of model.
@@ -153,7 +126,9 @@ impl Args {
         given.map_or(Ok(()), |option| Err(Error::option(option, what)))
     }
 
-    fn examples(&self, opened: &Opened) -> anyhow::Result<Vec<Example>> {
+    /// The texts, a few batches at a time.
+    fn examples(&self, opened: &Opened) -> Result<Box<dyn Iterator<Item = Result<Vec<Example>>>>> {
+        let most = self.batch_size.saturating_mul(ALIKE);
         if let Some(file) = &self.file {
             let mut asked = TaskRecipe {
                 text: self.text.clone(),
@@ -164,10 +139,10 @@ impl Args {
             opened.columns()?.fill(&mut asked, Some(file));
             let Some(text) = asked.text else {
                 let message = "missing: the column of the file that holds the text";
-                return Err(Error::option("text", message).into());
+                return Err(Error::option("text", message));
             };
             if self.pair.len() > 1 {
-                return Err(Error::option("pair", "with --file, give one column").into());
+                return Err(Error::option("pair", "with --file, give one column"));
             }
             let options = TableOptions {
                 name: "predict".into(),
@@ -178,19 +153,47 @@ impl Args {
                 format: asked.format,
                 quoting: asked.quoting,
             };
-            return Ok(options.read_unlabeled(file, &opened.own_task("predict")?)?.examples);
+            let data = options.read_unlabeled(file, &opened.own_task("predict")?)?;
+            return Ok(Box::new(batches(data.examples, most)));
         }
         if self.texts.is_empty() {
             if !self.pair.is_empty() {
                 let message =
                     "goes with TEXT or --file; on the standard input a tab divides a pair";
-                return Err(Error::option("pair", message).into());
+                return Err(Error::option("pair", message));
             }
-            return read_stdin();
+            let lines = some(Lines::of_stdin("texts", most))?;
+            return Ok(Box::new(lines.map(|lines| Ok(lines?.into_iter().map(example).collect()))));
         }
-        let examples = pair_up(&self.texts, &self.pair)?;
-        Ok(examples)
+        Ok(Box::new(batches(pair_up(&self.texts, &self.pair)?, most)))
     }
+}
+
+/// `items` in batches of at most `most`.
+pub fn batches<T>(items: Vec<T>, most: usize) -> impl Iterator<Item = Result<Vec<T>>> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<T> = items.by_ref().take(most).collect();
+        (!batch.is_empty()).then_some(Ok(batch))
+    })
+}
+
+/// Lines of which there is at least one.
+pub fn some(lines: Lines) -> Result<impl Iterator<Item = Result<Vec<Line>>>> {
+    let mut lines = lines.peekable();
+    if lines.peek().is_none() {
+        let message = "no text given; give TEXT, --file, or lines on the standard input";
+        return Err(Error::option("TEXT", message));
+    }
+    Ok(lines)
+}
+
+fn example(line: Line) -> Example {
+    let (text, pair) = match line.text.split_once('\t') {
+        Some((text, pair)) => (text.to_string(), Some(pair.to_string())),
+        None => (line.text, None),
+    };
+    Example { text, pair, label: None }
 }
 
 fn pair_up(texts: &[String], pairs: &[String]) -> Result<Vec<Example>> {
@@ -205,119 +208,9 @@ fn pair_up(texts: &[String], pairs: &[String]) -> Result<Vec<Example>> {
         .collect())
 }
 
-fn read_stdin() -> anyhow::Result<Vec<Example>> {
-    if std::io::stdin().is_terminal() {
-        output::note("reading texts from the keyboard, one a line; end with Ctrl-D");
-    }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("standard input")?;
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let examples: Vec<Example> = lines
-        .map(|line| match line.split_once('\t') {
-            Some((text, pair)) => {
-                Example { text: text.into(), pair: Some(pair.into()), label: None }
-            }
-            None => Example { text: line.into(), pair: None, label: None },
-        })
-        .collect();
-    if examples.is_empty() {
-        let message = "no text given; give TEXT, --file, or lines on the standard input";
-        return Err(Error::option("TEXT", message).into());
-    }
-    Ok(examples)
-}
-
-/// A model's answer to one text.
-#[derive(Debug, PartialEq)]
-enum Answer {
-    Score(f64),
-    /// Probability of each class, and the most likely one.
-    Class(usize, Vec<f64>),
-    /// Probability of each of several labels.
-    Several(Vec<f64>),
-}
-
-impl Answer {
-    fn new(kind: ProblemType, logits: &[f32]) -> Self {
-        let values = || logits.iter().map(|&logit| f64::from(logit));
-        match kind {
-            ProblemType::Regression => Self::Score(values().next().unwrap_or(f64::NAN)),
-            ProblemType::SingleLabelClassification => {
-                let largest = values().fold(f64::NEG_INFINITY, f64::max);
-                let powers: Vec<f64> = values().map(|value| (value - largest).exp()).collect();
-                let sum: f64 = powers.iter().sum();
-                Self::Class(argmax(logits), powers.into_iter().map(|power| power / sum).collect())
-            }
-            ProblemType::MultiLabelClassification => {
-                Self::Several(values().map(|value| 1.0 / (1.0 + (-value).exp())).collect())
-            }
-        }
-    }
-
-    fn labels<'n>(&self, names: &'n [String]) -> Vec<&'n str> {
-        let chosen: Vec<usize> = match self {
-            Self::Score(_) => vec![],
-            Self::Class(best, _) => vec![*best],
-            Self::Several(each) => (0..each.len()).filter(|&at| each[at] > 0.5).collect(),
-        };
-        chosen.into_iter().filter_map(|at| names.get(at)).map(String::as_str).collect()
-    }
-
-    fn cells(&self, names: &[String]) -> [String; 2] {
-        let number = match self {
-            Self::Score(score) => format!("{score:.4}"),
-            Self::Class(best, each) => format!("{:.4}", each[*best]),
-            Self::Several(each) => {
-                let chosen = each.iter().filter(|probability| **probability > 0.5);
-                chosen.map(|p| format!("{p:.4}")).collect::<Vec<_>>().join(", ")
-            }
-        };
-        [self.labels(names).join(", "), number]
-    }
-
-    fn json(&self, example: &Example, names: &[String]) -> Value {
-        let mut object = json!({"text": example.text});
-        if let Some(pair) = &example.pair {
-            object["pair"] = pair.as_str().into();
-        }
-        let by_name = |each: &[f64]| -> Map<String, Value> {
-            names.iter().zip(each).map(|(name, p)| (name.clone(), json!(p))).collect()
-        };
-        match self {
-            Self::Score(score) => object["score"] = json!(score),
-            Self::Class(best, each) => {
-                object["label"] = json!(names.get(*best));
-                object["probability"] = json!(each[*best]);
-                object["probabilities"] = by_name(each).into();
-            }
-            Self::Several(each) => {
-                object["labels"] = json!(self.labels(names));
-                object["probabilities"] = by_name(each).into();
-            }
-        }
-        object
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn answers_follow_the_kind_of_task() {
-        let names = ["no".to_string(), "yes".to_string()];
-        let example = Example { text: "a".into(), pair: Some("b".into()), label: None };
-        let class =
-            Answer::new(ProblemType::SingleLabelClassification, &[1000.0, 1000.0 + 3f32.ln()]);
-        assert_eq!(class.cells(&names), ["yes", "0.7500"]);
-        let json = class.json(&example, &names);
-        assert_eq!((&json["pair"], &json["label"]), (&json!("b"), &json!("yes")));
-        assert!((json["probabilities"]["no"].as_f64().unwrap() - 0.25).abs() < 1e-5);
-        let several = Answer::new(ProblemType::MultiLabelClassification, &[2.0, 1.0]);
-        assert_eq!(several.cells(&names), ["no, yes", "0.8808, 0.7311"]);
-        let score = Answer::new(ProblemType::Regression, &[2.5]);
-        assert_eq!(score.json(&example, &names)["score"], json!(2.5));
-    }
 
     #[test]
     fn pairs_are_as_many_as_texts() {
@@ -326,5 +219,24 @@ mod tests {
         assert_eq!(pair_up(&texts, &[]).unwrap()[1].pair, None);
         let error = pair_up(&texts, &texts[..1]).unwrap_err().to_string();
         assert!(error.contains("option pair: given 1 times for 2 texts"), "{error}");
+    }
+
+    #[test]
+    fn the_first_tab_of_a_line_divides_a_pair() {
+        let read = |text: &str| {
+            let Example { text, pair, .. } = example(Line { number: 1, text: text.into() });
+            (text, pair)
+        };
+        assert_eq!(read("a\tb"), ("a".into(), Some("b".into())));
+        assert_eq!(read("a\tb\tc"), ("a".into(), Some("b\tc".into())));
+        assert_eq!(read("\tb"), (String::new(), Some("b".into())));
+        assert_eq!(read(""), (String::new(), None));
+    }
+
+    #[test]
+    fn batches_hold_everything_in_order() {
+        let all: Vec<Vec<i32>> = batches((0..5).collect(), 2).map(Result::unwrap).collect();
+        assert_eq!(all, [vec![0, 1], vec![2, 3], vec![4]]);
+        assert_eq!(batches(Vec::<i32>::new(), 2).count(), 0);
     }
 }

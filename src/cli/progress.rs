@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use losparse::inspect::visible;
 use losparse::train::{Event, Observer};
 
 use super::output::{self, CLEAR_LINE};
@@ -64,7 +65,7 @@ impl Progress {
             let line = output::shorten(&line, output::terminal_width().saturating_sub(1));
             let mut err = io::stderr().lock();
             // Nobody is left to tell if this fails.
-            let _ = write!(err, "{CLEAR_LINE}{line}").and_then(|()| err.flush());
+            let _ = write!(err, "{CLEAR_LINE}{}", visible(&line)).and_then(|()| err.flush());
         } else {
             output::note(&line);
         }

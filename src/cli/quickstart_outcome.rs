@@ -105,7 +105,7 @@ impl<'a> Outcome<'a> {
             let message = format!("{} writes no texts", opened.folder.display());
             return Err(losparse::Error::option("model", message));
         };
-        let (settings, own) = opened.summarization(&self.recipe.task)?;
+        let (settings, own) = opened.summarization(&self.recipe.task, &|_| ())?;
         let tokenizer = opened.tokenizer(settings.max_source_length)?;
         let mut data = self.recipe.task.read_summaries(Split::Dev)?;
         data.truncate(texts);
@@ -129,7 +129,7 @@ impl<'a> Outcome<'a> {
 
     /// What it writes, beside what the evaluation data have for the same text.
     fn written(&self, model: &AnySeq2Seq, interrupt: &Interrupt) -> Result<String> {
-        let (settings, own) = self.small.summarization(&self.recipe.task)?;
+        let (settings, own) = self.small.summarization(&self.recipe.task, &|_| ())?;
         let tokenizer = self.small.tokenizer(settings.max_source_length)?;
         let summarizer = Summarizer {
             model,

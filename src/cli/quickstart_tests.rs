@@ -86,7 +86,7 @@ fn the_built_in_speller_spells() {
     opened.check_head().unwrap();
     assert_eq!(opened.task().unwrap().unwrap().primary, MetricKind::WordAccuracy);
     let AnyModel::Seq2Seq(model) = &opened.model else { panic!("not a text-to-text model") };
-    let (settings, own) = opened.summarization(&recipe.task).unwrap();
+    let (settings, own) = opened.summarization(&recipe.task, &|_| ()).unwrap();
     assert_eq!(
         (settings.num_beams, settings.max_length, settings.no_repeat_ngram_size),
         (1, 32, 0)

@@ -104,13 +104,13 @@ impl RunArgs {
             tui,
             device,
             device_name: machine.device_name(),
-            command: output::command_line(std::env::args()),
+            command: output::command_line(output::arguments()),
             observer: Arc::new(Progress::new(machine.quiet || tui, machine.json)),
             interrupt,
         };
         let report = match pipeline(&recipe, &options) {
             Err(error @ Error::Interrupted(_)) => {
-                output::note(&advice(std::env::args(), &options.output));
+                output::note(&advice(output::arguments(), &options.output));
                 return Err(error.into());
             }
             result => result?,

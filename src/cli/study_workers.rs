@@ -46,7 +46,7 @@ impl Workers {
         write_study(study, &args.output)?;
         forget_failures(study, &args.output)?;
         let program = std::env::current_exe().map_err(|e| Error::io("losparse", e))?;
-        let command_line = output::command_line(std::env::args());
+        let command_line = output::command_line(output::arguments());
         let mut workers =
             Self { children: Vec::new(), readers: Vec::new(), output: args.output.clone() };
         for (at, device) in devices.iter().enumerate() {

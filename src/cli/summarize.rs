@@ -1,19 +1,18 @@
 //! `losparse predict` with a model that summarizes.
 
-use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use anyhow::Context;
 use losparse::tasks::summarization::SummarizationExample;
-use losparse::train::{Interrupt, StoredColumns, Summarizer, TaskRecipe};
+use losparse::train::{Interrupt, Silent, StoredColumns, Summarizer, TaskRecipe, speed_note};
 use losparse::{Error, Result};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::args::TableArgs;
+use super::lines::{Line, Lines};
 use super::machine::MachineArgs;
 use super::output;
-use super::progress::Progress;
-use super::run::stop_on_ctrl_c;
+use super::predict::{batches, some};
 use super::summary_args::SummaryArgs;
 
 impl SummaryArgs {
@@ -25,83 +24,123 @@ impl SummaryArgs {
         task
     }
 
-    /// The documents given, or those of a file or of the standard input.
+    /// The documents given, or those of a file or of the standard input, a batch at a time.
     pub fn documents(
         &self,
         texts: &[String],
         file: Option<&Path>,
         table: &TableArgs,
         columns: &StoredColumns,
-    ) -> anyhow::Result<Vec<SummarizationExample>> {
-        let documents = match file {
+        batch_size: usize,
+    ) -> Result<Documents> {
+        let lines = match file {
             Some(path) if path.extension().is_some_and(|end| end == "txt") => {
-                let text = losparse::files::read_text(path)?;
-                self.lines(&text, columns)?
+                Lines::of_file(path, batch_size)?
             }
             Some(path) => {
                 let mut task = self.asked(None);
                 table.apply(&mut task);
                 task.name.clear();
                 columns.fill(&mut task, Some(path));
-                return Ok(task.summarization_options().read_documents(path)?.examples);
+                let documents = task.summarization_options().read_documents(path)?.examples;
+                return Ok(Box::new(batches(documents, batch_size)));
             }
-            None if texts.is_empty() => {
-                if std::io::stdin().is_terminal() {
-                    output::note(
-                        "reading documents from the keyboard, one a line; end with Ctrl-D",
-                    );
-                }
-                let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text).context("standard input")?;
-                self.lines(&text, columns)?
+            None if texts.is_empty() => Lines::of_stdin("documents", batch_size),
+            None => {
+                let documents = texts.iter().cloned().map(example).collect();
+                return Ok(Box::new(batches(documents, batch_size)));
             }
-            None => texts.to_vec(),
         };
-        if documents.is_empty() {
-            let message = "no text given; give TEXT, --file, or lines on the standard input";
-            return Err(Error::option("TEXT", message).into());
-        }
-        let example = |document| SummarizationExample { document, summary: None };
-        Ok(documents.into_iter().map(example).collect())
-    }
-
-    /// A document a line; of lines that are JSON objects, the column of the document.
-    fn lines(&self, text: &str, columns: &StoredColumns) -> Result<Vec<String>> {
         let stored = self.document.clone().or(columns.document.clone());
         let column = stored.unwrap_or(self.asked(None).summarization_options().document);
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        lines
-            .map(|(at, line)| match serde_json::from_str(line) {
-                Ok(Value::Object(object)) => {
-                    let document = object.get(&column).and_then(Value::as_str);
-                    document.map(str::to_string).ok_or_else(|| {
-                        let message = format!("line {}: no text {column:?} in it", at + 1);
-                        Error::option("document", message)
-                    })
-                }
-                _ => Ok(line.to_string()),
-            })
-            .collect()
+        let documents = move |lines: Result<Vec<Line>>| {
+            lines?.into_iter().map(|line| document(line, &column).map(example)).collect()
+        };
+        Ok(Box::new(some(lines)?.map(documents)))
     }
 }
 
-/// Summarizes `documents` and prints a summary a line.
+/// Documents, a batch at a time.
+type Documents = Box<dyn Iterator<Item = Result<Vec<SummarizationExample>>>>;
+
+fn example(document: String) -> SummarizationExample {
+    SummarizationExample { document, summary: None }
+}
+
+/// The document of a line: all of it, or the column of the document if it is a JSON object.
+fn document(line: Line, column: &str) -> Result<String> {
+    let Line { number, text } = line;
+    if !text.trim_start().starts_with('{') {
+        return Ok(text);
+    }
+    let failed =
+        |message: String| Err(Error::option("document", format!("line {number}: {message}")));
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(mut object)) => match object.remove(column) {
+            Some(Value::String(document)) => Ok(document),
+            _ => failed(format!("no text {column:?} in it")),
+        },
+        Err(error) if text.trim_start().starts_with("{\"") => {
+            failed(format!("begins as a JSON object but is none: {error}"))
+        }
+        _ => Ok(text),
+    }
+}
+
+/// Summarizes `documents` and prints a summary a line, those of each batch before the next is read.
 pub fn summarize(
     summarizer: &Summarizer<'_>,
-    documents: &[SummarizationExample],
+    documents: Documents,
     machine: &MachineArgs,
 ) -> anyhow::Result<()> {
-    let interrupt = Interrupt::default();
-    stop_on_ctrl_c(interrupt.clone())?;
-    let progress = Progress::new(machine.quiet, false);
-    let done = summarizer.summarize(documents, &progress, &interrupt)?;
-    for (example, summary) in documents.iter().zip(done.summaries()?) {
+    // A summary that was printed is no less good for what was not.
+    let never = Interrupt::default();
+    let (mut count, mut tokens, mut seconds) = (0, 0, 0.0);
+    for documents in documents {
+        let documents = documents?;
+        let done = summarizer.summarize(&documents, &Silent, &never)?;
+        let summaries = done.summaries()?;
         match machine.json {
             true => {
-                output::print_json(&json!({"document": example.document, "summary": summary}))?;
+                let pairs = documents.iter().zip(&summaries);
+                let printed = pairs.map(|(e, summary)| Printed { document: &e.document, summary });
+                output::print_json_lines(printed)?;
             }
-            false => output::print(&summary.replace('\n', " "))?,
+            false => output::print_lines(summaries.into_iter())?,
         }
+        let speed = done.speed();
+        (count, tokens, seconds) = (count + documents.len(), tokens + speed.0, seconds + speed.1);
+    }
+    if let Some(text) = speed_note(count, tokens, seconds) {
+        machine.note(&text);
     }
     Ok(())
+}
+
+/// A summary as it is printed.
+#[derive(Serialize)]
+struct Printed<'a> {
+    document: &'a str,
+    summary: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_document_or_an_object_that_has_it() {
+        let read = |text: &str| {
+            let read = document(Line { number: 7, text: text.into() }, "article");
+            read.map_err(|error| error.to_string())
+        };
+        for text in ["", "  ", "A cat.", "[1]", "{braces} first", "7"] {
+            assert_eq!(read(text).as_deref(), Ok(text));
+        }
+        assert_eq!(read(r#" {"article": "A cat.", "id": 1}"#).as_deref(), Ok("A cat."));
+        for wrong in [r#"{"text": "A cat."}"#, r#"{"article": 7}"#, r#"{"article": "A ca"#] {
+            let error = read(wrong).unwrap_err();
+            assert!(error.contains("line 7: "), "{error}");
+        }
+    }
 }

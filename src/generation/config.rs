@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::{Error, Result, files};
 
-/// Hugging Face's default number of new tokens.
-const DEFAULT_NEW_TOKENS: usize = 20;
+/// Tokens that Hugging Face's `generate` adds at most where nothing says how many.
+pub const DEFAULT_NEW_TOKENS: usize = 20;
 
 /// One token or several, as files have either.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +107,7 @@ pub struct GenerationConfig {
 }
 
 /// Settings not supported, each with the values that leave a generation as it is.
-const UNSUPPORTED: [(&str, &[f64]); 22] = [
+const UNSUPPORTED: [(&str, &[f64]); 23] = [
     ("do_sample", &[]),
     ("num_beam_groups", &[1.0]),
     ("diversity_penalty", &[0.0]),
@@ -129,6 +129,7 @@ const UNSUPPORTED: [(&str, &[f64]); 22] = [
     ("remove_invalid_values", &[]),
     ("renormalize_logits", &[]),
     ("token_healing", &[]),
+    ("dola_layers", &[]),
     ("watermarking_config", &[]),
 ];
 
@@ -154,15 +155,17 @@ impl GenerationConfig {
     /// folders without it. Special tokens that the former lacks are the latter's.
     ///
     /// # Errors
-    /// If a file is malformed, or there is neither.
+    /// If a file is malformed, there is neither, or a setting is not supported.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let model = Self::read(&folder.join("config.json"))?;
         let path = folder.join("generation_config.json");
         if !path.is_file() {
+            model.check_supported_in(&folder.join("config.json"))?;
             return Ok(model);
         }
         let mut config = Self::read(&path)?;
+        config.check_supported_in(&path)?;
         config.decoder_start_token_id =
             config.decoder_start_token_id.or(model.decoder_start_token_id);
         config.bos_token_id = config.bos_token_id.or(model.bos_token_id);
@@ -178,6 +181,42 @@ impl GenerationConfig {
             config.forced_bos_token_id = config.forced_bos_token_id.or(config.bos_token_id);
         }
         Ok(config)
+    }
+
+    /// An error about the file that these settings are of: nobody typed them.
+    fn check_supported_in(&self, path: &Path) -> Result<()> {
+        self.check_supported().map_err(|error| match error {
+            Error::Option { option, message } => Error::format(path, format!("{option} {message}")),
+            error => error,
+        })
+    }
+
+    /// The greatest length in tokens, the start token included, if there is one.
+    pub fn longest(&self) -> Option<usize> {
+        self.max_new_tokens.map(|new| new.saturating_add(1)).or(self.max_length)
+    }
+
+    /// The least length in tokens, the start token included.
+    pub fn shortest(&self) -> usize {
+        let new = self.min_new_tokens.map(|new| new.saturating_add(1));
+        new.or(self.min_length).unwrap_or(0)
+    }
+
+    /// These settings with Hugging Face's defaults: greedy, [`DEFAULT_NEW_TOKENS`] new tokens.
+    pub fn completed(self) -> Self {
+        let max_new_tokens = match self.longest() {
+            Some(_) => None,
+            None => Some(DEFAULT_NEW_TOKENS),
+        };
+        self.or(&Self {
+            max_new_tokens,
+            min_length: Some(0),
+            num_beams: Some(1),
+            length_penalty: Some(1.0),
+            early_stopping: Some(EarlyStopping::Heuristic),
+            no_repeat_ngram_size: Some(0),
+            ..Self::default()
+        })
     }
 
     /// These settings, and `defaults` where there are none.
@@ -227,19 +266,15 @@ impl GenerationConfig {
             Some(pad) => token("pad_token_id", pad)?,
             None => eos.first().copied().unwrap_or_default(),
         };
-        let max_length = match (self.max_new_tokens, self.max_length) {
-            (Some(new), _) => new.saturating_add(1),
-            (None, Some(length)) => length,
-            (None, None) => (DEFAULT_NEW_TOKENS + 1).min(model_length),
-        };
+        let max_length =
+            self.longest().unwrap_or_else(|| (DEFAULT_NEW_TOKENS + 1).min(model_length));
         if max_length < 2 {
             return Err(Error::option("max_length", "leaves no room for a token; at least 2"));
         }
         // The last token is never read.
         if max_length - 1 > model_length {
             let message = format!(
-                "{max_length} tokens, but the model decodes at most {}; lower max_length or \
-                 max_new_tokens",
+                "{max_length} tokens are more than the {} that the model can decode",
                 model_length + 1
             );
             return Err(Error::option("max_length", message));
@@ -249,20 +284,25 @@ impl GenerationConfig {
         if num_beams == 0 {
             return Err(Error::option("num_beams", "must not be 0"));
         }
+        if num_beams > vocab_size {
+            let message =
+                format!("{num_beams} beams are more than the vocabulary's {vocab_size} tokens");
+            return Err(Error::option("num_beams", message));
+        }
         if num_return_sequences == 0 || num_return_sequences > num_beams {
             let message = format!("{num_return_sequences} is not in 1..=num_beams ({num_beams})");
             return Err(Error::option("num_return_sequences", message));
         }
         let length_penalty = self.length_penalty.unwrap_or(1.0);
-        if !length_penalty.is_finite() {
-            return Err(Error::option("length_penalty", "must be finite"));
+        let divisors = [2.0, max_length as f64].map(|length| length.powf(length_penalty) as f32);
+        let unused = num_beams == 1 && length_penalty.is_finite();
+        if !unused && !divisors.iter().all(|divisor| divisor.is_normal()) {
+            let message = format!("{length_penalty} makes every score 0 or infinite");
+            return Err(Error::option("length_penalty", message));
         }
         Ok(Resolved {
             max_length,
-            min_length: match self.min_new_tokens {
-                Some(new) => new.saturating_add(1),
-                None => self.min_length.unwrap_or(0),
-            },
+            min_length: self.shortest(),
             num_beams,
             num_return_sequences,
             length_penalty,
@@ -284,6 +324,7 @@ impl GenerationConfig {
             let harmless = match self.other.get(name) {
                 None | Some(Value::Null | Value::Bool(false)) => true,
                 Some(Value::Array(items)) => items.is_empty(),
+                Some(Value::Object(fields)) => fields.is_empty(),
                 Some(value) => value.as_f64().is_some_and(|value| neutral.contains(&value)),
             };
             if !harmless {
@@ -353,5 +394,61 @@ mod tests {
         };
         assert_eq!(lengths(new.clone(), 15).unwrap(), (4, 16));
         assert!(lengths(new, 14).is_err());
+    }
+
+    #[test]
+    fn what_is_open_is_as_in_transformers() {
+        let nothing = GenerationConfig::default().completed();
+        assert_eq!((nothing.longest(), nothing.shortest()), (Some(21), 0));
+        assert_eq!((nothing.num_beams, nothing.no_repeat_ngram_size), (Some(1), Some(0)));
+        let some = GenerationConfig {
+            max_length: Some(60),
+            min_new_tokens: Some(5),
+            num_beams: Some(4),
+            ..GenerationConfig::default()
+        };
+        let some = some.completed();
+        assert_eq!((some.longest(), some.shortest(), some.num_beams), (Some(60), 6, Some(4)));
+    }
+
+    #[test]
+    fn what_is_beyond_the_model_is_refused() {
+        let config = GenerationConfig { bos_token_id: Some(0), ..GenerationConfig::default() };
+        let error = |config: GenerationConfig| config.resolve(9, 30).unwrap_err().to_string();
+        let beams = GenerationConfig { num_beams: Some(1_000_000_000), ..config.clone() };
+        assert!(error(beams).contains("option num_beams: 1000000000 beams are more than"));
+        for penalty in [f64::NAN, f64::INFINITY, 1e300, -1e300, 60.0] {
+            let penalty_of = |num_beams| GenerationConfig {
+                num_beams: Some(num_beams),
+                length_penalty: Some(penalty),
+                ..config.clone()
+            };
+            // Greedy decoding divides by nothing.
+            assert_eq!(penalty_of(1).resolve(9, 30).is_ok(), penalty.is_finite());
+            let config = penalty_of(2);
+            assert!(error(config).contains("option length_penalty"), "{penalty}");
+        }
+        let long = GenerationConfig { max_new_tokens: Some(usize::MAX), ..config };
+        assert!(error(long).contains("option max_length"));
+    }
+
+    #[test]
+    fn settings_that_are_not_supported_are_named_with_their_file() {
+        for (setting, name) in [
+            (r#""do_sample": true"#, "do_sample"),
+            (r#""diversity_penalty": 0.5"#, "diversity_penalty"),
+            (r#""bad_words_ids": [[3]]"#, "bad_words_ids"),
+            (r#""dola_layers": "high""#, "dola_layers"),
+        ] {
+            let own = format!("{{{setting}}}");
+            let folder = folder(&[("config.json", "{}"), ("generation_config.json", &own)]);
+            let error = GenerationConfig::from_folder(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("generation_config.json: "), "{error}");
+            assert!(error.contains(&format!("{name} is not supported")), "{error}");
+        }
+        let harmless = r#"{"do_sample": false, "bad_words_ids": null, "sequence_bias": {},
+            "num_beam_groups": 1, "diversity_penalty": 0.0, "top_k": 50, "temperature": 0.7}"#;
+        let folder = folder(&[("config.json", "{}"), ("generation_config.json", harmless)]);
+        GenerationConfig::from_folder(folder.path()).unwrap();
     }
 }

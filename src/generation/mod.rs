@@ -22,7 +22,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use config::{EarlyStopping, GenerationConfig, TokenIds};
+pub use config::{DEFAULT_NEW_TOKENS, EarlyStopping, GenerationConfig, TokenIds};
 pub use generate::{Generated, generate};
 
 use burn::tensor::Tensor;

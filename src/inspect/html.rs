@@ -2,7 +2,7 @@
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 
-use super::{RunReport, percent};
+use super::{RunReport, percent, visible};
 use crate::Result;
 use crate::plots::{RunAnalysis, run_figures};
 
@@ -33,7 +33,8 @@ pub fn render(report: &RunReport, analysis: &RunAnalysis) -> Result<String> {
         body += &format!("<figure id=\"{name}\">\n{svg}</figure>\n");
     }
     body += &to_html(layers);
-    let title = escape(title.trim_start_matches(['#', ' ']));
+    let what = if report.method.is_some() { "Compression" } else { "Fine-tuning" };
+    let title = escape(&format!("{what}: {}", visible(&report.task.name)));
     Ok(format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta \
          name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>{title}</title>\n\

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::escape::{code, markdown as text};
 use super::report::{RunReport, SplitMetrics};
 use super::{LinearAccount, ModelAccount};
 use crate::pruning::{Curve, Importance, Structure};
@@ -9,16 +10,16 @@ use crate::tasks::TaskKind;
 
 /// The whole report, with `pictures` by title and path.
 pub(super) fn render(report: &RunReport, pictures: &[(String, String)]) -> String {
-    let mut text = String::new();
+    let mut out = String::new();
     // Writing to a string cannot fail.
-    let _ = write_all(report, pictures, &mut text);
-    text
+    let _ = write_all(report, pictures, &mut out);
+    out
 }
 
 fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String) -> fmt::Result {
     let what = if report.method.is_some() { "Compression" } else { "Fine-tuning" };
-    writeln!(out, "# {what}: {}\n", report.task.name)?;
-    writeln!(out, "Started from `{}`.", report.model)?;
+    writeln!(out, "# {what}: {}\n", text(&report.task.name))?;
+    writeln!(out, "Started from {}.", code(&report.model))?;
     if report.method.is_some() {
         compression(report, out)?;
     }
@@ -100,14 +101,15 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
     writeln!(out, "\n## Metrics\n\n| model | split | examples | metrics |\n|---|---|---:|---|")?;
     for (model, splits) in rows {
         for SplitMetrics { split, metrics } in splits {
-            writeln!(out, "| {model} | {split} | {} | {metrics} |", metrics.examples)?;
+            let (split, count) = (text(split), metrics.examples);
+            writeln!(out, "| {model} | {split} | {count} | {metrics} |")?;
         }
     }
     if report.starting.is_empty() {
         writeln!(out, "\nNo figure before: the head was new.")?;
     }
     if let Some(baseline) = baseline {
-        writeln!(out, "\nThe dense model's figures are those of `{}`.", baseline.report)?;
+        writeln!(out, "\nThe dense model's figures are those of {}.", code(&baseline.report))?;
     }
     if let (Some(agreement), TaskKind::Summarization) = (&report.agreement, &report.task.kind) {
         let (changed, all) = (agreement.changed_predictions, agreement.examples);
@@ -181,7 +183,12 @@ fn latency(report: &RunReport, out: &mut String) -> fmt::Result {
         writeln!(
             out,
             "| {} | {:.2} | {:.2} | {:.2} | {:.1} | ×{:.2} |",
-            row.name, row.median_ms, row.min_ms, row.max_ms, row.examples_per_second, row.speedup
+            text(&row.name),
+            row.median_ms,
+            row.min_ms,
+            row.max_ms,
+            row.examples_per_second,
+            row.speedup
         )?;
     }
     Ok(())
@@ -213,31 +220,31 @@ fn training(report: &RunReport, out: &mut String) -> fmt::Result {
     let versions: Vec<String> = report.versions.iter().map(|(n, v)| format!("{n} {v}")).collect();
     writeln!(out, "- seed {}, device {}, {}", training.seed, report.device, versions.join(", "))?;
     if let Some(machine) = &report.machine {
-        writeln!(out, "- {}, on {machine}", report.date)?;
+        writeln!(out, "- {}, on {}", text(&report.date), text(&machine.to_string()))?;
     }
     if !report.command.is_empty() {
-        writeln!(out, "- `{}`", report.command.replace(['`', '\n'], " "))?;
+        writeln!(out, "- {}", code(&report.command))?;
     }
     Ok(())
 }
 
 /// A table of layers: form, rank, kept, stored share.
 fn layer_table(account: &ModelAccount) -> String {
-    let mut text = String::from("| layer | state | in × out | rank | kept | stored |\n");
-    text.push_str("|---|---|---:|---:|---:|---:|\n");
+    let mut table = String::from("| layer | state | in × out | rank | kept | stored |\n");
+    table.push_str("|---|---|---:|---:|---:|---:|\n");
     for layer in &account.layers {
         let LinearAccount { name, state, d_input, d_output, rank, kept, groups, .. } = layer;
-        let stored = percent(layer.ratio());
+        let (name, stored) = (text(name), percent(layer.ratio()));
         let _ = writeln!(
-            text,
+            table,
             "| {name} | {state} | {d_input} × {d_output} | {rank} | {kept} of {groups} | {stored} |"
         );
     }
-    text
+    table
 }
 
 fn code_list(items: &[String]) -> String {
-    items.iter().map(|item| format!("`{item}`")).collect::<Vec<_>>().join(", ")
+    items.iter().map(|item| code(item)).collect::<Vec<_>>().join(", ")
 }
 
 /// A setting's name as recipes write it.

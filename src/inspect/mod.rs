@@ -3,6 +3,7 @@
 mod account;
 #[cfg(feature = "train")]
 mod baseline;
+mod escape;
 #[cfg(feature = "plots")]
 pub mod html;
 pub mod latency;
@@ -16,6 +17,9 @@ mod report;
 pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
 #[cfg(feature = "train")]
 pub use baseline::Baseline;
+#[cfg(feature = "train")]
+pub(crate) use escape::{code, markdown as markdown_text};
+pub use escape::{visible, visible_lines};
 pub use latency::{Latency, LatencyReport};
 #[cfg(feature = "train")]
 pub use machine::{Machine, now};

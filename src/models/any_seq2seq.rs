@@ -66,6 +66,22 @@ impl AnySeq2Seq {
         config.resolve(tokens, longest).map(|_| ())
     }
 
+    /// Bytes that a generation for `texts` texts remembers at its greatest length: keys, values,
+    /// logits and candidates of every hypothesis.
+    ///
+    /// # Errors
+    /// As [`Self::check_generation`].
+    pub fn generation_bytes(&self, config: &GenerationConfig, texts: usize) -> Result<f64> {
+        let [tokens, longest] = each!(self, model => [CachedDecoder::vocab_size(model), CachedDecoder::max_length(model)]);
+        let settings = config.resolve(tokens, longest)?;
+        let [layers, size] =
+            each!(self, model => [model.config().decoder_layers, model.config().d_model]);
+        let beams = settings.num_beams as f64;
+        let remembered = (2 * layers * size) as f64 * settings.max_length as f64;
+        let candidates = (4.0 * beams).min(tokens as f64);
+        Ok(4.0 * texts as f64 * beams * (remembered + tokens as f64 + 2.0 * candidates))
+    }
+
     /// One pass of encoder and decoder, the decoder reading the source as well.
     fn run(&self, input_ids: Tensor<2, Int>) -> Result<()> {
         let input = Seq2SeqInput::new(EncoderInput::new(input_ids.clone()));

@@ -1,5 +1,6 @@
 //! A study's tables for other programs: a row a cell, and a row a run.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
@@ -119,8 +120,37 @@ fn csv(name: &str, header: Vec<String>, rows: impl Iterator<Item = Vec<String>>)
     let failed = |e: &dyn Display| Error::format(name, e.to_string());
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in std::iter::once(header).chain(rows) {
-        writer.write_record(&row).map_err(|e| failed(&e))?;
+        let row = row.iter().map(|cell| no_formula(cell));
+        writer.write_record(row.map(|cell| cell.into_owned())).map_err(|e| failed(&e))?;
     }
     let bytes = writer.into_inner().map_err(|e| failed(&e))?;
     String::from_utf8(bytes).map_err(|e| failed(&e))
+}
+
+/// A cell that programs for tables show: an apostrophe before what they would take for a formula.
+/// Numbers stay numbers.
+fn no_formula(cell: &str) -> Cow<'_, str> {
+    let begins = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    match begins && cell.parse::<f64>().is_err() {
+        true => Cow::Owned(format!("'{cell}")),
+        false => Cow::Borrowed(cell),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula_and_numbers_stay_numbers() {
+        for formula in ["=1+1", "+A1", "-A1", "@SUM(A1)", "\t=1", "\r=1", "-1-cmd|' /C calc'!A0"] {
+            assert_eq!(no_formula(formula), format!("'{formula}"));
+        }
+        for plain in ["-0.5", "+3", "-1e-5", "0.2", "losparse", "a=b", "", "1-2"] {
+            assert_eq!(no_formula(plain), plain);
+        }
+        let rows = [vec!["=HYPERLINK(\"x\")".to_string(), "-0.25".into()]];
+        let text = csv("study.csv", vec!["a".into(), "b".into()], rows.into_iter()).unwrap();
+        assert_eq!(text, "a,b\n\"'=HYPERLINK(\"\"x\"\")\",-0.25\n");
+    }
 }

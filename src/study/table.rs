@@ -10,7 +10,7 @@ use super::cell::{is_rate, mark_best};
 use super::gain::gains;
 use super::grid::is_seed;
 use super::{Cell, CellRun, Gain, RunState, Study};
-use crate::inspect::percent;
+use crate::inspect::{code, markdown_text, percent, visible};
 use crate::{Error, Result, files};
 
 /// A study's results so far.
@@ -152,7 +152,8 @@ impl StudyReport {
         for settings in without {
             let _ = writeln!(
                 text,
-                "\nIn no picture, because no learning rate has all its runs done: {settings}."
+                "\nIn no picture, because no learning rate has all its runs done: {}.",
+                markdown_text(&settings)
             );
         }
         text += &self.gains_text();
@@ -160,7 +161,7 @@ impl StudyReport {
         if errors.peek().is_some() {
             text += "\n## Failed\n\n";
             for (run, error) in errors {
-                let _ = writeln!(text, "- `{}`: {}", run.folder, error.replace('\n', " "));
+                let _ = writeln!(text, "- {}: {}", code(&run.folder), markdown_text(error));
             }
         }
         if !pictures.is_empty() {
@@ -192,8 +193,11 @@ impl StudyReport {
             self.runs().filter_map(|run| run.command.as_deref()).collect();
         let mut text = String::new();
         if !machines.is_empty() {
-            let _ =
-                write!(text, "Machine: {}", machines.into_iter().collect::<Vec<_>>().join("; or "));
+            let _ = write!(
+                text,
+                "Machine: {}",
+                markdown_text(&machines.into_iter().collect::<Vec<_>>().join("; or "))
+            );
             match (days.first(), days.last()) {
                 (Some(first), Some(last)) if first != last => {
                     let _ = write!(text, "; {first} to {last} (UTC)");
@@ -206,7 +210,7 @@ impl StudyReport {
             text += ".\n\n";
         }
         for command in commands {
-            let _ = writeln!(text, "    {command}\n");
+            let _ = writeln!(text, "    {}\n", visible(command));
         }
         text
     }
@@ -266,7 +270,7 @@ fn list(items: impl IntoIterator<Item = impl ToString>) -> String {
 /// A table in Markdown.
 fn table(header: &[String], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| {
-        let cells = cells.iter().map(|cell| cell.replace('|', "\\|"));
+        let cells = cells.iter().map(|cell| markdown_text(cell));
         format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
     };
     let rule = format!("|{}\n", "---|".repeat(header.len()));

@@ -60,6 +60,7 @@ pub use question_answering::{
 };
 pub use recipe::{Keep, LrDecay, Recipe, TrainingRecipe};
 pub use summarization::{Summarization, Summarizer, SummaryBatch, SummaryEvaluator, SummaryOutput};
+pub use summarization::{check_memory, speed_note};
 pub use summarization_recipe::SummarizationRecipe;
 pub use task_data::{TaskData, label_config, load_task_data, table_options};
 pub use task_recipe::{JobKind, TaskRecipe};

@@ -38,6 +38,7 @@ impl Job for QuestionAnswering {
         let task = squad::task(&recipe.task.name, settings.version_2_with_negative);
         let train = read_split(&recipe.task, "train")?;
         let dev = read_split(&recipe.task, "dev")?;
+        tell_skipped(observer, "dev", dev.skipped, "questions");
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
         tell_skipped(observer, "train", train.skipped, "questions");
@@ -75,6 +76,9 @@ pub fn read_split(recipe: &TaskRecipe, split: &str) -> Result<QaDataset> {
         }
     };
     let mut data = QaDataset::read(&path)?;
+    if !version_2 {
+        data.drop_empty().map_err(|message| Error::format(&path, message))?;
+    }
     if split == "train" {
         data.drop_astray().map_err(|message| Error::format(&path, message))?;
     }
@@ -86,8 +90,7 @@ pub fn read_split(recipe: &TaskRecipe, split: &str) -> Result<QaDataset> {
     }
     if let Some(example) = data.unanswered().filter(|_| !version_2) {
         let message = format!(
-            "question {} has no answer; data with such questions need version_2_with_negative \
-             (task squad_v2)",
+            "question {} has no answer; data with such questions need the task squad_v2",
             example.id
         );
         return Err(Error::format(path, message));

@@ -1,6 +1,6 @@
 //! Summarization as a job: trained by teacher forcing, evaluated by what the model writes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -12,7 +12,7 @@ use super::evaluate::collect_answers;
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, StoredColumns, TrainableModel};
 use crate::generation::GenerationConfig;
-use crate::inspect::Answers;
+use crate::inspect::{Answers, Machine};
 use crate::models::{AnySeq2Seq, Seq2SeqInput};
 use crate::tasks::summarization::{self, SummarizationExample, SummarizationSettings};
 use crate::tasks::{EncodedExample, Example, MetricKind, MetricReport, PhonemeScores, RougeScores};
@@ -48,6 +48,7 @@ impl Job for Summarization {
         let task = summarization::task(&recipe.task.name, settings.metrics);
         let generation = Arc::new(settings.generation(&own));
         model.check_generation(&generation)?;
+        check_memory(&model, &generation, recipe.training.eval_batch_size.min(dev.len()))?;
         let training_generation = Arc::new(GenerationConfig {
             num_beams: Some(asked.training_num_beams.unwrap_or(settings.num_beams)),
             ..(*generation).clone()
@@ -318,15 +319,38 @@ impl Evaluator<SummaryOutput> for SummaryEvaluator {
 
     fn note(&self) -> Option<String> {
         let (tokens, seconds) = self.speed();
-        let speed = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
-        let count = self.summaries.len();
-        let mean = tokens as f64 / count.max(1) as f64;
-        (tokens > 0).then(|| {
-            format!(
-                "written: {count} texts of {mean:.1} tokens on average, {speed:.0} tokens a second"
-            )
-        })
+        speed_note(self.summaries.len(), tokens, seconds)
     }
+}
+
+/// Tells people how fast `count` texts of so many `tokens` were written; nothing of none.
+pub fn speed_note(count: usize, tokens: usize, seconds: f64) -> Option<String> {
+    let speed = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
+    let mean = tokens as f64 / count.max(1) as f64;
+    (tokens > 0).then(|| {
+        format!("written: {count} texts of {mean:.1} tokens on average, {speed:.0} tokens a second")
+    })
+}
+
+/// An error if writing `texts` texts at once would take more memory than this machine has.
+///
+/// # Errors
+/// Names the number of beams, and a setting that is impossible or not supported.
+pub fn check_memory(model: &AnySeq2Seq, generation: &GenerationConfig, texts: usize) -> Result<()> {
+    static MEMORY: LazyLock<u64> = LazyLock::new(|| Machine::here("").memory_bytes);
+    let needed = model.generation_bytes(generation, texts)?;
+    if *MEMORY > 0 && needed > f64::from(1 << 30).max(*MEMORY as f64) {
+        let gigabytes = |bytes: f64| bytes / f64::from(1 << 30);
+        let message = format!(
+            "{} beams of {texts} texts at once need {:.0} GiB of this machine's {:.0}; lower \
+             num_beams or batch_size",
+            generation.num_beams.unwrap_or(1),
+            gigabytes(needed),
+            gigabytes(*MEMORY as f64)
+        );
+        return Err(Error::option("num_beams", message));
+    }
+    Ok(())
 }
 
 /// A model with all that summarizing takes.
@@ -361,6 +385,7 @@ impl Summarizer<'_> {
     ) -> Result<SummaryEvaluator> {
         let generation = Arc::new(self.settings.generation(self.own));
         self.model.check_generation(&generation)?;
+        check_memory(self.model, &generation, self.batch_size.min(examples.len()))?;
         let task = summarization::task("summarization", self.settings.metrics);
         let evaluator = SummaryEvaluator::new(&task, examples, self.tokenizer, self.settings)?;
         let mut data = SummaryData::new(examples, self.tokenizer, self.settings, generation)?;

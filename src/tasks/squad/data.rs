@@ -1,21 +1,21 @@
 //! SQuAD's official JSON.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
-
 use super::super::rows::read_text;
+use super::parse;
 use crate::{Error, Result};
 
 /// One of a question's right answers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QaAnswer {
-    /// The answer, as it stands in the context.
+    /// The answer, as it stands in the context; never empty.
     pub text: String,
-    /// Where it begins, in Unicode characters from the context's beginning.
-    #[serde(rename = "answer_start")]
-    pub start: usize,
+    /// Where it begins, in Unicode characters from the context's beginning; `None` where the file
+    /// does not say (−1 or null).
+    pub start: Option<usize>,
 }
 
 /// A question on a text.
@@ -36,44 +36,29 @@ pub struct QaExample {
 pub struct QaDataset {
     /// The questions.
     pub examples: Vec<QaExample>,
-    /// Questions that were left out since an answer is not where the file says it is.
+    /// Questions that were left out: an answer is not where the file says it is, or has no text.
     pub skipped: usize,
-}
-
-#[derive(Deserialize)]
-struct File {
-    data: Vec<Article>,
-}
-
-#[derive(Deserialize)]
-struct Article {
-    paragraphs: Vec<Paragraph>,
-}
-
-#[derive(Deserialize)]
-struct Paragraph {
-    context: String,
-    qas: Vec<Question>,
-}
-
-#[derive(Deserialize)]
-struct Question {
-    id: String,
-    question: String,
-    #[serde(default)]
-    answers: Vec<QaAnswer>,
-    #[serde(default)]
-    is_impossible: bool,
+    /// Questions of the file whose answers have no text, ascending.
+    empty: Vec<usize>,
 }
 
 impl QaDataset {
-    /// Reads a file in SQuAD's format, version 1.1 or 2.0.
+    /// Reads a file in SQuAD's format, version 1.1 or 2.0. An answer without text is none, and the
+    /// answers of an impossible question do not matter.
     ///
     /// # Errors
-    /// If it cannot be read, is of another format, or holds no question.
+    /// If it cannot be read, is of another format, or holds no question; the message names question
+    /// and field.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::parse(&read_text(path)?).map_err(|message| Error::format(path, message))
+        let set = Self::parse(&read_text(path)?).map_err(|message| Error::format(path, message))?;
+        let mut ids = HashSet::new();
+        let mut again = set.examples.iter().filter(|example| !ids.insert(example.id.as_str()));
+        if let Some(twice) = again.next() {
+            let (count, path) = (1 + again.count(), path.display());
+            log::warn!("{path}: {count} questions have the id of another, such as {:?}", twice.id);
+        }
+        Ok(set)
     }
 
     /// Parses the text of such a file.
@@ -81,19 +66,31 @@ impl QaDataset {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let file: File = serde_json::from_str(json)
-            .map_err(|e| format!("not SQuAD's JSON (data, paragraphs, context, qas): {e}"))?;
-        let mut set = Self::default();
-        for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
-            let context: Arc<str> = paragraph.context.into();
-            set.examples.extend(paragraph.qas.into_iter().map(|question| QaExample {
-                id: question.id,
-                question: question.question,
-                context: context.clone(),
-                answers: if question.is_impossible { vec![] } else { question.answers },
-            }));
+        let questions = parse::questions(json)?;
+        if questions.is_empty() {
+            return Err("holds no question".into());
         }
-        if set.is_empty() { Err("holds no question".into()) } else { Ok(set) }
+        let empty = (0..).zip(&questions).filter(|(_, (_, empty))| *empty).map(|(at, _)| at);
+        let empty = empty.collect();
+        let examples = questions.into_iter().map(|(example, _)| example).collect();
+        Ok(Self { examples, skipped: 0, empty })
+    }
+
+    /// Leaves out the questions of the file whose answers have no text: where every question has an
+    /// answer, they are none.
+    ///
+    /// # Errors
+    /// If no other is left.
+    pub fn drop_empty(&mut self) -> Result<(), String> {
+        let empty = std::mem::take(&mut self.empty);
+        for &at in empty.iter().rev() {
+            self.examples.remove(at);
+        }
+        self.skipped += empty.len();
+        match self.examples.is_empty() {
+            true => Err("no question has an answer with text".into()),
+            false => Ok(()),
+        }
     }
 
     /// Leaves out the questions whose answer is not where it says: a model would learn wrong
@@ -104,11 +101,13 @@ impl QaDataset {
     pub fn drop_astray(&mut self) -> Result<(), String> {
         let astray = |example: &QaExample| {
             let answer = example.answers.iter().find(|answer| !stands(answer, &example.context))?;
-            Some(format!(
-                "question {}: {:?} is not at character {} of its context",
-                example.id, answer.text, answer.start
-            ))
+            let place = match answer.start {
+                Some(start) => format!("is not at character {start} of its context"),
+                None => "has no answer_start".to_string(),
+            };
+            Some(format!("question {}: {:?} {place}", example.id, answer.text))
         };
+        self.empty.clear();
         let before = self.examples.len();
         let first = self.examples.iter().find_map(astray);
         self.examples.retain(|example| astray(example).is_none());
@@ -142,10 +141,10 @@ impl QaDataset {
 
 /// Whether an answer stands where it says.
 fn stands(answer: &QaAnswer, context: &str) -> bool {
-    let start = match answer.start {
+    let start = answer.start.and_then(|start| match start {
         0 => Some(0),
         start => context.char_indices().nth(start - 1).map(|(at, before)| at + before.len_utf8()),
-    };
+    });
     start.is_some_and(|start| context[start..].starts_with(&answer.text))
 }
 
@@ -184,7 +183,7 @@ mod tests {
             "plausible_answers": [{"text": "Übung", "answer_start": 0}]}"#;
         let set = QaDataset::parse(&file(&format!("{tokyo}, {none}"))).unwrap();
         assert_eq!((set.len(), set.skipped), (2, 0));
-        assert_eq!(set.examples[0].answers, [QaAnswer { text: "東京".into(), start: 8 }]);
+        assert_eq!(set.examples[0].answers, [QaAnswer { text: "東京".into(), start: Some(8) }]);
         assert_eq!(set.unanswered().unwrap().id, "b");
         assert!(Arc::ptr_eq(&set.examples[0].context, &set.examples[1].context));
     }
@@ -207,6 +206,25 @@ mod tests {
         assert!(QaDataset::parse("[]").unwrap_err().contains("not SQuAD's JSON"));
         let error = QaDataset::read("no/such.json").unwrap_err().to_string();
         assert!(error.contains("no/such.json"), "{error}");
+    }
+
+    #[test]
+    fn unknown_places_and_answers_without_text_are_left_out() {
+        let good =
+            r#"{"id": "a", "question": "?", "answers": [{"text": "big", "answer_start": 14}]}"#;
+        let unknown =
+            r#"{"id": "b", "question": "?", "answers": [{"text": "big", "answer_start": -1}]}"#;
+        let empty = r#"{"id": "c", "question": "?", "answers": [{"text": "", "answer_start": 0}]}"#;
+        let mut set = QaDataset::parse(&file(&format!("{empty}, {good}, {unknown}"))).unwrap();
+        assert_eq!(set.len(), 3);
+        set.drop_empty().unwrap();
+        assert_eq!((set.len(), set.skipped), (2, 1));
+        set.drop_astray().unwrap();
+        assert_eq!((set.len(), set.skipped), (1, 2));
+        assert_eq!(set.examples[0].id, "a");
+        let error = QaDataset::parse(&file(unknown)).unwrap().drop_astray().unwrap_err();
+        assert!(error.contains("question b: \"big\" has no answer_start"), "{error}");
+        assert!(QaDataset::parse(&file(empty)).unwrap().drop_empty().is_err());
     }
 
     #[test]

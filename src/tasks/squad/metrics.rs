@@ -140,8 +140,8 @@ pub fn score(
     }
     if let Some(example) = examples.iter().find(|e| !version_2 && e.answers.is_empty()) {
         let message = format!(
-            "question {} has no answer to be scored by; data with such questions need \
-             version_2_with_negative (task squad_v2)",
+            "question {} has no answer to be scored by; data with such questions need the \
+             task squad_v2",
             example.id
         );
         return Err(Error::option("dev", message));

@@ -11,6 +11,7 @@
 mod answers;
 mod data;
 mod metrics;
+mod parse;
 mod windows;
 
 use serde::{Deserialize, Serialize};

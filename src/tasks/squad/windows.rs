@@ -1,6 +1,7 @@
 //! Question and context as windows of bounded length.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -27,11 +28,17 @@ pub struct QaWindow {
     pub answer: (usize, usize),
 }
 
+/// Tokens that are left of a question that is too long, as in BERT's `run_squad.py` and
+/// `transformers`' question answering (`max_query_length`).
+const LONGEST_QUESTION: usize = 64;
+
 /// Cuts the contexts of `examples` into windows that overlap by `doc_stride` tokens, each behind
-/// its whole question. All windows of an example follow each other.
+/// its question. The question is whole unless it leaves no room for new tokens of the context: then
+/// it is cut to 64 tokens, or to half of the window where that is less. All windows of an example
+/// follow each other.
 ///
 /// # Errors
-/// If a question leaves no room for its context, or a text cannot be tokenized.
+/// If the overlap leaves no room for new tokens of a context, or a text cannot be tokenized.
 pub fn encode_windows(
     tokenizer: &TextTokenizer,
     examples: &[QaExample],
@@ -43,19 +50,61 @@ pub fn encode_windows(
         stride: settings.doc_stride,
         direction: TruncationDirection::Right,
     };
+    let cut = AtomicUsize::new(0);
     let windows = examples.par_iter().enumerate().map(|(at, example)| {
         let question = example.question.trim_start();
-        let encoding = tokenizer.encode_with(question, Some(&example.context), &truncation);
-        let encoding = encoding.map_err(|error| {
-            let message = format!("question {}: {error}", example.id);
-            Error::option("max_length", message)
+        let encode = |text: &str| tokenizer.encode_with(text, Some(&example.context), &truncation);
+        let encoding = encode(question).or_else(|error| {
+            let failed = |error: Error| {
+                Error::option("max_length", format!("question {}: {error}", example.id))
+            };
+            match shortened(tokenizer, question, settings.doc_stride).map_err(failed)? {
+                Some(shorter) => {
+                    cut.fetch_add(1, Ordering::Relaxed);
+                    encode(shorter).map_err(failed)
+                }
+                None => Err(failed(error)),
+            }
         })?;
         let characters = Characters::of(&example.context);
         let pieces = std::iter::once(&encoding).chain(encoding.get_overflowing());
         Ok(pieces.map(|piece| window(at, piece, &characters, &example.answers)).collect())
     });
     let windows: Vec<Vec<QaWindow>> = windows.collect::<Result<_>>()?;
+    match cut.into_inner() {
+        0 => {}
+        count => log::warn!(
+            "{count} questions were cut: they leave no room for their contexts in {} tokens",
+            tokenizer.max_length()
+        ),
+    }
     Ok(windows.into_iter().flatten().collect())
+}
+
+/// The beginning of a question that leaves room for its context; `None` if it is no longer than that.
+fn shortened<'a>(
+    tokenizer: &TextTokenizer,
+    question: &'a str,
+    stride: usize,
+) -> Result<Option<&'a str>> {
+    let alone = TruncationParams {
+        max_length: tokenizer.max_length(),
+        strategy: TruncationStrategy::OnlyFirst,
+        stride: 0,
+        direction: TruncationDirection::Right,
+    };
+    let encoding = tokenizer.encode_with(question, None, &alone)?;
+    let of_question = |(at, id): (usize, &Option<usize>)| (*id == Some(0)).then_some(at);
+    let tokens: Vec<usize> =
+        encoding.get_sequence_ids().iter().enumerate().filter_map(of_question).collect();
+    let special = tokenizer.encode_with("", Some(""), &alone)?.len();
+    let room = tokenizer.max_length().saturating_sub(special);
+    let most = LONGEST_QUESTION.min(room / 2).min(room.saturating_sub(stride + 1));
+    if most == 0 || tokens.len() <= most {
+        return Ok(None);
+    }
+    let (_, end) = encoding.get_offsets()[tokens[most - 1]];
+    Ok(question.get(..end))
 }
 
 /// Which character each byte of a text belongs to.
@@ -96,12 +145,13 @@ fn window(
     let offsets: Vec<(usize, usize)> =
         piece.get_offsets()[context.clone()].iter().map(|&range| characters.range(range)).collect();
     let answer = answers.first().and_then(|answer| {
-        let end = answer.start + answer.text.chars().count();
+        let begin = answer.start?;
+        let end = begin + answer.text.chars().count();
         let (first, last) = (offsets.first()?, offsets.last()?);
-        if first.0 > answer.start || last.1 < end {
+        if first.0 > begin || last.1 < end {
             return None;
         }
-        let start = offsets.iter().rposition(|offset| offset.0 <= answer.start)?;
+        let start = offsets.iter().rposition(|offset| offset.0 <= begin)?;
         let end = offsets.iter().position(|offset| offset.1 >= end)?;
         Some((context.start + start, context.start + end))
     });

@@ -74,7 +74,7 @@ fn characters_of_bytes_are_whole() {
 }
 
 #[test]
-fn questions_without_room_for_context_are_named() {
+fn questions_without_room_for_context_are_cut() {
     let example = |question: &str, context: &str| QaExample {
         id: "q7".into(),
         question: question.into(),
@@ -84,6 +84,26 @@ fn questions_without_room_for_context_are_named() {
     let settings = QaSettings { doc_stride: 2, ..QaSettings::default() };
     let tokenizer = tokenizer("uncased", 12);
     let long = "the cat ".repeat(20);
+    // The question is cut to leave room, as long as the overlap does.
+    let windows = encode_windows(&tokenizer, &[example(&long, &long)], &settings).unwrap();
+    let ids = |text: &str| tokenizer.encode(text, None).unwrap().get_ids().to_vec();
+    let question = &ids(&long)[1..5];
+    assert!(windows.len() > 1);
+    for window in &windows {
+        assert!(window.input_ids.len() <= 12);
+        assert_eq!(&window.input_ids[1..5], question);
+        assert_eq!(window.context.start, 6, "[CLS] four tokens [SEP]");
+    }
+    let covered: Vec<usize> =
+        windows.iter().flat_map(|window| &window.offsets).map(|offset| offset.0).collect();
+    for word in 0..40 {
+        assert!(covered.contains(&(word * 4)), "word {word}");
+    }
+    // A question that fits is not cut for being long.
+    let whole =
+        encode_windows(&tokenizer, &[example("the cat the cat the", "cat cat cat")], &settings);
+    assert_eq!(whole.unwrap()[0].context.start, 7);
+    let settings = QaSettings { doc_stride: 9, ..settings };
     let error = encode_windows(&tokenizer, &[example(&long, &long)], &settings).unwrap_err();
     assert!(error.to_string().contains("question q7"), "{error}");
     // No context at all is no reason to fail: there is no answer in it.

@@ -128,7 +128,7 @@ impl SummarizationSettings {
         for (option, length) in [
             ("max_source_length", self.max_source_length),
             ("max_target_length", self.max_target_length),
-            ("max_length", self.max_length),
+            ("summarization.max_length", self.max_length),
         ] {
             // The start and end tokens and one between them.
             if length < 3 {
@@ -144,7 +144,8 @@ impl SummarizationSettings {
         }
         if self.min_length > self.max_length {
             let (least, most) = (self.min_length, self.max_length);
-            return refuse("min_length", format!("{least} is more than max_length, {most}"));
+            let message = format!("{least} tokens are more than the longest summary's {most}");
+            return refuse("summarization.min_length", message);
         }
         Ok(())
     }
@@ -157,6 +158,8 @@ impl SummarizationSettings {
         for (option, tokens) in [
             ("max_source_length", self.max_source_length),
             ("max_target_length", self.max_target_length),
+            // The last token is written, not read.
+            ("summarization.max_length", self.max_length - 1),
         ] {
             if tokens > longest {
                 let message = format!("{tokens} tokens are more than the model's {longest}");
@@ -261,7 +264,7 @@ mod tests {
             ("max_source_length = 2", "option max_source_length: 2 leaves no room"),
             ("num_beams = 0", "option num_beams: 0; 1 is greedy"),
             ("length_penalty = nan", "option length_penalty: NaN"),
-            ("max_length = 11", "option min_length: 12 is more than max_length, 11"),
+            ("max_length = 11", "option summarization.min_length: 12 tokens are more than"),
             ("beams = 3", "unknown field `beams`"),
             ("preset = \"cnn\"", "unknown variant `cnn`"),
         ] {

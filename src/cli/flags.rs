@@ -1,0 +1,143 @@
+//! Errors in the words of the command line: the library names settings as recipes do.
+
+use std::sync::LazyLock;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+use losparse::Error;
+use regex::Regex;
+
+/// Settings that the command line calls otherwise than recipes.
+const RENAMED: [(&str, &str); 4] = [
+    ("summarization.max_length", "max_summary_length"),
+    ("summarization.min_length", "min_summary_length"),
+    ("summarization.max_source_length", "max_length"),
+    ("max_source_length", "max_length"),
+];
+
+/// A name of several words, between blanks and punctuation; what stands in quotes is somebody's own.
+static NAME: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(^|[ (])([a-z][a-z0-9]*(?:_[a-z0-9]+)+)([ ,;:)]|\. |\.?$)").ok());
+
+/// The options of the command that runs.
+pub struct Flags {
+    /// Names as recipes have them, and whether they were typed.
+    options: Vec<(String, bool)>,
+    /// Whether settings come from a recipe, where its names are the user's own.
+    recipe: bool,
+}
+
+impl Flags {
+    /// The options of the subcommand that `matches` chose of `command`.
+    pub fn of(command: &Command, matches: &ArgMatches) -> Self {
+        let chosen = matches.subcommand();
+        let chosen = chosen.and_then(|(name, given)| Some((command.find_subcommand(name)?, given)));
+        let Some((command, given)) = chosen else {
+            return Self { options: vec![], recipe: false };
+        };
+        let typed = |id: &str| {
+            use ValueSource::{CommandLine, EnvVariable};
+            matches!(given.value_source(id), Some(CommandLine | EnvVariable))
+        };
+        let options: Vec<(String, bool)> = command
+            .get_arguments()
+            .filter_map(|arg| {
+                Some((arg.get_long()?.replace('-', "_"), typed(arg.get_id().as_str())))
+            })
+            .collect();
+        let recipe = options.iter().any(|(name, typed)| name == "recipe" && *typed);
+        Self { options, recipe }
+    }
+
+    /// What `error` says, options called as they are typed.
+    pub fn describe(&self, error: &anyhow::Error) -> String {
+        match error.downcast_ref() {
+            Some(Error::Option { option, message }) if error.chain().count() == 1 => {
+                let option = self.flag(&option.replace(' ', "_")).unwrap_or(option.clone());
+                format!("option {option}: {}", self.in_flags(message))
+            }
+            _ => format!("{error:#}"),
+        }
+    }
+
+    /// A message with settings called as they are typed.
+    fn in_flags(&self, message: &str) -> String {
+        let Some(name) = NAME.as_ref() else { return message.to_string() };
+        let flag = |found: &regex::Captures| match self.flag(&found[2]) {
+            Some(flag) => format!("{}{flag}{}", &found[1], &found[3]),
+            None => found[0].to_string(),
+        };
+        name.replace_all(message, flag).into_owned()
+    }
+
+    /// `--max-length` for `max_length`, unless the command has no such option or a recipe says it.
+    fn flag(&self, setting: &str) -> Option<String> {
+        let renamed = RENAMED.iter().find(|(name, _)| *name == setting).map(|(_, flag)| *flag);
+        let name = renamed.unwrap_or(setting.strip_prefix("summarization.").unwrap_or(setting));
+        let (name, typed) = self.options.iter().find(|(known, _)| known == name)?;
+        (*typed || !self.recipe).then(|| format!("--{}", name.replace('_', "-")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cli;
+    use super::*;
+    use clap::CommandFactory;
+
+    fn said(args: &[&str], option: &str, message: &str) -> String {
+        let mut command = Cli::command();
+        command.build();
+        let matches = command.clone().get_matches_from([&["losparse"], args].concat());
+        Flags::of(&command, &matches).describe(&Error::option(option, message).into())
+    }
+
+    #[test]
+    fn options_are_called_as_they_are_typed() {
+        let predict = ["predict", "m", "a"];
+        for (option, flag) in [
+            ("max_length", "--max-length"),
+            ("max_source_length", "--max-length"),
+            ("summarization.max_length", "--max-summary-length"),
+            ("summarization.num_beams", "--num-beams"),
+            ("num_beams", "--num-beams"),
+            ("pair", "--pair"),
+            ("threads", "--threads"),
+            ("TEXT", "TEXT"),
+            ("max_target_length", "max_target_length"),
+            ("grid.method", "grid.method"),
+        ] {
+            assert_eq!(said(&predict, option, "no"), format!("option {flag}: no"));
+        }
+        let message =
+            "3 is more than max_length, 2; \"max_length\" num_beams_x (num_beams). n_best";
+        let wanted =
+            "3 is more than --max-length, 2; \"max_length\" num_beams_x (--num-beams). --n-best";
+        assert_eq!(said(&predict, "text", message), format!("option --text: {wanted}"));
+        let compress = ["compress", "m", "-o", "x"];
+        assert_eq!(said(&compress, "final warmup steps", "no"), "option --final-warmup-steps: no");
+        assert_eq!(said(&compress, "task", "no"), "option --task: no");
+        assert_eq!(said(&["study", "x"], "ratio", "no"), "option ratio: no");
+    }
+
+    #[test]
+    fn a_recipe_keeps_its_own_words_beside_those_typed() {
+        let recipe = ["compress", "m", "-o", "x", "--recipe", "r.toml", "--lr", "1"];
+        assert_eq!(said(&recipe, "ratio", "no"), "option ratio: no");
+        assert_eq!(said(&recipe, "learning_rate", "no"), "option --learning-rate: no");
+        assert_eq!(
+            said(&recipe, "summarization.max_length", "no"),
+            "option summarization.max_length: no"
+        );
+    }
+
+    #[test]
+    fn other_errors_stay_as_they_are() {
+        let flags = Flags { options: vec![("max_length".into(), true)], recipe: false };
+        let error = Error::format("f.csv", "no column; the columns are: max_length, x");
+        assert_eq!(
+            flags.describe(&error.into()),
+            "f.csv: no column; the columns are: max_length, x"
+        );
+    }
+}

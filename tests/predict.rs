@@ -1,0 +1,180 @@
+//! What `predict` reads and when it answers.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
+
+use serde_json::Value;
+
+use super::cli::{fails, losparse, text};
+use super::place::Place;
+
+/// A run with an open standard input and its lines of standard output.
+fn start(args: &[&str]) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+    let mut child = losparse(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = child.stdin.take().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    (child, input, output)
+}
+
+/// A whole run with this standard input.
+fn with_input(args: &[&str], input: &[u8]) -> Output {
+    let (child, mut stdin, mut out) = start(args);
+    stdin.write_all(input).unwrap();
+    drop(stdin);
+    let mut stdout = Vec::new();
+    out.read_to_end(&mut stdout).unwrap();
+    Output { stdout, ..child.wait_with_output().unwrap() }
+}
+
+fn texts(output: &Output) -> Vec<Value> {
+    let lines = text(&output.stdout);
+    let text = |line: &str| serde_json::from_str::<Value>(line).expect(line)["text"].take();
+    lines.lines().map(text).collect()
+}
+
+#[test]
+fn there_are_as_many_answers_as_lines() {
+    let place = Place::shared();
+    let predict = ["predict", &place.arg("model"), "--json"];
+    let input = "\u{feff}good film\r\n\r\n   \ndull\tfilm\tis\nbad";
+    let output = with_input(&predict, input.as_bytes());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(texts(&output), ["good film", "", "   ", "dull", "bad"]);
+    // In a table, too, blank ones at the end as well.
+    let output = with_input(&predict[..2], b"good\n\n\n");
+    assert_eq!(text(&output.stdout).lines().count(), 4, "{}", text(&output.stdout));
+    for nothing in ["", "\u{feff}"] {
+        let output = with_input(&predict, nothing.as_bytes());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("no text given"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_line_that_is_not_utf_8_is_named_when_those_before_are_answered() {
+    let place = Place::shared();
+    let predict = ["predict", &place.arg("model"), "--json"];
+    let output = with_input(&predict, b"good\nbad\ncaf\xe9\nfilm\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(texts(&output), ["good", "bad"]);
+    let message = text(&output.stderr);
+    assert!(message.contains("standard input: line 3: not UTF-8"), "{message}");
+}
+
+/// Each answer is awaited before the next text is sent, so a run that waits for the end hangs here.
+#[test]
+fn lines_are_answered_as_they_come() {
+    let place = Place::shared();
+    for args in [&["--json"][..], &[]] {
+        let model = place.arg("model");
+        let (mut child, mut input, mut output) = start(&[&["predict", &model], args].concat());
+        let mut line = String::new();
+        for (number, word) in ["good", "", "bad"].into_iter().enumerate() {
+            writeln!(input, "{word}").unwrap();
+            if number == 0 && args.is_empty() {
+                output.read_line(&mut line).unwrap();
+                assert_eq!(line, "label  probability  text\n");
+            }
+            line.clear();
+            output.read_line(&mut line).unwrap();
+            assert!(line.contains(word) && line.contains("0."), "{line}");
+        }
+        drop(input);
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+/// Answers of texts that never end are read to the `count`th, and no further.
+fn read_some(args: &[&str], count: usize) -> Output {
+    let (child, mut input, mut output) = start(args);
+    // Ends when the program has.
+    let endless = std::thread::spawn(move || while input.write_all(b"good film\n").is_ok() {});
+    let mut line = String::new();
+    for _ in 0..count {
+        line.clear();
+        output.read_line(&mut line).unwrap();
+    }
+    drop(output);
+    let output = child.wait_with_output().unwrap();
+    endless.join().unwrap();
+    output
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_an_endless_run_quietly() {
+    let place = Place::shared();
+    let model = place.arg("model");
+    for args in [&["predict", &model, "--json"][..], &["predict", &model]] {
+        let output = read_some(args, 3);
+        assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
+        assert!(!text(&output.stderr).contains("error"), "{}", text(&output.stderr));
+    }
+}
+
+/// The most memory a process had so far, KiB.
+#[cfg(target_os = "linux")]
+fn most_memory(child: &Child) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// A text that is kept takes some 300 bytes with its tokens and its answer.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_grow_with_the_stream() {
+    const BLOCK: usize = 20_000;
+    let place = Place::shared();
+    let model = place.arg("model");
+    let (mut child, mut input, mut output) = start(&["predict", &model, "--json"]);
+    let lines = "the film is very very good\n".repeat(BLOCK);
+    let blocks = 6;
+    let writer = std::thread::spawn(move || {
+        (0..blocks).for_each(|_| input.write_all(lines.as_bytes()).unwrap());
+    });
+    let mut line = String::new();
+    let mut read = |count: usize| {
+        for _ in 0..count {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0);
+        }
+    };
+    read(BLOCK);
+    let before = most_memory(&child);
+    read((blocks - 2) * BLOCK);
+    let grown = most_memory(&child) - before;
+    read(BLOCK);
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success());
+    let kept = (blocks - 2) * BLOCK * 300 / 1024;
+    assert!(grown < kept / 2, "{grown} KiB more than {before} KiB");
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused() {
+    let place = Place::shared();
+    let model = place.arg("model");
+    let predict = ["predict", &model, "good"];
+    let with = |more: &[&str], parts: &[&str]| fails(&[&predict[..], more].concat(), 1, parts);
+    for count in ["0", "65537", "18446744073709551615"] {
+        with(&["--batch-size", count], &["option --batch-size", count, "65536"]);
+    }
+    with(&["--max-length", "18446744073709551615"], &["option --max-length", "24"]);
+    with(&["--max-length", "3"], &["option --max-length", "3 tokens"]);
+    let bench = ["bench", &model, "--length", "8", "--repeat", "1"];
+    let with = |more: &[&str], parts: &[&str]| fails(&[&bench[..], more].concat(), 1, parts);
+    with(&["--batch", "0"], &["option --batch"]);
+    with(&["--batch", "18446744073709551615"], &["option --batch"]);
+    with(&["--warmup", "18446744073709551615"], &["option --warmup"]);
+    with(&["--new-tokens", "0"], &["option --new-tokens"]);
+    with(&["--new-tokens", "3"], &["option --new-tokens", "writes no texts"]);
+    let (dev, columns) = (place.arg("dev.csv"), ["--text", "review", "--label", "mood"]);
+    let evaluate = [&["evaluate", &model, "--dev", &dev], &columns[..]].concat();
+    fails(&[&evaluate[..], &["--batch-size", "0"]].concat(), 1, &["option --batch-size"]);
+    fails(&[&evaluate[..], &["--max-length", "0"]].concat(), 1, &["option --max-length"]);
+}
