@@ -108,8 +108,10 @@ impl Args {
 
     fn print(&self, results: &[SplitMetrics], machine: &MachineArgs) -> anyhow::Result<()> {
         if machine.json {
+            // Not every path is UTF-8.
+            let model = self.model.display().to_string();
             for result in results {
-                output::print_json(&json!({"model": self.model, "result": result}))?;
+                output::print_json(&json!({"model": model, "result": result}))?;
             }
             return Ok(());
         }

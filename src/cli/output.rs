@@ -1,6 +1,8 @@
 //! Printing: results to stdout, everything else to stderr, tables aligned.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -14,6 +16,24 @@ pub fn print(text: &str) -> io::Result<()> {
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         result => result,
+    }
+}
+
+/// Prints an event of a run as an object on one line. A run does not end with whoever read its events
+/// (`| head`): from then on it prints none, and says so.
+pub fn print_event(event: &impl Serialize) {
+    static CLOSED: AtomicBool = AtomicBool::new(false);
+    if CLOSED.load(Ordering::Relaxed) {
+        return;
+    }
+    let print = || -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        Ok(writeln!(out, "{}", serde_json::to_string(event)?).and_then(|()| out.flush())?)
+    };
+    if let Err(error) = print()
+        && !CLOSED.swap(true, Ordering::Relaxed)
+    {
+        note(&format!("warning: events are no longer printed ({error}); the run goes on"));
     }
 }
 
@@ -31,8 +51,9 @@ pub fn note(text: &str) {
 }
 
 /// A command line to be entered again, of the words a program was started with.
-pub fn command_line(words: impl Iterator<Item = String>) -> String {
-    let words = std::iter::once("losparse".to_string()).chain(words.skip(1));
+pub fn command_line(words: impl Iterator<Item = OsString>) -> String {
+    let words = words.skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words = std::iter::once("losparse".to_string()).chain(words);
     let quoted = words.map(|word| match word.contains([' ', '*', '!', '\'', '"', '$']) {
         true => format!("'{}'", word.replace('\'', r"'\''")),
         false => word,
