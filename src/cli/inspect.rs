@@ -77,7 +77,7 @@ impl Args {
             .collect();
         if machine.json {
             return output::print_json(&json!({
-                "model": model,
+                "model": model.display().to_string(),
                 "labels": opened.model.labels().names(),
                 "losparse": opened.about,
                 "linear_ratio": account.linear_ratio(),

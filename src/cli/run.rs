@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::builder::Resettable;
@@ -205,12 +206,19 @@ fn check(recipe: &Recipe) -> losparse::Result<()> {
     Ok(())
 }
 
+/// A second signal within this time is the first once more: a terminal that is closed sends several.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
 /// The first Ctrl-C, or signal that asks a process to end (SIGTERM, SIGHUP), stops the run cleanly;
 /// the second at once.
 pub fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
+    let mut first = None;
     let handler = move || {
-        if interrupt.stopped() {
-            std::process::exit(super::INTERRUPTED.into());
+        let again = first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL;
+        match (interrupt.stopped(), again) {
+            (true, true) => std::process::exit(super::INTERRUPTED.into()),
+            (true, false) => return,
+            (false, _) => {}
         }
         interrupt.stop("by Ctrl-C, or a signal to end");
         output::note("stopping after this batch; press Ctrl-C again to stop at once");
