@@ -96,12 +96,15 @@ impl RunOptions {
             if report.is_file() {
                 fs::remove_file(&report).map_err(|e| Error::io(&report, e))?;
             }
+            if self.checkpoints().is_dir() {
+                CheckpointStore::open(self.checkpoints())?.clear()?;
+            }
         }
+        // First of all files: by it a folder is known as a run's.
         if !self.resume || !output.join(RECIPE).is_file() {
             atomic::write_file(output.join(RECIPE), recipe.to_toml().as_bytes())?;
         }
-        let store = CheckpointStore::open(self.checkpoints())?;
-        if self.resume { Ok(()) } else { store.clear() }
+        Ok(())
     }
 
     /// Checks that a run that is resumed before its first checkpoint is the run that was begun.
