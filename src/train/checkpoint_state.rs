@@ -13,7 +13,7 @@ use crate::checkpoint::atomic;
 use crate::checkpoint::checksum::{sha256, sha256_of_file};
 use crate::pruning::LayerScores;
 use crate::tasks::MetricReport;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// File of a checkpoint's [`CheckpointState`].
 pub(super) const STATE: &str = "state.json";
@@ -109,9 +109,7 @@ impl CheckpointState {
     pub fn read(folder: &Path) -> Result<Self> {
         verify(folder)?;
         let file = folder.join(STATE);
-        let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
-        let state: Self =
-            serde_json::from_str(&text).map_err(|e| Error::format(&file, e.to_string()))?;
+        let state: Self = files::read_json(&file)?;
         match step_of(folder) {
             Some(step) if step != state.step => {
                 let message =
@@ -175,9 +173,7 @@ impl CheckpointState {
         if !file.is_file() {
             return Ok(None);
         }
-        let text = fs::read_to_string(&file).map_err(|e| Error::io(&file, e))?;
-        let scores = serde_json::from_str(&text);
-        scores.map(|scores| Some(Arc::new(scores))).map_err(|e| Error::format(&file, e.to_string()))
+        files::read_json(&file).map(|scores| Some(Arc::new(scores)))
     }
 
     /// Writes the state and importance to `folder`, and the SHA-256 of every file: of the others,
@@ -209,13 +205,11 @@ pub(super) fn step_of(folder: &Path) -> Option<usize> {
 /// Checks every file of a checkpoint against its SHA-256.
 fn verify(folder: &Path) -> Result<()> {
     let file = folder.join(SUMS);
-    let text = match fs::read(&file) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let message = "is missing: the checkpoint is damaged, or of an earlier version";
-            return Err(Error::format(file, message));
-        }
-        text => text.map_err(|e| Error::io(&file, e))?,
-    };
+    if !file.exists() {
+        let message = "is missing: the checkpoint is damaged, or of an earlier version";
+        return Err(Error::format(file, message));
+    }
+    let text = files::read(&file)?;
     let sums = std::str::from_utf8(&text).ok().and_then(parse);
     let Some(sums) = sums else {
         let message = "is damaged: not the SHA-256 of each of the checkpoint's files";
