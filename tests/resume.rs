@@ -172,11 +172,20 @@ fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
     let mut args = place.run("finetune", "run", &["--epochs", "1"]);
     args.push("--resume".into());
     fails(&refs(&args), 1, &["checkpoints", "no checkpoint to resume from"]);
+    let folder = place.arg("run");
+    fails(&["finetune", "--resume", "-o", &folder], 1, &[&folder, "no run to resume"]);
     args.pop();
     assert!(losparse(&refs(&args)).output().unwrap().status.success());
     fails(&refs(&args), 1, &["holds an earlier run", "--resume", "--overwrite"]);
     args.extend(["--seed", "7", "--resume"].map(String::from));
-    fails(&refs(&args), 1, &["another recipe", "seed = 42", "seed = 7"]);
+    fails(&refs(&args), 1, &["option seed: 7", &folder, "started with 42", "leave the option out"]);
+    fails(&["compress", "--resume", "-o", &folder], 1, &[&folder, "losparse finetune"]);
+    // A recipe that somebody changed, with a checkpoint that knows better.
+    let file = place.path("run/recipe.toml");
+    let recipe = fs::read_to_string(&file).unwrap();
+    fs::write(&file, recipe.replace("seed = 42", "seed = 7")).unwrap();
+    let parts = ["step-00000012", "another recipe", "seed = 42", "seed = 7"];
+    fails(&["finetune", "--resume", "-o", &folder], 1, &parts);
 }
 
 #[test]

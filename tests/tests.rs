@@ -41,6 +41,10 @@ mod recipes;
 #[cfg(feature = "cli")]
 mod resume;
 #[cfg(feature = "cli")]
+mod run_folders;
+#[cfg(feature = "cli")]
+mod run_processes;
+#[cfg(feature = "cli")]
 mod squad;
 #[cfg(feature = "cli")]
 mod study;

@@ -117,9 +117,41 @@ fn check_replaceable(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Mark of a temporary name: `.NAME.tmp-` and six letters or digits.
+const TEMPORARY: &str = ".tmp-";
+
 fn temporary_prefix(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    format!(".{}.tmp-", name.unwrap_or_default())
+    format!(".{}{TEMPORARY}", name.unwrap_or_default())
+}
+
+/// Whether `path` has the name of a temporary file or folder of this module.
+#[cfg_attr(not(feature = "train"), allow(dead_code))]
+pub(crate) fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    name.starts_with('.')
+        && name.rsplit_once(TEMPORARY).is_some_and(|(_, random)| {
+            random.len() == 6 && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })
+}
+
+/// Removes from `folder` what killed writes left there; nobody else may be writing to it.
+///
+/// # Errors
+/// If something cannot be removed.
+#[cfg_attr(not(feature = "train"), allow(dead_code))]
+pub(crate) fn remove_leftovers(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let path = entry.map_err(|e| Error::io(folder, e))?.path();
+        if is_leftover(&path) {
+            let removed = match path.is_dir() {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            removed.map_err(|e| Error::io(&path, e))?;
+        }
+    }
+    Ok(())
 }
 
 fn parent_of(path: &Path) -> PathBuf {
@@ -191,6 +223,22 @@ mod tests {
         write_folder(&path, fill(&["config.json", "new"])).unwrap();
         assert_eq!(names(&path), ["config.json", "new"]);
         assert_eq!(names(root.path()), ["model"]);
+    }
+
+    #[test]
+    fn what_a_killed_write_left_is_removed_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let prefix = |name: &str| temporary_prefix(&root.path().join(name));
+        let (report, model) = (prefix("report.json"), prefix("model"));
+        let file = tempfile::Builder::new().prefix(&report).tempfile_in(root.path()).unwrap();
+        let folder = tempfile::Builder::new().prefix(&model).tempdir_in(root.path()).unwrap();
+        write_file(folder.path().join("config.json"), b"{}").unwrap();
+        file.keep().unwrap();
+        let _ = folder.keep();
+        write_file(root.path().join("my.tmp-notes"), b"x").unwrap();
+        assert_eq!(names(root.path()).len(), 3);
+        remove_leftovers(root.path()).unwrap();
+        assert_eq!(names(root.path()), ["my.tmp-notes"]);
     }
 
     #[test]

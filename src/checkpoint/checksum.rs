@@ -22,6 +22,28 @@ pub(crate) fn sha256_of_file(path: &Path) -> Result<String> {
     Ok(hexadecimal(digest))
 }
 
+/// SHA-256 of what is added piece by piece.
+#[derive(Default)]
+pub(crate) struct Sum(Sha256);
+
+impl Sum {
+    /// Adds `bytes`.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Adds numbers and how many they are, so that two lists are not one.
+    pub fn add_numbers(&mut self, numbers: &[u32]) {
+        self.add(&(numbers.len() as u64).to_le_bytes());
+        numbers.iter().for_each(|number| self.add(&number.to_le_bytes()));
+    }
+
+    /// The sum, as 64 hexadecimal digits.
+    pub fn finish(self) -> String {
+        hexadecimal(self.0)
+    }
+}
+
 fn hexadecimal(digest: Sha256) -> String {
     digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -39,5 +61,20 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "abc").unwrap();
         assert_eq!(sha256_of_file(file.path()).unwrap(), abc);
+        let mut sum = Sum::default();
+        [&b"a"[..], b"bc"].iter().for_each(|bytes| sum.add(bytes));
+        assert_eq!(sum.finish(), abc);
+    }
+
+    #[test]
+    fn lists_are_told_apart() {
+        let sum = |lists: &[&[u32]]| {
+            let mut sum = Sum::default();
+            lists.iter().for_each(|numbers| sum.add_numbers(numbers));
+            sum.finish()
+        };
+        assert_eq!(sum(&[&[1, 2], &[3]]), sum(&[&[1, 2], &[3]]));
+        assert_ne!(sum(&[&[1, 2], &[3]]), sum(&[&[1], &[2, 3]]));
+        assert_ne!(sum(&[&[1, 2], &[3]]), sum(&[&[3], &[1, 2]]));
     }
 }

@@ -422,9 +422,13 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// The recipe file, or the defaults, with the settings that were given.
+    /// The recipe file, that of the run that is resumed, or the defaults, with the settings that
+    /// were given.
     pub fn recipe(&self) -> losparse::Result<Recipe> {
-        let mut recipe = read_recipe(self.run.recipe.as_ref())?;
+        let mut recipe = match (&self.run.recipe, self.run.begun()?) {
+            (None, Some(begun)) => begun,
+            (file, _) => read_recipe(file.as_ref())?,
+        };
         self.task.apply(&mut recipe.task);
         self.train.apply(&mut recipe.task, self.task.data.as_ref());
         self.training.apply(&mut recipe.training);

@@ -9,7 +9,8 @@ use super::machine::MachineArgs;
 #[command(
     override_usage = "\
 losparse compress [OPTIONS] <MODEL> --output <FOLDER>
-       losparse compress [OPTIONS] --recipe <FILE> --output <FOLDER>",
+       losparse compress [OPTIONS] --recipe <FILE> --output <FOLDER>
+       losparse compress --resume --output <FOLDER>",
     after_help = "\
 Examples:
   A GLUE task, to 20% of the weights:
@@ -25,6 +26,9 @@ Examples:
         --layers 'intermediate.dense,layer.*.output.dense,!layer.0.**'
   Beside the dense model, fine-tuned:
     losparse compress my-model -o small --recipe recipe.toml --baseline tuned
+
+  Go on after Ctrl-C, a signal or a crash:
+    losparse compress -o small --resume
 
 The result, FOLDER/model, loads without the model it was made from."
 )]
@@ -42,6 +46,7 @@ impl Args {
     /// Runs the command.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
         let mut recipe = self.train.recipe()?;
+        self.train.run.check_command(&recipe, true)?;
         self.method.apply(recipe.method.get_or_insert_default())?;
         let baseline = self.baseline.as_deref();
         self.train.run.run(recipe, baseline, machine, losparse::train::compress)

@@ -136,8 +136,9 @@ impl Args {
 
     fn print(&self, results: &[SplitMetrics], machine: &MachineArgs) -> anyhow::Result<()> {
         if machine.json {
+            // Not every path is UTF-8.
+            let model = self.model.display().to_string();
             for result in results {
-                let model = self.model.display().to_string();
                 output::print_json(&json!({"model": model, "result": result}))?;
             }
             return Ok(());

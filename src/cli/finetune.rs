@@ -7,11 +7,13 @@ use super::machine::MachineArgs;
 #[command(
     override_usage = "\
 losparse finetune [OPTIONS] <MODEL> --output <FOLDER>
-       losparse finetune [OPTIONS] --recipe <FILE> --output <FOLDER>",
+       losparse finetune [OPTIONS] --recipe <FILE> --output <FOLDER>
+       losparse finetune --resume --output <FOLDER>",
     after_help = "\
 Examples:
   losparse finetune bert-base-uncased -o tuned --task rte --data glue --epochs 3
   losparse finetune my-model -o tuned --train train.jsonl --dev dev.jsonl --text text --score rating
+  losparse finetune -o tuned --resume
 
 The result, FOLDER/model, is a plain Hugging Face model folder."
 )]
@@ -24,6 +26,7 @@ impl Args {
     /// Runs the command. A recipe's compression is left out.
     pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
         let mut recipe = self.train.recipe()?;
+        self.train.run.check_command(&recipe, false)?;
         if recipe.method.take().is_some() {
             machine.note("fine-tuning: the recipe's [method] is left out");
         }

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-/// Exit code of a run that was stopped by Ctrl-C, as shells have it.
+/// Exit code of a run that was stopped by Ctrl-C, as shells have it, or by a signal to end.
 const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
@@ -79,7 +79,7 @@ enum Command {
 }
 
 /// Parses the arguments, runs the command and says how it went: 0, 1 on errors, 2 on wrong usage,
-/// 130 when stopped by Ctrl-C.
+/// 130 when stopped by Ctrl-C, SIGTERM or SIGHUP.
 pub fn main() -> ExitCode {
     let mut command = Cli::command();
     command.build();

@@ -3,7 +3,9 @@
 //! Names and texts come from files that others wrote. Whatever is printed for people passes
 //! [`visible_lines`], cells of tables [`visible`]; JSON escapes by itself.
 
+use std::ffi::OsString;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use losparse::inspect::{visible, visible_lines};
 use serde::Serialize;
@@ -22,6 +24,24 @@ pub fn print_lines<'a>(texts: impl Iterator<Item = &'a str>) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut texts = texts.map(|text| visible(&text.replace('\n', " ")).into_owned());
     written(texts.try_for_each(|text| writeln!(out, "{text}")).and_then(|()| out.flush()))
+}
+
+/// Prints an event of a run as an object on one line. A run does not end with whoever read its events
+/// (`| head`): from then on it prints none, and says so.
+pub fn print_event(event: &impl Serialize) {
+    static CLOSED: AtomicBool = AtomicBool::new(false);
+    if CLOSED.load(Ordering::Relaxed) {
+        return;
+    }
+    let print = || -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        Ok(writeln!(out, "{}", serde_json::to_string(event)?).and_then(|()| out.flush())?)
+    };
+    if let Err(error) = print()
+        && !CLOSED.swap(true, Ordering::Relaxed)
+    {
+        note(&format!("warning: events are no longer printed ({error}); the run goes on"));
+    }
 }
 
 /// Prints an object on one line.
@@ -58,14 +78,10 @@ pub fn note(text: &str) {
     let _ = writeln!(err, "{clear}{}", visible_lines(text.trim_end()));
 }
 
-/// The words the program was started with; what is not Unicode in them is replaced.
-pub fn arguments() -> impl Iterator<Item = String> {
-    std::env::args_os().map(|word| word.to_string_lossy().into_owned())
-}
-
 /// A command line to be entered again, of the words a program was started with.
-pub fn command_line(words: impl Iterator<Item = String>) -> String {
-    let words = std::iter::once("losparse".to_string()).chain(words.skip(1));
+pub fn command_line(words: impl Iterator<Item = OsString>) -> String {
+    let words = words.skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words = std::iter::once("losparse".to_string()).chain(words);
     let quoted = words.map(|word| match word.contains([' ', '*', '!', '\'', '"', '$']) {
         true => format!("'{}'", word.replace('\'', r"'\''")),
         false => word,

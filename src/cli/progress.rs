@@ -74,10 +74,8 @@ impl Progress {
 
 impl Observer for Progress {
     fn event(&self, event: &Event) {
-        if self.json
-            && let Err(error) = output::print_json(event)
-        {
-            output::note(&format!("warning: cannot print an event: {error}"));
+        if self.json {
+            output::print_event(event);
         }
         if self.text {
             self.show(event);

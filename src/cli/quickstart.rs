@@ -56,7 +56,7 @@ impl Args {
             tui: false,
             device: device.clone(),
             device_name: machine.device_name(),
-            command: output::command_line(output::arguments()),
+            command: output::command_line(std::env::args_os()),
             observer: Arc::new(Progress::new(machine.quiet, machine.json)),
             interrupt: interrupt.clone(),
         };

@@ -1,15 +1,16 @@
 //! What compressing and fine-tuning have in common.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::builder::Resettable;
 use losparse::Error;
 use losparse::checkpoint::StorageDtype;
 use losparse::inspect::{RunReport, percent, thousands};
-use losparse::train::checkpoints::CheckpointState;
-use losparse::train::{Interrupt, JobKind, Recipe, RunOptions};
+use losparse::train::{Difference, Interrupt, JobKind, Recipe, RunOptions};
 use serde_json::json;
 
 use super::args::word;
@@ -39,7 +40,7 @@ pub struct RunArgs {
     /// Only say what would be done and what it would take
     #[arg(long)]
     dry_run: bool,
-    /// Go on from the last checkpoint in the output folder
+    /// Go on from the last checkpoint in the output folder, whose recipe has every setting
     #[arg(long)]
     resume: bool,
     /// Replace an earlier run in the output folder
@@ -55,6 +56,56 @@ pub struct RunArgs {
 type Pipeline = fn(&Recipe, &RunOptions) -> losparse::Result<RunReport>;
 
 impl RunArgs {
+    /// The recipe of the run that is resumed; nothing if none is, or its folder has no recipe but
+    /// the command line may have one.
+    ///
+    /// # Errors
+    /// If there is no run, or its recipe cannot be read.
+    pub fn begun(&self) -> losparse::Result<Option<Recipe>> {
+        let Some(output) = self.output.as_ref().filter(|_| self.resume) else { return Ok(None) };
+        let file = output.join("recipe.toml");
+        if file.is_file() {
+            return Recipe::read(file).map(Some);
+        }
+        if self.model.is_none() && self.recipe.is_none() {
+            let message = "holds no run to resume (no recipe.toml); start it without --resume";
+            return Err(Error::format(output, message));
+        }
+        Ok(None)
+    }
+
+    /// Checks that a run that is resumed was begun by this command; `compresses` says which it is.
+    ///
+    /// # Errors
+    /// Names the other command.
+    pub fn check_command(&self, recipe: &Recipe, compresses: bool) -> losparse::Result<()> {
+        let own = self.recipe.is_none() && self.begun()?.is_some();
+        if own && recipe.method.is_some() != compresses {
+            let command = if compresses { "finetune" } else { "compress" };
+            let message = format!("holds a run of `losparse {command}`; resume it with that");
+            return Err(Error::format(self.output.clone().unwrap_or_default(), message));
+        }
+        Ok(())
+    }
+
+    /// Checks that a run that is resumed has the settings it was begun with.
+    fn check_settings(&self, recipe: &Recipe) -> losparse::Result<()> {
+        let Some(begun) = self.begun()? else { return Ok(()) };
+        let now = recipe.resolved().with_absolute_paths();
+        let Some(difference) = begun.with_absolute_paths().difference(&now) else { return Ok(()) };
+        let Difference { setting, first, second } = difference;
+        let value = |value: Option<String>| value.unwrap_or_else(|| "none".to_string());
+        let (first, second) = (value(first), value(second));
+        let option = setting.rsplit('.').next().unwrap_or_default();
+        let folder = self.output.clone().unwrap_or_default();
+        let message = format!(
+            "{second}, but the run in {} was started with {first}; leave the option out to go on \
+             with it, or start another run",
+            folder.display()
+        );
+        Err(Error::option(option, message))
+    }
+
     /// Runs `recipe`, or says what that would be; the report compares with the `baseline`.
     pub fn run(
         &self,
@@ -72,6 +123,7 @@ impl RunArgs {
         recipe.new_head |= self.new_head;
         check(&recipe)?;
         recipe.validate()?;
+        self.check_settings(&recipe)?;
         if let Some(file) = &self.recipe
             && !same_settings(&Recipe::read(file)?, &recipe)
         {
@@ -104,13 +156,13 @@ impl RunArgs {
             tui,
             device,
             device_name: machine.device_name(),
-            command: output::command_line(output::arguments()),
+            command: output::command_line(std::env::args_os()),
             observer: Arc::new(Progress::new(machine.quiet || tui, machine.json)),
             interrupt,
         };
         let report = match pipeline(&recipe, &options) {
             Err(error @ Error::Interrupted(_)) => {
-                output::note(&advice(output::arguments(), &options.output));
+                output::note(&advice(std::env::args_os(), &options.output, &recipe));
                 return Err(error.into());
             }
             result => result?,
@@ -158,32 +210,69 @@ fn check(recipe: &Recipe) -> losparse::Result<()> {
     Ok(())
 }
 
-/// The first Ctrl-C stops the run cleanly, the second at once.
+/// A second signal within this time is the first once more: a terminal that is closed sends several.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+
+/// The first Ctrl-C, or signal that asks a process to end (SIGTERM, SIGHUP), stops the run cleanly;
+/// the second at once.
 pub fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
+    let mut first = None;
     let handler = move || {
-        if interrupt.stopped() {
-            std::process::exit(super::INTERRUPTED.into());
+        let again = first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL;
+        match (interrupt.stopped(), again) {
+            (true, true) => std::process::exit(super::INTERRUPTED.into()),
+            (true, false) => return,
+            (false, _) => {}
         }
-        interrupt.stop("by Ctrl-C");
+        interrupt.stop("by Ctrl-C, or a signal to end");
         output::note("stopping after this batch; press Ctrl-C again to stop at once");
     };
-    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+    let ignored = hangup_is_ignored();
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
+    if ignored {
+        ignore_hangup();
+    }
+    Ok(())
 }
 
-/// How to go on after an interruption: from the last checkpoint in `output`, if there is one.
-fn advice(args: impl Iterator<Item = String>, output: &Path) -> String {
-    let checkpoints = std::fs::read_dir(output.join("checkpoints")).into_iter().flatten();
-    let saved = checkpoints.flatten().any(|entry| CheckpointState::is_in(&entry.path()));
-    match saved {
-        true => format!("go on with: {}", again(args, "--resume")),
-        false => format!("nothing was saved yet; start again with: {}", again(args, "--overwrite")),
+/// Whether this process was told to outlive its terminal (`nohup`).
+#[cfg(unix)]
+fn hangup_is_ignored() -> bool {
+    // SAFETY: a null action changes nothing; the present one is written to `now`, for which zeros are
+    // a valid value.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut now) == 0
+            && now.sa_sigaction == libc::SIG_IGN
     }
 }
 
-/// The command line of an interrupted run, with another `option`.
-fn again(args: impl Iterator<Item = String>, option: &str) -> String {
-    let args = args.filter(|word| word != "--overwrite" && word != "--resume");
-    output::command_line(args.chain([option.to_string()]))
+#[cfg(not(unix))]
+fn hangup_is_ignored() -> bool {
+    false
+}
+
+fn ignore_hangup() {
+    // SAFETY: to ignore a signal runs no code of ours.
+    #[cfg(unix)]
+    unsafe {
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+    }
+}
+
+/// How to go on after an interruption: the run of `recipe` in `output`, if that was begun.
+fn advice(args: impl Iterator<Item = OsString>, output: &Path, recipe: &Recipe) -> String {
+    let now = recipe.resolved().with_absolute_paths();
+    let begun = Recipe::read(output.join("recipe.toml"));
+    match begun.is_ok_and(|begun| begun.difference(&now).is_none()) {
+        true => {
+            let args = args.filter(|word| word != "--overwrite" && word != "--resume");
+            format!("go on with: {}", output::command_line(args.chain(["--resume".into()])))
+        }
+        false => {
+            format!("nothing was saved yet; start again with: {}", output::command_line(args))
+        }
+    }
 }
 
 /// The result in a few lines.
@@ -240,20 +329,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_to_go_on_is_the_same_with_resume_or_overwrite() {
+    fn the_command_to_go_on_is_the_same_with_resume() {
         let words =
             ["/usr/bin/losparse", "compress", "my model", "--overwrite", "--layers", "!*.a"];
-        let words = || words.into_iter().map(String::from);
+        let words = || words.into_iter().map(OsString::from);
         let folder = tempfile::tempdir().unwrap();
+        let recipe = Recipe { model: Some("my model".into()), ..Recipe::default() };
+        let advice = || advice(words(), folder.path(), &recipe);
         let start_again = "nothing was saved yet; start again with: losparse compress 'my model' \
-                           --layers '!*.a' --overwrite";
-        assert_eq!(advice(words(), folder.path()), start_again);
-        let checkpoint = folder.path().join("checkpoints/step-00000004");
-        std::fs::create_dir_all(&checkpoint).unwrap();
-        assert_eq!(advice(words(), folder.path()), start_again);
-        std::fs::write(checkpoint.join("state.json"), "{}").unwrap();
+                           --overwrite --layers '!*.a'";
+        assert_eq!(advice(), start_again);
+        // An earlier run, which this one did not get to replace.
+        let file = folder.path().join("recipe.toml");
+        std::fs::write(&file, Recipe::default().to_toml()).unwrap();
+        assert_eq!(advice(), start_again);
+        std::fs::write(&file, recipe.resolved().with_absolute_paths().to_toml()).unwrap();
         let go_on = "go on with: losparse compress 'my model' --layers '!*.a' --resume";
-        assert_eq!(advice(words(), folder.path()), go_on);
+        assert_eq!(advice(), go_on);
     }
 
     #[test]

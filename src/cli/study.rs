@@ -128,7 +128,7 @@ impl Args {
             device_name: machine.device_name(),
             command: match &self.worker {
                 Some(command) => command.clone(),
-                None => output::command_line(output::arguments()),
+                None => output::command_line(std::env::args_os()),
             },
             observer: Arc::new(Progress::new(machine.quiet, machine.json)),
             interrupt,

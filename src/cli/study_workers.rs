@@ -46,7 +46,7 @@ impl Workers {
         write_study(study, &args.output)?;
         forget_failures(study, &args.output)?;
         let program = std::env::current_exe().map_err(|e| Error::io("losparse", e))?;
-        let command_line = output::command_line(output::arguments());
+        let command_line = output::command_line(std::env::args_os());
         let mut workers =
             Self { children: Vec::new(), readers: Vec::new(), output: args.output.clone() };
         for (at, device) in devices.iter().enumerate() {
@@ -133,9 +133,7 @@ fn each_line(
 fn pass_event(device: &str, line: &str) {
     let Ok(Value::Object(mut event)) = serde_json::from_str(line) else { return };
     event.insert("device".into(), device.into());
-    if let Err(error) = output::print_json(&event) {
-        output::note(&format!("warning: cannot print an event: {error}"));
-    }
+    output::print_event(&event);
 }
 
 #[cfg(test)]

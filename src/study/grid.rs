@@ -1,5 +1,6 @@
 //! The grid: a base recipe and lists of settings, multiplied out into runs.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -67,6 +68,9 @@ struct GridAxis {
 /// Axes that come first in this order; the others follow by name, seeds last.
 const FIRST: [&str; 5] = ["task", "model", "method", "ratio", "learning_rate"];
 
+/// Most combinations that a study may have.
+const MAX_RUNS: usize = 10_000;
+
 impl Study {
     /// Reads a study's file.
     ///
@@ -89,13 +93,13 @@ impl Study {
         let grids = grids(file.grid)?;
         let columns = columns(&grids);
         let mut runs: Vec<PlannedRun> = Vec::new();
-        for axes in &grids {
-            let count = axes.iter().map(|axis| axis.values.len()).product();
+        let mut known = HashSet::new();
+        for (axes, count) in grids.iter().zip(counts(&grids)?) {
             for number in 0..count {
                 let run = planned(&file.base, axes, &columns, number)?;
                 // Grids may overlap, and settings that a method does not have make the same run
                 // several times.
-                if !runs.iter().any(|known| known.folder == run.folder) {
+                if known.insert(run.folder.clone()) {
                     runs.push(run);
                 }
             }
@@ -131,6 +135,29 @@ impl Study {
         }
         Ok(study)
     }
+}
+
+/// Combinations of each grid.
+///
+/// # Errors
+/// If there are more than [`MAX_RUNS`] in all.
+fn counts(grids: &[Vec<GridAxis>]) -> Result<Vec<usize>> {
+    let count = |axes: &Vec<GridAxis>| {
+        axes.iter().fold(1_usize, |count, axis| count.saturating_mul(axis.values.len()))
+    };
+    let counts: Vec<usize> = grids.iter().map(count).collect();
+    let total = counts.iter().fold(0_usize, |total, count| total.saturating_add(*count));
+    if total > MAX_RUNS {
+        let many = if total == usize::MAX { "countless".to_string() } else { total.to_string() };
+        let longest = grids.iter().flatten().max_by_key(|axis| axis.values.len());
+        let longest = longest.map_or(String::new(), |axis| {
+            format!("; the longest list, {}, has {}", axis.option, axis.values.len())
+        });
+        let message =
+            format!("{many} combinations are more than the {MAX_RUNS} a study may have{longest}");
+        return Err(Error::option("grid", message));
+    }
+    Ok(counts)
 }
 
 /// Puts the dense runs of each task and model before the others, which are compared with them.

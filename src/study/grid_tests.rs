@@ -88,6 +88,36 @@ fn other_settings_make_other_folders_and_the_same_the_same() {
 }
 
 #[test]
+fn a_grid_too_large_to_be_meant_is_refused_before_it_is_made() {
+    let axis = |name: &str, count: usize| {
+        let values: Vec<String> = (1..=count).map(|value| value.to_string()).collect();
+        format!("{name} = [{}]\n", values.join(", "))
+    };
+    let names = ["seed", "epochs", "batch_size", "eval_steps"];
+    let large: String = names.iter().map(|name| axis(name, 1000)).collect();
+    let message = Study::parse(&format!("{BASE}[grid]\n{large}")).unwrap_err().to_string();
+    for part in ["option grid", "1000000000000 combinations", "10000", "grid.", "has 1000"] {
+        assert!(message.contains(part), "no {part} in {message}");
+    }
+    // More than can be counted; and in two grids, each of which would do.
+    let names = ["max_length", "bucket_batches", "interval", "eval_batch_size"];
+    let larger = names.iter().map(|name| axis(name, 100_000));
+    let message =
+        Study::parse(&format!("{BASE}[grid]\n{large}{}", larger.collect::<String>())).unwrap_err();
+    assert!(message.to_string().contains("countless"), "{message}");
+    let two = [axis("seed", 6000), axis("epochs", 6000)].map(|axis| format!("[[grid]]\n{axis}"));
+    let message = Study::parse(&format!("{BASE}{}", two.concat())).unwrap_err().to_string();
+    assert!(message.contains("12000 combinations"), "{message}");
+}
+
+#[test]
+fn a_grid_of_many_seeds_is_made_at_once() {
+    let seeds: Vec<String> = (0..3000).map(|seed| seed.to_string()).collect();
+    let study = Study::parse(&format!("{BASE}[grid]\nseed = [{}]", seeds.join(", "))).unwrap();
+    assert_eq!((study.runs.len(), study.axes), (3000, vec!["seed".to_string()]));
+}
+
+#[test]
 fn several_grids_are_done_together_and_shared_runs_once() {
     let text = format!(
         "{BASE}[[grid]]\nmethod = ['losparse', 'itp', 'dense']\nratio = [0.2, 0.1]\n\

@@ -1,12 +1,11 @@
 //! What makes two recipes the same run: their settings, however they were written.
 
-use std::collections::BTreeMap;
-
-use toml::{Table, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::PlannedRun;
+use crate::Result;
+use crate::train::recipe_paths::FOLLOW;
 use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe};
-use crate::{Error, Result};
 
 /// Settings by path, as text.
 pub(super) type Settings = BTreeMap<String, String>;
@@ -26,8 +25,8 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
     };
     let method = recipe.method.as_ref().map(|_| MethodRecipe::default());
     let default = Recipe { task, method, ..Recipe::default() }.resolved();
-    let default = flat(&default)?;
-    let mut settings = flat(&recipe)?;
+    let default = default.settings()?;
+    let mut settings = recipe.settings()?;
     settings.retain(|path, value| {
         // Whether there is a method at all shows in its ratio.
         matches!(path.as_str(), "task.name" | "method.ratio") || default.get(path) != Some(value)
@@ -35,49 +34,20 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
     Ok(settings)
 }
 
-/// Settings that follow from the data's size unless they are given; a run writes them out.
-const FOLLOW: [&str; 5] = [
-    "method.final_warmup_steps",
-    "method.initial_warmup_steps",
-    "training.eval_steps",
-    "training.lr_warmup_steps",
-    "training.save_steps",
-];
-
 /// Whether a run of the recipe `planned` wrote down `done` as what it did.
 ///
 /// # Errors
 /// As [`settings`].
 pub(super) fn is_run_of(planned: &Recipe, done: &Recipe) -> Result<bool> {
-    let (planned, mut done) = (settings(planned)?, settings(done)?);
+    let done = done.with_paths_as_in(planned);
+    let (planned, mut done) = (settings(planned)?, settings(&done)?);
     done.retain(|path, _| planned.contains_key(path) || !FOLLOW.contains(&path.as_str()));
     Ok(planned == done)
 }
 
-/// Every setting of a recipe; where it comes from is none.
-fn flat(recipe: &Recipe) -> Result<Settings> {
-    let recipe = Recipe { provenance: None, ..recipe.clone() };
-    let table = Table::try_from(recipe).map_err(|e| Error::option("grid", e.to_string()))?;
-    let mut settings = Settings::new();
-    flatten(&mut settings, "", &table);
-    Ok(settings)
-}
-
-fn flatten(settings: &mut Settings, prefix: &str, table: &Table) {
-    for (name, value) in table {
-        let path = format!("{prefix}{name}");
-        match value {
-            Value::Table(inner) => flatten(settings, &format!("{path}."), inner),
-            value => {
-                settings.insert(path, value.to_string());
-            }
-        }
-    }
-}
-
 /// Every setting that runs of a cell have in common: all but the seed.
 fn of_cell(recipe: &Recipe) -> Result<Settings> {
-    let mut settings = flat(recipe)?;
+    let mut settings = recipe.settings()?;
     settings.remove("training.seed");
     Ok(settings)
 }
@@ -118,9 +88,13 @@ pub(super) fn tell_apart(runs: &mut [PlannedRun], axes: &mut Vec<String>) -> Res
     };
     let places: Vec<_> = runs.iter().map(on_axes).collect();
     let all: Vec<Settings> = runs.iter().map(|run| of_cell(&run.recipe)).collect::<Result<_>>()?;
+    // Seeds apart, most runs at a place are one.
+    let mut at_place: BTreeMap<_, BTreeSet<&Settings>> = BTreeMap::new();
+    for (place, settings) in places.iter().zip(&all) {
+        at_place.entry(place).or_default().insert(settings);
+    }
     for at in 0..runs.len() {
-        let alike: Vec<&Settings> =
-            all.iter().zip(&places).filter(|(_, p)| **p == places[at]).map(|(s, _)| s).collect();
+        let alike = &at_place[&places[at]];
         let mut paths: Vec<&String> = alike.iter().flat_map(|settings| settings.keys()).collect();
         paths.sort();
         paths.dedup();

@@ -8,7 +8,6 @@
 
 mod baseline;
 mod cell;
-mod claim;
 mod csv_tables;
 mod figures;
 mod gain;

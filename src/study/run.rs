@@ -3,14 +3,13 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::baseline::baseline;
-use super::claim::Claim;
 use super::{PlannedRun, Study, StudyReport, identity, importance_figures, study_figures};
 use crate::checkpoint::atomic;
 use crate::inspect::RunReport;
-use crate::train::checkpoints::CheckpointState;
+use crate::train::claim::{Attempt, Claim};
 use crate::train::{Event, Recipe, RunOptions, compress, finetune};
 use crate::{Error, Result};
 
@@ -38,6 +37,8 @@ pub enum FailedRuns {
 
 /// File of a failed run's error.
 const ERROR: &str = "error.txt";
+/// Folder of the lock files: of each run, and of the tables.
+const LOCKS: &str = ".locks";
 /// The claim on the tables.
 const TABLES: &str = "study";
 
@@ -86,7 +87,19 @@ pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Res
     write_study(study, folder)?;
     for (at, run) in study.runs.iter().enumerate() {
         options.interrupt.check()?;
-        let Some(_claim) = Claim::take(folder, &run.folder)? else { continue };
+        let _claim = match Claim::take(&lock_file(folder, &run.folder)?, &options.command)? {
+            Attempt::Ours(claim) => claim,
+            Attempt::Taken(holder) => {
+                if let Some(holder) = holder.filter(|holder| holder.is_elsewhere()) {
+                    let lock = folder.join(LOCKS).join(&run.folder);
+                    let (who, lock) = (holder.told(), lock.display());
+                    let message =
+                        format!("{} is left to {who}; if it is gone, remove {lock}", run.folder);
+                    options.observer.event(&Event::Note { message });
+                }
+                continue;
+            }
+        };
         let mut state = state(run, folder)?;
         let due = match state {
             RunState::Waiting => true,
@@ -121,7 +134,9 @@ pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Res
 pub fn forget_failures(study: &Study, folder: &Path) -> Result<()> {
     for run in &study.found_in(folder)?.runs {
         let error = folder.join(&run.folder).join(ERROR);
-        if error.is_file() && Claim::take(folder, &run.folder)?.is_some() {
+        if error.is_file()
+            && let Attempt::Ours(_claim) = Claim::take(&lock_file(folder, &run.folder)?, "")?
+        {
             fs::remove_file(&error).map_err(|e| Error::io(&error, e))?;
         }
     }
@@ -134,11 +149,13 @@ fn run_one(run: &PlannedRun, study: &RunOptions) -> Result<RunState> {
         // It cannot be read or is another's, else the run would be finished.
         return state(run, &study.output);
     }
-    let resume = has_checkpoint(&folder);
-    if !resume && folder.is_dir() {
+    let mut options = RunOptions { output: folder.clone(), overwrite: false, ..study.clone() };
+    options.resume = options.has_checkpoint()?;
+    if !options.resume && folder.is_dir() {
+        // Somebody may run it by hand.
+        let _claim = options.claim()?;
         fs::remove_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
     }
-    let options = RunOptions { output: folder.clone(), resume, overwrite: false, ..study.clone() };
     let job = if run.recipe.method.is_some() { compress } else { finetune };
     // One run's panic must not take the study with it.
     let result = catch_unwind(AssertUnwindSafe(|| job(&run.recipe, &options)))
@@ -161,12 +178,11 @@ fn run_one(run: &PlannedRun, study: &RunOptions) -> Result<RunState> {
     }
 }
 
-fn has_checkpoint(folder: &Path) -> bool {
-    let Ok(mut entries) = fs::read_dir(folder.join("checkpoints")) else { return false };
-    entries.any(|entry| {
-        let path = entry.map(|entry| entry.path()).unwrap_or_default();
-        path.extension().is_none() && CheckpointState::is_in(&path)
-    })
+/// The lock file of this name, in a folder that is made if need be.
+fn lock_file(output: &Path, name: &str) -> Result<PathBuf> {
+    let folder = output.join(LOCKS);
+    fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+    Ok(folder.join(name))
 }
 
 /// Writes `study.md`, `study.csv`, `runs.csv`, `study.json` and the plots of what is done so far.
@@ -175,7 +191,7 @@ fn has_checkpoint(folder: &Path) -> bool {
 /// If one cannot be written.
 pub fn write_study(study: &Study, folder: &Path) -> Result<StudyReport> {
     fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let _claim = Claim::wait(folder, TABLES)?;
+    let _claim = Claim::wait(&lock_file(folder, TABLES)?, "")?;
     let report = StudyReport::new(study, &states(study, folder)?);
     let mut figures = study_figures(&report);
     figures.extend(importance_figures(&report, folder));

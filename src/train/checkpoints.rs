@@ -6,88 +6,26 @@
 //!                         scheduler.bpk  step of the learning rate
 //!                         state.json     step, metric and loss so far, the run's recipe
 //!                         importance.json  scores before the first pruning, once there are any
+//!                         SHA256SUMS     of all of these
 //! ```
+//! A run that is interrupted writes one between two of its segments, too.
 //! Random numbers need no state: batch order and dropout are functions of the seed and the step.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
-use serde::{Deserialize, Serialize};
 
-use super::record::{LossCurve, Record};
-use crate::checkpoint::atomic;
-use crate::pruning::LayerScores;
-use crate::tasks::MetricReport;
-use crate::{Error, Result, files};
+use super::checkpoint_state::step_of;
+pub use super::checkpoint_state::{CheckpointState, Inputs};
+use crate::checkpoint::checksum::sha256_of_file;
+use crate::{Error, Result};
 
-/// What a checkpoint says of itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CheckpointState {
-    /// Segments done.
-    pub segment: usize,
-    /// Updates done.
-    pub step: usize,
-    /// The recipe of the run; another recipe cannot resume it.
-    pub recipe: String,
-    /// The best evaluation so far among those that count, and its segment.
-    pub best: Option<(usize, MetricReport)>,
-    /// Evaluations since the best.
-    pub evaluations_since_best: usize,
-    /// Every evaluation so far, by step.
-    pub history: Vec<(usize, MetricReport)>,
-    /// Seconds of training so far.
-    pub seconds: f64,
-    /// The training loss so far.
-    #[serde(default)]
-    pub losses: LossCurve,
-    /// Scores of neurons before the first pruning: a file of its own, see
-    /// [`CheckpointState::read_importance`].
-    #[serde(skip)]
-    pub importance: Option<Arc<Vec<LayerScores>>>,
-}
-
-impl CheckpointState {
-    /// Whether `folder` is a checkpoint.
-    pub fn is_in(folder: &Path) -> bool {
-        folder.join(STATE).is_file()
-    }
-
-    /// Reads the state of a checkpoint folder, but for its importance.
-    ///
-    /// # Errors
-    /// If it cannot be read or is no state.
-    pub fn read(folder: &Path) -> Result<Self> {
-        files::read_json(folder.join(STATE))
-    }
-
-    /// What the run had noted down.
-    pub(crate) fn record(&self) -> Record {
-        // A version that noted nothing may have pruned already: what came before is lost.
-        let lost = self.step > 0 && self.losses.is_empty();
-        let importance = self.importance.clone().or(lost.then(Arc::default));
-        Record { losses: self.losses.clone(), importance }
-    }
-
-    /// Reads the importance of a checkpoint folder; `None` if nothing was pruned yet.
-    ///
-    /// # Errors
-    /// If it is there and cannot be read.
-    pub fn read_importance(folder: &Path) -> Result<Option<Arc<Vec<LayerScores>>>> {
-        let file = folder.join(IMPORTANCE);
-        if !file.is_file() {
-            return Ok(None);
-        }
-        files::read_json(&file).map(|scores| Some(Arc::new(scores)))
-    }
-}
-
-/// File of a checkpoint's [`CheckpointState`].
-const STATE: &str = "state.json";
-/// File of its importance.
-const IMPORTANCE: &str = "importance.json";
+/// Ending of a checkpoint's folder while it is written.
+const PARTIAL: &str = "partial";
 const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
 
 /// The checkpoints of one run.
@@ -100,20 +38,25 @@ type Written = Box<dyn Fn(usize, &Path) + Send>;
 
 #[derive(Default)]
 struct Shared {
-    /// Checkpoints being written, by segment: their state and how many parts are there. A thread
-    /// writes each part, so the next checkpoint may begin while the last parts of one are written.
-    pending: BTreeMap<usize, (CheckpointState, usize)>,
+    /// Checkpoints being written, by segment. A thread writes each part, so the next checkpoint may
+    /// begin while the last parts of one are written.
+    pending: BTreeMap<usize, Pending>,
     /// Told of every whole checkpoint.
     written: Option<Written>,
+    /// The step whose checkpoint the run goes on from.
+    from: Option<usize>,
 }
 
-fn step_folder(folder: &Path, step: usize) -> PathBuf {
-    folder.join(format!("step-{step:08}"))
+/// A checkpoint being written.
+struct Pending {
+    state: CheckpointState,
+    /// SHA-256 of the parts that are there, by file name.
+    sums: BTreeMap<String, String>,
 }
 
 impl CheckpointStore {
     /// The checkpoints in `folder`, which is made if need be. What a killed run left half-written is
-    /// removed.
+    /// removed; what is no checkpoint is left alone.
     ///
     /// # Errors
     /// If the folder cannot be made or cleaned.
@@ -121,18 +64,46 @@ impl CheckpointStore {
         let folder = folder.as_ref().to_path_buf();
         fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         let store = Self { folder, shared: Mutex::default() };
-        for path in store.entries()? {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
-            if name.is_some_and(|name| name.ends_with(".partial")) {
-                fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
-            }
-        }
+        store.remove(|path| path.extension().is_some())?;
         Ok(Arc::new(store))
     }
 
-    fn entries(&self) -> Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
-        entries.map(|e| e.map(|e| e.path()).map_err(|e| Error::io(&self.folder, e))).collect()
+    /// Steps of the checkpoints in `folder`, ascending; none if there is no such folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn steps_in(folder: &Path) -> Result<Vec<usize>> {
+        let entries = match fs::read_dir(folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|e| Error::io(folder, e))?,
+        };
+        let mut steps = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|e| Error::io(folder, e))?.path();
+            // Another spelling of a number is not a folder of ours.
+            steps.extend(step_of(&path).filter(|step| folder.join(Self::name(*step)) == path));
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Name of the folder of the checkpoint after `step` updates.
+    pub fn name(step: usize) -> String {
+        format!("step-{step:08}")
+    }
+
+    /// Removes those checkpoints, whole or half-written, whose path `which` picks.
+    fn remove(&self, which: impl Fn(&Path) -> bool) -> Result<()> {
+        for entry in fs::read_dir(&self.folder).map_err(|e| Error::io(&self.folder, e))? {
+            let path = entry.map_err(|e| Error::io(&self.folder, e))?.path();
+            let half = path.extension().is_some_and(|extension| extension == PARTIAL);
+            let ours =
+                step_of(&if half { path.with_extension("") } else { path.clone() }).is_some();
+            if ours && which(&path) {
+                fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Has `f` called with the step and folder of every checkpoint once it is whole.
@@ -142,24 +113,32 @@ impl CheckpointStore {
         }
     }
 
-    /// States of all whole checkpoints, oldest first.
+    /// Steps of the checkpoints, ascending.
     ///
     /// # Errors
-    /// If one cannot be read.
-    pub fn states(&self) -> Result<Vec<CheckpointState>> {
-        let mut states = Vec::new();
-        for path in self.entries()? {
-            if path.extension().is_none() && CheckpointState::is_in(&path) {
-                states.push(CheckpointState::read(&path)?);
-            }
-        }
-        states.sort_by_key(|state| state.step);
-        Ok(states)
+    /// If the folder cannot be read.
+    pub fn steps(&self) -> Result<Vec<usize>> {
+        Self::steps_in(&self.folder)
+    }
+
+    /// Has the run go on from the checkpoint of `step`.
+    ///
+    /// # Errors
+    /// If a part of it that only Burn reads is of another format; of the model and its pruner
+    /// something is made elsewhere.
+    pub(crate) fn go_on_from(&self, step: usize) -> Result<()> {
+        use burn::lr_scheduler::LrSchedulerRecord;
+        use burn::optim::OptimizerRecord;
+        let [_, optimizer, scheduler] = PARTS.map(|part| part_file(&self.path(step), part));
+        load::<OptimizerRecord>(&optimizer)?;
+        load::<LrSchedulerRecord>(&scheduler)?;
+        self.shared.lock().map_err(|_| poisoned())?.from = Some(step);
+        Ok(())
     }
 
     /// Folder of the checkpoint after `step` updates.
     pub fn path(&self, step: usize) -> PathBuf {
-        step_folder(&self.folder, step)
+        self.folder.join(Self::name(step))
     }
 
     /// Removes every checkpoint.
@@ -167,16 +146,13 @@ impl CheckpointStore {
     /// # Errors
     /// If one cannot be removed.
     pub fn clear(&self) -> Result<()> {
-        for path in self.entries()? {
-            fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
-        }
-        Ok(())
+        self.remove(|_| true)
     }
 
     /// Announces the checkpoint whose parts come next.
     pub(crate) fn begin(&self, state: CheckpointState) {
         if let Ok(mut shared) = self.shared.lock() {
-            shared.pending.insert(state.segment, (state, 0));
+            shared.pending.insert(state.segment, Pending { state, sums: BTreeMap::new() });
         }
     }
 
@@ -185,22 +161,31 @@ impl CheckpointStore {
         PARTS.map(|part| PartCheckpointer { part, store: self.clone() })
     }
 
-    fn save<R: Checkpoint>(&self, part: &str, segment: usize, record: R) -> Result<()> {
-        let state = self.pending(segment)?;
-        let partial = self.path(state.step).with_extension("partial");
+    /// Writes a part of the checkpoint that was announced for `segment`; the last to come makes it
+    /// whole.
+    ///
+    /// # Errors
+    /// If a file cannot be written; the checkpoints before are then kept.
+    pub(crate) fn save<R: Checkpoint>(&self, part: &str, segment: usize, record: R) -> Result<()> {
+        let unknown = || Error::Training("a checkpoint without a state".to_string());
+        let state = {
+            let shared = self.shared.lock().map_err(|_| poisoned())?;
+            shared.pending.get(&segment).map(|pending| pending.state.clone()).ok_or_else(unknown)?
+        };
+        let partial = self.path(state.step).with_extension(PARTIAL);
         fs::create_dir_all(&partial).map_err(|e| Error::io(&partial, e))?;
-        let file = partial.join(format!("{part}.bpk"));
+        let file = part_file(&partial, part);
         record.save(file.clone()).map_err(|e| Error::format(&file, e.to_string()))?;
         let synced = fs::File::open(&file).and_then(|f| f.sync_all());
         synced.map_err(|e| Error::io(&file, e))?;
+        let sum = sha256_of_file(&file)?;
         let mut shared = self.shared.lock().map_err(|_| poisoned())?;
-        let complete = shared.pending.get_mut(&segment).is_some_and(|(_, parts)| {
-            *parts += 1;
-            *parts == PARTS.len()
-        });
-        if complete {
-            shared.pending.remove(&segment);
-            self.commit(&state, &partial)?;
+        let pending = shared.pending.get_mut(&segment).ok_or_else(unknown)?;
+        pending.sums.insert(format!("{part}.bpk"), sum);
+        if pending.sums.len() == PARTS.len()
+            && let Some(Pending { state, sums }) = shared.pending.remove(&segment)
+        {
+            self.commit(&state, sums, &partial)?;
             if let Some(written) = &shared.written {
                 written(state.step, &self.path(state.step));
             }
@@ -208,21 +193,14 @@ impl CheckpointStore {
         Ok(())
     }
 
-    fn pending(&self, segment: usize) -> Result<CheckpointState> {
-        let shared = self.shared.lock().map_err(|_| poisoned())?;
-        let pending = shared.pending.get(&segment).map(|(state, _)| state.clone());
-        pending.ok_or_else(|| Error::Training("a checkpoint without a state".to_string()))
-    }
-
     /// Makes a checkpoint whole, then removes those that are neither the last nor the best.
-    fn commit(&self, state: &CheckpointState, partial: &Path) -> Result<()> {
-        let failed = |e: serde_json::Error| Error::format(partial, e.to_string());
-        if let Some(importance) = &state.importance {
-            let json = serde_json::to_vec(&**importance).map_err(failed)?;
-            atomic::write_file(partial.join(IMPORTANCE), &json)?;
-        }
-        let json = serde_json::to_vec_pretty(state).map_err(failed)?;
-        atomic::write_file(partial.join(STATE), &json)?;
+    fn commit(
+        &self,
+        state: &CheckpointState,
+        sums: BTreeMap<String, String>,
+        partial: &Path,
+    ) -> Result<()> {
+        state.write(partial, sums)?;
         let path = self.path(state.step);
         if path.exists() {
             fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
@@ -231,14 +209,34 @@ impl CheckpointStore {
         let synced = fs::File::open(&self.folder).and_then(|f| f.sync_all());
         synced.map_err(|e| Error::io(&self.folder, e))?;
         let best = state.best.as_ref().map(|(step, _)| *step);
-        for old in self.states()? {
-            if old.step != state.step && Some(old.step) != best {
-                let path = self.path(old.step);
+        for old in self.steps()? {
+            if old != state.step && Some(old) != best {
+                let path = self.path(old);
                 fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
             }
         }
         Ok(())
     }
+}
+
+fn part_file(folder: &Path, part: &str) -> PathBuf {
+    folder.join(format!("{part}.bpk"))
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// Names the file if it cannot be read or is no such record.
+pub(super) fn load<R: Checkpoint>(file: &Path) -> Result<R> {
+    let path = file.to_path_buf();
+    guarded(file, || R::load(path).map_err(|e| e.to_string()))
+}
+
+/// Runs other people's code on the contents of `file`; a panic of it is an error, too.
+pub(super) fn guarded<T>(file: &Path, read: impl FnOnce() -> Result<T, String>) -> Result<T> {
+    let panicked = |_| Err("is not a checkpoint of this model".to_string());
+    let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked);
+    result.map_err(|message| Error::format(file, message))
 }
 
 fn poisoned() -> Error {
@@ -263,12 +261,10 @@ impl<R: Checkpoint> Checkpointer<R> for PartCheckpointer {
         Ok(())
     }
 
-    fn restore(&self, epoch: usize) -> Result<R, CheckpointerError> {
-        let states = self.store.states().map_err(|e| CheckpointerError::Unknown(e.to_string()))?;
-        let state = states.into_iter().find(|state| state.segment == epoch);
-        let state = state.ok_or_else(|| {
-            CheckpointerError::Unknown(format!("no checkpoint of segment {epoch}"))
-        })?;
-        R::load(self.store.path(state.step).join(format!("{}.bpk", self.part)))
+    fn restore(&self, _epoch: usize) -> Result<R, CheckpointerError> {
+        let failed = |e: Error| CheckpointerError::Unknown(e.to_string());
+        let from = self.store.shared.lock().map_err(|_| failed(poisoned()))?.from;
+        let step = from.ok_or_else(|| failed(Error::Training("no checkpoint".to_string())))?;
+        load(&part_file(&self.store.path(step), self.part)).map_err(failed)
     }
 }

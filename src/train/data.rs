@@ -8,7 +8,8 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 
-use crate::tasks::{BatchOrder, BatchPlan, EncodedExample, TextBatch, collate};
+use crate::checkpoint::checksum::Sum;
+use crate::tasks::{BatchOrder, BatchPlan, EncodedExample, Label, TextBatch, collate};
 use crate::{Error, Result};
 
 /// Makes a batch of the examples with the given indices.
@@ -18,13 +19,16 @@ pub type Collate<B> = Arc<dyn Fn(&[usize], &Device) -> Result<B> + Send + Sync>;
 pub struct BatchSource<B> {
     /// Tokens of each example.
     pub lengths: Vec<usize>,
+    /// SHA-256 of the examples in their order: what tells the same data.
+    pub digest: String,
     /// Makes the batches.
     pub collate: Collate<B>,
 }
 
 impl<B> Clone for BatchSource<B> {
     fn clone(&self) -> Self {
-        Self { lengths: self.lengths.clone(), collate: self.collate.clone() }
+        let (lengths, digest) = (self.lengths.clone(), self.digest.clone());
+        Self { lengths, digest, collate: self.collate.clone() }
     }
 }
 
@@ -32,12 +36,28 @@ impl BatchSource<TextBatch> {
     /// Batches of tokenized text, padded to their longest.
     pub fn text(examples: Vec<EncodedExample>, pad_id: u32) -> Self {
         let lengths = examples.iter().map(|example| example.input_ids.len()).collect();
+        let digest = digest(&examples);
         let make = move |indices: &[usize], device: &Device| {
             let chosen: Vec<&EncodedExample> = indices.iter().map(|&at| &examples[at]).collect();
             Ok(collate(&chosen, pad_id)?.to_device(device))
         };
-        Self { lengths, collate: Arc::new(make) }
+        Self { lengths, digest, collate: Arc::new(make) }
     }
+}
+
+/// SHA-256 of tokenized examples with their labels, in their order.
+pub(super) fn digest(examples: &[EncodedExample]) -> String {
+    let mut sum = Sum::default();
+    for example in examples {
+        sum.add_numbers(&example.input_ids);
+        sum.add_numbers(&example.token_type_ids);
+        sum.add_numbers(&match example.label {
+            None => vec![],
+            Some(Label::Class(class)) => vec![class as u32],
+            Some(Label::Score(score)) => vec![u32::MAX, score.to_bits()],
+        });
+    }
+    sum.finish()
 }
 
 /// How a training is cut into batches, updates and segments (Burn's epochs here: what lies between
@@ -131,6 +151,9 @@ pub struct TrainLoader<B> {
     pub segments: Segments,
     /// Segments served so far.
     pub served: SegmentCounter,
+    /// Updates done before: of a segment in whose midst a run was interrupted, only the rest is
+    /// served.
+    pub done: usize,
     /// Where batches go.
     pub device: Device,
     /// Batches of each segment that are served.
@@ -187,7 +210,7 @@ impl<B: Clone + Send + 'static> DataLoader<TrainItem<B>> for TrainLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TrainItem<B>> + 'a> {
         let segment = self.served.fetch_add(1, Ordering::SeqCst);
         let per_step = self.segments.accumulation;
-        let first = self.segments.steps_after(segment) * per_step;
+        let first = self.segments.steps_after(segment).max(self.done) * per_step;
         let last = self.segments.steps_after(segment + 1) * per_step;
         let start = (first + self.window.start).min(last);
         let end = first.saturating_add(self.window.end).min(last);
@@ -293,9 +316,10 @@ mod tests {
         assert!(Segments::new(8, 8, 4, 3, None, None).is_err());
     }
 
-    fn loader(served: usize) -> TrainLoader<Vec<usize>> {
+    fn loader(served: usize, done: usize) -> TrainLoader<Vec<usize>> {
         let source = BatchSource {
             lengths: (0..50).map(|n| n % 7 + 1).collect(),
+            digest: String::new(),
             collate: Arc::new(|indices, _| Ok(indices.to_vec())),
         };
         TrainLoader {
@@ -303,6 +327,7 @@ mod tests {
             order: BatchOrder { batch_size: 4, bucket_batches: 50, seed: 3 },
             segments: Segments::new(50, 4, 2, 2, Some(4), None).unwrap(),
             served: Arc::new(AtomicUsize::new(served)),
+            done,
             device: Device::default(),
             window: 0..usize::MAX,
         }
@@ -313,13 +338,41 @@ mod tests {
     }
 
     #[test]
+    fn other_examples_labels_and_orders_are_told_apart() {
+        let example = |ids: &[u32], label| EncodedExample {
+            input_ids: ids.to_vec(),
+            token_type_ids: vec![0; ids.len()],
+            label,
+        };
+        let (a, b) = (example(&[1, 2], Some(Label::Class(0))), example(&[3], None));
+        let sums = [
+            digest(&[a.clone(), b.clone()]),
+            digest(&[b.clone(), a.clone()]),
+            digest(&[a.clone()]),
+            digest(&[example(&[1, 2], Some(Label::Class(1))), b.clone()]),
+            digest(&[example(&[1, 2], Some(Label::Score(0.0))), b.clone()]),
+            digest(&[example(&[1], Some(Label::Class(0))), b.clone()]),
+        ];
+        assert_eq!(sums[0], digest(&[a, b]));
+        let apart: std::collections::BTreeSet<&String> = sums.iter().collect();
+        assert_eq!(apart.len(), sums.len());
+    }
+
+    #[test]
     fn a_resumed_stream_goes_on_where_it_stopped() {
-        let whole = loader(0);
+        let whole = loader(0, 0);
         let segments: Vec<_> = (0..4).map(|_| serve(&whole)).collect();
         let numbers: Vec<usize> = segments.concat().iter().map(|(n, _)| *n).collect();
         assert_eq!(numbers, (0..26).collect::<Vec<_>>());
-        let resumed = loader(2);
+        let resumed = loader(2, 8);
         assert_eq!(serve(&resumed), segments[2]);
+        assert_eq!(serve(&resumed), segments[3]);
+        // Interrupted after 10 updates of 2 batches each, and at a segment's end before it was whole.
+        let resumed = loader(2, 10);
+        assert_eq!(serve(&resumed), segments[2][4..]);
+        assert_eq!(serve(&resumed), segments[3]);
+        let resumed = loader(2, 12);
+        assert_eq!(serve(&resumed), []);
         assert_eq!(serve(&resumed), segments[3]);
         let mut epoch: Vec<usize> =
             segments.concat()[..13].iter().flat_map(|(_, b)| b.clone()).collect();

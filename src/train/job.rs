@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde_json::{Map, Value};
 
+use super::checkpoints::Inputs;
 use super::data::BatchSource;
 use super::outline::decomposition;
 use super::{Evaluator, Event, Observer, Outline, Recipe, TrainableModel, outline};
 use crate::checkpoint::LoadOptions;
+use crate::checkpoint::checksum::{Sum, sha256_of_file};
 use crate::decompose::{Decomposed, decompose, decompose_shapes};
 use crate::models::{FolderModel, LabelConfig};
 use crate::pruning::PruningConfig;
@@ -171,6 +173,22 @@ pub(super) fn tell_skipped(observer: &dyn Observer, split: &str, skipped: usize,
 }
 
 impl<M: TrainableModel, E> Prepared<M, E> {
+    /// SHA-256 of what a run of this reads.
+    ///
+    /// # Errors
+    /// If the starting model's `config.json` cannot be read.
+    pub(super) fn inputs(&self) -> Result<Inputs> {
+        let mut dev = Sum::default();
+        for split in self.dev.iter().chain(&self.while_training) {
+            dev.add(split.source.digest.as_bytes());
+        }
+        Ok(Inputs {
+            train: self.train.digest.clone(),
+            dev: dev.finish(),
+            config: sha256_of_file(&self.start.folder.join("config.json"))?,
+        })
+    }
+
     /// What `recipe` does with `model` and the training data.
     ///
     /// # Errors

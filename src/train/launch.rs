@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use burn::module::Module;
+use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
 use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::metric::LossMetric;
 use burn::train::{ExecutionStrategy, Learner, SupervisedTraining, TrainingStrategy};
 
-use super::checkpoints::{CheckpointState, CheckpointStore};
+use super::checkpoints::{self, CheckpointState, CheckpointStore};
 use super::data::{BatchSource, EvalLoader, Segments, TrainLoader};
 use super::lr::{LearningRate, LearningRateScheduler};
 use super::metric::{Latest, TaskMetric};
 use super::model::{CompressingModel, RunHandle, RunSettings};
-use super::record::LossCurve;
 use super::renderer::QuietRenderer;
 use super::strategy::Follow;
 use super::{Evaluator, Interrupt, Keep, Observer, TrainableModel, TrainingRecipe};
@@ -48,12 +48,10 @@ pub struct Training<'a, M: TrainableModel, E> {
     pub recipe: &'a TrainingRecipe,
     /// How the training is cut.
     pub segments: Segments,
-    /// The whole recipe as text, to know a checkpoint of another one.
-    pub recipe_text: String,
     /// Where checkpoints go.
     pub checkpoints: &'a Path,
-    /// Go on from the last checkpoint.
-    pub resume: bool,
+    /// Where the training is: at its beginning, or at the last checkpoint.
+    pub from: CheckpointState,
     /// Burn's dashboard.
     pub tui: bool,
     /// Where to train.
@@ -92,20 +90,26 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
     /// Trains `model`, or goes on training it, to the end; decomposed if it is to be pruned, on a plain
     /// device. Nothing else should hold it: what is held twice is copied once.
     ///
+    /// A run that is stopped writes a checkpoint of the last update.
+    ///
     /// # Errors
-    /// If a setting is impossible, there is nothing to resume or it is of another recipe, a
-    /// checkpoint cannot be written, too many updates were not finite, or the run was stopped.
+    /// If a setting is impossible, a checkpoint cannot be read or written, too many updates were not
+    /// finite, or the run was stopped.
     pub fn launch(self, model: M) -> Result<Trained<M>> {
         let store = CheckpointStore::open(self.checkpoints)?;
         let state = self.starting_state(&store)?;
         let plain = self.device.clone().without_autodiff();
         let total_steps = self.segments.total_steps;
-        let pruner = Pruner::new_or_idle(&model, self.pruning, total_steps, &plain)?;
+        let mut model = model;
+        let mut pruner = Pruner::new_or_idle(&model, self.pruning, total_steps, &plain)?;
         let since = state.evaluations_since_best;
         let stopped_early =
             self.recipe.early_stopping_patience.is_some_and(|patience| since >= patience);
         if stopped_early || state.segment == self.segments.count() {
             return self.finish(&store, state, model, pruner, None);
+        }
+        if state.step > 0 {
+            (model, pruner) = self.go_on(&store, state.step, model, pruner)?;
         }
         let autodiff = plain.clone().autodiff();
         let settings = RunSettings {
@@ -136,14 +140,14 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             observer.event(&super::Event::Checkpoint { step, path: path.to_path_buf() });
         });
         let [model_part, optimizer_part, scheduler_part] = store.parts();
-        let (train, eval) = self.loaders(&autodiff, state.segment)?;
+        let (train, eval) = self.loaders(&autodiff, &state)?;
         let mut training =
             SupervisedTraining::new(self.checkpoints, Arc::new(train), Arc::new(eval))
                 .with_application_logger(None)
                 .with_metric_logger(InMemoryMetricLogger::default())
                 .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
                 .with_checkpointing_strategy(follow.clone())
-                .early_stopping(follow)
+                .early_stopping(follow.clone())
                 .with_interrupter((*interrupter).clone())
                 .with_training_strategy(TrainingStrategy::Default(ExecutionStrategy::SingleDevice(
                     autodiff.clone(),
@@ -158,7 +162,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         if !self.tui {
             training = training.renderer(Box::new(QuietRenderer));
         }
-        if state.segment > 0 {
+        if state.step > 0 {
             training = training.checkpoint(state.segment);
         }
         let model = CompressingModel::new(model, pruner, run.clone()).train();
@@ -179,6 +183,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         // Burn's dashboard can stop it, too.
         if let Some(stopped) = interrupter.interruption() {
             let reason = stopped.reason.unwrap_or_else(|| "stopped".to_string());
+            self.save_interrupted(&store, &follow, result.model)?;
             return Err(Error::Interrupted(reason));
         }
         let state = shared.lock().map(|state| state.clone()).unwrap_or(state);
@@ -187,40 +192,50 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         self.finish(&store, state, model, pruner, Some(step))
     }
 
-    /// The state to start from: of the last checkpoint, or the very beginning.
+    /// The state to start from, with its importance. Without a checkpoint there is none left.
     fn starting_state(&self, store: &CheckpointStore) -> Result<CheckpointState> {
-        if !self.resume {
-            store.clear()?;
-            return Ok(CheckpointState {
-                segment: 0,
-                step: 0,
-                recipe: self.recipe_text.clone(),
-                best: None,
-                evaluations_since_best: 0,
-                history: Vec::new(),
-                seconds: 0.0,
-                losses: LossCurve::default(),
-                importance: None,
-            });
+        let mut state = self.from.clone();
+        match state.step {
+            0 => store.clear()?,
+            step => state.importance = CheckpointState::read_importance(&store.path(step))?,
         }
-        let Some(mut state) = store.states()?.pop() else {
-            return Err(Error::format(
-                self.checkpoints,
-                "holds no checkpoint to resume from; start the run without --resume",
-            ));
-        };
-        if state.recipe != self.recipe_text {
-            return Err(Error::format(
-                store.path(state.step),
-                format!(
-                    "is a checkpoint of another recipe; {}; resume with the settings it was \
-                     started with",
-                    first_difference(&state.recipe, &self.recipe_text)
-                ),
-            ));
-        }
-        state.importance = CheckpointState::read_importance(&store.path(state.step))?;
         Ok(state)
+    }
+
+    /// Model and pruner of the checkpoint of `step`, which Burn will go on from.
+    fn go_on(
+        &self,
+        store: &CheckpointStore,
+        step: usize,
+        model: M,
+        pruner: Pruner,
+    ) -> Result<(M, Pruner)> {
+        store.go_on_from(step)?;
+        let (model, mut pruner) = read_checkpoint(&store.path(step), model, pruner)?;
+        let found = pruner.step();
+        if found != step {
+            let message = format!("is of step {found}, not of step {step}");
+            return Err(Error::format(store.path(step).join("model.bpk"), message));
+        }
+        pruner.reload();
+        Ok((model, pruner))
+    }
+
+    /// Writes a checkpoint of the last update, unless there is one already.
+    fn save_interrupted(
+        &self,
+        store: &CheckpointStore,
+        follow: &Follow,
+        model: CompressingModel<M>,
+    ) -> Result<()> {
+        let Some((step, optimizer)) = follow.run.take_optimizer() else { return Ok(()) };
+        let Some(state) = follow.between(step) else { return Ok(()) };
+        let segment = state.segment;
+        store.begin(state);
+        store.save("model", segment, model.into_record())?;
+        store.save("optimizer", segment, optimizer.to_record())?;
+        let scheduler = LearningRateScheduler::after(self.learning_rate(), step);
+        store.save("scheduler", segment, ModuleLrScheduler::from(scheduler).to_record())
     }
 
     /// The first step whose evaluation counts: the final ratio is reached.
@@ -246,9 +261,9 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
     fn loaders(
         &self,
         device: &Device,
-        segment: usize,
+        from: &CheckpointState,
     ) -> Result<(TrainLoader<M::Batch>, EvalLoader<M::Batch>)> {
-        let served = Arc::new(AtomicUsize::new(segment));
+        let served = Arc::new(AtomicUsize::new(from.segment));
         let plan =
             BatchPlan::sequential_by_length(&self.eval.lengths, self.recipe.eval_batch_size)?;
         let train = TrainLoader {
@@ -260,6 +275,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             },
             segments: self.segments,
             served: served.clone(),
+            done: from.step,
             device: device.clone(),
             window: 0..usize::MAX,
         };
@@ -331,31 +347,11 @@ pub(super) fn read_checkpoint<M: TrainableModel>(
     pruner: Pruner,
 ) -> Result<(M, Pruner)> {
     let file = folder.join("model.bpk");
-    let failed = |e: &dyn std::fmt::Display| Error::format(&file, e.to_string());
-    let record = ModuleRecord::load(&file).map_err(|e| failed(&e))?;
+    let record = checkpoints::load::<ModuleRecord>(&file)?;
     let whole = Checkpointed { model, pruner };
-    let whole = whole.try_load_record(record).map_err(|e| failed(&e))?;
+    let whole =
+        checkpoints::guarded(&file, || whole.try_load_record(record).map_err(|e| e.to_string()))?;
     let Checkpointed { model, mut pruner } = whole.valid();
     pruner.reload();
     Ok((model, pruner))
-}
-
-/// The first line in which two recipes differ, for people. Numbers of updates, which follow from
-/// other settings unless they are given, come last.
-fn first_difference(old: &str, new: &str) -> String {
-    let mut differences = Vec::new();
-    let (mut old, mut new) = (old.lines(), new.lines());
-    loop {
-        match (old.next(), new.next()) {
-            (None, None) => break,
-            (a, b) if a != b => differences.push([a.unwrap_or("nothing"), b.unwrap_or("nothing")]),
-            _ => {}
-        }
-    }
-    let follows = |pair: &&[&str; 2]| pair.iter().all(|line| line.contains("_steps = "));
-    let told = differences.iter().find(|pair| !follows(pair)).or(differences.first());
-    match told {
-        Some([a, b]) => format!("it has `{a}` where this run has `{b}`"),
-        None => "it has the same settings".to_string(),
-    }
 }

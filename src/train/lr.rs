@@ -46,6 +46,11 @@ impl LearningRateScheduler {
     pub fn new(rate: LearningRate) -> Self {
         Self { rate, step: 0 }
     }
+
+    /// A scheduler after `step` updates.
+    pub(super) fn after(rate: LearningRate, step: usize) -> Self {
+        Self { rate, step: step as u64 }
+    }
 }
 
 impl LrScheduler for LearningRateScheduler {
@@ -97,6 +102,8 @@ mod tests {
         });
         let mut resumed = LearningRateScheduler::new(rate(LrDecay::Cosine));
         resumed.load_record(scheduler.to_record());
-        assert_eq!(resumed.step(), scheduler.step());
+        let mut after = LearningRateScheduler::after(rate(LrDecay::Cosine), 7);
+        let next = scheduler.step();
+        assert_eq!((resumed.step(), after.step()), (next, next));
     }
 }

@@ -8,12 +8,15 @@
 //!                         └► Trained ─► compact ─► bundle + report
 //! ```
 
+mod checkpoint_state;
 pub mod checkpoints;
+pub(crate) mod claim;
 mod classification;
 mod columns;
 mod contestant;
 pub mod data;
 mod evaluate;
+mod folder;
 mod from_checkpoint;
 #[cfg(feature = "plots")]
 mod illustrate;
@@ -30,8 +33,10 @@ mod pipeline;
 mod plan;
 mod question_answering;
 mod recipe;
+pub(crate) mod recipe_paths;
 pub mod record;
 mod renderer;
+mod resume;
 mod shared;
 mod strategy;
 mod summarization;
@@ -59,6 +64,7 @@ pub use question_answering::{
     QaBatch, QaEvaluator, QaOutput, QuestionAnswering, answer_questions, qa_batches, read_split,
 };
 pub use recipe::{Keep, LrDecay, Recipe, TrainingRecipe};
+pub use recipe_paths::Difference;
 pub use summarization::{Summarization, Summarizer, SummaryBatch, SummaryEvaluator, SummaryOutput};
 pub use summarization::{check_memory, speed_note};
 pub use summarization_recipe::SummarizationRecipe;

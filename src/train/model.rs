@@ -52,6 +52,9 @@ struct RunState {
     /// The layers know which neurons are pruned for good.
     announced: AtomicBool,
     record: Mutex<Record>,
+    /// Updates done, and the optimizer after them: what only Burn's learner has, and a run that is
+    /// interrupted writes down.
+    optimizer: Mutex<Option<(usize, ModuleOptimizer)>>,
     failure: Mutex<Option<Error>>,
 }
 
@@ -86,6 +89,7 @@ impl RunHandle {
             poisoned: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             record: Mutex::default(),
+            optimizer: Mutex::default(),
             failure: Mutex::default(),
         }))
     }
@@ -140,6 +144,18 @@ impl RunHandle {
     pub fn set_record(&self, record: Record) {
         if let Ok(mut own) = self.0.record.lock() {
             *own = record;
+        }
+    }
+
+    /// The optimizer after the last update, and how many there were; nothing before the first.
+    pub(super) fn take_optimizer(&self) -> Option<(usize, ModuleOptimizer)> {
+        self.0.optimizer.lock().ok().and_then(|mut optimizer| optimizer.take())
+    }
+
+    /// Keeps a handle to the optimizer until its next update: while there are two, updates copy.
+    fn keep_optimizer(&self, step: usize, optimizer: &ModuleOptimizer) {
+        if let Ok(mut kept) = self.0.optimizer.lock() {
+            *kept = Some((step, optimizer.clone()));
         }
     }
 
@@ -278,7 +294,10 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
         lr: ModuleLearningRate,
         gradients: GradientsParams,
     ) -> Self {
-        self.update(optimizer, lr, gradients)
+        drop(self.run.take_optimizer());
+        let mut updated = self.update(optimizer, lr, gradients);
+        updated.run.keep_optimizer(updated.pruner.step(), optimizer);
+        updated
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a run tells whoever watches it: a progress line, JSON lines, a test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::tasks::MetricReport;
 
@@ -65,8 +65,14 @@ pub enum Event {
         /// Updates done.
         step: usize,
         /// Its folder.
+        #[serde(serialize_with = "shown")]
         path: PathBuf,
     },
+}
+
+/// A path as people read it: not every path is UTF-8, as JSON is.
+fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// Watches a run. Events come from several threads, in order.

@@ -4,20 +4,20 @@
 //! load ─► evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► save ─► evaluate as saved
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::tensor::Device;
 use serde_json::json;
 
-use super::checkpoints::CheckpointStore;
+use super::checkpoints::CheckpointState;
 use super::data::Segments;
 use super::evaluate::collect_answers;
 use super::job::{Job, Prepared};
 use super::{
     Classification, Evaluator, Event, Interrupt, JobKind, Keep, Observer, QuestionAnswering,
-    Recipe, Summarization, Trained, Training, contestant,
+    Recipe, Summarization, Trained, Training, contestant, resume,
 };
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
@@ -57,35 +57,6 @@ pub struct RunOptions {
     pub interrupt: Interrupt,
 }
 
-impl RunOptions {
-    /// Makes sure that the output folder is ours to write to: new, empty but for the folder
-    /// `start`, or an earlier run that may be replaced or resumed. Makes nothing yet.
-    ///
-    /// # Errors
-    /// What is in the way.
-    pub fn check_output(&self, start: Option<&Path>) -> Result<()> {
-        let output: &Path = &self.output;
-        let earlier = output.join("recipe.toml").is_file();
-        let mut entries = std::fs::read_dir(output).into_iter().flatten().flatten();
-        let occupied = entries.any(|entry| start != Some(&entry.path()));
-        if occupied && !self.resume && !(self.overwrite && earlier) {
-            let message = match earlier {
-                true => {
-                    "holds an earlier run; go on with --resume, replace it with --overwrite, or \
-                     choose another folder"
-                }
-                false => "is not empty and no earlier run; choose another folder",
-            };
-            return Err(Error::format(output, message));
-        }
-        if self.resume && !output.join("checkpoints").is_dir() {
-            let message = "holds no checkpoint to resume from; start the run without --resume";
-            return Err(Error::format(output.join("checkpoints"), message));
-        }
-        Ok(())
-    }
-}
-
 /// Fine-tunes a model as it is: the dense baseline.
 ///
 /// # Errors
@@ -115,27 +86,58 @@ fn run(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
 /// Reads model and data, writes down every setting, and runs.
 fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     recipe.validate()?;
-    options.check_output(recipe.model.as_deref())?;
+    let output = &options.output;
+    let check_output = || options.check_output(recipe.model.as_deref());
+    check_output()?;
+    let early = output.is_dir().then(|| options.claim()).transpose()?;
+    let state = match options.resume {
+        true => resume::last_state(&options.checkpoints())?,
+        false => None,
+    };
     let name = "Reading model and data".to_string();
     options.observer.event(&Event::Stage { name });
     let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let segments = prepared.outline(&model, recipe)?.segments;
-    let baseline = options.baseline.as_ref();
+    let kept_baseline = || state.as_ref().and_then(|state| state.baseline.clone());
+    let baseline_path = options.baseline.clone().or_else(kept_baseline);
+    let baseline = baseline_path.as_ref();
     let baseline = baseline.map(|path| Baseline::read(path, &prepared.task)).transpose()?;
     let recipe = recipe.resolved_for(segments);
-    let output = &options.output;
-    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
-    if !options.resume {
-        // Of an earlier run; a report stands for one that is done.
-        CheckpointStore::open(output.join("checkpoints"))?.clear()?;
-        let report = output.join("report.json");
-        if report.is_file() {
-            std::fs::remove_file(&report).map_err(|e| Error::io(&report, e))?;
+    // As they are written down.
+    let (kept, inputs) = (recipe.with_absolute_paths(), prepared.inputs()?);
+    let from = match (state, options.resume) {
+        (Some(state), _) => {
+            let found = resume::Found { recipe: &kept, inputs: &inputs, segments: &segments };
+            resume::check(&state, &found, &options.checkpoints())?;
+            Some(state)
         }
-        atomic::write_file(output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
-    }
+        (None, true) => {
+            options.check_begun(&kept)?;
+            let message = "no checkpoint yet: the run starts from its beginning".to_string();
+            options.observer.event(&Event::Note { message });
+            None
+        }
+        (None, false) => None,
+    };
+    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
+    let _claim = match early {
+        Some(claim) => claim,
+        None => {
+            let claim = options.claim()?;
+            // Of another process that was faster.
+            check_output()?;
+            claim
+        }
+    };
+    options.prepare_output(&kept)?;
+    let resumed = from.is_some();
+    let from = from.unwrap_or_else(|| {
+        let baseline_path = baseline_path.and_then(|path| std::path::absolute(path).ok());
+        CheckpointState::beginning(kept.to_toml(), inputs, baseline_path)
+    });
     let pace = Arc::default();
-    Run::<J> { recipe: &recipe, options, prepared, segments, baseline, pace }.run(model)
+    let run = Run::<J> { recipe: &recipe, options, prepared, segments, baseline, resumed, pace };
+    run.run(model, from)
 }
 
 pub(super) struct Run<'a, J: Job> {
@@ -145,6 +147,8 @@ pub(super) struct Run<'a, J: Job> {
     pub segments: Segments,
     /// The dense model that the report compares with.
     pub baseline: Option<Baseline>,
+    /// Whether it goes on from a checkpoint.
+    pub resumed: bool,
     /// Seconds between updates, from the events.
     pub pace: Arc<Mutex<Vec<f64>>>,
 }
@@ -156,8 +160,9 @@ impl<J: Job> Run<'_, J> {
         Ok(())
     }
 
-    /// The whole job; `model` is handed on, so that training has the only one.
-    fn run(self, mut model: J::Model) -> Result<RunReport> {
+    /// The whole job, `from` where its training is; `model` is handed on, so that training has the
+    /// only one.
+    fn run(self, mut model: J::Model, from: CheckpointState) -> Result<RunReport> {
         let starting = match self.prepared.start.new_head {
             true => Vec::new(),
             false => {
@@ -166,13 +171,13 @@ impl<J: Job> Run<'_, J> {
             }
         };
         // A resumed run's values are its checkpoint's.
-        let values = !self.options.resume;
+        let values = !self.resumed;
         let (decomposed, pruning) = self.decompose(&mut model, values)?;
         self.stage(match &pruning {
             Some(_) => "Training and pruning",
             None => "Training",
         })?;
-        let trained = self.train(model, pruning)?;
+        let trained = self.train(model, pruning, from)?;
         self.stage("Evaluating the trained model")?;
         let (metrics, answers) = self.evaluate(&trained.model)?;
         // What is saved may take the place of what training started from.
@@ -258,7 +263,12 @@ impl<J: Job> Run<'_, J> {
         self.prepared.decompose(model, self.recipe, values)
     }
 
-    fn train(&self, model: J::Model, pruning: Option<PruningConfig>) -> Result<Trained<J::Model>> {
+    fn train(
+        &self,
+        model: J::Model,
+        pruning: Option<PruningConfig>,
+        from: CheckpointState,
+    ) -> Result<Trained<J::Model>> {
         let prepared = &self.prepared;
         let Some(dev) = prepared.while_training.as_ref().or(prepared.dev.first()) else {
             return Err(Error::option("dev", "missing: there is nothing to evaluate on"));
@@ -281,9 +291,8 @@ impl<J: Job> Run<'_, J> {
             evaluator: dev.evaluator.clone(),
             recipe: &self.recipe.training,
             segments: self.segments,
-            recipe_text: self.recipe.to_toml(),
-            checkpoints: &self.options.output.join("checkpoints"),
-            resume: self.options.resume,
+            checkpoints: &self.options.checkpoints(),
+            from,
             tui: self.options.tui,
             device: self.options.device.clone(),
             observer: Arc::new(observer),
@@ -369,7 +378,7 @@ impl<J: Job> Run<'_, J> {
                 best_of,
                 seconds: trained.seconds,
                 seconds_per_step: (!pace.is_empty()).then(|| median(pace)),
-                resumed: self.options.resume,
+                resumed: self.resumed,
             },
             history: trained.history.clone(),
             history_loss: trained.history_loss.clone(),

@@ -11,6 +11,7 @@ use super::data::BatchSource;
 use super::evaluate::collect_answers;
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, Silent, TaskRecipe, TrainableModel};
+use crate::checkpoint::checksum::Sum;
 use crate::inspect::Answers;
 use crate::models::{AnyQuestionAnswerer, LabelConfig, question_answering_loss};
 use crate::tasks::squad::{
@@ -125,6 +126,12 @@ pub struct QaOutput {
 /// Batches of windows, padded to their longest.
 pub fn qa_batches(windows: Arc<Vec<QaWindow>>, pad_id: u32) -> BatchSource<QaBatch> {
     let lengths = windows.iter().map(|window| window.input_ids.len()).collect();
+    let mut sum = Sum::default();
+    for window in windows.iter() {
+        sum.add_numbers(&window.input_ids);
+        sum.add_numbers(&window.token_type_ids);
+        sum.add_numbers(&[window.answer.0 as u32, window.answer.1 as u32]);
+    }
     let make = move |indices: &[usize], device: &Device| {
         let examples: Vec<EncodedExample> = indices
             .iter()
@@ -146,7 +153,7 @@ pub fn qa_batches(windows: Arc<Vec<QaWindow>>, pad_id: u32) -> BatchSource<QaBat
             windows: indices.to_vec(),
         })
     };
-    BatchSource { lengths, collate: Arc::new(make) }
+    BatchSource { lengths, digest: sum.finish(), collate: Arc::new(make) }
 }
 
 impl TrainableModel for AnyQuestionAnswerer {

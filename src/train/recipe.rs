@@ -224,6 +224,7 @@ impl Recipe {
         if training.adam_epsilon.is_nan() || training.adam_epsilon <= 0.0 {
             return Err(Error::option("adam_epsilon", "must be a positive number"));
         }
+        self.check_paths()?;
         self.task.validate()?;
         if self.new_head && self.task.kind() == JobKind::Summarization {
             let message =

@@ -41,9 +41,15 @@ impl LossCurve {
         self.points.iter().copied().chain(open).collect()
     }
 
-    /// Whether it has seen no update.
-    pub fn is_empty(&self) -> bool {
-        self.step == 0
+    /// Whether it has seen `step` updates, and can have come about so.
+    pub(super) fn is_of(&self, step: usize) -> bool {
+        let steps: Vec<usize> = self.points().iter().map(|(step, _)| *step).collect();
+        self.step == step
+            && self.count <= step
+            && self.sum.is_finite()
+            && self.points.len() <= POINTS
+            && steps.is_sorted_by(|a, b| a < b)
+            && steps.last().is_none_or(|last| *last <= step)
     }
 }
 
@@ -80,9 +86,10 @@ mod tests {
     #[test]
     fn a_curve_goes_on_from_the_disk() {
         let [mut whole, mut first] = [LossCurve::default(), LossCurve::default()];
-        assert!(first.is_empty());
+        assert!(first.is_of(0));
         (1..=1000).for_each(|step| whole.add(step, 1000, 1.0 / f64::from(step as u32)));
         (1..=503).for_each(|step| first.add(step, 1000, 1.0 / f64::from(step as u32)));
+        assert!(first.is_of(503) && !first.is_of(502));
         let text = serde_json::to_string(&first).unwrap();
         let mut second: LossCurve = serde_json::from_str(&text).unwrap();
         (504..=1000).for_each(|step| second.add(step, 1000, 1.0 / f64::from(step as u32)));

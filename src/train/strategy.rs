@@ -34,9 +34,7 @@ impl Follow {
         let Ok(mut state) = self.state.lock() else { return };
         state.segment = segment;
         state.step = self.segments.steps_after(segment);
-        state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        let record = self.run.record();
-        (state.losses, state.importance) = (record.losses, record.importance);
+        self.note(&mut state);
         let latest = self.latest.lock().ok().and_then(|mut latest| latest.take());
         match latest {
             Some(Ok(metrics)) => {
@@ -62,6 +60,25 @@ impl Follow {
             None => {}
         }
         self.store.begin(state.clone());
+    }
+
+    /// The state after update `step` in the midst of a segment; nothing if that is a checkpoint
+    /// already.
+    pub fn between(&self, step: usize) -> Option<CheckpointState> {
+        let mut state = self.state.lock().ok()?.clone();
+        if step == state.step {
+            return None;
+        }
+        state.step = step;
+        self.note(&mut state);
+        Some(state)
+    }
+
+    /// Takes down how long the training took so far, and what it noted down.
+    fn note(&self, state: &mut CheckpointState) {
+        state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        let record = self.run.record();
+        (state.losses, state.importance) = (record.losses, record.importance);
     }
 }
 

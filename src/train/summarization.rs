@@ -7,10 +7,11 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::{Map, json};
 
 use super::classification::encoder_input;
-use super::data::BatchSource;
+use super::data::{BatchSource, digest};
 use super::evaluate::collect_answers;
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, StoredColumns, TrainableModel};
+use crate::checkpoint::checksum::sha256;
 use crate::generation::GenerationConfig;
 use crate::inspect::{Answers, Machine};
 use crate::models::{AnySeq2Seq, Seq2SeqInput};
@@ -122,6 +123,7 @@ impl SummaryData {
     /// Batches by length of the documents, padded to the longest of them.
     fn batches(self) -> BatchSource<SummaryBatch> {
         let lengths = self.documents.iter().map(|document| document.input_ids.len()).collect();
+        let digest = [digest(&self.documents), digest(&self.summaries)].concat();
         let make = move |indices: &[usize], device: &Device| {
             let documents: Vec<_> = indices.iter().map(|&at| &self.documents[at]).collect();
             let summaries: Option<Vec<&[u32]>> = indices
@@ -136,7 +138,7 @@ impl SummaryData {
                 examples: indices.to_vec(),
             })
         };
-        BatchSource { lengths, collate: Arc::new(make) }
+        BatchSource { lengths, digest: sha256(digest.as_bytes()), collate: Arc::new(make) }
     }
 }
 

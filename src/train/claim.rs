@@ -1,0 +1,252 @@
+//! Claims on folders, so that no two processes write to one: a lock of the operating system on a
+//! file that says who has it.
+//!
+//! The lock ends with its process, in whatever way that ends. What the file says then tells whether
+//! the process can be known to be gone: on this machine it can. On another one's it cannot, since
+//! not every network's file system hands locks on, so whoever comes is told which file to remove.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use sysinfo::{Pid, ProcessesToUpdate, System};
+
+use crate::{Error, Result};
+
+/// A claim that lasts until it is dropped, or its process ends in whatever way.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    file: File,
+    path: PathBuf,
+    /// What the file says, once it says so.
+    holder: Option<Holder>,
+}
+
+/// Who has a claim.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    pid: u32,
+    host: String,
+    /// Seconds since 1970 at which the process started: numbers of processes are used again.
+    started: u64,
+    /// When the claim was made.
+    since: String,
+    command: String,
+    /// Number of the claim within its process.
+    claim: u64,
+}
+
+/// What becomes of an attempt at a claim.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It is ours.
+    Ours(Claim),
+    /// Another process has it; who, if that can be read.
+    Taken(Option<Holder>),
+}
+
+impl Claim {
+    /// Claims the lock file at `path`, whose folder must exist, for `command`.
+    ///
+    /// # Errors
+    /// If the lock file cannot be made, locked or written.
+    pub fn take(path: &Path, command: &str) -> Result<Attempt> {
+        loop {
+            let file = open(path)?;
+            let locked = match file.try_lock() {
+                Ok(()) => true,
+                Err(TryLockError::WouldBlock) => return Ok(Attempt::Taken(Holder::read(path))),
+                // A file system without locks: there is only what the file says.
+                Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => false,
+                Err(TryLockError::Error(e)) => return Err(Error::io(path, e)),
+            };
+            if let Some(holder) = Holder::read(path)
+                && (holder.is_elsewhere() || (!locked && holder.is_alive()))
+            {
+                return Ok(Attempt::Taken(Some(holder)));
+            }
+            if let Some(claim) = Self::of(file, path).sign(command)? {
+                return Ok(Attempt::Ours(claim));
+            }
+        }
+    }
+
+    /// Claims the lock file at `path` as soon as no other process has it.
+    ///
+    /// # Errors
+    /// As [`Claim::take`].
+    #[cfg_attr(not(feature = "plots"), allow(dead_code))]
+    pub fn wait(path: &Path, command: &str) -> Result<Self> {
+        loop {
+            let file = open(path)?;
+            match file.lock() {
+                Err(e) if e.kind() != ErrorKind::Unsupported => return Err(Error::io(path, e)),
+                _ => {}
+            }
+            if let Some(claim) = Self::of(file, path).sign(command)? {
+                return Ok(claim);
+            }
+        }
+    }
+
+    fn of(file: File, path: &Path) -> Self {
+        Self { file, path: path.to_path_buf(), holder: None }
+    }
+
+    /// Writes down who has the claim; nothing if the file that was locked has been removed meanwhile
+    /// by whoever had it before, so that another process may lock another one of its name.
+    fn sign(mut self, command: &str) -> Result<Option<Self>> {
+        let holder = Holder::here(command);
+        let text = serde_json::to_string(&holder).unwrap_or_default();
+        let mut write = || -> std::io::Result<()> {
+            self.file.set_len(0)?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(text.as_bytes())
+        };
+        write().map_err(|e| Error::io(&self.path, e))?;
+        // Windows lets nobody read what is locked, nor remove it.
+        let valid = cfg!(windows) || Holder::read(&self.path).as_ref() == Some(&holder);
+        self.holder = valid.then_some(holder);
+        Ok(valid.then_some(self))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Nobody is left to tell if this fails; who comes next finds the process gone.
+        if cfg!(unix) && self.holder.is_some() && Holder::read(&self.path) == self.holder {
+            let _ = fs::remove_file(&self.path);
+        }
+        let _ = self.file.set_len(0);
+    }
+}
+
+impl Holder {
+    /// This process.
+    fn here(command: &str) -> Self {
+        static CLAIMS: AtomicU64 = AtomicU64::new(0);
+        let pid = std::process::id();
+        Self {
+            pid,
+            host: host(),
+            started: started(pid).unwrap_or_default(),
+            since: crate::inspect::now(),
+            command: command.to_string(),
+            claim: CLAIMS.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Who has the claim at `path`, if the file says so.
+    fn read(path: &Path) -> Option<Self> {
+        serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+    }
+
+    /// Whether the process is another machine's, so that nobody here can know whether it is there.
+    pub fn is_elsewhere(&self) -> bool {
+        self.host != host()
+    }
+
+    /// Whether the process, of this machine, still is there.
+    fn is_alive(&self) -> bool {
+        // Clocks are set while machines run.
+        started(self.pid).is_some_and(|started| started.abs_diff(self.started) <= 2)
+    }
+
+    /// Who it is, for people.
+    pub fn told(&self) -> String {
+        let command = match self.command.as_str() {
+            "" => String::new(),
+            command => format!(", `{command}`"),
+        };
+        format!("process {} on {}, since {}{command}", self.pid, self.host, self.since)
+    }
+}
+
+fn host() -> String {
+    System::host_name().unwrap_or_else(|| "this machine".to_string())
+}
+
+/// When a process of this machine started, in seconds since 1970.
+fn started(pid: u32) -> Option<u64> {
+    let mut system = System::new();
+    let pid = Pid::from_u32(pid);
+    system.refresh_processes(ProcessesToUpdate::Some(&[pid]), true);
+    system.process(pid).map(|process| process.start_time())
+}
+
+fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    file.map_err(|e| Error::io(path, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(path: &Path) -> Option<Claim> {
+        match Claim::take(path, "losparse compress").unwrap() {
+            Attempt::Ours(claim) => Some(claim),
+            Attempt::Taken(_) => None,
+        }
+    }
+
+    #[test]
+    fn what_is_claimed_says_who_has_it_and_is_free_again_once_the_claim_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        let first = take(&a);
+        assert!(first.is_some() && take(&b).is_some());
+        let Attempt::Taken(holder) = Claim::take(&a, "other").unwrap() else { panic!("twice") };
+        let holder = holder.unwrap();
+        assert!(holder.is_alive() && !holder.is_elsewhere());
+        let told = holder.told();
+        for part in [&std::process::id().to_string(), "`losparse compress`", &host()] {
+            assert!(told.contains(part), "no {part} in {told}");
+        }
+        drop(first);
+        assert!(!a.exists());
+        assert!(take(&a).is_some());
+        drop(Claim::wait(&a, "").unwrap());
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_replaced_and_what_another_machine_left_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let here = Holder::here("losparse compress");
+        let left = |holder: &Holder| fs::write(&path, serde_json::to_string(holder).unwrap());
+        // The same number, another process.
+        left(&Holder { started: here.started - 1000, ..here.clone() }).unwrap();
+        assert!(!Holder::read(&path).unwrap().is_alive());
+        assert!(take(&path).is_some());
+        left(&Holder { host: "elsewhere".into(), ..here }).unwrap();
+        let Attempt::Taken(Some(holder)) = Claim::take(&path, "").unwrap() else { panic!("taken") };
+        assert!(holder.is_elsewhere() && holder.told().contains("on elsewhere"));
+        // Half-written, and nothing at all.
+        for text in ["{\"pid\": 1", ""] {
+            fs::write(&path, text).unwrap();
+            assert!(take(&path).is_some());
+        }
+    }
+
+    #[test]
+    fn of_many_that_come_at_once_one_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let inside = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let claim = Claim::wait(&path, "").unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(claim);
+                    }
+                });
+            }
+        });
+    }
+}

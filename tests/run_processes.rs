@@ -1,0 +1,262 @@
+//! Runs as processes: signals, closed pipes, two on one folder, resuming from the folder alone,
+//! paths that are not UTF-8.
+#![cfg(unix)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use super::cli::{Place, fails, losparse, refs, stdout, text};
+
+/// 720 updates, two checkpoints.
+const LONG: [&str; 6] = ["--epochs", "60", "--interval", "2", "--eval-steps", "360"];
+
+/// A run whose events are read.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    /// Starts a run and waits for the first event with this `sign`.
+    fn start(mut command: Command, sign: &str) -> Self {
+        command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let found = lines.by_ref().any(|line| line.unwrap().contains(sign));
+        assert!(found, "no {sign}: {}", text(&child.wait_with_output().unwrap().stderr));
+        Self { child, lines }
+    }
+
+    fn send(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Its exit code and what it said, once it has ended.
+    fn end(mut self) -> (Option<i32>, String) {
+        self.lines.by_ref().for_each(|line| drop(line.unwrap()));
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    }
+}
+
+fn start(args: &[String], sign: &str) -> Running {
+    Running::start(losparse(&refs(args)), sign)
+}
+
+fn weights(place: &Place, output: &str) -> Vec<u8> {
+    fs::read(place.path(output).join("model/model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_signal_to_end_stops_as_ctrl_c_does_and_the_folder_is_all_it_takes_to_go_on() {
+    let place = Place::new();
+    // Relative paths, of another folder than the one it is gone on from.
+    let mut args: Vec<String> = place.run("compress", "whole", &LONG);
+    let here = format!("{}/", place.arg(""));
+    let here = here.trim_end_matches('/').to_string() + "/";
+    args.iter_mut().for_each(|word| *word = word.replace(&here, ""));
+    let command = |output: &str| {
+        let mut args = args.clone();
+        args[3] = output.to_string();
+        let mut command = losparse(&refs(&args));
+        command.current_dir(place.path(""));
+        command
+    };
+    assert!(command("whole").arg("--quiet").output().unwrap().status.success());
+    for (signal, output) in [("-TERM", "terminated"), ("-HUP", "hung-up"), ("-INT", "interrupted")]
+    {
+        let running = Running::start(command(output), "\"step\"");
+        running.send(signal);
+        let (code, message) = running.end();
+        assert_eq!(code, Some(130), "{signal}: {message}");
+        assert!(message.contains("error: interrupted: "), "{signal}: {message}");
+        assert!(message.contains("go on with: losparse compress "), "{signal}: {message}");
+        let folder = place.arg(output);
+        stdout(&["compress", "--resume", "-o", &folder, "--threads", "1", "--quiet"]);
+        assert!(weights(&place, output) == weights(&place, "whole"), "{signal}: other weights");
+        let report = fs::read(place.path(output).join("report.json")).unwrap();
+        let report: Value = serde_json::from_slice(&report).unwrap();
+        assert_eq!(report["training"]["resumed"], Value::from(true));
+    }
+}
+
+#[test]
+fn a_run_that_was_told_to_outlive_its_terminal_does() {
+    let place = Place::new();
+    let args = place.run("finetune", "run", &["--epochs", "20"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_losparse")]);
+    shell.args(&args).env_remove("LOSPARSE_DEVICE").stdin(Stdio::null());
+    let running = Running::start(shell, "\"step\"");
+    running.send("-HUP");
+    let (code, message) = running.end();
+    assert_eq!(code, Some(0), "{message}");
+    assert!(place.path("run/report.json").is_file());
+}
+
+#[test]
+fn a_run_does_not_end_with_whoever_read_its_events() {
+    let place = Place::new();
+    let Running { child, lines } =
+        start(&place.run("finetune", "run", &["--epochs", "3"]), "\"stage\"");
+    drop(lines);
+    let output = child.wait_with_output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{message}");
+    assert_eq!(message.matches("events are no longer printed").count(), 1, "{message}");
+    let report = fs::read(place.path("run/report.json")).unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["training"]["steps"], Value::from(36));
+}
+
+#[test]
+fn two_runs_on_one_folder_are_one_and_a_refusal() {
+    let place = Place::new();
+    let args = place.run("compress", "run", &LONG);
+    let first = start(&args, "\"step\"");
+    let id = format!("process {} on ", first.child.id());
+    let command = "losparse compress ";
+    for more in ["--overwrite", "--resume"] {
+        let second = [&refs(&args)[..], &[more]].concat();
+        fails(&second, 1, &[&place.arg("run"), "is in use by", &id, command, "since 20"]);
+    }
+    let tuned = place.run("finetune", "run", &["--overwrite"]);
+    fails(&refs(&tuned), 1, &["is in use by", &id]);
+    // It is none the worse for that; and what a killed one leaves is nobody's.
+    first.send("-KILL");
+    assert_eq!(first.end().0, None);
+    assert!(place.path("run/.lock").is_file());
+    let again = start(&[&args[..], &["--resume".to_string()]].concat(), "\"step\"");
+    again.send("-TERM");
+    assert_eq!(again.end().0, Some(130));
+    assert!(!place.path("run/.lock").exists());
+    // Of another machine nobody here knows whether it is there.
+    let left = r#"{"pid":1,"host":"elsewhere","started":1,"since":"2026-01-01T00:00:00Z","command":"losparse compress x","claim":0}"#;
+    place.write("run/.lock", left);
+    let resumed = ["compress", "--resume", "-o", &place.arg("run")].map(String::from);
+    let lock = place.arg("run/.lock");
+    fails(&refs(&resumed), 1, &["process 1 on elsewhere", "if it is gone, remove", &lock]);
+    fs::remove_file(lock).unwrap();
+    stdout(&refs(&resumed));
+}
+
+/// Killed after each stage of what follows training, and somewhere within it.
+#[test]
+fn kills_while_the_result_is_saved_lose_nothing() {
+    let place = Place::new();
+    let settings = ["--epochs", "2", "--interval", "2"];
+    let args = place.run("compress", "whole", &settings);
+    stdout(&refs(&args));
+    let whole = weights(&place, "whole");
+    let stages = ["Evaluating the trained", "Compacting", "as saved", "Measuring"];
+    for (at, stage) in stages.iter().enumerate() {
+        let output = format!("killed-{at}");
+        let mut args = place.run("compress", &output, &settings);
+        for milliseconds in [0, 2, 5, 10, 20, 40] {
+            let running = start(&args, stage);
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+            running.send("-KILL");
+            running.end();
+            if !args.contains(&"--resume".to_string()) {
+                args = ["compress", "--resume", "-o", &place.arg(&output)].map(String::from).into();
+            }
+        }
+        stdout(&refs(&args));
+        assert!(weights(&place, &output) == whole, "{stage}: other weights");
+        let left = fs::read_dir(place.path(&output)).unwrap().map(|entry| entry.unwrap().path());
+        let mut hidden = left
+            .filter(|path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".")));
+        assert_eq!(hidden.next(), None);
+    }
+}
+
+/// On Linux, any bytes are a name.
+#[cfg(target_os = "linux")]
+#[test]
+fn paths_that_are_not_utf_8_are_used_or_refused() {
+    let place = Place::new();
+    let odd =
+        |name: &str| place.path("").join(OsStr::from_bytes(&[name.as_bytes(), b"\xff"].concat()));
+    let run = |args: &[&OsStr]| {
+        let output = losparse(&[]).args(args).output().unwrap();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(!err.contains("panicked"), "{args:?}: {err}");
+        (output.status.code(), out, err)
+    };
+    for name in ["model", "train.csv", "dev.csv"] {
+        let to = odd(name);
+        match place.path(name).is_dir() {
+            true => {
+                fs::create_dir(&to).unwrap();
+                for entry in fs::read_dir(place.path(name)).unwrap() {
+                    let entry = entry.unwrap();
+                    fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+                }
+            }
+            false => drop(fs::copy(place.path(name), to).unwrap()),
+        }
+    }
+    let (model, dev) = (odd("model"), odd("dev.csv"));
+    // What writes no recipe takes any path.
+    let columns = ["--text", "review", "--label", "mood", "--max-length", "12", "--json"];
+    let columns = columns.map(OsStr::new);
+    let evaluate = [
+        &[OsStr::new("evaluate"), model.as_os_str(), "--dev".as_ref(), dev.as_os_str()],
+        &columns[..],
+    ];
+    let (code, out, err) = run(&evaluate.concat());
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("accuracy"), "{out}");
+    for json in [&[][..], &["--json".as_ref()]] {
+        let inspect: &[&OsStr] = &["inspect".as_ref(), model.as_os_str()];
+        assert_eq!(run(&[inspect, json].concat()).0, Some(0));
+        let predict: &[&OsStr] = &["predict".as_ref(), model.as_os_str(), "the film".as_ref()];
+        assert_eq!(run(&[predict, json].concat()).0, Some(0));
+    }
+    // What does refuses those it would have to write.
+    let usual = place.run("compress", "run", &["--epochs", "1", "--interval", "2"]);
+    for (at, name, option) in
+        [(1, "model", "model"), (5, "train.csv", "train"), (7, "dev.csv", "dev")]
+    {
+        let path = odd(name);
+        let mut args: Vec<&OsStr> = usual.iter().map(AsRef::as_ref).collect();
+        args[at] = path.as_os_str();
+        let (code, _, err) = run(&args);
+        assert_eq!(code, Some(1), "{err}");
+        let option = format!("option {option}: ");
+        assert!(err.contains(&option) && err.contains("UTF-8"), "{err}");
+        assert!(!place.path("run").exists());
+    }
+    // The output can be anything.
+    let output = odd("run");
+    let mut args: Vec<&OsStr> = usual.iter().map(AsRef::as_ref).collect();
+    args[3] = output.as_os_str();
+    args.push("--json".as_ref());
+    let (code, _, err) = run(&args);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(output.join("report.json").is_file());
+    let resume: [&OsStr; 4] =
+        ["compress".as_ref(), "-o".as_ref(), output.as_os_str(), "--resume".as_ref()];
+    let (code, _, err) = run(&resume);
+    assert_eq!(code, Some(0), "{err}");
+    // So can a study's folder and its grid's name.
+    let grid = odd("grid.toml");
+    let [model, train, dev] = ["model", "train.csv", "dev.csv"].map(|name| place.path(name));
+    let text = format!(
+        "[base]\nmodel = {model:?}\n[base.task]\nname = 'reviews'\ntrain = {train:?}\ndev = {dev:?}\n\
+         text = 'review'\nlabel = 'mood'\nmax_length = 12\n[base.training]\nepochs = 1\n\
+         batch_size = 8\n[grid]\nmethod = ['dense']\n"
+    );
+    fs::write(&grid, text).unwrap();
+    let study = odd("study");
+    let args: [&OsStr; 4] = ["study".as_ref(), grid.as_os_str(), "-o".as_ref(), study.as_os_str()];
+    let (code, _, err) = run(&args);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(study.join("study.json").is_file());
+}
