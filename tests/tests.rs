@@ -18,6 +18,10 @@ mod deberta_parity;
 mod family_parity;
 #[cfg(feature = "cli")]
 mod methods;
+#[cfg(feature = "cli")]
+mod mistakes;
+#[cfg(feature = "cli")]
+mod outcome;
 mod parity;
 #[cfg(feature = "cli")]
 mod pictures;

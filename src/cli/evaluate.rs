@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use losparse::inspect::SplitMetrics;
+use losparse::inspect::{SplitMetrics, no_better_than_constant};
 use losparse::models::FolderModel;
 use losparse::models::{AnyModel, AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier};
 use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
@@ -119,7 +119,10 @@ impl Args {
                 vec![split.clone(), metrics.examples.to_string(), metrics.to_string()]
             })
             .collect();
-        Ok(output::print(&output::table(&["split", "examples", "metrics"], &[1], &rows))?)
+        output::print(&output::table(&["split", "examples", "metrics"], &[1], &rows))?;
+        let poor = results.iter().filter_map(|result| no_better_than_constant(&result.metrics));
+        poor.for_each(|message| output::warn(&message));
+        Ok(())
     }
 
     /// On the data of the checkpoint's run, unless other data is given.

@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+/// Exit code of a run that came to its end with a result that is marked.
+const MARKED: u8 = 3;
 /// Exit code of a run that was stopped by Ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
 
@@ -75,14 +77,15 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// Parses the arguments, runs the command and says how it went: 0, 1 on errors, 2 on wrong usage,
-/// 130 when stopped by Ctrl-C.
+/// Parses the arguments, runs the command and says how it went: 0, 1 on errors, 2 on wrong usage, 3 if
+/// the result is marked, 130 when stopped by Ctrl-C.
 pub fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::log_warnings();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<run::Marked>() => ExitCode::from(MARKED),
         Err(error) => {
             output::note(&format!("error: {error:#}"));
             match error.downcast_ref::<losparse::Error>() {

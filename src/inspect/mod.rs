@@ -12,6 +12,8 @@ mod machine;
 mod markdown;
 #[cfg(feature = "train")]
 mod report;
+#[cfg(feature = "train")]
+mod warning;
 
 pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
 #[cfg(feature = "train")]
@@ -23,5 +25,7 @@ pub use machine::{Machine, now};
 pub use markdown::{percent, thousands};
 #[cfg(all(test, feature = "train"))]
 pub(crate) use report::report_for_tests;
+#[cfg(feature = "train")]
+pub use warning::{Expected, Warning, WarningKind, no_better_than_constant};
 #[cfg(feature = "train")]
 pub use report::{Agreement, Answers, MethodReport, RunReport, SplitMetrics, TrainingReport};

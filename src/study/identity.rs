@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::PlannedRun;
-use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe};
+use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
 use crate::{Error, Result};
 
 /// Settings by path, as text.
@@ -25,9 +25,18 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
         ..TaskRecipe::default()
     };
     let method = recipe.method.as_ref().map(|_| MethodRecipe::default());
-    let default = Recipe { task, method, ..Recipe::default() }.resolved();
-    let default = flat(&default)?;
+    let training = TrainingRecipe {
+        epochs: Some(EARLIER_EPOCHS),
+        learning_rate: Some(EARLIER_RATE),
+        ..TrainingRecipe::default()
+    };
+    let default = Recipe { task, method, training, ..Recipe::default() }.resolved();
+    let mut default = flat(&default)?;
+    default.insert("method.interval".into(), EARLIER_INTERVAL.into());
     let mut settings = flat(&recipe)?;
+    if recipe.training.epochs.is_none() {
+        settings.insert("training.epochs".into(), "by the data".into());
+    }
     settings.retain(|path, value| {
         // Whether there is a method at all shows in its ratio.
         matches!(path.as_str(), "task.name" | "method.ratio") || default.get(path) != Some(value)
@@ -35,7 +44,14 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
     Ok(settings)
 }
 
-/// Settings that follow from the data's size unless they are given; a run writes them out.
+/// Defaults of the first version, which wrote them out: they stay unsaid here, so that folders of runs
+/// keep their names. An interval that follows from the data is this one unless the training is short.
+const EARLIER_EPOCHS: usize = 3;
+const EARLIER_RATE: f64 = 5e-5;
+const EARLIER_INTERVAL: &str = "10";
+
+/// Settings that follow from the data's size unless they are given; runs of earlier versions wrote
+/// them out.
 const FOLLOW: [&str; 5] = [
     "method.final_warmup_steps",
     "method.initial_warmup_steps",

@@ -235,7 +235,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
     fn learning_rate(&self) -> LearningRate {
         let total_steps = self.segments.total_steps;
         LearningRate {
-            peak: self.recipe.learning_rate,
+            peak: self.recipe.learning_rate(self.pruning.is_some()),
             decay: self.recipe.lr_decay,
             warmup_steps: self.recipe.lr_warmup_steps(total_steps),
             total_steps,

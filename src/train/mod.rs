@@ -14,6 +14,7 @@ mod contestant;
 pub mod data;
 mod evaluate;
 mod from_checkpoint;
+mod hold_out;
 #[cfg(feature = "plots")]
 mod illustrate;
 mod interrupt;

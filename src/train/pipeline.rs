@@ -24,7 +24,7 @@ use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
 use crate::inspect::latency::{Contestant, Repetitions, measure, median};
 use crate::inspect::{
-    Agreement, Answers, Baseline, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
+    Agreement, Answers, Baseline, Expected, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
     SplitMetrics, TrainingReport, bytes_on_disk,
 };
 use crate::models::FolderModel;
@@ -91,7 +91,7 @@ impl RunOptions {
 /// # Errors
 /// Whatever is wrong with settings, files or the machine, by name.
 pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
-    run(&Recipe { method: None, ..recipe.resolved() }, options)
+    run(&Recipe { method: None, ..recipe.clone() }.resolved(), options)
 }
 
 /// Compresses a model while fine-tuning it, and saves it compacted.
@@ -122,7 +122,6 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let segments = prepared.outline(&model, recipe)?.segments;
     let baseline = options.baseline.as_ref();
     let baseline = baseline.map(|path| Baseline::read(path, &prepared.task)).transpose()?;
-    let recipe = recipe.resolved_for(segments);
     let output = &options.output;
     std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
     if !options.resume {
@@ -135,6 +134,7 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         atomic::write_file(output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
     }
     let pace = Arc::default();
+    let recipe = recipe.resolved_for(segments);
     Run::<J> { recipe: &recipe, options, prepared, segments, baseline, pace }.run(model)
 }
 
@@ -199,11 +199,12 @@ impl<J: Job> Run<'_, J> {
         self.stage("Measuring latency")?;
         let latency = self.latency(&dense, &result)?;
         let account = ModelAccount::of(&result).over(&names);
-        let report = self.report(
+        let mut report = self.report(
             Outcome { starting, metrics, metrics_as_saved, agreement, account, latency },
             &trained,
             pruning,
         );
+        report.warnings = report.judge(&self.expected(&decomposed, pruning));
         #[cfg(feature = "plots")]
         let pictures = self.write_pictures(&report, &dense, &trained, &names)?;
         #[cfg(not(feature = "plots"))]
@@ -292,6 +293,27 @@ impl<J: Job> Run<'_, J> {
         .launch(model)
     }
 
+    /// What the result should be.
+    fn expected(&self, layers: &[Decomposed], pruning: Option<PruningConfig>) -> Expected {
+        let dense: usize = layers.iter().map(|layer| layer.d_input * layer.d_output).sum();
+        let low_rank = |layer: &Decomposed| layer.rank * (layer.d_input + layer.d_output);
+        let low_rank: usize = layers.iter().map(low_rank).sum();
+        // What is right at the threshold stays: a neuron, or one a layer where each has a floor.
+        let groups = layers.iter().map(|layer| layer.d_input.max(layer.d_output));
+        let boundary = match pruning {
+            None => 0,
+            Some(config) if config.bounds_layers() => groups.sum(),
+            Some(_) => groups.max().unwrap_or(0),
+        };
+        let share = |elements: usize| elements as f64 / dense.max(1) as f64;
+        let kept = pruning.map_or(0.0, |config| config.schedule.final_keep_ratio);
+        Expected {
+            linear_ratio: share(low_rank) + kept,
+            boundary: share(boundary),
+            blind_loss: self.prepared.blind_loss,
+        }
+    }
+
     fn save(
         &self,
         model: &J::Model,
@@ -361,12 +383,13 @@ impl<J: Job> Run<'_, J> {
                 steps: trained.steps,
                 epochs: batches as f64 / self.segments.batches_per_epoch as f64,
                 examples_per_update: per_update,
-                learning_rate: settings.learning_rate,
+                learning_rate: settings.learning_rate(self.recipe.method.is_some()),
                 max_length: self.max_length(),
                 seed: settings.seed,
                 skipped_updates: trained.skipped,
                 result_step: trained.kept_step,
                 best_of,
+                held_out: self.prepared.held_out,
                 seconds: trained.seconds,
                 seconds_per_step: (!pace.is_empty()).then(|| median(pace)),
                 resumed: self.options.resume,
@@ -387,6 +410,7 @@ impl<J: Job> Run<'_, J> {
             date: crate::inspect::now(),
             command: self.options.command.clone(),
             versions: RunReport::current_versions(),
+            warnings: Vec::new(),
         }
     }
 }

@@ -34,8 +34,12 @@ pub struct Plan {
     pub patterns: Vec<PlannedPattern>,
     /// Layers that would be compressed.
     pub layers: Vec<RankedLayer>,
+    /// Passes over the training data.
+    pub epochs: usize,
     /// Optimizer updates.
     pub total_steps: usize,
+    /// Largest learning rate.
+    pub learning_rate: f64,
     /// Updates between evaluations.
     pub eval_steps: usize,
     /// Updates between checkpoints.
@@ -85,7 +89,9 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
         evaluation_examples: prepared.dev.iter().map(|split| split.source.lengths.len()).sum(),
         patterns,
         layers,
+        epochs: segments.epochs,
         total_steps: segments.total_steps,
+        learning_rate: recipe.training.learning_rate(recipe.method.is_some()),
         eval_steps: segments.eval_steps,
         save_steps: segments.save_steps,
         schedule,

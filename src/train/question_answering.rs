@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use super::classification::{encoder_input, rows};
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
+use super::hold_out::{HELD_OUT, hold_out, tell_held_out};
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, Silent, TaskRecipe, TrainableModel};
 use crate::inspect::Answers;
@@ -36,8 +37,16 @@ impl Job for QuestionAnswering {
         let settings = recipe.task.qa_settings();
         settings.validate()?;
         let task = squad::task(&recipe.task.name, settings.version_2_with_negative);
-        let train = read_split(&recipe.task, "train")?;
-        let dev = read_split(&recipe.task, "dev")?;
+        let mut held_out = None;
+        let (train, dev) = match recipe.task.dev_share() {
+            Some(share) => {
+                let (train, dev) = read_and_hold_out(recipe, share)?;
+                held_out = Some(dev.len());
+                tell_held_out(observer, dev.len(), train.len(), recipe.training.seed);
+                (train, dev)
+            }
+            None => (read_split(&recipe.task, "train")?, read_split(&recipe.task, "dev")?),
+        };
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
         tell_skipped(observer, "train", train.skipped, "questions");
@@ -47,13 +56,38 @@ impl Job for QuestionAnswering {
         let train = qa_batches(Arc::new(windows), pad_id);
         let evaluator = QaEvaluator::new(&task, dev.examples, &start.tokenizer, settings)?;
         let dev = EvalSplit {
-            name: "dev".to_string(),
+            name: held_out.map_or("dev", |_| HELD_OUT).to_string(),
             source: qa_batches(evaluator.windows.clone(), pad_id),
             evaluator,
         };
         let about = Map::from_iter([("question_answering".to_string(), json!(settings))]);
-        Ok((model, Prepared { start, task, about, train, dev: vec![dev], while_training: None }))
+        // As likely as any token: where the answer begins and ends.
+        let blind_loss = (start.tokenizer.max_length() as f64).ln();
+        let prepared = Prepared {
+            start,
+            task,
+            about,
+            train,
+            dev: vec![dev],
+            while_training: None,
+            held_out,
+            blind_loss,
+        };
+        Ok((model, prepared))
     }
+}
+
+/// The questions to train on, and those held out to evaluate on; no context is in both.
+fn read_and_hold_out(recipe: &Recipe, share: f64) -> Result<(QaDataset, QaDataset)> {
+    let task = &recipe.task;
+    let whole = read_split(&TaskRecipe { max_train_examples: None, ..task.clone() }, "train")?;
+    let context = |example: &QaExample| (0, example.context.clone());
+    let parts = hold_out(whole.examples, share, recipe.training.seed, context)?;
+    let mut train = QaDataset { examples: parts.train, skipped: whole.skipped };
+    let mut dev = QaDataset { examples: parts.dev, skipped: 0 };
+    train.truncate(task.max_train_examples.unwrap_or(usize::MAX));
+    dev.truncate(task.max_eval_examples.unwrap_or(usize::MAX));
+    Ok((train, dev))
 }
 
 /// The questions of a recipe's split, `train` or `dev`.
