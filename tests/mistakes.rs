@@ -53,7 +53,10 @@ const MISTAKES: [(&str, &str); 30] = [
     ("no update", "compress model -o out … --epochs 0"),
     ("too few updates to prune in", "compress model -o out … --epochs 1 --batch-size 48"),
     ("too few updates for the interval", "compress model -o out … --epochs 1 --interval 40"),
-    ("a warmup as long as the training", "compress model -o out … --epochs 1 --final-warmup-steps 12"),
+    (
+        "a warmup as long as the training",
+        "compress model -o out … --epochs 1 --final-warmup-steps 12",
+    ),
     ("a recipe's setting, misspelt", "compress model -o out … --recipe misspelt.toml"),
     ("the folder of another run", "finetune model -o done …"),
     ("nothing to resume", "finetune model -o never … --resume"),
@@ -64,7 +67,10 @@ const MISTAKES: [(&str, &str); 30] = [
         "finetune model -o out … --label- --score stars --train huge.csv --dev stars.csv --new-head \
          --epochs 1",
     ),
-    ("single weights pruned, which stay stored", "compress model -o out … --epochs 1 --structure unstructured"),
+    (
+        "single weights pruned, which stay stored",
+        "compress model -o out … --epochs 1 --structure unstructured",
+    ),
     ("no text", "predict model"),
 ];
 
@@ -76,7 +82,8 @@ fn words(command: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for word in all.split_whitespace() {
         let name = word.strip_prefix("--").map(|name| name.trim_end_matches('-'));
-        if let Some(at) = name.and_then(|name| words.iter().position(|w| *w == format!("--{name}"))) {
+        if let Some(at) = name.and_then(|name| words.iter().position(|w| *w == format!("--{name}")))
+        {
             words.drain(at..at + 2);
         }
         if !word.ends_with('-') || !word.starts_with("--") {

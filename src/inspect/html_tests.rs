@@ -37,7 +37,13 @@ fn the_page_is_well_formed_and_loads_nothing() {
     assert_eq!(figures, ["schedule", "kept", "importance-before", "importance", "spectra"]);
     assert_eq!(elements().filter(|e| e.tag_name().name() == "svg").count(), 5);
     let text: String = page.descendants().filter_map(|node| node.text()).collect();
-    for part in ["Compression: rte", "accuracy 0.6600 (majority 0.5271)", "×2.50", "layer.0.query", "4,467,776"] {
+    for part in [
+        "Compression: rte",
+        "accuracy 0.6600 (majority 0.5271)",
+        "×2.50",
+        "layer.0.query",
+        "4,467,776",
+    ] {
         assert!(text.contains(part), "no {part:?}");
     }
     assert!(html.contains("accuracy (majority: 0.5271) (before: 0.7000)"));
@@ -51,7 +57,9 @@ fn the_dense_model_is_set_beside() {
     let metrics = report.starting.clone();
     report.baseline = Some(crate::inspect::Baseline { report: "tuned".into(), metrics });
     let html = render(&report, &analysis()).unwrap();
-    for part in ["accuracy (majority: 0.5271) (dense, fine-tuned: 0.7000)", "<td>dense, fine-tuned</td>"] {
+    for part in
+        ["accuracy (majority: 0.5271) (dense, fine-tuned: 0.7000)", "<td>dense, fine-tuned</td>"]
+    {
         assert!(html.contains(part), "no {part:?} in {html}");
     }
 }

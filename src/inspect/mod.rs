@@ -26,6 +26,6 @@ pub use markdown::{percent, thousands};
 #[cfg(all(test, feature = "train"))]
 pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]
-pub use warning::{Expected, Warning, WarningKind, no_better_than_constant};
-#[cfg(feature = "train")]
 pub use report::{Agreement, Answers, MethodReport, RunReport, SplitMetrics, TrainingReport};
+#[cfg(feature = "train")]
+pub use warning::{Expected, Warning, WarningKind, no_better_than_constant};

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::inspect::WarningKind;
 use crate::inspect::{Latency, LinearAccount};
 use crate::pruning::{Importance, Schedule};
 use crate::tasks::MetricKind;
@@ -200,7 +201,10 @@ fn what_was_held_out_is_said() {
     let mut report = report();
     report.training.held_out = Some(277);
     let text = report.to_markdown();
-    assert!(text.contains("- evaluated on 277 examples of the training data that were held out"), "{text}");
+    assert!(
+        text.contains("- evaluated on 277 examples of the training data that were held out"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -117,7 +117,9 @@ impl RunReport {
         if let Some([first, last]) = ends(&self.history_loss)
             && last > DIVERGED * first.max(expected.blind_loss)
         {
-            return warning(format!("the training diverged: its loss went from {first:.3} to {last:.3}"));
+            return warning(format!(
+                "the training diverged: its loss went from {first:.3} to {last:.3}"
+            ));
         }
         let result = self.result()?;
         let dense = self.baseline.as_ref().and_then(|baseline| baseline.metrics.first());

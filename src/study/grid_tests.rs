@@ -73,7 +73,7 @@ fn other_settings_make_other_folders_and_the_same_the_same() {
     let folder = |text: &str| Study::parse(text).unwrap().runs[0].folder.clone();
     let base = format!("{BASE}[base.training]\nepochs = 3\nlearning_rate = 5e-5\n");
     let one = folder(&format!("{base}[grid]\nseed = [1]"));
-    // What follows from the data or the method is not what the first version had for all.
+    // What follows from data and model is not what the first version had for all.
     assert_ne!(one, folder(&format!("{BASE}[grid]\nseed = [1]")));
     let longer = format!("{BASE}[base.training]\nepochs = 9\n[grid]\nseed = [1]");
     assert_ne!(one, folder(&longer));
@@ -182,11 +182,14 @@ fn what_a_run_writes_down_is_its_own() {
     let mut done = planned.clone();
     done.training.eval_steps = Some(78);
     done.training.lr_warmup_steps = Some(23);
+    done.training.learning_rate = Some(1e-4);
     done.method.as_mut().unwrap().initial_warmup_steps = Some(29);
     assert!(identity::is_run_of(&planned, &done).unwrap());
     let given = parse("lr_warmup_steps = [10]").unwrap().runs.remove(0).recipe;
     assert!(!identity::is_run_of(&given, &done).unwrap());
     done.training.epochs = Some(4);
+    assert!(!identity::is_run_of(&planned, &done).unwrap());
+    done.training.epochs = None;
     assert!(!identity::is_run_of(&planned, &done).unwrap());
 }
 
@@ -197,8 +200,8 @@ fn a_run_is_known_by_its_settings_in_a_folder_of_another_name() {
     let old = place.path().join("seed-1-old");
     std::fs::create_dir(&old).unwrap();
     // As a run writes it down.
-    let segments = crate::train::data::Segments::new(100, 10, 1, 3, None, None).unwrap();
-    let recipe = study.runs[0].recipe.resolved_for(segments);
+    let mut recipe = study.runs[0].recipe.clone();
+    recipe.training.learning_rate = Some(2e-4);
     std::fs::write(old.join("recipe.toml"), recipe.to_toml()).unwrap();
     let found = study.found_in(place.path()).unwrap();
     assert_eq!(found.runs[0].folder, "seed-1-old");

@@ -26,6 +26,7 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
     };
     let method = recipe.method.as_ref().map(|_| MethodRecipe::default());
     let training = TrainingRecipe {
+        // What is not given follows from data or model.
         epochs: Some(EARLIER_EPOCHS),
         learning_rate: Some(EARLIER_RATE),
         ..TrainingRecipe::default()
@@ -34,8 +35,13 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
     let mut default = flat(&default)?;
     default.insert("method.interval".into(), EARLIER_INTERVAL.into());
     let mut settings = flat(&recipe)?;
-    if recipe.training.epochs.is_none() {
-        settings.insert("training.epochs".into(), "by the data".into());
+    for (path, given) in [
+        ("training.epochs", recipe.training.epochs.is_some()),
+        ("training.learning_rate", recipe.training.learning_rate.is_some()),
+    ] {
+        if !given {
+            settings.insert(path.into(), "by default".into());
+        }
     }
     settings.retain(|path, value| {
         // Whether there is a method at all shows in its ratio.
@@ -65,7 +71,11 @@ const FOLLOW: [&str; 5] = [
 /// # Errors
 /// As [`settings`].
 pub(super) fn is_run_of(planned: &Recipe, done: &Recipe) -> Result<bool> {
-    let (planned, mut done) = (settings(planned)?, settings(done)?);
+    let mut done = done.clone();
+    // A run writes out the rate that followed from its model.
+    done.training.learning_rate =
+        done.training.learning_rate.filter(|_| planned.training.learning_rate.is_some());
+    let (planned, mut done) = (settings(planned)?, settings(&done)?);
     done.retain(|path, _| planned.contains_key(path) || !FOLLOW.contains(&path.as_str()));
     Ok(planned == done)
 }

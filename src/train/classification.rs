@@ -11,7 +11,9 @@ use super::{Evaluator, Observer, Recipe, TrainableModel};
 use crate::inspect::Answers;
 use crate::models::{self, AnySequenceClassifier, EncoderInput};
 use crate::tasks::metrics::argmax;
-use crate::tasks::{self, Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset};
+use crate::tasks::{
+    self, Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset,
+};
 use crate::{Error, Result};
 
 /// Labels or scores for texts and pairs of texts.

@@ -19,6 +19,8 @@ pub struct Outline {
     pub layers: Vec<RankedLayer>,
     /// How the training is cut into updates.
     pub segments: Segments,
+    /// Largest learning rate.
+    pub learning_rate: f64,
     /// Settings of the pruner; absent without a sparse part.
     pub pruning: Option<PruningConfig>,
 }
@@ -41,7 +43,13 @@ pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> 
     let training = &recipe.training;
     let segments = training.segments(examples)?;
     let Some(method) = &recipe.method else {
-        return Ok(Outline { patterns: Vec::new(), layers: Vec::new(), segments, pruning: None });
+        return Ok(Outline {
+            patterns: Vec::new(),
+            layers: Vec::new(),
+            segments,
+            learning_rate: training.learning_rate(None),
+            pruning: None,
+        });
     };
     let matches = method.selection().dry_run(model)?;
     let patterns = matches
@@ -60,7 +68,9 @@ pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> 
         method.check_length(&config.schedule)?;
         config.validate()?;
     }
-    Ok(Outline { patterns, layers, segments, pruning })
+    let widths = layers.iter().map(|layer| layer.d_input.min(layer.d_output));
+    let learning_rate = training.learning_rate(widths.max());
+    Ok(Outline { patterns, layers, segments, learning_rate, pruning })
 }
 
 /// What layers become, with a sparse part or without.
@@ -138,8 +148,8 @@ mod tests {
         // 2·(4·32 + 2·80) of 4·256 + 2·1024 weights.
         let keep = outline.pruning.unwrap().schedule.final_keep_ratio;
         assert!((keep - (0.5 - 576.0 / 3072.0)).abs() < 1e-12, "{keep}");
-        // 20 epochs of 7 updates.
-        assert_eq!(outline.segments.total_steps, 140);
+        // 33 epochs of 7 updates.
+        assert_eq!((outline.segments.total_steps, outline.learning_rate), (231, 2e-4));
         let error = of(MethodRecipe { ratio: 0.1, ..fixed }).unwrap_err().to_string();
         assert!(error.starts_with("option rank: its low-rank part alone is 0.188"), "{error}");
     }
@@ -152,14 +162,17 @@ mod tests {
         let error = |method| of(method).unwrap_err().to_string();
         let nothing = MethodRecipe { rank: Some(0), ratio: 1e-10, ..MethodRecipe::default() };
         assert!(error(nothing).contains("would be empty"));
-        let long = MethodRecipe { final_warmup_steps: Some(140), ..MethodRecipe::default() };
+        let long = MethodRecipe { final_warmup_steps: Some(231), ..MethodRecipe::default() };
         assert!(error(long).starts_with("option final_warmup_steps: the schedule is longer than"));
-        let early = MethodRecipe { initial_warmup_steps: Some(100), ..MethodRecipe::default() };
+        let early = MethodRecipe { initial_warmup_steps: Some(150), ..MethodRecipe::default() };
         assert!(error(early).starts_with("option initial_warmup_steps: the schedule is longer"));
-        let rare = MethodRecipe { interval: Some(90), ..MethodRecipe::default() };
+        let rare = MethodRecipe { interval: Some(150), ..MethodRecipe::default() };
         assert!(error(rare).starts_with("option interval: no importance is known"));
-        let by_size =
-            MethodRecipe { interval: Some(90), importance: Importance::Magnitude, ..rare };
+        let by_size = MethodRecipe {
+            interval: Some(150),
+            importance: Importance::Magnitude,
+            ..MethodRecipe::default()
+        };
         of(by_size).unwrap();
         let nowhere = MethodRecipe { layers: vec!["decoder.*".into()], ..MethodRecipe::default() };
         assert!(error(nowhere).contains("matches no layer"));

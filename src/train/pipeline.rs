@@ -16,16 +16,16 @@ use super::data::Segments;
 use super::evaluate::collect_answers;
 use super::job::{Job, Prepared};
 use super::{
-    Classification, Evaluator, Event, Interrupt, JobKind, Keep, Observer, QuestionAnswering,
-    Recipe, Summarization, Trained, Training, contestant,
+    Classification, Evaluator, Event, Interrupt, JobKind, Keep, Observer, Outline,
+    QuestionAnswering, Recipe, Summarization, Trained, Training, contestant,
 };
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
 use crate::inspect::latency::{Contestant, Repetitions, measure, median};
 use crate::inspect::{
-    Agreement, Answers, Baseline, Expected, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
-    SplitMetrics, TrainingReport, bytes_on_disk,
+    Agreement, Answers, Baseline, Expected, LatencyReport, Machine, MethodReport, ModelAccount,
+    RunReport, SplitMetrics, TrainingReport, bytes_on_disk,
 };
 use crate::models::FolderModel;
 use crate::pruning::PruningConfig;
@@ -119,7 +119,9 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let name = "Reading model and data".to_string();
     options.observer.event(&Event::Stage { name });
     let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
-    let segments = prepared.outline(&model, recipe)?.segments;
+    let Outline { segments, learning_rate, .. } = prepared.outline(&model, recipe)?;
+    let mut recipe = recipe.clone();
+    recipe.training.learning_rate = Some(learning_rate);
     let baseline = options.baseline.as_ref();
     let baseline = baseline.map(|path| Baseline::read(path, &prepared.task)).transpose()?;
     let output = &options.output;
@@ -131,6 +133,7 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         if report.is_file() {
             std::fs::remove_file(&report).map_err(|e| Error::io(&report, e))?;
         }
+        // Shares, not the numbers that follow from them here: another length may be asked of it.
         atomic::write_file(output.join("recipe.toml"), recipe.to_toml().as_bytes())?;
     }
     let pace = Arc::default();
@@ -383,7 +386,7 @@ impl<J: Job> Run<'_, J> {
                 steps: trained.steps,
                 epochs: batches as f64 / self.segments.batches_per_epoch as f64,
                 examples_per_update: per_update,
-                learning_rate: settings.learning_rate(self.recipe.method.is_some()),
+                learning_rate: settings.learning_rate(None),
                 max_length: self.max_length(),
                 seed: settings.seed,
                 skipped_updates: trained.skipped,

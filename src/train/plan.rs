@@ -75,7 +75,8 @@ pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
 
 fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
     let (mut model, prepared) = J::prepare(recipe, device, &Silent)?;
-    let Outline { patterns, layers, segments, pruning } = prepared.outline(&model, recipe)?;
+    let Outline { patterns, layers, segments, learning_rate, pruning } =
+        prepared.outline(&model, recipe)?;
     prepared.decompose(&mut model, recipe, true)?;
     let schedule = pruning.map(|config| config.schedule);
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, device)?;
@@ -91,7 +92,7 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
         layers,
         epochs: segments.epochs,
         total_steps: segments.total_steps,
-        learning_rate: recipe.training.learning_rate(recipe.method.is_some()),
+        learning_rate,
         eval_steps: segments.eval_steps,
         save_steps: segments.save_steps,
         schedule,

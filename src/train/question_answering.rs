@@ -310,3 +310,49 @@ pub fn answer_questions(
     let never = Interrupt::default();
     collect_answers(model, &source, evaluator, batch_size, device, &Silent, &never)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_context_is_both_trained_and_evaluated_on() {
+        let question = |at: usize, of: usize| {
+            format!(
+                r#"{{"id": "{at}-{of}", "question": "?", "answers": [{{"text": "t", "answer_start": 0}}]}}"#
+            )
+        };
+        // The last context is there twice, in two articles.
+        let article = |at: usize| {
+            let questions: Vec<String> = (0..3).map(|of| question(at, of)).collect();
+            let (context, questions) = (at.min(19), questions.join(", "));
+            format!(r#"{{"paragraphs": [{{"context": "text {context}", "qas": [{questions}]}}]}}"#)
+        };
+        let articles: Vec<String> = (0..21).map(article).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.json");
+        std::fs::write(&file, format!(r#"{{"data": [{}]}}"#, articles.join(", "))).unwrap();
+        let task = |most| TaskRecipe {
+            name: "squad".into(),
+            train: Some(file.clone()),
+            max_train_examples: most,
+            ..TaskRecipe::default()
+        };
+        let hold = |most| {
+            let recipe = Recipe { task: task(most), ..Recipe::default() };
+            read_and_hold_out(&recipe, recipe.task.dev_share().unwrap()).unwrap()
+        };
+        let (train, dev) = hold(None);
+        assert_eq!(train.len() + dev.len(), 63);
+        assert!((6..=11).contains(&dev.len()), "{}", dev.len());
+        let contexts = |set: &QaDataset| -> HashSet<String> {
+            set.examples.iter().map(|example| example.context.to_string()).collect()
+        };
+        assert!(contexts(&train).is_disjoint(&contexts(&dev)));
+        // Fewer to train on are no fewer to evaluate on.
+        let (few, same) = hold(Some(5));
+        assert_eq!((few.len(), same), (5, dev));
+    }
+}

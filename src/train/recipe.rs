@@ -66,14 +66,15 @@ pub enum LrDecay {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingRecipe {
-    /// Passes over the training data; by default as many as 400 updates take, between 3 and 20.
+    /// Passes over the training data; by default as many as 225 updates take, between 3 and 40.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
     /// Examples in a batch.
     pub batch_size: usize,
     /// Batches whose gradients are averaged into one update.
     pub gradient_accumulation: usize,
-    /// Largest learning rate; by default 1e-4 for a compression and 5e-5 for fine-tuning.
+    /// Largest learning rate; by default 5e-5 for fine-tuning and 2e-4 for a compression, less for a
+    /// wide model: 1e-4 at a width of 768.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// How the learning rate falls.
@@ -100,7 +101,7 @@ pub struct TrainingRecipe {
     pub bucket_batches: usize,
     /// Seed of the batches' order, dropout and new heads.
     pub seed: u64,
-    /// Updates between evaluations; by default an epoch's worth, or an eighth of all where `epochs`
+    /// Updates between evaluations; by default an epoch's worth, or a sixth of all where `epochs`
     /// follow from the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<usize>,
@@ -143,15 +144,18 @@ impl Default for TrainingRecipe {
 }
 
 /// Updates that a training has by default, where its epochs allow.
-const UPDATES: usize = 400;
+const UPDATES: usize = 225;
 /// Fewest and most epochs by default.
-const EPOCHS: [usize; 2] = [3, 20];
+const EPOCHS: [usize; 2] = [3, 40];
 /// Evaluations by default of a training whose epochs follow from the data.
-const EVALUATIONS: usize = 8;
+const EVALUATIONS: usize = 6;
 /// Share of the updates over which the learning rate rises by default.
 const LR_WARMUP_SHARE: f64 = 0.1;
-/// Learning rates of compression and of fine-tuning by default.
-const LEARNING_RATES: [f64; 2] = [1e-4, 5e-5];
+/// Learning rate of fine-tuning by default.
+const TUNING_RATE: f64 = 5e-5;
+/// Learning rate of a compression by default, of models up to this width; of wider ones it falls as
+/// their width rises, to the published rates of base models.
+const COMPRESSION_RATE: (f64, usize) = (2e-4, 384);
 
 impl TrainingRecipe {
     /// Passes over so many training examples.
@@ -179,10 +183,13 @@ impl TrainingRecipe {
         cut(Some(eval_steps), self.save_steps)
     }
 
-    /// The learning rate of a compression, or of fine-tuning.
-    pub(super) fn learning_rate(&self, compresses: bool) -> f64 {
-        let default = LEARNING_RATES[if compresses { 0 } else { 1 }];
-        self.learning_rate.unwrap_or(default)
+    /// The learning rate of fine-tuning, or of the compression of a model of this width.
+    pub(super) fn learning_rate(&self, compressed_width: Option<usize>) -> f64 {
+        self.learning_rate.unwrap_or_else(|| {
+            let (rate, most) = COMPRESSION_RATE;
+            let scaled = |width: usize| rate * most as f64 / width.max(most) as f64;
+            compressed_width.map_or(TUNING_RATE, scaled)
+        })
     }
 
     /// Updates over which the learning rate rises.
@@ -192,14 +199,11 @@ impl TrainingRecipe {
     }
 
     /// The same with the settings written out that otherwise depend on others, and without those
-    /// that another stands in place of. What follows from the data's size stays unwritten.
-    fn resolved(&self, compresses: bool) -> Self {
+    /// that another stands in place of. What follows from the data's size or the model stays
+    /// unwritten.
+    fn resolved(&self) -> Self {
         let share = self.lr_warmup_share.unwrap_or(LR_WARMUP_SHARE);
-        Self {
-            learning_rate: Some(self.learning_rate(compresses)),
-            lr_warmup_share: self.lr_warmup_steps.is_none().then_some(share),
-            ..self.clone()
-        }
+        Self { lr_warmup_share: self.lr_warmup_steps.is_none().then_some(share), ..self.clone() }
     }
 }
 
@@ -232,8 +236,8 @@ impl Recipe {
     /// same for another length.
     pub fn resolved(&self) -> Self {
         let method = self.method.as_ref().map(MethodRecipe::resolved);
-        let training = self.training.resolved(method.is_some());
-        Self { task: self.task.resolved(), method, training, ..self.clone() }
+        let (task, training) = (self.task.resolved(), self.training.resolved());
+        Self { task, method, training, ..self.clone() }
     }
 
     /// The recipe with every number of updates written out: what a checkpoint is of.
@@ -334,21 +338,22 @@ mod tests {
     }
 
     #[test]
-    fn epochs_and_rate_follow_from_data_and_method() {
+    fn epochs_and_rate_follow_from_data_and_model() {
         let training = TrainingRecipe::default();
         // 32 examples an update.
         let of = |examples| training.epochs(examples);
-        assert_eq!([1, 600, 2_490, 5_749, 67_349].map(of), [20, 20, 6, 3, 3]);
+        assert_eq!([1, 100, 600, 2_490, 67_349].map(of), [40, 40, 12, 3, 3]);
         let four = TrainingRecipe { gradient_accumulation: 4, ..training.clone() };
-        assert_eq!((four.epochs(2_490), four.segments(2_490).unwrap().total_steps), (20, 390));
+        assert_eq!((four.epochs(2_490), four.segments(2_490).unwrap().total_steps), (12, 234));
         let given = TrainingRecipe { epochs: Some(1), ..training.clone() };
         assert_eq!((given.epochs(600), given.segments(600).unwrap().eval_steps), (1, 19));
-        // Eight evaluations, however many epochs.
+        // Six evaluations, however many epochs.
         let segments = training.segments(600).unwrap();
-        assert_eq!((segments.total_steps, segments.eval_steps), (380, 48));
-        let rate = |text: &str| Recipe::parse(text).unwrap().resolved().training.learning_rate;
-        assert_eq!([rate("[method]\n"), rate("")], LEARNING_RATES.map(Some));
-        assert_eq!(rate("[method]\n[training]\nlearning_rate = 3e-3"), Some(3e-3));
+        assert_eq!((segments.total_steps, segments.eval_steps), (228, 38));
+        let rates = [16, 384, 768, 1024].map(|width| training.learning_rate(Some(width)));
+        assert_eq!((rates, training.learning_rate(None)), ([2e-4, 2e-4, 1e-4, 7.5e-5], 5e-5));
+        let given = TrainingRecipe { learning_rate: Some(3e-3), ..training };
+        assert_eq!(given.learning_rate(Some(768)), 3e-3);
     }
 
     #[test]

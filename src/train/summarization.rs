@@ -399,3 +399,30 @@ impl Summarizer<'_> {
         collect_answers(self.model, &source, evaluator, size, self.device, observer, interrupt)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_document_is_both_trained_and_evaluated_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.csv");
+        // Forty documents, each twice.
+        let rows = (0..80).map(|at| format!("document {},summary {at}\n", at % 40));
+        std::fs::write(&file, "document,summary\n".to_string() + &rows.collect::<String>())
+            .unwrap();
+        let task = TaskRecipe {
+            name: "summarization".into(),
+            train: Some(file),
+            max_eval_examples: Some(7),
+            ..TaskRecipe::default()
+        };
+        let recipe = Recipe { task, ..Recipe::default() };
+        let share = recipe.task.resolved().dev_share.unwrap();
+        let (train, dev) = read_and_hold_out(&recipe, share).unwrap();
+        assert_eq!((train.len(), dev.len()), (72, 7));
+        let held = |document: &str| dev.examples.iter().any(|example| example.document == document);
+        assert!(!train.examples.iter().any(|example| held(&example.document)));
+    }
+}

@@ -5,7 +5,9 @@ use std::str::FromStr;
 use super::TaskRecipe;
 use super::hold_out::{HELD_OUT, hold_out};
 use crate::models::{LabelConfig, ProblemType};
-use crate::tasks::{Example, GlueTask, Label, Split, TableOptions, TableTarget, Task, TaskKind, TextDataset};
+use crate::tasks::{
+    Example, GlueTask, Label, Split, TableOptions, TableTarget, Task, TaskKind, TextDataset,
+};
 use crate::{Error, Result};
 
 /// A task's examples.

@@ -198,6 +198,7 @@ fn unusable_answers_are_refused_and_not_kept() {
 #[test]
 fn the_better_report_has_the_larger_primary_value() {
     let report = |value| MetricReport {
+        majority_share: None,
         values: [(MetricKind::F1, value), (MetricKind::Accuracy, 1.0 - value)].into(),
         primary: MetricKind::F1,
         examples: 1,
