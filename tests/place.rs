@@ -70,6 +70,9 @@ impl Place {
             ["--text", "review", "--label", "mood", "--max-length", "12"].map(String::from),
         );
         args.extend(["--batch-size", "8", "--lr", "5e-3"].map(String::from));
+        if !more.contains(&"--epochs") {
+            args.extend(["--epochs", "3"].map(String::from));
+        }
         args.extend(more.iter().map(|word| word.to_string()));
         args
     }

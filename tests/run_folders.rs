@@ -95,7 +95,7 @@ fn a_run_stopped_after_any_update_goes_on_to_the_same_weights() {
         let mut recipe = recipe(&place, "");
         // As many updates.
         recipe.training.gradient_accumulation = accumulation;
-        recipe.training.epochs = accumulation;
+        recipe.training.epochs = Some(accumulation);
         let report = compress(&recipe, &options(&place, name, None)).unwrap();
         let whole = weights(&place, name);
         for step in 1..12 {

@@ -59,6 +59,7 @@ fn reports(folder: &Path) -> BTreeMap<(String, u64), Value> {
 fn the_studies_of_the_zoo_plan_what_they_say() {
     let expected = [
         ("movie-sentiment/study", 18),
+        ("studies/defaults", 18),
         ("studies/mrpc-minilm", 30),
         ("studies/stsb-minilm", 50),
         ("studies/stsb-minilm-settings", 24),

@@ -22,6 +22,10 @@ mod labels;
 #[cfg(feature = "cli")]
 mod methods;
 #[cfg(feature = "cli")]
+mod mistakes;
+#[cfg(feature = "cli")]
+mod outcome;
+#[cfg(feature = "cli")]
 mod output;
 mod parity;
 #[cfg(feature = "cli")]

@@ -128,18 +128,28 @@ fn the_saved_recipe_says_everything_and_repeats_the_run() {
     let recipe = place.path("first/recipe.toml");
     let text = fs::read_to_string(&recipe).unwrap();
     for setting in [
-        "initial_warmup_steps = 3",
-        "final_warmup_steps = 9",
-        "lr_warmup_steps = 2",
-        "eval_steps = 12",
-        "save_steps = 12",
+        "initial_warmup_share = 0.125",
+        "final_warmup_share = 0.375",
+        "lr_warmup_share = 0.1",
+        "learning_rate = 0.005",
+        "interval = 2",
         "max_length = 12",
         "epochs = 2",
     ] {
         assert!(text.contains(setting), "no {setting} in {text}");
     }
+    // What followed from the length of the training is no number that pins it.
+    assert!(!text.contains("_steps"), "{text}");
     let output = place.path("again").display().to_string();
     let recipe = recipe.display().to_string();
     json_lines(&["compress", "--recipe", &recipe, "-o", &output]);
     assert_eq!(weights(&place, "first/model"), weights(&place, "again/model"));
+    // For another length it is the same recipe.
+    for (epochs, warmups) in [("1", [1, 4]), ("5", [7, 22])] {
+        let longer = ["--epochs", epochs, "--dry-run"];
+        let args = [&["compress", "--recipe", &recipe, "-o", &output][..], &longer].concat();
+        let schedule = &json_lines(&args)[0]["schedule"];
+        let found = [&schedule["initial_warmup_steps"], &schedule["final_warmup_steps"]];
+        assert_eq!(found, warmups.map(|steps| json!(steps)).each_ref(), "{schedule}");
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use losparse::checkpoint::LoadOptions;
-use losparse::inspect::SplitMetrics;
+use losparse::inspect::{SplitMetrics, no_better_than_constant};
 use losparse::models::{AnyModel, AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier};
 use losparse::models::{FolderModel, LabelConfig, ProblemType};
 use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
@@ -149,7 +149,10 @@ impl Args {
                 vec![split.clone(), metrics.examples.to_string(), metrics.to_string()]
             })
             .collect();
-        Ok(output::print(&output::table(&["split", "examples", "metrics"], &[1], &rows))?)
+        output::print(&output::table(&["split", "examples", "metrics"], &[1], &rows))?;
+        let poor = results.iter().filter_map(|result| no_better_than_constant(&result.metrics));
+        poor.for_each(|message| output::warn(&message));
+        Ok(())
     }
 
     /// On the data of the checkpoint's run, unless other data is given.

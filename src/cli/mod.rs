@@ -29,6 +29,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+/// Exit code of a run that came to its end with a result that is marked.
+const MARKED: u8 = 3;
 /// Exit code of a run that was stopped by Ctrl-C, as shells have it, or by a signal to end.
 const INTERRUPTED: u8 = 130;
 
@@ -78,8 +80,8 @@ enum Command {
     Bench(bench::Args),
 }
 
-/// Parses the arguments, runs the command and says how it went: 0, 1 on errors, 2 on wrong usage,
-/// 130 when stopped by Ctrl-C, SIGTERM or SIGHUP.
+/// Parses the arguments, runs the command and says how it went: 0, 1 on errors, 2 on wrong usage, 3 if
+/// the result is marked, 130 when stopped by Ctrl-C, SIGTERM or SIGHUP.
 pub fn main() -> ExitCode {
     let mut command = Cli::command();
     command.build();
@@ -89,6 +91,7 @@ pub fn main() -> ExitCode {
     output::log_warnings();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<run::Marked>() => ExitCode::from(MARKED),
         Err(error) => {
             output::note(&format!("error: {}", flags.describe(&error)));
             match error.downcast_ref::<losparse::Error>() {

@@ -78,6 +78,17 @@ pub fn note(text: &str) {
     let _ = writeln!(err, "{clear}{}", visible_lines(text.trim_end()));
 }
 
+/// Warns people, in red where stderr is a terminal with colours (see <https://no-color.org>).
+pub fn warn(text: &str) {
+    let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    let colour = io::stderr().is_terminal() && !asked_not_to && !dumb;
+    note(&match colour {
+        true => format!("\x1b[31mwarning: {}\x1b[0m", text.trim_end()),
+        false => format!("warning: {text}"),
+    });
+}
+
 /// A command line to be entered again, of the words a program was started with.
 pub fn command_line(words: impl Iterator<Item = OsString>) -> String {
     let words = words.skip(1).map(|word| word.to_string_lossy().into_owned());
@@ -98,7 +109,7 @@ pub fn log_warnings() {
         }
         fn log(&self, record: &log::Record) {
             if self.enabled(record.metadata()) {
-                note(&format!("warning: {}", record.args()));
+                warn(&record.args().to_string());
             }
         }
         fn flush(&self) {}

@@ -32,6 +32,8 @@ struct State {
     /// Update and seconds of the first event, since a resumed run does not begin at 0.
     first: Option<(usize, f64)>,
     metric: Option<String>,
+    /// Share of `S` that the last pruning left.
+    kept: Option<f64>,
     skipped: usize,
     /// Update of the newest event.
     newest: usize,
@@ -89,7 +91,7 @@ impl State {
         Some(match event {
             Event::Stage { name } => format!("· {name}"),
             Event::Note { message } => message.clone(),
-            Event::Step { step, total, loss, keep_ratio, skipped, seconds, .. } => {
+            Event::Step { step, total, loss, kept, skipped, seconds, .. } => {
                 if *step <= self.newest {
                     // The next run of a study: nothing of the one before is its own.
                     *self = Self { shown: self.shown, ..Self::default() };
@@ -105,8 +107,9 @@ impl State {
                 if let Some(loss) = self.loss {
                     line += &format!("  loss {loss:.4}");
                 }
-                if *keep_ratio < 1.0 {
-                    line += &format!("  kept {:.1}%", keep_ratio * 100.0);
+                self.kept = kept.or(self.kept);
+                if let Some(kept) = self.kept {
+                    line += &format!("  kept {:.1}%", kept * 100.0);
                 }
                 if let Some(metric) = &self.metric {
                     line += &format!("  {metric}");
@@ -138,14 +141,16 @@ mod tests {
     use super::*;
     use losparse::tasks::{MetricKind, MetricReport};
 
-    fn step(step: usize, loss: f64, keep_ratio: f64, seconds: f64) -> Event {
+    fn step(step: usize, loss: f64, kept: Option<f64>, seconds: f64) -> Event {
         Event::Step {
             step,
             total: 100,
             epoch: 0.5,
             loss,
             learning_rate: 1e-4,
-            keep_ratio,
+            // What is asked for is not what is shown.
+            keep_ratio: 0.1,
+            kept,
             gradient_norm: 1.0,
             skipped: !loss.is_finite(),
             seconds,
@@ -156,22 +161,28 @@ mod tests {
     fn the_line_tells_loss_ratio_metric_and_time_left() {
         let mut state = State::default();
         // A resumed run: its speed is counted from its own first step.
-        assert_eq!(state.line(&step(40, 1.0, 1.0, 300.0)).unwrap(), "step 40/100  loss 1.0000");
+        assert_eq!(state.line(&step(40, 1.0, None, 300.0)).unwrap(), "step 40/100  loss 1.0000");
         let values = [(MetricKind::Accuracy, 0.75)].into();
-        let metrics = MetricReport { values, primary: MetricKind::Accuracy, examples: 4 };
+        let metrics = MetricReport {
+            values,
+            primary: MetricKind::Accuracy,
+            examples: 4,
+            majority_share: Some(0.5),
+        };
         let evaluation = Event::Evaluation { step: 40, total: 100, metrics, best: true };
         assert_eq!(
             state.line(&evaluation).unwrap(),
-            "step 40/100  evaluation: accuracy 0.7500  (best so far)"
+            "step 40/100  evaluation: accuracy 0.7500 (majority 0.5000)  (best so far)"
         );
-        let line = state.line(&step(50, 0.0, 0.2, 320.0)).unwrap();
+        let line = state.line(&step(50, 0.0, Some(0.2), 320.0)).unwrap();
         assert_eq!(line, "step 50/100  loss 0.9500  kept 20.0%  accuracy 0.7500  1 min 40 s left");
-        let line = state.line(&step(51, f64::NAN, 0.2, 322.0)).unwrap();
-        assert!(line.contains("loss 0.9500") && line.contains("skipped 1"), "{line}");
+        let line = state.line(&step(51, f64::NAN, None, 322.0)).unwrap();
+        // The share stands until the next pruning.
+        assert!(line.contains("loss 0.9500  kept 20.0%") && line.contains("skipped 1"), "{line}");
 
         // The next run of a study tells nothing of the one before.
-        assert_eq!(state.line(&step(1, 2.0, 1.0, 0.5)).unwrap(), "step 1/100  loss 2.0000");
-        let line = state.line(&step(2, 2.0, 1.0, 1.5)).unwrap();
+        assert_eq!(state.line(&step(1, 2.0, None, 0.5)).unwrap(), "step 1/100  loss 2.0000");
+        let line = state.line(&step(2, 2.0, None, 1.5)).unwrap();
         assert_eq!(line, "step 2/100  loss 2.0000  1 min 38 s left");
     }
 }

@@ -13,7 +13,7 @@ use super::output;
 use super::progress::Progress;
 use super::quickstart_models::{BuiltIn, Model};
 use super::quickstart_outcome::Outcome;
-use super::run::stop_on_ctrl_c;
+use super::run::{stop_on_ctrl_c, verdict};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -70,12 +70,14 @@ impl Args {
         machine.note(&format!("{about}; its linear layers shrink to {}.", percent(ratio)));
         let report = compress(&recipe, &options)?;
         if machine.json {
-            return output::print_json(&json!({"event": "done", "report": report}));
+            output::print_json(&json!({"event": "done", "report": report}))?;
+            return verdict(&report);
         }
         let small = self.output.join("model");
         let outcome = Outcome::new(built_in, &recipe, &report, [&start, &small], &device)?;
         let (table, tried) = (outcome.table()?, outcome.try_out(&interrupt)?);
-        Ok(output::print(&format!("\n{table}\n\n{tried}\n\n{}", self.next(built_in)))?)
+        output::print(&format!("\n{table}\n\n{tried}\n\n{}", self.next(built_in)))?;
+        verdict(&report)
     }
 
     /// The built-in recipe for the model and data unpacked to `start`, with what was asked for.

@@ -56,7 +56,12 @@ impl<'a> Outcome<'a> {
         };
         for &(metric, name) in self.built_in.metrics {
             let of = |splits: &[SplitMetrics]| value(splits, metric);
-            row(name, of(&self.report.starting), of(&self.report.compacted), String::new());
+            let majority = self.report.result().and_then(|metrics| metrics.majority_share);
+            let beside = match majority.filter(|_| metric == MetricKind::Accuracy) {
+                Some(share) => format!("majority {}", percent(share)),
+                None => String::new(),
+            };
+            row(name, of(&self.report.starting), of(&self.report.compacted), beside);
         }
         let share = percent(account.linear_ratio());
         row("weights of the linear layers", millions(linear), millions(stored), share);

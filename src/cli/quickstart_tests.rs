@@ -123,11 +123,11 @@ impl ShortRun {
         recipe.task.max_train_examples = Some(96);
         recipe.task.max_eval_examples = Some(40);
         recipe.training.seed = seed;
-        recipe.training.epochs = 2;
+        recipe.training.epochs = Some(2);
         recipe.training.batch_size = 16;
         let method = recipe.method.as_mut().unwrap();
         (method.initial_warmup_steps, method.final_warmup_steps) = (Some(1), Some(6));
-        method.interval = 2;
+        method.interval = Some(2);
         let ratio = method.ratio;
         let (device, output) = (open("flex").unwrap(), folder.path().join("out"));
         let options = RunOptions {

@@ -167,11 +167,33 @@ impl RunArgs {
             }
             result => result?,
         };
-        if machine.json {
-            return output::print_json(&json!({"event": "done", "report": report}));
+        match machine.json {
+            true => output::print_json(&json!({"event": "done", "report": report}))?,
+            false => output::print(&summary(&report, &options.output.display().to_string()))?,
         }
-        Ok(output::print(&summary(&report, &options.output.display().to_string()))?)
+        verdict(&report)
     }
+}
+
+/// The end of a run whose result is marked: it is there, and is not what was asked for.
+#[derive(Debug)]
+pub struct Marked;
+
+impl std::fmt::Display for Marked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the result is kept, but is not what was asked for")
+    }
+}
+
+impl std::error::Error for Marked {}
+
+/// Warns of what is wrong with a result, after all else.
+///
+/// # Errors
+/// [`Marked`] if the result should not be used as it is.
+pub fn verdict(report: &RunReport) -> anyhow::Result<()> {
+    report.warnings.iter().for_each(|warning| output::warn(&warning.message));
+    if report.is_spoilt() { Err(Marked.into()) } else { Ok(()) }
 }
 
 /// Whether two recipes differ in nothing but model and data.
@@ -354,7 +376,7 @@ mod tests {
         let mut own = Recipe { model: Some("my-bert".into()), ..published.clone() };
         own.task.data = Some("my-data".into());
         assert!(same_settings(&published, &own));
-        own.training.epochs += 1;
+        own.training.epochs = Some(7);
         assert!(!same_settings(&published, &own));
     }
 

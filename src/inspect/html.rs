@@ -2,9 +2,10 @@
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd, html};
 
-use super::{RunReport, percent, visible};
+use super::{RunReport, markdown, percent, visible};
 use crate::Result;
 use crate::plots::{RunAnalysis, run_figures};
+use crate::tasks::MetricKind;
 
 const STYLE: &str = include_str!("report.css");
 
@@ -22,8 +23,10 @@ pub fn render(report: &RunReport, analysis: &RunAnalysis) -> Result<String> {
     // The title, then what matters most, then the rest.
     let (title, head) = head.split_once('\n').unwrap_or((head, ""));
     let mut body = to_html(title);
+    let warnings = markdown::warnings(report);
+    body += &to_html(&warnings);
     body += &highlights(report);
-    body += &to_html(head);
+    body += &to_html(head.trim_start().strip_prefix(warnings.as_str()).unwrap_or(head));
     let figures = run_figures(report, analysis);
     if !figures.is_empty() {
         body += "<h2>Pictures</h2>\n";
@@ -64,17 +67,18 @@ fn to_html(markdown: &str) -> String {
 /// The figures that matter most, in large type.
 fn highlights(report: &RunReport) -> String {
     let mut tiles: Vec<(String, String)> = Vec::new();
-    let result = if report.compacted.is_empty() { &report.trained } else { &report.compacted };
-    if let Some(after) = result.first() {
-        let primary = after.metrics.primary;
-        let mut label = primary.to_string();
+    if let Some(after) = report.result() {
+        let mut label = after.primary.to_string();
+        if let (MetricKind::Accuracy, Some(share)) = (after.primary, after.majority_share) {
+            label += &format!(" (majority: {share:.4})");
+        }
         let dense = report.baseline.as_ref().and_then(|baseline| baseline.metrics.first());
         if let Some(dense) = dense {
             label += &format!(" (dense, fine-tuned: {:.4})", dense.metrics.primary_value());
         } else if let Some(before) = report.starting.first() {
             label += &format!(" (before: {:.4})", before.metrics.primary_value());
         }
-        tiles.push((format!("{:.4}", after.metrics.primary_value()), label));
+        tiles.push((format!("{:.4}", after.primary_value()), label));
     }
     if report.method.is_some() {
         let account = &report.account;

@@ -1,7 +1,7 @@
 use resvg::usvg::roxmltree::{Document, ParsingOptions};
 
 use super::*;
-use crate::inspect::report_for_tests as report;
+use crate::inspect::{Warning, WarningKind, report_for_tests as report};
 use crate::plots::Spectrum;
 use crate::pruning::LayerScores;
 
@@ -37,10 +37,16 @@ fn the_page_is_well_formed_and_loads_nothing() {
     assert_eq!(figures, ["schedule", "kept", "importance-before", "importance", "spectra"]);
     assert_eq!(elements().filter(|e| e.tag_name().name() == "svg").count(), 5);
     let text: String = page.descendants().filter_map(|node| node.text()).collect();
-    for part in ["Compression: rte", "accuracy 0.6600", "×2.50", "layer.0.query", "4,467,776"] {
+    for part in [
+        "Compression: rte",
+        "accuracy 0.6600 (majority 0.5271)",
+        "×2.50",
+        "layer.0.query",
+        "4,467,776",
+    ] {
         assert!(text.contains(part), "no {part:?}");
     }
-    assert!(html.contains("accuracy (before: 0.7000)"));
+    assert!(html.contains("accuracy (majority: 0.5271) (before: 0.7000)"));
     let order = ["Method", "Pictures", "Layers"].map(|title| html.find(&format!("<h2>{title}")));
     assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
 }
@@ -51,9 +57,23 @@ fn the_dense_model_is_set_beside() {
     let metrics = report.starting.clone();
     report.baseline = Some(crate::inspect::Baseline { report: "tuned".into(), metrics });
     let html = render(&report, &analysis()).unwrap();
-    for part in ["accuracy (dense, fine-tuned: 0.7000)", "<td>dense, fine-tuned</td>"] {
+    for part in
+        ["accuracy (majority: 0.5271) (dense, fine-tuned: 0.7000)", "<td>dense, fine-tuned</td>"]
+    {
         assert!(html.contains(part), "no {part:?} in {html}");
     }
+}
+
+#[test]
+fn warnings_are_read_before_any_figure() {
+    let mut report = report();
+    let message = "<b>100.0%</b> are stored".to_string();
+    report.warnings = vec![Warning { kind: WarningKind::LargerThanAsked, message }];
+    let html = render(&report, &analysis()).unwrap();
+    assert_eq!(html.matches("&lt;b&gt;100.0%").count(), 1, "{html}");
+    let order = ["<h1>", "<blockquote>", "<strong>Warning:", "<section>", "<h2>Method"];
+    let order = order.map(|part| html.find(part));
+    assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
 }
 
 #[test]

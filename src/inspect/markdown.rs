@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::escape::{code, markdown as text};
 use super::report::{RunReport, SplitMetrics};
-use super::{LinearAccount, ModelAccount};
+use super::{LinearAccount, ModelAccount, Warning};
 use crate::pruning::{Curve, Importance, Structure};
 use crate::tasks::TaskKind;
 
@@ -19,6 +19,7 @@ pub(super) fn render(report: &RunReport, pictures: &[(String, String)]) -> Strin
 fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String) -> fmt::Result {
     let what = if report.method.is_some() { "Compression" } else { "Fine-tuning" };
     writeln!(out, "# {what}: {}\n", text(&report.task.name))?;
+    out.push_str(&warnings(report));
     writeln!(out, "Started from {}.", code(&report.model))?;
     if report.method.is_some() {
         compression(report, out)?;
@@ -37,6 +38,15 @@ fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String
         writeln!(out, "\n## Layers\n\n{}", layer_table(&report.account))?;
     }
     Ok(())
+}
+
+/// What is wrong with the result, a quoted paragraph each.
+pub(super) fn warnings(report: &RunReport) -> String {
+    let quoted = report.warnings.iter().map(|Warning { message, .. }| {
+        let message = message.replace('\n', " ").replace('*', r"\*").replace('`', "'");
+        format!("> **Warning:** {message}\n\n")
+    });
+    quoted.collect()
 }
 
 fn compression(report: &RunReport, out: &mut String) -> fmt::Result {
@@ -216,6 +226,13 @@ fn training(report: &RunReport, out: &mut String) -> fmt::Result {
         training.seconds,
         if training.resumed { " (resumed from a checkpoint)" } else { "" }
     )?;
+    if let Some(held_out) = training.held_out {
+        writeln!(
+            out,
+            "- evaluated on {held_out} examples of the training data that were held out, drawn by the \
+             seed; none is trained on"
+        )?;
+    }
     writeln!(out, "- skipped updates (loss or gradient not finite): {}", training.skipped_updates)?;
     let versions: Vec<String> = report.versions.iter().map(|(n, v)| format!("{n} {v}")).collect();
     writeln!(out, "- seed {}, device {}, {}", training.seed, report.device, versions.join(", "))?;

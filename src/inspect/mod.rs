@@ -13,6 +13,8 @@ mod machine;
 mod markdown;
 #[cfg(feature = "train")]
 mod report;
+#[cfg(feature = "train")]
+mod warning;
 
 pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
 #[cfg(feature = "train")]
@@ -29,3 +31,5 @@ pub use markdown::{percent, thousands};
 pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]
 pub use report::{Agreement, Answers, MethodReport, RunReport, SplitMetrics, TrainingReport};
+#[cfg(feature = "train")]
+pub use warning::{Expected, Warning, WarningKind, no_better_than_constant};

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, LatencyReport, Machine, ModelAccount, markdown};
+use super::{Baseline, LatencyReport, Machine, ModelAccount, Warning, markdown};
 use crate::checkpoint::atomic;
 use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
@@ -59,6 +59,9 @@ pub struct RunReport {
     pub command: String,
     /// Versions of what computed: `losparse`, `burn`.
     pub versions: Vec<(String, String)>,
+    /// What is wrong with the result, though the run came to its end.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
 }
 
 /// How the model was compressed.
@@ -130,6 +133,9 @@ pub struct TrainingReport {
     /// Evaluations that the result was chosen from, as the best: those at the final ratio; absent:
     /// there was no choice.
     pub best_of: Option<usize>,
+    /// Examples evaluated on that were held out of the training data; absent: they are others.
+    #[serde(default)]
+    pub held_out: Option<usize>,
     /// Seconds of training, evaluations included, over all resumptions.
     pub seconds: f64,
     /// Seconds an update, median; absent where a run was resumed after its last update.
@@ -234,6 +240,17 @@ impl RunReport {
     /// If it cannot be read or is no report.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         files::read_json(path)
+    }
+
+    /// Whether a warning marks the result as one not to be used as it is.
+    pub fn is_spoilt(&self) -> bool {
+        self.warnings.iter().any(|warning| warning.kind.spoils())
+    }
+
+    /// Metrics of the result, as it was saved, on the first split.
+    pub fn result(&self) -> Option<&MetricReport> {
+        let splits = if self.compacted.is_empty() { &self.trained } else { &self.compacted };
+        splits.first().map(|split| &split.metrics)
     }
 
     /// The report for people.

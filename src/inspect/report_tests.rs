@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::inspect::WarningKind;
 use crate::inspect::{Latency, LinearAccount};
 use crate::pruning::{Importance, Schedule};
 use crate::tasks::MetricKind;
 
 fn split(accuracy: f64) -> Vec<SplitMetrics> {
     let values = BTreeMap::from([(MetricKind::Accuracy, accuracy)]);
-    let metrics = MetricReport { values, primary: MetricKind::Accuracy, examples: 277 };
+    let primary = MetricKind::Accuracy;
+    let metrics = MetricReport { values, primary, examples: 277, majority_share: Some(0.5271) };
     vec![SplitMetrics { split: "dev".into(), metrics }]
 }
 
@@ -46,6 +48,7 @@ pub(crate) fn report() -> RunReport {
             skipped_updates: 1,
             result_step: 780,
             best_of: Some(6),
+            held_out: None,
             seconds: 400.0,
             seconds_per_step: Some(0.5),
             resumed: false,
@@ -86,6 +89,7 @@ pub(crate) fn report() -> RunReport {
         date: "2026-03-01T18:05:09Z".into(),
         command: "losparse compress bert-base -o small --task rte".into(),
         versions: RunReport::current_versions(),
+        warnings: Vec::new(),
     }
 }
 
@@ -117,9 +121,9 @@ fn markdown_says_everything() {
         "a low-rank part of 5.0%, and 15.0% of the sparse part's neurons",
         "from update 100 on",
         "last 300 of 800 updates",
-        "| as given, before training | dev | 277 | accuracy 0.7000 |",
-        "| compressed, masked | dev | 277 | accuracy 0.6600 |",
-        "| compressed, compacted | dev | 277 | accuracy 0.6600 |",
+        "| as given, before training | dev | 277 | accuracy 0.7000 (majority 0.5271) |",
+        "| compressed, masked | dev | 277 | accuracy 0.6600 (majority 0.5271) |",
+        "| compressed, compacted | dev | 277 | accuracy 0.6600 (majority 0.5271) |",
         "at most 3.20e-6 on 277 examples and changed 0 predictions",
         "best, by accuracy, of 6 evaluations at the final ratio on this same evaluation data (update 780)",
         "on disk: 4,467,776 bytes (the model started from: 6,359,296)",
@@ -146,7 +150,7 @@ fn markdown_compares_with_what_there_is() {
     let text = report.to_markdown();
     for part in [
         "No figure before: the head was new.",
-        "| dense, fine-tuned | dev | 277 | accuracy 0.6800 |\n| compressed, masked |",
+        "| dense, fine-tuned | dev | 277 | accuracy 0.6800 (majority 0.5271) |\n| compressed, masked |",
         "The dense model's figures are those of `tuned/report.json`.",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
@@ -169,6 +173,38 @@ fn markdown_claims_nothing_that_was_not_done() {
     for absent in ["compacted", "as given", "Latency", "Layers", "best", "ratio", "NaN"] {
         assert!(!text.contains(absent), "{absent} in\n{text}");
     }
+}
+
+#[test]
+fn warnings_come_first() {
+    let mut report = report();
+    let plain = report.to_markdown();
+    report.warnings = vec![Warning {
+        kind: WarningKind::Diverged,
+        message: "the training *diverged*:\nlower --lr".into(),
+    }];
+    let text = report.to_markdown();
+    let marked = "# Compression: rte\n\n> **Warning:** the training \\*diverged\\*: lower --lr\n\n";
+    assert!(text.starts_with(marked), "{text}");
+    assert_eq!(text.replacen(marked, "# Compression: rte\n\n", 1), plain);
+    assert!(report.is_spoilt());
+    let json = report.to_json().unwrap();
+    assert!(json.contains("\"kind\": \"diverged\""), "{json}");
+    // Reports of earlier versions have none.
+    let mut old: serde_json::Value = serde_json::from_str(&json).unwrap();
+    old.as_object_mut().unwrap().remove("warnings");
+    assert!(!serde_json::from_value::<RunReport>(old).unwrap().is_spoilt());
+}
+
+#[test]
+fn what_was_held_out_is_said() {
+    let mut report = report();
+    report.training.held_out = Some(277);
+    let text = report.to_markdown();
+    assert!(
+        text.contains("- evaluated on 277 examples of the training data that were held out"),
+        "{text}"
+    );
 }
 
 #[test]

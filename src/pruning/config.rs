@@ -154,6 +154,9 @@ impl PruningConfig {
     /// Names the first impossible one.
     pub fn validate(&self) -> Result<()> {
         self.schedule.validate()?;
+        if self.importance == Importance::Sensitivity {
+            self.schedule.check_windows()?;
+        }
         if !(0.0..1.0).contains(&self.beta1) {
             return Err(Error::option("beta1", format!("{} is not in 0 ≤ β₁ < 1", self.beta1)));
         }

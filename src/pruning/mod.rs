@@ -29,5 +29,7 @@ pub use importance::LayerImportance;
 pub use norm::{gradient_norm, scale_gradients};
 pub use pruner::{PruneStep, Pruner};
 pub use schedule::{Curve, Phase, Schedule};
-pub use selection::{Group, NEVER_KEPT, above_never_kept, bound, cap_at, prune_count, threshold};
+pub(crate) use schedule::{WARMUP_SHARES, share_of};
+pub use selection::{Group, NEVER_KEPT, above_never_kept, bound, cap_at};
+pub use selection::{kept_share, prune_count, threshold};
 pub use standing::{LayerKept, LayerScores};

@@ -13,7 +13,7 @@ use super::importance::{Seen, sums_suffice};
 use super::sparse::{apply_mask, for_each_frozen, for_each_sparse};
 use super::{
     Group, LayerImportance, LayerScores, PruningConfig, Regrowth, Structure, above_never_kept,
-    bound, cap_at, gradient_norm, threshold,
+    bound, cap_at, gradient_norm, kept_share, threshold,
 };
 use crate::kernels::{ActiveColumns, SparseGradient, layers};
 use crate::linear::Compressible;
@@ -50,6 +50,8 @@ pub struct PruneStep {
     pub keep_ratio: f64,
     /// Score strictly below which neurons were pruned; `None`: no pruning at this step.
     pub threshold: Option<f32>,
+    /// Share of `S` that this step's pruning left; `None`: no pruning at this step.
+    pub kept: Option<f64>,
     /// Whether the update was skipped because a gradient was not finite.
     pub skipped: bool,
     /// Norm of the whole gradient before the update.
@@ -257,7 +259,7 @@ impl Pruner {
         counters.in_a_row = 0;
         let keep_ratio = schedule.keep_ratio(step);
         let prunes = schedule.prunes(step) && !self.layers.is_empty();
-        let threshold = if prunes { self.prune(model, keep_ratio) } else { None };
+        let pruned = if prunes { self.prune(model, keep_ratio) } else { None };
         if config.regrowth == Regrowth::Frozen {
             if prunes {
                 self.columns = None;
@@ -268,7 +270,14 @@ impl Pruner {
         }
         counters.step += 1;
         self.set_counters(counters);
-        PruneStep { step, keep_ratio, threshold, skipped: false, gradient_norm: f64::NAN }
+        PruneStep {
+            step,
+            keep_ratio,
+            threshold: pruned.map(|(threshold, _)| threshold),
+            kept: pruned.map(|(_, kept)| kept),
+            skipped: false,
+            gradient_norm: f64::NAN,
+        }
     }
 
     /// Passes over an update whose gradient was not finite.
@@ -293,7 +302,14 @@ impl Pruner {
             )));
         }
         let keep_ratio = self.config.schedule.keep_ratio(step);
-        Ok(PruneStep { step, keep_ratio, threshold: None, skipped: true, gradient_norm })
+        Ok(PruneStep {
+            step,
+            keep_ratio,
+            threshold: None,
+            kept: None,
+            skipped: true,
+            gradient_norm,
+        })
     }
 
     fn fold(&mut self, counters: &mut Counters) {
@@ -305,8 +321,9 @@ impl Pruner {
         }
     }
 
-    /// Zeroes what scores below the model-wide threshold; returns the threshold.
-    fn prune<M: Compressible>(&mut self, model: &mut M, keep_ratio: f64) -> Option<f32> {
+    /// Zeroes what scores below the model-wide threshold; returns the threshold, and the share of
+    /// `S` that is left.
+    fn prune<M: Compressible>(&mut self, model: &mut M, keep_ratio: f64) -> Option<(f32, f64)> {
         let config = self.config;
         let layers = &self.layers;
         let mut scores = Vec::with_capacity(layers.len());
@@ -336,6 +353,7 @@ impl Pruner {
             }
         }
         let threshold = above_never_kept(threshold(&groups, keep_ratio)?);
+        let kept = kept_share(&groups, threshold);
         let frozen = config.regrowth == Regrowth::Frozen;
         let mut at = 0;
         for_each_sparse(model, |_, sparse| {
@@ -347,7 +365,7 @@ impl Pruner {
             }
             at += 1;
         });
-        Some(threshold)
+        Some((threshold, kept))
     }
 
     /// Tells the layers of `model` which neurons are pruned for good, which makes frozen training

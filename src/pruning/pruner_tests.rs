@@ -474,3 +474,28 @@ fn a_record_in_a_fresh_pruner_needs_no_reload() {
     let mut loaded = fresh.try_load_record(pruner.into_record()).unwrap();
     assert_eq!(loaded.step(), 6);
 }
+
+#[test]
+fn a_pruner_that_could_never_prune_is_refused() {
+    let refused = |schedule: Schedule| Pruner::new(&model(1), PruningConfig::new(schedule));
+    let short = Schedule { interval: 10, ..Schedule::new(0.3, 6) };
+    let error = refused(short).unwrap_err().to_string();
+    assert!(error.starts_with("option interval: no importance is known"), "{error}");
+    // Its default prunes to the ratio in as few steps.
+    let schedule = Schedule::new(0.3, 6);
+    let mut pruner = refused(schedule).unwrap();
+    let (mut model, mut optimizer) = (model(1), optimizer());
+    let mut kept = None;
+    for step in 0..6 {
+        let values: Vec<_> = gradients(1, step).into_iter().map(Some).collect();
+        let done;
+        (model, done) = update(&mut pruner, model, &mut optimizer, &values).unwrap();
+        assert_eq!(done.kept.is_some(), schedule.prunes(step), "{step}");
+        kept = done.kept.or(kept);
+    }
+    let left = sparse(&model).concat();
+    let left = left.iter().filter(|value| **value != 0.0).count() as f64 / left.len() as f64;
+    assert_eq!(kept, Some(left), "counted as it is");
+    // 88 entries; the neuron at the threshold, of 8 at most, stays.
+    assert!((0.3..0.3 + 8.0 / 88.0).contains(&left), "{left}");
+}

@@ -31,6 +31,14 @@ pub enum Curve {
     OneShot,
 }
 
+/// Importance windows that a fitting interval lets close before the final ratio is reached, 10 steps
+/// each at most, as published.
+const WINDOWS: usize = 8;
+/// `ΔT` of the published runs.
+const LONGEST_INTERVAL: usize = 10;
+/// `t_i` and `t_f` by default, as shares of the steps.
+pub(crate) const WARMUP_SHARES: [f64; 2] = [0.125, 0.375];
+
 /// Keep ratio of `S` over the steps `t = 0, 1, …, T − 1` (LoSparse eq. 9).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
@@ -53,17 +61,33 @@ pub struct Schedule {
 
 impl Schedule {
     /// A schedule to `final_keep_ratio` in `total_steps` with an eighth of them before pruning begins
-    /// and three eighths (2 at least) at the final ratio, `ΔT = 10`.
+    /// and three eighths (2 at least) at the final ratio, at its [`Schedule::fitting_interval`].
     pub fn new(final_keep_ratio: f64, total_steps: usize) -> Self {
-        Self {
+        let schedule = Self {
             initial_keep_ratio: 1.0,
             final_keep_ratio,
-            initial_warmup_steps: total_steps / 8,
-            final_warmup_steps: (total_steps * 3 / 8).max(2),
+            initial_warmup_steps: share_of(WARMUP_SHARES[0], total_steps),
+            final_warmup_steps: share_of(WARMUP_SHARES[1], total_steps).max(2),
             total_steps,
-            interval: 10,
+            interval: LONGEST_INTERVAL,
             curve: Curve::default(),
-        }
+        };
+        Self { interval: schedule.fitting_interval(), ..schedule }
+    }
+
+    /// The interval that lets eight importance windows close before the final ratio is reached: 10,
+    /// as published, or less where the training is short.
+    pub fn fitting_interval(&self) -> usize {
+        (self.final_step() / WINDOWS).clamp(1, LONGEST_INTERVAL)
+    }
+
+    /// The first step at the final ratio.
+    pub(crate) fn final_step(&self) -> usize {
+        let first = match self.curve {
+            Curve::OneShot => self.initial_warmup_steps + 1,
+            _ => (self.total_steps + 1).saturating_sub(self.final_warmup_steps),
+        };
+        first.min(self.total_steps.saturating_sub(1))
     }
 
     /// Checks that the schedule fits the training.
@@ -118,6 +142,30 @@ impl Schedule {
         Ok(())
     }
 
+    /// Checks that an importance window closes before the final ratio is reached: until one has, all
+    /// neurons score the same and none is pruned.
+    ///
+    /// # Errors
+    /// Names the interval.
+    pub(super) fn check_windows(&self) -> Result<()> {
+        let final_step = self.final_step();
+        if self.interval <= final_step || self.final_keep_ratio >= self.initial_keep_ratio {
+            return Ok(());
+        }
+        Err(Error::option(
+            "interval",
+            format!(
+                "no importance is known before it is time for the final ratio: windows of {} \
+                 updates, and pruning to it from update {} of {} on; leave it out, which makes it {}, \
+                 or train longer",
+                self.interval,
+                final_step + 1,
+                self.total_steps,
+                self.fitting_interval()
+            ),
+        ))
+    }
+
     /// The phase of step `t`.
     pub fn phase(&self, step: usize) -> Phase {
         if step <= self.initial_warmup_steps {
@@ -158,6 +206,11 @@ impl Schedule {
             Phase::Final => true,
         }
     }
+}
+
+/// A share of some steps, in whole ones.
+pub(crate) fn share_of(share: f64, steps: usize) -> usize {
+    (share * steps as f64) as usize
 }
 
 #[cfg(test)]
@@ -236,5 +289,38 @@ mod tests {
             Schedule::new(0.1, total_steps).validate().unwrap();
         }
         assert!(Schedule::new(0.1, 2).validate().is_err());
+    }
+
+    #[test]
+    fn the_interval_fits_the_training() {
+        for curve in [Curve::Cubic, Curve::Linear, Curve::Cosine, Curve::OneShot] {
+            for total_steps in (3..200).chain([1000, 1 << 40]) {
+                let schedule = Schedule { curve, ..Schedule::new(0.1, total_steps) };
+                let schedule = Schedule { interval: schedule.fitting_interval(), ..schedule };
+                schedule.check_windows().unwrap();
+                // The first step at the final ratio, by definition.
+                let last = total_steps.min(200) - 1;
+                let first = (0..=last).find(|&t| schedule.phase(t) == Phase::Final);
+                assert!(first.is_none_or(|first| first == schedule.final_step()), "{schedule:?}");
+                // The next longer window would be too few for eight.
+                if schedule.interval < 10 && schedule.interval > 1 {
+                    assert!(schedule.final_step() / schedule.interval >= 8, "{schedule:?}");
+                    assert!(schedule.final_step() / (schedule.interval + 1) < 8, "{schedule:?}");
+                }
+            }
+        }
+        let intervals = [6, 24, 57, 127, 128, 12_272].map(|t| Schedule::new(0.15, t).interval);
+        assert_eq!(intervals, [1, 2, 4, 10, 10, 10]);
+    }
+
+    #[test]
+    fn an_interval_without_a_window_is_an_error() {
+        let short = Schedule { interval: 10, ..Schedule::new(0.45, 6) };
+        let error = short.check_windows().unwrap_err().to_string();
+        assert!(error.starts_with("option interval: no importance is known"), "{error}");
+        assert!(error.contains("from update 6 of 6 on; leave it out, which makes it 1"), "{error}");
+        Schedule { interval: 5, ..short }.check_windows().unwrap();
+        // Nothing to prune needs no importance.
+        Schedule { final_keep_ratio: 1.0, ..short }.check_windows().unwrap();
     }
 }

@@ -66,6 +66,14 @@ fn weighted_nth(mut neurons: &mut [(f32, usize)], mut count: usize) -> f32 {
     }
 }
 
+/// Share of the entries that a pruning below `threshold` leaves.
+pub fn kept_share(groups: &[Group], threshold: f32) -> f64 {
+    let all: usize = groups.iter().map(|group| group.scores.len() * group.entries).sum();
+    let kept = |group: &Group| group.scores.iter().filter(|&&score| score >= threshold).count();
+    let kept: usize = groups.iter().map(|group| kept(group) * group.entries).sum();
+    kept as f64 / all.max(1) as f64
+}
+
 /// The score of a neuron that is pruned whatever the threshold.
 pub const NEVER_KEPT: f32 = f32::MIN;
 
@@ -186,6 +194,10 @@ mod tests {
         assert_eq!(threshold(&groups, 0.0), Some(f32::INFINITY));
         // The boundary neuron and its ties survive.
         assert_eq!(threshold(&groups, 0.5), Some(2.0));
+        assert_eq!(kept_share(&groups, 2.0), 2.0 / 3.0);
+        let wide = Group { scores: vec![0.0, 3.0], entries: 30 };
+        assert_eq!(kept_share(&[groups[0].clone(), wide], 2.0), 50.0 / 90.0);
+        assert_eq!(kept_share(&[], 2.0), 0.0);
     }
 
     #[test]

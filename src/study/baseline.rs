@@ -49,7 +49,7 @@ mod tests {
             let with = |run: &&PlannedRun| {
                 let (method, training) = (&run.recipe.method, &run.recipe.training);
                 method.as_ref().map(Method::of) == wanted
-                    && (training.learning_rate, training.seed) == (rate, seed)
+                    && (training.learning_rate, training.seed) == (Some(rate), seed)
             };
             study.runs.iter().find(with).unwrap()
         };

@@ -76,6 +76,12 @@ pub struct CellRun {
     pub command: Option<String>,
     /// What it ran on.
     pub machine: Option<Machine>,
+    /// What is wrong with its result.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Share of the most frequent label on that split.
+    #[serde(default)]
+    pub majority_share: Option<f64>,
     /// The error it ended by.
     pub error: Option<String>,
 }
@@ -107,6 +113,8 @@ impl CellRun {
             date: told(&report.date),
             command: told(&report.command),
             machine: report.machine.clone(),
+            warnings: report.warnings.iter().map(|warning| warning.message.clone()).collect(),
+            majority_share: report.result().and_then(|metrics| metrics.majority_share),
             ..planned
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::PlannedRun;
 use crate::Result;
 use crate::train::recipe_paths::FOLLOW;
-use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe};
+use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
 
 /// Settings by path, as text.
 pub(super) type Settings = BTreeMap<String, String>;
@@ -24,9 +24,24 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
         ..TaskRecipe::default()
     };
     let method = recipe.method.as_ref().map(|_| MethodRecipe::default());
-    let default = Recipe { task, method, ..Recipe::default() }.resolved();
-    let default = default.settings()?;
+    let training = TrainingRecipe {
+        // What is not given follows from data or model.
+        epochs: Some(EARLIER_EPOCHS),
+        learning_rate: Some(EARLIER_RATE),
+        ..TrainingRecipe::default()
+    };
+    let default = Recipe { task, method, training, ..Recipe::default() }.resolved();
+    let mut default = default.settings()?;
+    default.insert("method.interval".into(), EARLIER_INTERVAL.into());
     let mut settings = recipe.settings()?;
+    for (path, given) in [
+        ("training.epochs", recipe.training.epochs.is_some()),
+        ("training.learning_rate", recipe.training.learning_rate.is_some()),
+    ] {
+        if !given {
+            settings.insert(path.into(), "by default".into());
+        }
+    }
     settings.retain(|path, value| {
         // Whether there is a method at all shows in its ratio.
         matches!(path.as_str(), "task.name" | "method.ratio") || default.get(path) != Some(value)
@@ -34,12 +49,21 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
     Ok(settings)
 }
 
+/// Defaults of the first version, which wrote them out: they stay unsaid here, so that folders of runs
+/// keep their names. An interval that follows from the data is this one unless the training is short.
+const EARLIER_EPOCHS: usize = 3;
+const EARLIER_RATE: f64 = 5e-5;
+const EARLIER_INTERVAL: &str = "10";
+
 /// Whether a run of the recipe `planned` wrote down `done` as what it did.
 ///
 /// # Errors
 /// As [`settings`].
 pub(super) fn is_run_of(planned: &Recipe, done: &Recipe) -> Result<bool> {
-    let done = done.with_paths_as_in(planned);
+    let mut done = done.with_paths_as_in(planned);
+    // A run writes out the rate that followed from its model.
+    done.training.learning_rate =
+        done.training.learning_rate.filter(|_| planned.training.learning_rate.is_some());
     let (planned, mut done) = (settings(planned)?, settings(&done)?);
     done.retain(|path, _| planned.contains_key(path) || !FOLLOW.contains(&path.as_str()));
     Ok(planned == done)

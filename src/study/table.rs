@@ -11,6 +11,7 @@ use super::gain::gains;
 use super::grid::is_seed;
 use super::{Cell, CellRun, Gain, RunState, Study};
 use crate::inspect::{code, markdown_text, percent, visible};
+use crate::tasks::MetricKind;
 use crate::{Error, Result, files};
 
 /// A study's results so far.
@@ -157,6 +158,14 @@ impl StudyReport {
             );
         }
         text += &self.gains_text();
+        if self.runs().any(|run| !run.warnings.is_empty()) {
+            text += "\n## Marked\n\nThese runs count in the table all the same.\n\n";
+            for run in self.runs() {
+                for warning in &run.warnings {
+                    let _ = writeln!(text, "- `{}`: {}", run.folder, warning.replace('\n', " "));
+                }
+            }
+        }
         let mut errors = self.runs().filter_map(|run| Some((run, run.error.as_ref()?))).peekable();
         if errors.peek().is_some() {
             text += "\n## Failed\n\n";
@@ -253,9 +262,12 @@ impl Cell {
     }
 
     fn metrics_text(&self) -> String {
-        let all = self.mean.iter().map(|(kind, mean)| match self.spread.get(kind) {
-            Some(spread) => format!("{kind} {mean:.4} ± {spread:.4}"),
-            None => format!("{kind} {mean:.4}"),
+        let majority = self.runs.iter().find_map(|run| run.majority_share);
+        let all = self.mean.iter().map(|(kind, mean)| {
+            let spread = self.spread.get(kind).map(|spread| format!(" ± {spread:.4}"));
+            let share = majority.filter(|_| *kind == MetricKind::Accuracy);
+            let share = share.map(|share| format!(" (majority {share:.4})"));
+            format!("{kind} {mean:.4}{}{}", spread.unwrap_or_default(), share.unwrap_or_default())
         });
         let text = all.collect::<Vec<_>>().join(", ");
         if text.is_empty() { "–".into() } else { text }

@@ -1,6 +1,5 @@
 use super::*;
 use crate::inspect::report_for_tests;
-use crate::tasks::MetricKind;
 
 pub const GRID: &str = "[base]\nmodel = 'm'\n[base.task]\nname = 'rte'\ndata = 'glue'\n[grid]\n\
     method = ['dense', 'losparse', 'itp']\nratio = [0.2, 0.1]\nlearning_rate = [1e-4, 5e-5]\n\
@@ -49,13 +48,22 @@ fn cells_are_over_seeds_and_the_best_rate_is_marked() {
 }
 
 #[test]
+fn marked_runs_are_listed() {
+    let mut report = study();
+    assert!(!report.to_markdown(&[]).contains("## Marked"));
+    report.cells[0].runs[0].warnings = vec!["the training diverged".into()];
+    let line = format!("- `{}`: the training diverged\n", report.cells[0].runs[0].folder);
+    assert!(report.to_markdown(&[]).contains(&line));
+}
+
+#[test]
 fn tables_say_all_cells() {
     let report = study();
     let text = report.to_markdown(&["quality-rte"]);
     for part in [
         "18 runs done, 1 failed, 1 to do",
         "| method | ratio | learning rate | metrics | runs |",
-        "| dense | – | 5e-5 (best) | accuracy 0.5250 ± 0.0071 | 2 of 2 | ",
+        "| dense | – | 5e-5 (best) | accuracy 0.5250 ± 0.0071 (majority 0.5271) | 2 of 2 | ",
         "| itp | 0.1 | 5e-5 | – | 0 of 2 | – | – | – | – | – |",
         "no luck",
         "(plots/quality-rte.svg)",

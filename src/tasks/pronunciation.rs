@@ -63,7 +63,12 @@ impl PhonemeScores {
             (MetricKind::WordAccuracy, share(self.right, self.words)),
             (MetricKind::PhonemeErrorRate, share(self.edits, self.phonemes)),
         ];
-        Ok(MetricReport { values: values.into(), primary: self.primary, examples: self.words })
+        Ok(MetricReport {
+            values: values.into(),
+            primary: self.primary,
+            examples: self.words,
+            majority_share: None,
+        })
     }
 }
 

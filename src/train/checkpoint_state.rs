@@ -328,6 +328,7 @@ mod tests {
             values: [(crate::tasks::MetricKind::Accuracy, 0.5)].into(),
             primary: crate::tasks::MetricKind::Accuracy,
             examples,
+            majority_share: None,
         };
         let check = |change: &dyn Fn(&mut CheckpointState)| {
             let mut state = state();

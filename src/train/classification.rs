@@ -4,13 +4,16 @@ use burn::tensor::{Device, Tensor};
 use serde_json::{Map, json};
 
 use super::data::BatchSource;
+use super::hold_out::tell_held_out;
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::task_data::{label_config, load_task_data};
 use super::{Evaluator, Event, Observer, Recipe, StoredColumns, TrainableModel};
 use crate::inspect::Answers;
 use crate::models::{self, AnySequenceClassifier, EncoderInput};
 use crate::tasks::metrics::argmax;
-use crate::tasks::{self, MetricReport, Predictions, Task, TaskKind, TextBatch};
+use crate::tasks::{
+    self, Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset,
+};
 use crate::{Error, Result};
 
 /// Labels or scores for texts and pairs of texts.
@@ -26,8 +29,13 @@ impl Job for Classification {
         device: &Device,
         observer: &dyn Observer,
     ) -> Result<Loaded<AnySequenceClassifier, ClassifierEvaluator>> {
-        let data = load_task_data(&recipe.task)?;
+        let data = load_task_data(&recipe.task, recipe.training.seed)?;
         let task = data.task().clone();
+        let blind_loss = blind_loss(&data.train);
+        let held_out = recipe.task.dev_share().and(data.dev.first()).map(|(_, set)| set.len());
+        if let Some(held_out) = held_out {
+            tell_held_out(observer, held_out, data.train.len(), recipe.training.seed);
+        }
         let sets = data.dev.iter().map(|(name, set)| (name.as_str(), set));
         for (name, set) in [("train", &data.train)].into_iter().chain(sets) {
             for note in set.label_notes() {
@@ -51,8 +59,29 @@ impl Job for Classification {
         let columns = StoredColumns::of(&recipe.task);
         let columns = columns.map(|columns| ("columns".to_string(), json!(columns)));
         let about = Map::from_iter(columns);
-        Ok((model, Prepared { start, task, about, train, dev, while_training: None }))
+        let prepared =
+            Prepared { start, task, about, train, dev, while_training: None, held_out, blind_loss };
+        Ok((model, prepared))
     }
+}
+
+/// Loss of a model that knows no more of an example than that it is one: of classes the logarithm of
+/// their number, of scores their variance.
+fn blind_loss(train: &TextDataset) -> f64 {
+    let scores: Vec<f64> = train
+        .examples
+        .iter()
+        .filter_map(|example| match example.label {
+            Some(Label::Score(score)) => Some(f64::from(score)),
+            _ => None,
+        })
+        .collect();
+    if scores.is_empty() {
+        return (train.task.num_labels().max(1) as f64).ln();
+    }
+    let count = scores.len() as f64;
+    let mean = scores.iter().sum::<f64>() / count;
+    scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / count
 }
 
 /// Logits of a batch and what they should say.

@@ -64,6 +64,8 @@ pub(super) fn digest(examples: &[EncodedExample]) -> String {
 /// two checkpoints).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segments {
+    /// Passes over the data.
+    pub epochs: usize,
     /// Batches in one pass over the data.
     pub batches_per_epoch: usize,
     /// Batches in an update.
@@ -109,7 +111,7 @@ impl Segments {
                 format!("{save_steps} does not divide the {eval_steps} steps between evaluations"),
             ));
         }
-        Ok(Self { batches_per_epoch, accumulation, total_steps, save_steps, eval_steps })
+        Ok(Self { epochs, batches_per_epoch, accumulation, total_steps, save_steps, eval_steps })
     }
 
     /// Number of segments.

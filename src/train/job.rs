@@ -54,6 +54,10 @@ pub struct Prepared<M: TrainableModel, E> {
     pub dev: Vec<EvalSplit<M::Batch, E>>,
     /// Cheaper data for evaluations while training, in place of the first of `dev`.
     pub while_training: Option<EvalSplit<M::Batch, E>>,
+    /// Examples of `dev` that were held out of the training data; `None`: it is data of its own.
+    pub held_out: Option<usize>,
+    /// Training loss of a model that knows nothing of its input.
+    pub blind_loss: f64,
 }
 
 /// Where a model that is trained started from.

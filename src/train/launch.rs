@@ -44,7 +44,7 @@ pub struct Training<'a, M: TrainableModel, E> {
     pub eval: BatchSource<M::Batch>,
     /// Scores the evaluations.
     pub evaluator: E,
-    /// Settings.
+    /// Settings, with the learning rate: its default is that of plain fine-tuning.
     pub recipe: &'a TrainingRecipe,
     /// How the training is cut.
     pub segments: Segments,
@@ -250,7 +250,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
     fn learning_rate(&self) -> LearningRate {
         let total_steps = self.segments.total_steps;
         LearningRate {
-            peak: self.recipe.learning_rate,
+            peak: self.recipe.learning_rate(None),
             decay: self.recipe.lr_decay,
             warmup_steps: self.recipe.lr_warmup_steps(total_steps),
             total_steps,

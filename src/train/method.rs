@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::decompose::Rank;
 use crate::linear::LayerSelection;
 use crate::pruning::{Curve, Importance, PruningConfig, Reduction, Regrowth, Schedule, Structure};
+use crate::pruning::{WARMUP_SHARES, share_of};
 use crate::{Error, Result};
 
 /// The compression.
@@ -35,14 +36,22 @@ pub struct MethodRecipe {
     pub structure: Structure,
     /// Whether pruned neurons may come back.
     pub regrowth: Regrowth,
-    /// Updates before pruning begins; by default an eighth of all.
+    /// Share of all updates before pruning begins; by default an eighth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_warmup_share: Option<f64>,
+    /// The same as a number of updates, in place of the share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_warmup_steps: Option<usize>,
-    /// Updates at the final ratio; by default three eighths of all.
+    /// Share of all updates at the final ratio, 2 at least; by default three eighths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_warmup_share: Option<f64>,
+    /// The same as a number of updates, in place of the share.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_warmup_steps: Option<usize>,
-    /// Updates between prunings.
-    pub interval: usize,
+    /// Updates between prunings; by default 10, fewer in a short training (see
+    /// [`Schedule::fitting_interval`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<usize>,
     /// How the kept share falls between the warmups.
     pub curve: Curve,
     /// Share of every layer's neurons that is kept, whatever they score.
@@ -64,9 +73,11 @@ impl Default for MethodRecipe {
             reduction: Reduction::default(),
             structure: Structure::default(),
             regrowth: Regrowth::default(),
+            initial_warmup_share: None,
             initial_warmup_steps: None,
+            final_warmup_share: None,
             final_warmup_steps: None,
-            interval: 10,
+            interval: None,
             curve: Curve::default(),
             min_kept: 0.0,
             max_kept: 1.0,
@@ -217,12 +228,48 @@ impl MethodRecipe {
         })
     }
 
+    /// Shares of the updates before pruning begins and at the final ratio.
+    fn warmup_shares(&self) -> [f64; 2] {
+        let [first, last] = WARMUP_SHARES;
+        [self.initial_warmup_share.unwrap_or(first), self.final_warmup_share.unwrap_or(last)]
+    }
+
+    /// Checks that the schedule leaves updates to prune in.
+    ///
+    /// # Errors
+    /// Names the setting that was given, or the epochs if none was.
+    pub(super) fn check_length(&self, schedule: &Schedule) -> Result<()> {
+        let Schedule { initial_warmup_steps: first, final_warmup_steps: last, .. } = *schedule;
+        if first + last < schedule.total_steps {
+            return Ok(());
+        }
+        let option = match (self.initial_warmup_steps, self.final_warmup_steps) {
+            (Some(_), None) => "initial_warmup_steps",
+            (_, Some(_)) => "final_warmup_steps",
+            (None, None) if self.final_warmup_share.is_some_and(|share| share > 0.5) => {
+                "final_warmup_share"
+            }
+            _ => "epochs",
+        };
+        let message = format!(
+            "the schedule is longer than the training: {first} updates before pruning and {last} at \
+             the final ratio leave nothing of {} to prune in; train longer{}",
+            schedule.total_steps,
+            if option == "epochs" { "" } else { " or shorten them" }
+        );
+        Err(Error::option(option, message))
+    }
+
     /// The same with the settings written out that otherwise depend on others, and without those
-    /// that another stands in place of.
+    /// that another stands in place of. What follows from the length of the training stays a share
+    /// of it.
     pub fn resolved(&self) -> Self {
+        let [first, last] = self.warmup_shares();
         Self {
             low_rank_ratio: self.rank.is_none().then(|| self.low_rank_ratio()),
             beta1: Some(self.beta1()),
+            initial_warmup_share: self.initial_warmup_steps.is_none().then_some(first),
+            final_warmup_share: self.final_warmup_steps.is_none().then_some(last),
             ..self.clone()
         }
     }
@@ -240,6 +287,13 @@ impl MethodRecipe {
                     self.ratio
                 ),
             ));
+        }
+        let [first, last] = self.warmup_shares();
+        for (option, share) in [("initial_warmup_share", first), ("final_warmup_share", last)] {
+            if !(0.0..1.0).contains(&share) {
+                let message = format!("{share} is not within 0 to 1 (1 excluded)");
+                return Err(Error::option(option, message));
+            }
         }
         let (share, ratio) = (self.low_rank_ratio(), self.ratio);
         if !(0.0..=1.0).contains(&share) {
@@ -274,7 +328,16 @@ impl MethodRecipe {
     /// Settings of the pruner for a training of `total_steps` updates that keeps
     /// `final_keep_ratio` of `S`.
     pub fn pruning(&self, total_steps: usize, final_keep_ratio: f64) -> PruningConfig {
-        let default = Schedule::new(final_keep_ratio, total_steps);
+        let [first, last] = self.warmup_shares();
+        let first = self.initial_warmup_steps.unwrap_or(share_of(first, total_steps));
+        let last = self.final_warmup_steps.unwrap_or(share_of(last, total_steps).max(2));
+        let schedule = Schedule {
+            initial_warmup_steps: first,
+            final_warmup_steps: last,
+            curve: self.curve,
+            ..Schedule::new(final_keep_ratio, total_steps)
+        };
+        let interval = self.interval.unwrap_or(schedule.fitting_interval());
         PruningConfig {
             importance: self.importance,
             beta1: self.beta1(),
@@ -284,15 +347,7 @@ impl MethodRecipe {
             regrowth: self.regrowth,
             min_kept: self.min_kept,
             max_kept: self.max_kept,
-            ..PruningConfig::new(Schedule {
-                initial_warmup_steps: self
-                    .initial_warmup_steps
-                    .unwrap_or(default.initial_warmup_steps),
-                final_warmup_steps: self.final_warmup_steps.unwrap_or(default.final_warmup_steps),
-                interval: self.interval,
-                curve: self.curve,
-                ..default
-            })
+            ..PruningConfig::new(Schedule { interval, ..schedule })
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod data;
 mod evaluate;
 mod folder;
 mod from_checkpoint;
+mod hold_out;
 #[cfg(feature = "plots")]
 mod illustrate;
 mod interrupt;

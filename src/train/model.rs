@@ -184,6 +184,7 @@ impl RunHandle {
             loss,
             learning_rate,
             keep_ratio: done.keep_ratio,
+            kept: done.kept,
             gradient_norm: done.gradient_norm,
             skipped: done.skipped,
             seconds: state.started.elapsed().as_secs_f64(),

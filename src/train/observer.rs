@@ -35,6 +35,8 @@ pub enum Event {
         learning_rate: f64,
         /// Share of `S` that the schedule keeps; 1 in plain fine-tuning.
         keep_ratio: f64,
+        /// Share of `S` that is left, as counted when this update pruned; `None` if it did not.
+        kept: Option<f64>,
         /// Norm of the whole gradient.
         gradient_norm: f64,
         /// Whether the update was skipped, because the loss or a gradient was not finite.

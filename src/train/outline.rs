@@ -19,6 +19,8 @@ pub struct Outline {
     pub layers: Vec<RankedLayer>,
     /// How the training is cut into updates.
     pub segments: Segments,
+    /// Largest learning rate.
+    pub learning_rate: f64,
     /// Settings of the pruner; absent without a sparse part.
     pub pruning: Option<PruningConfig>,
 }
@@ -39,16 +41,15 @@ pub struct PlannedPattern {
 /// If a pattern matches nothing, or rank, ratio, batches or schedule are impossible.
 pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> Result<Outline> {
     let training = &recipe.training;
-    let segments = Segments::new(
-        examples,
-        training.batch_size,
-        training.gradient_accumulation,
-        training.epochs,
-        training.eval_steps,
-        training.save_steps,
-    )?;
+    let segments = training.segments(examples)?;
     let Some(method) = &recipe.method else {
-        return Ok(Outline { patterns: Vec::new(), layers: Vec::new(), segments, pruning: None });
+        return Ok(Outline {
+            patterns: Vec::new(),
+            layers: Vec::new(),
+            segments,
+            learning_rate: training.learning_rate(None),
+            pruning: None,
+        });
     };
     let matches = method.selection().dry_run(model)?;
     let patterns = matches
@@ -64,9 +65,12 @@ pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> 
         ..method.pruning(segments.total_steps, keep)
     });
     if let Some(config) = &pruning {
+        method.check_length(&config.schedule)?;
         config.validate()?;
     }
-    Ok(Outline { patterns, layers, segments, pruning })
+    let widths = layers.iter().map(|layer| layer.d_input.min(layer.d_output));
+    let learning_rate = training.learning_rate(widths.max());
+    Ok(Outline { patterns, layers, segments, learning_rate, pruning })
 }
 
 /// What layers become, with a sparse part or without.
@@ -104,10 +108,11 @@ mod tests {
 
     use super::*;
     use crate::models::bert::{BertConfig, BertForSequenceClassification};
-    use crate::train::Recipe;
+    use crate::pruning::Importance;
+    use crate::train::{Recipe, TrainingRecipe};
 
-    fn of(method: MethodRecipe) -> Result<Outline> {
-        let config = BertConfig {
+    fn config() -> BertConfig {
+        BertConfig {
             vocab_size: 16,
             hidden_size: 16,
             num_hidden_layers: 1,
@@ -115,10 +120,24 @@ mod tests {
             intermediate_size: 64,
             max_position_embeddings: 16,
             ..BertConfig::default()
-        };
-        let model = BertForSequenceClassification::new(&config, &Device::default());
+        }
+    }
+
+    fn of(method: MethodRecipe) -> Result<Outline> {
+        let model = BertForSequenceClassification::new(&config(), &Device::default());
         let recipe = Recipe { method: Some(method), ..Recipe::default() };
         outline(&recipe, &model, 200)
+    }
+
+    #[test]
+    fn a_training_too_short_to_prune_in_names_its_epochs() {
+        let recipe = Recipe { method: Some(MethodRecipe::default()), ..Recipe::default() };
+        let training = TrainingRecipe { epochs: Some(1), ..TrainingRecipe::default() };
+        let recipe = Recipe { training, ..recipe };
+        let model = BertForSequenceClassification::new(&config(), &Device::default());
+        let error = outline(&recipe, &model, 33).unwrap_err().to_string();
+        assert!(error.starts_with("option epochs: the schedule is longer"), "{error}");
+        assert_eq!(outline(&recipe, &model, 65).unwrap().pruning.unwrap().schedule.interval, 1);
     }
 
     #[test]
@@ -129,7 +148,8 @@ mod tests {
         // 2·(4·32 + 2·80) of 4·256 + 2·1024 weights.
         let keep = outline.pruning.unwrap().schedule.final_keep_ratio;
         assert!((keep - (0.5 - 576.0 / 3072.0)).abs() < 1e-12, "{keep}");
-        assert_eq!(outline.segments.total_steps, 21);
+        // 33 epochs of 7 updates.
+        assert_eq!((outline.segments.total_steps, outline.learning_rate), (231, 2e-4));
         let error = of(MethodRecipe { ratio: 0.1, ..fixed }).unwrap_err().to_string();
         assert!(error.starts_with("option rank: its low-rank part alone is 0.188"), "{error}");
     }
@@ -142,8 +162,18 @@ mod tests {
         let error = |method| of(method).unwrap_err().to_string();
         let nothing = MethodRecipe { rank: Some(0), ratio: 1e-10, ..MethodRecipe::default() };
         assert!(error(nothing).contains("would be empty"));
-        let long = MethodRecipe { final_warmup_steps: Some(21), ..MethodRecipe::default() };
-        assert!(error(long).contains("longer than the training"));
+        let long = MethodRecipe { final_warmup_steps: Some(231), ..MethodRecipe::default() };
+        assert!(error(long).starts_with("option final_warmup_steps: the schedule is longer than"));
+        let early = MethodRecipe { initial_warmup_steps: Some(150), ..MethodRecipe::default() };
+        assert!(error(early).starts_with("option initial_warmup_steps: the schedule is longer"));
+        let rare = MethodRecipe { interval: Some(150), ..MethodRecipe::default() };
+        assert!(error(rare).starts_with("option interval: no importance is known"));
+        let by_size = MethodRecipe {
+            interval: Some(150),
+            importance: Importance::Magnitude,
+            ..MethodRecipe::default()
+        };
+        of(by_size).unwrap();
         let nowhere = MethodRecipe { layers: vec!["decoder.*".into()], ..MethodRecipe::default() };
         assert!(error(nowhere).contains("matches no layer"));
     }

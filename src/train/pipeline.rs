@@ -16,16 +16,16 @@ use super::data::Segments;
 use super::evaluate::collect_answers;
 use super::job::{Job, Prepared};
 use super::{
-    Classification, Evaluator, Event, Interrupt, JobKind, Keep, Observer, QuestionAnswering,
-    Recipe, Summarization, Trained, Training, contestant, resume,
+    Classification, Evaluator, Event, Interrupt, JobKind, Keep, Observer, Outline,
+    QuestionAnswering, Recipe, Summarization, Trained, Training, contestant, resume,
 };
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
 use crate::inspect::latency::{Contestant, Repetitions, measure, median};
 use crate::inspect::{
-    Agreement, Answers, Baseline, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
-    SplitMetrics, TrainingReport, bytes_on_disk,
+    Agreement, Answers, Baseline, Expected, LatencyReport, Machine, MethodReport, ModelAccount,
+    RunReport, SplitMetrics, TrainingReport, bytes_on_disk,
 };
 use crate::models::FolderModel;
 use crate::pruning::PruningConfig;
@@ -62,7 +62,7 @@ pub struct RunOptions {
 /// # Errors
 /// Whatever is wrong with settings, files or the machine, by name.
 pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
-    run(&Recipe { method: None, ..recipe.resolved() }, options)
+    run(&Recipe { method: None, ..recipe.clone() }.resolved(), options)
 }
 
 /// Compresses a model while fine-tuning it, and saves it compacted.
@@ -97,14 +97,17 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let name = "Reading model and data".to_string();
     options.observer.event(&Event::Stage { name });
     let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
-    let segments = prepared.outline(&model, recipe)?.segments;
+    let Outline { segments, learning_rate, .. } = prepared.outline(&model, recipe)?;
+    let mut recipe = recipe.clone();
+    recipe.training.learning_rate = Some(learning_rate);
     let kept_baseline = || state.as_ref().and_then(|state| state.baseline.clone());
     let baseline_path = options.baseline.clone().or_else(kept_baseline);
     let baseline = baseline_path.as_ref();
     let baseline = baseline.map(|path| Baseline::read(path, &prepared.task)).transpose()?;
-    let recipe = recipe.resolved_for(segments);
-    // As they are written down.
+    // As they are written down: shares, not the numbers that follow from them here, since another
+    // length may be asked of the recipe.
     let (kept, inputs) = (recipe.with_absolute_paths(), prepared.inputs()?);
+    let recipe = recipe.resolved_for(segments);
     let from = match (state, options.resume) {
         (Some(state), _) => {
             let found = resume::Found { recipe: &kept, inputs: &inputs, segments: &segments };
@@ -204,11 +207,12 @@ impl<J: Job> Run<'_, J> {
         self.stage("Measuring latency")?;
         let latency = self.latency(&dense, &result)?;
         let account = ModelAccount::of(&result).over(&names);
-        let report = self.report(
+        let mut report = self.report(
             Outcome { starting, metrics, metrics_as_saved, agreement, account, latency },
             &trained,
             pruning,
         );
+        report.warnings = report.judge(&self.expected(&decomposed, pruning));
         #[cfg(feature = "plots")]
         let pictures = self.write_pictures(&report, &dense, &trained, &names)?;
         #[cfg(not(feature = "plots"))]
@@ -301,6 +305,27 @@ impl<J: Job> Run<'_, J> {
         .launch(model)
     }
 
+    /// What the result should be.
+    fn expected(&self, layers: &[Decomposed], pruning: Option<PruningConfig>) -> Expected {
+        let dense: usize = layers.iter().map(|layer| layer.d_input * layer.d_output).sum();
+        let low_rank = |layer: &Decomposed| layer.rank * (layer.d_input + layer.d_output);
+        let low_rank: usize = layers.iter().map(low_rank).sum();
+        // What is right at the threshold stays: a neuron, or one a layer where each has a floor.
+        let groups = layers.iter().map(|layer| layer.d_input.max(layer.d_output));
+        let boundary = match pruning {
+            None => 0,
+            Some(config) if config.bounds_layers() => groups.sum(),
+            Some(_) => groups.max().unwrap_or(0),
+        };
+        let share = |elements: usize| elements as f64 / dense.max(1) as f64;
+        let kept = pruning.map_or(0.0, |config| config.schedule.final_keep_ratio);
+        Expected {
+            linear_ratio: share(low_rank) + kept,
+            boundary: share(boundary),
+            blind_loss: self.prepared.blind_loss,
+        }
+    }
+
     fn save(
         &self,
         model: &J::Model,
@@ -370,12 +395,13 @@ impl<J: Job> Run<'_, J> {
                 steps: trained.steps,
                 epochs: batches as f64 / self.segments.batches_per_epoch as f64,
                 examples_per_update: per_update,
-                learning_rate: settings.learning_rate,
+                learning_rate: settings.learning_rate(None),
                 max_length: self.max_length(),
                 seed: settings.seed,
                 skipped_updates: trained.skipped,
                 result_step: trained.kept_step,
                 best_of,
+                held_out: self.prepared.held_out,
                 seconds: trained.seconds,
                 seconds_per_step: (!pace.is_empty()).then(|| median(pace)),
                 resumed: self.resumed,
@@ -396,6 +422,7 @@ impl<J: Job> Run<'_, J> {
             date: crate::inspect::now(),
             command: self.options.command.clone(),
             versions: RunReport::current_versions(),
+            warnings: Vec::new(),
         }
     }
 }

@@ -37,8 +37,12 @@ pub struct Plan {
     pub patterns: Vec<PlannedPattern>,
     /// Layers that would be compressed.
     pub layers: Vec<RankedLayer>,
+    /// Passes over the training data.
+    pub epochs: usize,
     /// Optimizer updates.
     pub total_steps: usize,
+    /// Largest learning rate.
+    pub learning_rate: f64,
     /// Updates between evaluations.
     pub eval_steps: usize,
     /// Updates between checkpoints.
@@ -80,7 +84,8 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
         }
     };
     let (mut model, prepared) = J::prepare(recipe, device, &observer)?;
-    let Outline { patterns, layers, segments, pruning } = prepared.outline(&model, recipe)?;
+    let Outline { patterns, layers, segments, learning_rate, pruning } =
+        prepared.outline(&model, recipe)?;
     prepared.decompose(&mut model, recipe, true)?;
     let schedule = pruning.map(|config| config.schedule);
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, device)?;
@@ -95,7 +100,9 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
         evaluation_examples: prepared.dev.iter().map(|split| split.source.lengths.len()).sum(),
         patterns,
         layers,
+        epochs: segments.epochs,
         total_steps: segments.total_steps,
+        learning_rate,
         eval_steps: segments.eval_steps,
         save_steps: segments.save_steps,
         schedule,

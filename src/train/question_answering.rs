@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 use super::classification::{encoder_input, rows};
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
+use super::hold_out::{HELD_OUT, hold_out, tell_held_out};
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, Silent, TaskRecipe, TrainableModel};
 use crate::checkpoint::checksum::Sum;
@@ -37,8 +38,16 @@ impl Job for QuestionAnswering {
         let settings = recipe.task.qa_settings();
         settings.validate()?;
         let task = squad::task(&recipe.task.name, settings.version_2_with_negative);
-        let train = read_split(&recipe.task, "train")?;
-        let dev = read_split(&recipe.task, "dev")?;
+        let mut held_out = None;
+        let (train, dev) = match recipe.task.dev_share() {
+            Some(share) => {
+                let (train, dev) = read_and_hold_out(recipe, share)?;
+                held_out = Some(dev.len());
+                tell_held_out(observer, dev.len(), train.len(), recipe.training.seed);
+                (train, dev)
+            }
+            None => (read_split(&recipe.task, "train")?, read_split(&recipe.task, "dev")?),
+        };
         tell_skipped(observer, "dev", dev.skipped, "questions");
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
@@ -49,13 +58,38 @@ impl Job for QuestionAnswering {
         let train = qa_batches(Arc::new(windows), pad_id);
         let evaluator = QaEvaluator::new(&task, dev.examples, &start.tokenizer, settings)?;
         let dev = EvalSplit {
-            name: "dev".to_string(),
+            name: held_out.map_or("dev", |_| HELD_OUT).to_string(),
             source: qa_batches(evaluator.windows.clone(), pad_id),
             evaluator,
         };
         let about = Map::from_iter([("question_answering".to_string(), json!(settings))]);
-        Ok((model, Prepared { start, task, about, train, dev: vec![dev], while_training: None }))
+        // As likely as any token: where the answer begins and ends.
+        let blind_loss = (start.tokenizer.max_length() as f64).ln();
+        let prepared = Prepared {
+            start,
+            task,
+            about,
+            train,
+            dev: vec![dev],
+            while_training: None,
+            held_out,
+            blind_loss,
+        };
+        Ok((model, prepared))
     }
+}
+
+/// The questions to train on, and those held out to evaluate on; no context is in both.
+fn read_and_hold_out(recipe: &Recipe, share: f64) -> Result<(QaDataset, QaDataset)> {
+    let task = &recipe.task;
+    let whole = read_split(&TaskRecipe { max_train_examples: None, ..task.clone() }, "train")?;
+    let context = |example: &QaExample| (0, example.context.clone());
+    let parts = hold_out(whole.examples, share, recipe.training.seed, context)?;
+    let mut train = QaDataset::of(parts.train, whole.skipped);
+    let mut dev = QaDataset::of(parts.dev, 0);
+    train.truncate(task.max_train_examples.unwrap_or(usize::MAX));
+    dev.truncate(task.max_eval_examples.unwrap_or(usize::MAX));
+    Ok((train, dev))
 }
 
 /// The questions of a recipe's split, `train` or `dev`.
@@ -285,4 +319,50 @@ pub fn answer_questions(
     let source = qa_batches(evaluator.windows.clone(), tokenizer.pad_id());
     let never = Interrupt::default();
     collect_answers(model, &source, evaluator, batch_size, device, &Silent, &never)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_context_is_both_trained_and_evaluated_on() {
+        let question = |at: usize, of: usize| {
+            format!(
+                r#"{{"id": "{at}-{of}", "question": "?", "answers": [{{"text": "t", "answer_start": 0}}]}}"#
+            )
+        };
+        // The last context is there twice, in two articles.
+        let article = |at: usize| {
+            let questions: Vec<String> = (0..3).map(|of| question(at, of)).collect();
+            let (context, questions) = (at.min(19), questions.join(", "));
+            format!(r#"{{"paragraphs": [{{"context": "text {context}", "qas": [{questions}]}}]}}"#)
+        };
+        let articles: Vec<String> = (0..21).map(article).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.json");
+        std::fs::write(&file, format!(r#"{{"data": [{}]}}"#, articles.join(", "))).unwrap();
+        let task = |most| TaskRecipe {
+            name: "squad".into(),
+            train: Some(file.clone()),
+            max_train_examples: most,
+            ..TaskRecipe::default()
+        };
+        let hold = |most| {
+            let recipe = Recipe { task: task(most), ..Recipe::default() };
+            read_and_hold_out(&recipe, recipe.task.dev_share().unwrap()).unwrap()
+        };
+        let (train, dev) = hold(None);
+        assert_eq!(train.len() + dev.len(), 63);
+        assert!((6..=11).contains(&dev.len()), "{}", dev.len());
+        let contexts = |set: &QaDataset| -> HashSet<String> {
+            set.examples.iter().map(|example| example.context.to_string()).collect()
+        };
+        assert!(contexts(&train).is_disjoint(&contexts(&dev)));
+        // Fewer to train on are no fewer to evaluate on.
+        let (few, same) = hold(Some(5));
+        assert_eq!((few.len(), same), (5, dev));
+    }
 }

@@ -9,15 +9,16 @@ use serde_json::{Map, json};
 use super::classification::encoder_input;
 use super::data::{BatchSource, digest};
 use super::evaluate::collect_answers;
+use super::hold_out::{HELD_OUT, hold_out, tell_held_out};
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
-use super::{Evaluator, Interrupt, Observer, Recipe, StoredColumns, TrainableModel};
+use super::{Evaluator, Interrupt, Observer, Recipe, StoredColumns, TaskRecipe, TrainableModel};
 use crate::checkpoint::checksum::sha256;
 use crate::generation::GenerationConfig;
 use crate::inspect::{Answers, Machine};
 use crate::models::{AnySeq2Seq, Seq2SeqInput};
 use crate::tasks::summarization::{self, SummarizationExample, SummarizationSettings};
 use crate::tasks::{EncodedExample, Example, MetricKind, MetricReport, PhonemeScores, RougeScores};
-use crate::tasks::{Split, Task, TextBatch, TextTokenizer};
+use crate::tasks::{Split, SummarizationDataset, Task, TextBatch, TextTokenizer};
 use crate::{Error, Result};
 
 /// Summaries of documents.
@@ -34,8 +35,18 @@ impl Job for Summarization {
         observer: &dyn Observer,
     ) -> Result<Loaded<AnySeq2Seq, SummaryEvaluator>> {
         let asked = recipe.task.summarization();
-        let train = recipe.task.read_summaries(Split::Train)?;
-        let dev = recipe.task.read_summaries(Split::Dev)?;
+        let mut held_out = None;
+        let (train, dev) = match recipe.task.dev_share() {
+            Some(share) => {
+                let (train, dev) = read_and_hold_out(recipe, share)?;
+                held_out = Some(dev.len());
+                tell_held_out(observer, dev.len(), train.len(), recipe.training.seed);
+                (train, dev)
+            }
+            None => {
+                (recipe.task.read_summaries(Split::Train)?, recipe.task.read_summaries(Split::Dev)?)
+            }
+        };
         tell_skipped(observer, "train", train.skipped, "rows");
         tell_skipped(observer, "dev", dev.skipped, "rows");
         let mut settings = SummarizationSettings::default();
@@ -62,7 +73,7 @@ impl Job for Summarization {
         train.label_smoothing = asked.label_smoothing.unwrap_or(0.0);
         let split = |examples: &[SummarizationExample], generation| -> Result<_> {
             Ok(EvalSplit {
-                name: "dev".to_string(),
+                name: held_out.map_or("dev", |_| HELD_OUT).to_string(),
                 source: data(examples, generation)?.batches(),
                 evaluator: SummaryEvaluator::new(&task, examples, &start.tokenizer, &settings)?,
             })
@@ -79,8 +90,30 @@ impl Job for Summarization {
             ("summarization".to_string(), json!(settings)),
             ("columns".to_string(), json!(columns)),
         ]);
-        Ok((model, Prepared { start, task, about, train: train.batches(), dev, while_training }))
+        let train = train.batches();
+        // As likely as any token of the vocabulary.
+        let blind_loss = (model.vocab_size().max(1) as f64).ln();
+        let prepared =
+            Prepared { start, task, about, train, dev, while_training, held_out, blind_loss };
+        Ok((model, prepared))
     }
+}
+
+/// The documents to train on, and those held out to evaluate on; no document is in both.
+fn read_and_hold_out(
+    recipe: &Recipe,
+    share: f64,
+) -> Result<(SummarizationDataset, SummarizationDataset)> {
+    let task = &recipe.task;
+    let whole = TaskRecipe { max_train_examples: None, ..task.clone() };
+    let whole = whole.read_summaries(Split::Train)?;
+    let document = |example: &SummarizationExample| (0, example.document.clone());
+    let parts = hold_out(whole.examples, share, recipe.training.seed, document)?;
+    let mut train = SummarizationDataset { examples: parts.train, skipped: whole.skipped };
+    let mut dev = SummarizationDataset { examples: parts.dev, skipped: 0 };
+    train.truncate(task.max_train_examples.unwrap_or(usize::MAX));
+    dev.truncate(task.max_eval_examples.unwrap_or(usize::MAX));
+    Ok((train, dev))
 }
 
 /// Tokenized documents and summaries.
@@ -395,5 +428,32 @@ impl Summarizer<'_> {
         data.summaries = Vec::new();
         let (source, size) = (data.batches(), self.batch_size);
         collect_answers(self.model, &source, evaluator, size, self.device, observer, interrupt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_document_is_both_trained_and_evaluated_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("own.csv");
+        // Forty documents, each twice.
+        let rows = (0..80).map(|at| format!("document {},summary {at}\n", at % 40));
+        std::fs::write(&file, "document,summary\n".to_string() + &rows.collect::<String>())
+            .unwrap();
+        let task = TaskRecipe {
+            name: "summarization".into(),
+            train: Some(file),
+            max_eval_examples: Some(7),
+            ..TaskRecipe::default()
+        };
+        let recipe = Recipe { task, ..Recipe::default() };
+        let share = recipe.task.resolved().dev_share.unwrap();
+        let (train, dev) = read_and_hold_out(&recipe, share).unwrap();
+        assert_eq!((train.len(), dev.len()), (72, 7));
+        let held = |document: &str| dev.examples.iter().any(|example| example.document == document);
+        assert!(!train.examples.iter().any(|example| held(&example.document)));
     }
 }

@@ -3,8 +3,11 @@
 use std::str::FromStr;
 
 use super::TaskRecipe;
+use super::hold_out::{HELD_OUT, hold_out};
 use crate::models::{LabelConfig, ProblemType};
-use crate::tasks::{GlueTask, Split, TableOptions, TableTarget, Task, TaskKind, TextDataset};
+use crate::tasks::{
+    Example, GlueTask, Label, Split, TableOptions, TableTarget, Task, TaskKind, TextDataset,
+};
 use crate::{Error, Result};
 
 /// A task's examples.
@@ -90,11 +93,27 @@ pub(super) fn read_task(recipe: &TaskRecipe) -> Result<Task> {
     }
 }
 
-/// Reads a recipe's data.
+/// Training data of which some is held out: of every class its share, and no text in both.
+fn held_out(train: TextDataset, share: f64, seed: u64) -> Result<TaskData> {
+    let TextDataset { examples, task, skipped } = train;
+    let place = |example: &Example| {
+        let class = match example.label {
+            Some(Label::Class(class)) => class,
+            _ => 0,
+        };
+        (class, (example.text.clone(), example.pair.clone()))
+    };
+    let parts = hold_out(examples, share, seed, place)?;
+    let dev = TextDataset { examples: parts.dev, task: task.clone(), skipped: 0 };
+    let train = TextDataset { examples: parts.train, task, skipped };
+    Ok(TaskData { train, dev: vec![(HELD_OUT.to_string(), dev)] })
+}
+
+/// Reads a recipe's data; what is held out of the training data to evaluate on depends on `seed`.
 ///
 /// # Errors
 /// If the task is unknown or a file cannot be used; the message names it.
-pub fn load_task_data(recipe: &TaskRecipe) -> Result<TaskData> {
+pub fn load_task_data(recipe: &TaskRecipe, seed: u64) -> Result<TaskData> {
     let mut data = match table_options(recipe)? {
         Some(options) => {
             let missing = |what: &str| {
@@ -103,10 +122,15 @@ pub fn load_task_data(recipe: &TaskRecipe) -> Result<TaskData> {
                 Error::option(what, message)
             };
             let train_file = recipe.train.as_ref().ok_or_else(|| missing("train"))?;
-            let dev_file = recipe.dev.as_ref().ok_or_else(|| missing("dev"))?;
             let train = options.read_train(train_file)?;
-            let dev = options.read_eval(dev_file, &train.task)?;
-            TaskData { train, dev: vec![("dev".to_string(), dev)] }
+            match (&recipe.dev, recipe.dev_share()) {
+                (Some(dev_file), _) => {
+                    let dev = options.read_eval(dev_file, &train.task)?;
+                    TaskData { train, dev: vec![("dev".to_string(), dev)] }
+                }
+                (None, Some(share)) => held_out(train, share, seed)?,
+                (None, None) => return Err(missing("dev")),
+            }
         }
         None => {
             let folder = recipe.data.as_deref().unwrap_or(std::path::Path::new("."));

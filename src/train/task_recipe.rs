@@ -22,9 +22,13 @@ pub struct TaskRecipe {
     /// Training file (CSV, TSV or JSON lines; SQuAD's JSON).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
-    /// Evaluation file.
+    /// Evaluation file; without one, examples held out of `train` are evaluated on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev: Option<PathBuf>,
+    /// Share of `train` that is held out, drawn by the seed, where there is no `dev`; by default a
+    /// tenth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_share: Option<f64>,
     /// Column of the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
@@ -83,6 +87,9 @@ pub struct TaskRecipe {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summarization: Option<SummarizationRecipe>,
 }
+
+/// Share of the training data that is held out by default.
+const DEV_SHARE: f64 = 0.1;
 
 /// The name of the first setting that is set.
 macro_rules! first_set {
@@ -160,9 +167,15 @@ impl TaskRecipe {
         }
     }
 
-    /// The same with the settings written out that otherwise depend on the kind of task.
+    /// Share of the training file that is held out to evaluate on; `None`: there is data for that.
+    pub fn dev_share(&self) -> Option<f64> {
+        let alone = self.train.is_some() && self.dev.is_none() && self.data.is_none();
+        alone.then(|| self.dev_share.unwrap_or(DEV_SHARE))
+    }
+
+    /// The same with the settings written out that otherwise depend on others.
     pub fn resolved(&self) -> Self {
-        let mut task = self.clone();
+        let mut task = Self { dev_share: self.dev_share(), ..self.clone() };
         if self.kind() == JobKind::Summarization {
             // The rest is the model's to say.
             task.summarization = Some(self.summarization());
@@ -198,6 +211,12 @@ impl TaskRecipe {
     pub fn validate(&self) -> Result<()> {
         if self.max_length() < 3 {
             return Err(Error::option("max_length", "must be at least 3 tokens"));
+        }
+        if let Some(share) = self.dev_share
+            && !(share > 0.0 && share < 1.0)
+        {
+            let message = format!("{share} is not a share of the examples between 0 and 1");
+            return Err(Error::option("dev_share", message));
         }
         let kind = self.kind();
         if let (true, Some(option)) = (kind != JobKind::QuestionAnswering, self.of_questions()) {
@@ -247,5 +266,21 @@ mod tests {
         assert!(given.qa_settings().version_2_with_negative);
         assert_eq!(given.resolved().resolved(), given.resolved());
         assert!(given.validate().unwrap_err().to_string().contains("option n_best"));
+    }
+
+    #[test]
+    fn a_tenth_is_held_out_where_there_is_nothing_else_to_evaluate_on() {
+        let own = TaskRecipe { train: Some("t.csv".into()), ..TaskRecipe::default() };
+        assert_eq!(own.resolved().dev_share, Some(0.1));
+        assert_eq!(TaskRecipe { dev_share: Some(0.2), ..own.clone() }.dev_share(), Some(0.2));
+        // Evaluation data takes the place of a share, that of a saved recipe too.
+        let given = TaskRecipe { dev: Some("d.csv".into()), ..own.resolved() };
+        assert_eq!(given.resolved().dev_share, None);
+        let folder = TaskRecipe { data: Some("glue".into()), ..TaskRecipe::default() };
+        assert_eq!(folder.resolved().dev_share, None);
+        for share in [0.0, 1.0, -0.1, f64::NAN] {
+            let wrong = TaskRecipe { dev_share: Some(share), ..own.clone() };
+            assert!(wrong.validate().unwrap_err().to_string().contains("option dev_share"));
+        }
     }
 }

@@ -13,8 +13,9 @@ pub const QUANTITIES: [(&str, f64); 17] = [
     ("grads", 1e-4),
     // Largest |gradient| of a key projection's bias, which softmax makes zero.
     ("key grad", 1e-7),
-    // |found − recorded|
+    // |found − recorded| / max(1, |recorded|)
     ("loss", 1e-5),
+    // |found − recorded|
     ("keep", 1e-12),
     // Relative.
     ("thresh", 1e-4),

@@ -100,7 +100,7 @@ fn training<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outc
         let batch = run.batch(&batches, &t.to_string(), device)?;
         let (logits, loss) = model.logits_and_loss(batch, &batches)?;
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        found.note("loss", scalar(loss) - step.loss, &place);
+        found.note("loss", loss_deviation(scalar(loss), step.loss), &place);
         if t == 0 {
             found.note("logits", relative(&logits, values(&observed, "logits.step0")?), &place);
             compare_gradients(&model, &gradients, &observed, found)?;
@@ -127,7 +127,7 @@ fn training<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outc
     let batch = run.batch(&batches, "eval", device)?;
     let (logits, loss) = model.logits_and_loss(batch, &batches)?;
     found.note("e.logits", relative(&logits, values(&observed, "logits.eval")?), "eval");
-    found.note("e.loss", scalar(loss) - trace.eval_loss, "eval");
+    found.note("e.loss", loss_deviation(scalar(loss), trace.eval_loss), "eval");
     Ok(())
 }
 
@@ -252,6 +252,11 @@ fn oriented(
 fn values<'a>(tensors: &'a Tensors, name: &str) -> Result<&'a [f32], String> {
     let tensor = tensors.get(name).ok_or_else(|| format!("there is no tensor `{name}`"))?;
     Ok(&tensor.1)
+}
+
+/// `|found − recorded| / max(1, |recorded|)`: a large loss has no more digits than a small one.
+fn loss_deviation(found: f64, recorded: f64) -> f64 {
+    (found - recorded) / recorded.abs().max(1.0)
 }
 
 fn scalar(loss: Tensor<1>) -> f64 {

@@ -10,6 +10,13 @@ pub fn accuracy(labels: &[usize], predictions: &[usize]) -> f64 {
     ratio(right as f64, labels.len() as f64)
 }
 
+/// Share of the most frequent label; 0 for no examples.
+pub fn majority_share(labels: &[usize]) -> f64 {
+    let mut counts = vec![0_usize; labels.iter().max().map_or(0, |most| most + 1)];
+    labels.iter().for_each(|&label| counts[label] += 1);
+    ratio(counts.into_iter().max().unwrap_or(0) as f64, labels.len() as f64)
+}
+
 /// F1 of class 1: `2·tp / (2·tp + fp + fn)`; 0 if class 1 is neither there nor predicted.
 pub fn f1(labels: &[usize], predictions: &[usize]) -> f64 {
     f1_of(1, labels, predictions)

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub use classification::{accuracy, f1, macro_f1, matthews};
+pub use classification::{accuracy, f1, macro_f1, majority_share, matthews};
 pub use correlation::{pearson, spearman};
 
 use super::batch::Labels;
@@ -244,6 +244,10 @@ pub struct MetricReport {
     pub primary: MetricKind,
     /// Number of examples scored.
     pub examples: usize,
+    /// Classification: share of the most frequent label, which a model that always answers it has as
+    /// its accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority_share: Option<f64>,
 }
 
 impl MetricReport {
@@ -258,14 +262,41 @@ impl MetricReport {
         let (this, other) = (self.primary_value(), other.primary_value());
         if self.primary.higher_is_better() { this > other } else { this < other }
     }
+
+    /// How far the model is above one that gives every example the same answer, and what chance alone
+    /// may do there (the standard deviation of a sample of as many examples): of the accuracy, or of
+    /// the primary metric if that is a correlation. `None`: neither is there.
+    fn above_constant(&self) -> Option<(f64, f64)> {
+        use MetricKind::{Matthews, Pearson, Spearman};
+        let examples = self.examples.max(1) as f64;
+        if matches!(self.primary, Matthews | Pearson | Spearman) {
+            return Some((self.primary_value(), examples.sqrt().recip()));
+        }
+        let accuracy = self.values.get(&MetricKind::Accuracy)?;
+        let share = self.majority_share?;
+        Some((accuracy - share, (share * (1.0 - share) / examples).sqrt()))
+    }
+
+    /// Whether the model is no better than one that gives every example the same answer.
+    pub fn is_no_better_than_constant(&self) -> bool {
+        self.above_constant().is_some_and(|(above, _)| above < 1e-12)
+    }
+
+    /// Whether the model is better than that by more than chance may do (three standard deviations).
+    pub fn is_clearly_better_than_constant(&self) -> bool {
+        self.above_constant().is_some_and(|(above, chance)| above > 3.0 * chance)
+    }
 }
 
 impl fmt::Display for MetricReport {
-    /// `accuracy 0.8627, f1 0.9041`
+    /// `accuracy 0.8627 (majority 0.6838), f1 0.9041`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (kind, value)) in self.values.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{kind} {value:.4}")?;
+            if let (MetricKind::Accuracy, Some(share)) = (kind, self.majority_share) {
+                write!(f, " (majority {share:.4})")?;
+            }
         }
         Ok(())
     }
@@ -431,6 +462,10 @@ impl Predictions {
             values: values.collect::<Result<_>>()?,
             primary: self.task.primary,
             examples: self.len(),
+            majority_share: match &self.answers {
+                Answers::Classes { labels, .. } => Some(majority_share(labels)),
+                Answers::Scores { .. } => None,
+            },
         })
     }
 }

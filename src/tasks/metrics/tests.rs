@@ -102,6 +102,31 @@ fn metrics_of_texts_do_not_score_classes_or_numbers() {
     }
 }
 
+#[test]
+fn a_model_is_compared_with_one_that_always_says_the_same() {
+    let report = |primary, value, majority_share| MetricReport {
+        values: BTreeMap::from([(primary, value)]),
+        primary,
+        examples: 100,
+        majority_share,
+    };
+    let standing = |report: MetricReport| {
+        (report.is_no_better_than_constant(), report.is_clearly_better_than_constant())
+    };
+    // Chance moves an accuracy about 0.5 by 0.05 here.
+    for (accuracy, expected) in
+        [(0.49, (true, false)), (0.5, (true, false)), (0.6, (false, false)), (0.66, (false, true))]
+    {
+        assert_eq!(standing(report(MetricKind::Accuracy, accuracy, Some(0.5))), expected);
+    }
+    assert_eq!(standing(report(MetricKind::Pearson, 0.0, None)), (true, false));
+    assert_eq!(standing(report(MetricKind::Matthews, 0.2, Some(0.7))), (false, false));
+    assert_eq!(standing(report(MetricKind::Spearman, 0.4, None)), (false, true));
+    // Of other metrics nothing is known.
+    assert_eq!(standing(report(MetricKind::Rouge1, 0.0, None)), (false, false));
+    assert_eq!((majority_share(&[]), majority_share(&[2, 0, 2, 2])), (0.0, 0.75));
+}
+
 fn three_way() -> Task {
     let labels = ["a", "b", "c"].map(String::from).to_vec();
     let metrics = vec![MetricKind::Matthews, MetricKind::Accuracy, MetricKind::MacroF1];
@@ -120,7 +145,10 @@ fn predictions_over_batches_are_scored_as_one() {
     assert_eq!(report.values[&MetricKind::MacroF1], macro_f1(&labels, &guesses, 3));
     assert_eq!(report.primary_value(), matthews(&labels, &guesses, 3));
     assert_eq!(report.examples, 3);
-    assert_eq!(report.to_string(), "accuracy 0.6667, macro_f1 0.5556, matthews_correlation 0.6124");
+    // Two of the three labels are 1.
+    assert_eq!(report.majority_share, Some(2.0 / 3.0));
+    let text = "accuracy 0.6667 (majority 0.6667), macro_f1 0.5556, matthews_correlation 0.6124";
+    assert_eq!(report.to_string(), text);
     let json = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<MetricReport>(&json).unwrap(), report);
     assert!(json.contains(r#""primary":"matthews_correlation""#), "{json}");
@@ -170,6 +198,7 @@ fn unusable_answers_are_refused_and_not_kept() {
 #[test]
 fn the_better_report_has_the_larger_primary_value() {
     let report = |value| MetricReport {
+        majority_share: None,
         values: [(MetricKind::F1, value), (MetricKind::Accuracy, 1.0 - value)].into(),
         primary: MetricKind::F1,
         examples: 1,

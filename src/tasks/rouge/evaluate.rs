@@ -83,7 +83,12 @@ impl RougeScores {
             (MetricKind::RougeL, mean.rouge_l.fmeasure),
             (MetricKind::RougeLsum, mean.rouge_lsum.fmeasure),
         ];
-        Ok(MetricReport { values: values.into(), primary: self.primary, examples: self.pairs })
+        Ok(MetricReport {
+            values: values.into(),
+            primary: self.primary,
+            examples: self.pairs,
+            majority_share: None,
+        })
     }
 }
 

@@ -61,6 +61,11 @@ impl QaDataset {
         Ok(set)
     }
 
+    /// A set of these questions, beside which `skipped` were left out.
+    pub fn of(examples: Vec<QaExample>, skipped: usize) -> Self {
+        Self { examples, skipped, empty: Vec::new() }
+    }
+
     /// Parses the text of such a file.
     ///
     /// # Errors

@@ -181,7 +181,12 @@ pub fn score(
         put(MetricKind::BestF1, Some(f1.score));
         put(MetricKind::BestF1Threshold, Some(f1.threshold));
     }
-    Ok(MetricReport { values, primary: task.primary, examples: examples.len() })
+    Ok(MetricReport {
+        values,
+        primary: task.primary,
+        examples: examples.len(),
+        majority_share: None,
+    })
 }
 
 #[cfg(test)]
