@@ -92,7 +92,7 @@ fn matrix(rows: usize, columns: usize, seed: usize) -> Tensor<2> {
 }
 
 /// The fixture `base` with layers in every state.
-fn mixed() -> Model {
+pub(super) fn mixed() -> Model {
     let mut model = load(&fixture("base"));
     let mut at = 0;
     model.for_each_linear_mut(&mut |_, linear| {
@@ -210,7 +210,7 @@ fn a_dense_model_is_written_as_it_was_read() {
         serde_json::from_str(&fs::read_to_string(path.join("config.json")).unwrap()).unwrap()
     };
     let mut expected = read(folder.path());
-    expected["losparse"] = json!({"format": 1});
+    expected["losparse"] = json!({"format": 1, "format_version": 2});
     assert_eq!(read(&path), expected);
     assert_eq!(fs::read(path.join("vocab.txt")).unwrap(), "[PAD]\r\n\u{fc}".as_bytes());
     assert_eq!(fs::read(path.join("README.md")).unwrap(), b"card");

@@ -11,12 +11,14 @@ mod bundles;
 mod checkpoint;
 #[cfg(feature = "cli")]
 mod cli;
+mod configs;
 mod cross_backend;
 mod cross_backend_generation;
 mod cross_backend_kept;
 mod deberta;
 mod deberta_parity;
 mod family_parity;
+mod found;
 #[cfg(feature = "cli")]
 mod labels;
 #[cfg(feature = "cli")]

@@ -79,10 +79,10 @@ impl Format {
     /// Checks that weights are those that were written with the configuration.
     ///
     /// # Errors
-    /// If they are not, or are not one whole file.
+    /// If they are not, are not one whole file, or cannot be read.
     pub(crate) fn check_weights(&self, source: &TensorSource) -> Result<()> {
         let Some(expected) = &self.sha256 else { return Ok(()) };
-        if source.sha256().as_ref() == Some(expected) {
+        if source.sha256()?.as_ref() == Some(expected) {
             return Ok(());
         }
         Err(Error::format(

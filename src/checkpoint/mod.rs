@@ -24,10 +24,12 @@ mod load;
 mod names;
 mod save;
 mod source;
+mod tokenizer_files;
 mod view;
 
 pub use load::{
     LoadOptions, LoadReport, PretrainedModel, load_from, load_pretrained, model_type, read_config,
 };
-pub use save::{SaveOptions, StorageDtype, TOKENIZER_FILES, save_pretrained, to_safetensors};
+pub use save::{SaveOptions, StorageDtype, save_pretrained, to_safetensors};
 pub use source::TensorSource;
+pub use tokenizer_files::TOKENIZER_FILES;

@@ -15,6 +15,7 @@ use super::format;
 use super::load::PretrainedModel;
 use super::names::{transpose, visit_params};
 use super::source::SCALE_SUFFIX;
+use super::tokenizer_files;
 use crate::linear::CompressibleLinear;
 use crate::models::ModelConfig;
 use crate::{Error, Result};
@@ -47,21 +48,6 @@ pub struct SaveOptions {
     pub files: Vec<(String, Vec<u8>)>,
 }
 
-/// Files of a tokenizer, copied byte for byte.
-pub const TOKENIZER_FILES: [&str; 11] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spm.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "generation_config.json",
-];
-
 /// Writes `model` to a folder in Hugging Face's layout, replacing the folder whole.
 ///
 /// A model without compressed layers is a plain Hugging Face checkpoint, unless matrices are stored as
@@ -81,11 +67,9 @@ pub fn save_pretrained<M: PretrainedModel>(
     let config = config_json(model, options, own.then_some(&weights))?;
     let mut tokenizer = Vec::new();
     if let Some(from) = &options.tokenizer_from {
-        for name in TOKENIZER_FILES {
-            let path = from.join(name);
-            if path.is_file() {
-                tokenizer.push((name, crate::files::read(&path)?));
-            }
+        tokenizer = tokenizer_files::read(from)?;
+        if own {
+            tokenizer_files::name_class(&mut tokenizer, M::MODEL_TYPE, from)?;
         }
     }
     let folder = folder.as_ref();

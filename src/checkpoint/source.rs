@@ -101,14 +101,18 @@ impl TensorSource {
 
     /// SHA-256 of the one safetensors file that all tensors are in; `None` of several files or of
     /// another kind.
-    pub(crate) fn sha256(&self) -> Option<String> {
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(crate) fn sha256(&self) -> Result<Option<String>> {
+        let is_mapped = |entry: &Entry| matches!(entry.data, Data::Range { .. });
         match &self.files[..] {
-            [file]
-                if self.entries.values().all(|entry| matches!(entry.data, Data::Range { .. })) =>
-            {
-                Some(checksum::sha256(file.bytes()))
+            [Backing::Bytes(bytes)] => Ok(Some(checksum::sha256(bytes))),
+            // Read apart from the map, whose pages would stay in memory.
+            [Backing::Mapped(_)] if self.entries.values().all(is_mapped) => {
+                checksum::sha256_of_file(&self.path).map(Some)
             }
-            _ => None,
+            _ => Ok(None),
         }
     }
 

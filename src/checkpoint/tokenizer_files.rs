@@ -1,0 +1,97 @@
+//! The files of a tokenizer, which go with a model from folder to folder.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::{Error, Result, files};
+
+/// Files of a tokenizer, copied byte for byte.
+pub const TOKENIZER_FILES: [&str; 11] = [
+    "tokenizer.json",
+    CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "generation_config.json",
+];
+
+const CONFIG: &str = "tokenizer_config.json";
+
+/// The files that are in a folder, by name.
+///
+/// # Errors
+/// If one cannot be read.
+pub(super) fn read(folder: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let there = TOKENIZER_FILES.into_iter().filter(|name| folder.join(name).exists());
+    there.map(|name| Ok((name, files::read(folder.join(name))?))).collect()
+}
+
+/// Names the tokenizer of files that do not, as `transformers` names that of `model_type`: beside
+/// a model of a type that it does not know, it could not tell.
+///
+/// # Errors
+/// If `tokenizer_config.json` is no JSON object.
+pub(super) fn name_class(
+    tokenizer: &mut Vec<(&'static str, Vec<u8>)>,
+    model_type: &str,
+    folder: &Path,
+) -> Result<()> {
+    let has = |wanted: &str| tokenizer.iter().any(|(name, _)| *name == wanted);
+    let class = match model_type {
+        _ if has("tokenizer.json") => return Ok(()),
+        "bert" if has("vocab.txt") => "BertTokenizer",
+        "roberta" | "bart" if has("vocab.json") => "RobertaTokenizer",
+        _ => return Ok(()),
+    };
+    let stored = tokenizer.iter().position(|(name, _)| *name == CONFIG);
+    let mut config: Map<String, Value> = match stored {
+        Some(at) => serde_json::from_slice(&tokenizer[at].1)
+            .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?,
+        None => Map::new(),
+    };
+    if config.contains_key("tokenizer_class") {
+        return Ok(());
+    }
+    config.insert("tokenizer_class".into(), class.into());
+    let text = serde_json::to_string_pretty(&config)
+        .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?;
+    let bytes = (text + "\n").into_bytes();
+    match stored {
+        Some(at) => tokenizer[at].1 = bytes,
+        None => tokenizer.push((CONFIG, bytes)),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_named_only_where_none_is() {
+        let named = |files: &[(&'static str, &str)], model_type: &str| {
+            let files = files.iter().map(|(name, text)| (*name, text.as_bytes().to_vec()));
+            let mut files: Vec<_> = files.collect();
+            name_class(&mut files, model_type, Path::new("")).unwrap();
+            let config = files.into_iter().find(|(name, _)| *name == CONFIG)?.1;
+            let config: Value = serde_json::from_slice(&config).unwrap();
+            Some(config["tokenizer_class"].as_str()?.to_string())
+        };
+        let vocab = ("vocab.txt", "[PAD]");
+        let class = Some("BertTokenizer".to_string());
+        assert_eq!(named(&[vocab], "bert"), class);
+        assert_eq!(named(&[vocab, (CONFIG, r#"{"do_lower_case": false}"#)], "bert"), class);
+        let own = named(&[vocab, (CONFIG, r#"{"tokenizer_class": "Own"}"#)], "bert");
+        assert_eq!(own.as_deref(), Some("Own"));
+        assert_eq!(named(&[vocab], "deberta-v2"), None);
+        assert_eq!(named(&[vocab, ("tokenizer.json", "{}")], "bert"), None);
+        let class = named(&[("vocab.json", "{}")], "bart");
+        assert_eq!(class.as_deref(), Some("RobertaTokenizer"));
+    }
+}
