@@ -16,6 +16,8 @@ mod cross_backend_generation;
 mod cross_backend_kept;
 mod deberta;
 mod deberta_parity;
+#[cfg(feature = "train")]
+mod differential;
 mod family_parity;
 #[cfg(feature = "cli")]
 mod methods;
@@ -40,6 +42,10 @@ mod squad;
 mod study;
 #[cfg(feature = "cli")]
 mod summarization;
+#[cfg(feature = "cli")]
+mod tokenizers;
+#[cfg(feature = "train")]
+mod torch_file;
 mod trace;
 #[cfg(feature = "cli")]
 mod training;
