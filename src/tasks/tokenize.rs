@@ -4,6 +4,7 @@ mod build;
 mod check;
 mod class;
 mod cut;
+mod encode;
 mod files;
 mod guard;
 mod special;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 pub use tokenizers::{Encoding, TruncationDirection, TruncationParams, TruncationStrategy};
-use tokenizers::{PostProcessor, PostProcessorWrapper, Tokenizer, truncate_encodings};
+use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use self::class::{Class, Named};
 use self::cut::Cuts;
@@ -159,8 +160,16 @@ impl TextTokenizer {
     /// fault (BART's summarizers have no row for `<mask>`), but a text that has one is.
     ///
     /// # Errors
-    /// If an ordinary token is beyond them: tokenizer and model do not belong together.
+    /// If an ordinary token or the padding is beyond them: tokenizer and model do not belong together.
     pub fn with_embeddings(mut self, count: usize) -> Result<Self> {
+        if self.pad_id as usize >= count {
+            let message = format!(
+                "the padding token has the id {}, but the model embeddings for {count} tokens: they \
+                 do not belong together",
+                self.pad_id
+            );
+            return Err(Error::format(&self.origin, message));
+        }
         let added = self.tokenizer.get_added_tokens_decoder();
         let special = |id: &u32| added.get(id).is_some_and(|token| token.special);
         let vocabulary = self.tokenizer.get_vocab(true);
@@ -224,48 +233,6 @@ impl TextTokenizer {
         self.finish(text, pair, &self.truncation())
     }
 
-    /// Tokens of a text, without special ones and whole. What damaged files make of it is an error.
-    fn words(&self, text: &str, offsets: bool) -> Result<Encoding> {
-        let encoding = guarded(|| match offsets {
-            true => self.tokenizer.encode(text, false),
-            false => self.tokenizer.encode_fast(text, false),
-        });
-        encoding.map_err(|error| Error::format(&self.origin, error.to_string()))
-    }
-
-    /// The tokens of a text or pair, or of their beginnings where [`TextTokenizer::truncation`] cuts
-    /// off all that follows.
-    ///
-    /// Long stretches of text in which words cannot be told apart are tokenized whole, and so are all
-    /// texts that are cut at their left. Of a pair the longer text is cut first, and of an odd number
-    /// of tokens has one more: so where both are too long they are counted to the end of the shorter.
-    fn beginnings(
-        &self,
-        text: &str,
-        pair: Option<&str>,
-        encode: impl Fn(&str) -> Result<Encoding>,
-    ) -> Result<(Encoding, Option<Encoding>)> {
-        if self.direction == TruncationDirection::Left {
-            return Ok((encode(text)?, pair.map(encode).transpose()?));
-        }
-        let room = self.max_length.saturating_sub(self.added_tokens(pair.is_some()));
-        let until = |text| self.cuts.encode_until(text, room + 2, &encode, Encoding::len);
-        let (mut first, whole) = until(text)?;
-        let Some(pair) = pair else { return Ok((first, None)) };
-        let (mut second, pair_whole) = until(pair)?;
-        // The shorter text is compared with the longer one's beginning, which is longer than it.
-        let known = whole && pair_whole
-            || whole && first.len() < second.len()
-            || pair_whole && second.len() < first.len();
-        if !known && room % 2 == 1 {
-            let count = |text: &str| self.words(text, false).map(|encoding| encoding.len());
-            let first_is_longer = self.cuts.is_longer(text, pair, count)?;
-            let shorter = if first_is_longer { &mut second } else { &mut first };
-            shorter.truncate(room + 1, 0, TruncationDirection::Right);
-        }
-        Ok((first, Some(second)))
-    }
-
     /// As [`TextTokenizer::encode`], truncated as `truncation` says; its `max_length` counts
     /// special tokens. What is cut off is in the encoding's `get_overflowing`.
     ///
@@ -284,67 +251,13 @@ impl TextTokenizer {
         Ok(encoding)
     }
 
-    /// Truncates and adds special tokens.
-    fn finish(
-        &self,
-        text: Encoding,
-        mut pair: Option<Encoding>,
-        truncation: &TruncationParams,
-    ) -> Result<Encoding> {
-        let finish = || {
-            if let Some(pair) = &mut pair {
-                pair.set_type_ids(vec![1; pair.len()]);
-            }
-            let room = truncation.max_length.saturating_sub(self.added_tokens(pair.is_some()));
-            let params = TruncationParams { max_length: room, ..truncation.clone() };
-            let lengths = (text.len(), pair.as_ref().map(Encoding::len));
-            check_room(lengths, &params)?;
-            let (text, pair) = truncate_encodings(text, pair, &params)?;
-            match &self.post_processor {
-                Some(processor) => processor.process(text, pair, true),
-                None => {
-                    let both = [Some(text), pair].into_iter().flatten().collect();
-                    let both = <dyn PostProcessor>::default_process(both, true)?;
-                    Ok(Encoding::merge(both, false))
-                }
-            }
-        };
-        let mut encoding =
-            guarded(finish).map_err(|error| Error::format(&self.origin, error.to_string()))?;
-        if !self.typed {
-            let pieces = encoding.get_overflowing_mut().iter_mut();
-            pieces.for_each(|piece| piece.set_type_ids(vec![0; piece.len()]));
-            encoding.set_type_ids(vec![0; encoding.len()]);
-        }
-        self.check_embedded(&encoding)?;
-        Ok(encoding)
-    }
-
-    /// Tokens off the longer text first, from the side the files say.
-    fn truncation(&self) -> TruncationParams {
-        TruncationParams {
-            max_length: self.max_length,
-            strategy: TruncationStrategy::LongestFirst,
-            direction: self.direction,
-            stride: 0,
-        }
-    }
-
-    /// Number of special tokens around a text or pair.
-    fn added_tokens(&self, is_pair: bool) -> usize {
-        self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(is_pair))
-    }
-
     /// Encodes examples, on all cores, in their order.
     ///
     /// # Errors
     /// Those of [`TextTokenizer::encode`].
     pub fn encode_examples(&self, examples: &[Example]) -> Result<Vec<EncodedExample>> {
         let truncation = self.truncation();
-        let encode = |text: &str| match self.cuts.shortened(text) {
-            Some(short) => self.words(&short, false),
-            None => self.words(text, false),
-        };
+        let encode = |text: &str| self.words(text, false);
         let examples = examples.par_iter().map(|example| {
             let pair = example.pair.as_deref();
             let (text, pair) = self.beginnings(&example.text, pair, encode)?;
@@ -413,33 +326,6 @@ impl TextTokenizer {
     pub fn config_json(&self) -> String {
         format!("{:#}", Value::Object(self.config.clone()))
     }
-}
-
-/// Refuses what `truncate_encodings` panics on: pieces no longer than their overlap. `lengths` are
-/// those of the text and of its pair; `params` leaves out special tokens.
-fn check_room(
-    lengths: (usize, Option<usize>),
-    params: &TruncationParams,
-) -> tokenizers::Result<()> {
-    let TruncationParams { max_length, strategy, stride, .. } = *params;
-    let (text, pair) = (lengths.0, lengths.1.unwrap_or(0));
-    if text + pair <= max_length {
-        return Ok(());
-    }
-    let piece = match strategy {
-        TruncationStrategy::OnlyFirst => max_length.saturating_sub(pair),
-        TruncationStrategy::OnlySecond => max_length.saturating_sub(text),
-        TruncationStrategy::LongestFirst if lengths.1.is_some() => max_length / 2,
-        TruncationStrategy::LongestFirst => max_length,
-    };
-    if stride > 0 && stride >= piece {
-        let message = format!(
-            "pieces of a text of {text} and {pair} tokens would have {piece} tokens, no more than \
-             their overlap (stride {stride}); raise max_length or shorten the other text"
-        );
-        return Err(message.into());
-    }
-    Ok(())
 }
 
 /// The class of a folder whose files name none.
