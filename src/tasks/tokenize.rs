@@ -6,7 +6,6 @@ mod class;
 mod cut;
 mod encode;
 mod files;
-mod guard;
 mod special;
 
 use std::path::{Path, PathBuf};
@@ -19,10 +18,10 @@ use tokenizers::{PostProcessorWrapper, Tokenizer};
 use self::class::{Class, Named};
 use self::cut::Cuts;
 use self::files::Files;
-use self::guard::guarded;
 use self::special::{NAMED, Specials};
 use super::batch::EncodedExample;
 use super::{Example, TextDataset};
+use crate::checkpoint::guard;
 use crate::{Error, Result};
 
 /// A model's tokenizer with a maximum length. It adds special tokens and truncates; it never pads.
@@ -230,7 +229,7 @@ impl TextTokenizer {
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
         let encode = |text: &str| self.words(text, true);
         let (text, pair) = self.beginnings(text, pair, encode)?;
-        self.finish(text, pair, &self.truncation())
+        self.finish(text, pair, &self.truncation(), false)
     }
 
     /// As [`TextTokenizer::encode`], truncated as `truncation` says; its `max_length` counts
@@ -246,7 +245,8 @@ impl TextTokenizer {
         truncation: &TruncationParams,
     ) -> Result<Encoding> {
         let encode = |text: &str| self.words(text, true);
-        let encoding = self.finish(encode(text)?, pair.map(encode).transpose()?, truncation)?;
+        let encoding =
+            self.finish(encode(text)?, pair.map(encode).transpose()?, truncation, true)?;
         encoding.get_overflowing().iter().try_for_each(|piece| self.check_embedded(piece))?;
         Ok(encoding)
     }
@@ -261,7 +261,7 @@ impl TextTokenizer {
         let examples = examples.par_iter().map(|example| {
             let pair = example.pair.as_deref();
             let (text, pair) = self.beginnings(&example.text, pair, encode)?;
-            let encoding = self.finish(text, pair, &truncation)?;
+            let encoding = self.finish(text, pair, &truncation, false)?;
             Ok(EncodedExample {
                 input_ids: encoding.get_ids().to_vec(),
                 token_type_ids: encoding.get_type_ids().to_vec(),
@@ -326,6 +326,12 @@ impl TextTokenizer {
     pub fn config_json(&self) -> String {
         format!("{:#}", Value::Object(self.config.clone()))
     }
+}
+
+/// Runs `work` of the `tokenizers` crate, which panics over some damaged files: over some only at some
+/// text.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    guard::guarded(work).unwrap_or_else(|message| Err(message.into()))
 }
 
 /// The class of a folder whose files name none.

@@ -13,7 +13,7 @@ use tokenizers::{ModelWrapper, Tokenizer};
 use super::check;
 use super::class::{Class, Named};
 use super::files::{Files, Json};
-use super::guard::guarded;
+use super::guarded;
 use super::special::Specials;
 use crate::{Error, Result};
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use tokenizers::{Model, Tokenizer};
 
 use super::files::Json;
-use super::guard::guarded;
+use super::guarded;
 use crate::Result;
 
 /// No vocabulary is larger; an id beyond it is damage.

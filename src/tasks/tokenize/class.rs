@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::checkpoint::format::model_type;
+
 /// How a tokenizer is made of a folder's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -93,16 +95,10 @@ pub(super) fn find(
             Some(other) => return Err(format!("{place}: {other} is no name of a class")),
         }
     }
-    let Some(name) = model_type(model_config).and_then(class_of_model) else { return Ok(None) };
+    let model_type =
+        model_type(model_config).map_err(|message| format!("config.json: {message}"))?;
+    let Some(name) = model_type.as_deref().and_then(class_of_model) else { return Ok(None) };
     named(name, "model_type of config.json", has_json).map(Some)
-}
-
-/// The architecture, also of a compressed model whose own `model_type` keeps others from reading it.
-fn model_type(model_config: &Map<String, Value>) -> Option<&str> {
-    let inner = model_config.get("losparse").and_then(|about| about.get("model_type"));
-    let inner = inner.and_then(Value::as_str);
-    let outer = model_config.get("model_type").and_then(Value::as_str);
-    inner.or(outer).map(|name| name.strip_prefix("losparse_").unwrap_or(name))
 }
 
 fn class_of_model(model_type: &str) -> Option<&'static str> {
@@ -175,10 +171,9 @@ mod tests {
             ("deberta-v2", Class::DebertaV2),
         ] {
             assert_eq!(class(json!({}), json!({"model_type": kind})), Some(expected));
-            let compressed = json!({"model_type": format!("losparse_{kind}")});
+            let compressed = json!({"model_type": format!("losparse_{kind}"),
+                "losparse": {"base_model_type": kind}});
             assert_eq!(class(json!({}), compressed), Some(expected));
-            let inner = json!({"model_type": "other", "losparse": {"model_type": kind}});
-            assert_eq!(class(json!({}), inner), Some(expected));
         }
         assert_eq!(class(json!({}), json!({"model_type": "other"})), None);
         let any = json!({"tokenizer_class": "XLMRobertaTokenizer"});

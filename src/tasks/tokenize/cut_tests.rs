@@ -31,7 +31,9 @@ fn tokenizers() -> Vec<(&'static str, TextTokenizer)> {
 
 /// What the tokenizer gives if every text is tokenized whole.
 fn whole(tokenizer: &TextTokenizer, text: &str, pair: Option<&str>) -> Vec<u32> {
-    let encoding = tokenizer.encode_with(text, pair, &tokenizer.truncation()).unwrap();
+    let words = |text: &str| tokenizer.words(text, true).unwrap();
+    let (text, pair) = (words(text), pair.map(words));
+    let encoding = tokenizer.finish(text, pair, &tokenizer.truncation(), false).unwrap();
     encoding.get_ids().to_vec()
 }
 
@@ -89,13 +91,13 @@ const PARTS: [&str; 22] = [
 fn cut_texts_have_the_tokens_of_whole_ones() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     for (name, tokenizer) in tokenizers() {
-        for round in 0..24 {
+        for round in 0..16 {
             let few: Vec<&str> =
                 (0..1 + round % 5).map(|_| PARTS[rng.random_range(0..22)]).collect();
             let parts = if round % 3 == 0 { &few[..] } else { &PARTS[..] };
             let bytes = [100, 5000, 20_000, 90_000][round % 4];
             let (text, pair) = (random(&mut rng, bytes, parts), random(&mut rng, bytes, parts));
-            for length in [5, 8, 9, 64, 129] {
+            for length in [5, 8, 129] {
                 let tokenizer = tokenizer.clone().with_max_length(length).unwrap();
                 let what = format!("round {round}");
                 assert_same(name, &tokenizer, &text, None, &what);
@@ -111,9 +113,9 @@ fn cut_texts_have_the_tokens_of_whole_ones() {
 #[test]
 fn the_longer_text_of_a_pair_is_known_to_the_last_token() {
     for (name, tokenizer) in tokenizers() {
-        let many = "the cat sat ".repeat(9000);
+        let many = "the cat sat ".repeat(7000);
         let more = format!("{many}a dog");
-        for length in [10, 11, 64, 65] {
+        for length in [10, 11] {
             let tokenizer = tokenizer.clone().with_max_length(length).unwrap();
             assert_same(name, &tokenizer, &many, Some(&more), "second longer");
             assert_same(name, &tokenizer, &more, Some(&many), "first longer");

@@ -2,8 +2,9 @@
 
 use tokenizers::{PostProcessor, truncate_encodings};
 
-use super::guard::guarded;
-use super::{Encoding, TextTokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use super::{
+    Encoding, TextTokenizer, TruncationDirection, TruncationParams, TruncationStrategy, guarded,
+};
 use crate::{Error, Result};
 
 impl TextTokenizer {
@@ -52,12 +53,13 @@ impl TextTokenizer {
         Ok((first, Some(second)))
     }
 
-    /// Truncates and adds special tokens.
+    /// Truncates and adds special tokens. What is cut off is kept as `pieces`, or not at all.
     pub(super) fn finish(
         &self,
         text: Encoding,
         mut pair: Option<Encoding>,
         truncation: &TruncationParams,
+        pieces: bool,
     ) -> Result<Encoding> {
         let finish = || {
             if let Some(pair) = &mut pair {
@@ -67,7 +69,11 @@ impl TextTokenizer {
             let params = TruncationParams { max_length: room, ..truncation.clone() };
             let lengths = (text.len(), pair.as_ref().map(Encoding::len));
             check_room(lengths, &params)?;
-            let (text, pair) = truncate_encodings(text, pair, &params)?;
+            let (mut text, mut pair) = truncate_encodings(text, pair, &params)?;
+            if !pieces {
+                text.take_overflowing();
+                pair.as_mut().map(Encoding::take_overflowing);
+            }
             match &self.post_processor {
                 Some(processor) => processor.process(text, pair, true),
                 None => {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::tasks::rows::read_text;
+use crate::files::{read_json_text, read_text};
 use crate::{Error, Result};
 
 /// What a folder says about its tokenizer, its vocabulary files aside.
@@ -37,15 +37,15 @@ impl Files {
         }
         let object = |name: &str| {
             let path = folder.join(name);
-            if !path.is_file() {
+            if !is_there(&path) {
                 return Ok(Map::new());
             }
-            let object = serde_json::from_str(&read_text(&path)?);
+            let object = serde_json::from_str(&read_json_text(&path)?);
             object.map_err(|error| Error::format(path, format!("not a JSON object: {error}")))
         };
         let json = folder.join("tokenizer.json");
-        let json = match json.is_file() {
-            true => Some(Json::new(&json, read_text(&json)?)?),
+        let json = match is_there(&json) {
+            true => Some(Json::new(&json, read_json_text(&json)?)?),
             false => None,
         };
         Ok(Self {
@@ -81,13 +81,18 @@ impl Files {
     /// The text of the file `name`, if there is one.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
         let path = self.path(name);
-        if self.folder.is_some() && path.is_file() { read_text(&path).map(Some) } else { Ok(None) }
+        if self.folder.is_some() && is_there(&path) { read_text(&path).map(Some) } else { Ok(None) }
     }
 
     /// The folder, or the file if there is no folder.
     pub(super) fn place(&self) -> PathBuf {
         self.folder.clone().unwrap_or_else(|| self.path("tokenizer.json"))
     }
+}
+
+/// Whether there is something by this name; a link to nothing is an error for who reads it.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 impl Json {

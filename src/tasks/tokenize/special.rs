@@ -7,7 +7,7 @@ use tokenizers::{AddedToken, Model, Tokenizer};
 
 use super::class::Class;
 use super::files::Files;
-use super::guard::guarded;
+use super::guarded;
 use crate::{Error, Result};
 
 /// The tokens every tokenizer may have, in the order in which new ones get their ids.
