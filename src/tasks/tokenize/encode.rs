@@ -72,7 +72,9 @@ impl TextTokenizer {
             let (mut text, mut pair) = truncate_encodings(text, pair, &params)?;
             if !pieces {
                 text.take_overflowing();
-                pair.as_mut().map(Encoding::take_overflowing);
+                if let Some(pair) = &mut pair {
+                    pair.take_overflowing();
+                }
             }
             match &self.post_processor {
                 Some(processor) => processor.process(text, pair, true),
