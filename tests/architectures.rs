@@ -35,7 +35,7 @@ fn bart_place(end: &str) -> Place {
     let model = BartForSequenceClassification::new(&bart(), &Device::default());
     let place = Place::of(&model, BART_TOKENS);
     let [start, pad, _, unknown, mask] = BART_TOKENS;
-    let config = json!({"cls_token": start, "pad_token": pad, "sep_token": end,
+    let config = json!({"tokenizer_class": "BertTokenizer", "cls_token": start, "pad_token": pad, "sep_token": end,
         "unk_token": unknown, "mask_token": mask});
     place.write("model/tokenizer_config.json", config.to_string());
     place

@@ -27,6 +27,8 @@ impl Place {
         save_pretrained(model, place.path("model"), &SaveOptions::default()).unwrap();
         let vocabulary = [&special[..], &WORDS].concat();
         place.write("model/vocab.txt", vocabulary.join("\n"));
+        // Whatever the model.
+        place.write("model/tokenizer_config.json", r#"{"tokenizer_class": "BertTokenizer"}"#);
         place.write("train.csv", reviews(96));
         place.write("dev.csv", reviews(24));
         place

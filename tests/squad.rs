@@ -31,6 +31,9 @@ impl Place {
         let folder = place.0.path().join("model");
         save_pretrained(model, &folder, &SaveOptions::default()).unwrap();
         fs::copy(fixture("tokenizer/uncased/vocab.txt"), folder.join("vocab.txt")).unwrap();
+        // Whatever the model.
+        let config = r#"{"tokenizer_class": "BertTokenizer"}"#;
+        fs::write(folder.join("tokenizer_config.json"), config).unwrap();
         place
     }
 

@@ -17,6 +17,8 @@ mod cross_backend_generation;
 mod cross_backend_kept;
 mod deberta;
 mod deberta_parity;
+#[cfg(feature = "train")]
+mod differential;
 mod family_parity;
 mod found;
 #[cfg(feature = "cli")]
@@ -58,6 +60,10 @@ mod study;
 mod summarization;
 #[cfg(feature = "cli")]
 mod tables;
+#[cfg(feature = "cli")]
+mod tokenizers;
+#[cfg(feature = "train")]
+mod torch_file;
 mod trace;
 #[cfg(feature = "cli")]
 mod training;

@@ -140,6 +140,10 @@ def main() -> None:
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     (out / "config.json").write_text(json.dumps(config(), indent=2) + "\n", "utf-8")
     (out / "tokenizer.json").write_text(json.dumps(tokenizer(), indent=1) + "\n", "utf-8")
+    # BART's own would be byte-level BPE.
+    named = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>",
+             "pad_token": "<pad>", "unk_token": "<unk>"}
+    (out / "tokenizer_config.json").write_text(json.dumps(named, indent=1) + "\n", "utf-8")
     total = sum(tensor.size for tensor in tensors.values())
     print(f"{len(TOKENS)} tokens, {total:,} parameters")
 

@@ -16,8 +16,8 @@
 pub mod atomic;
 pub(crate) mod checksum;
 mod foreign;
-mod format;
-mod guard;
+pub(crate) mod format;
+pub(crate) mod guard;
 mod head;
 mod layer;
 mod load;

@@ -93,6 +93,7 @@ static G2P_BART: BuiltIn = BuiltIn {
         file!("g2p-bart/config.json" as "config.json"),
         file!("g2p-bart/model.safetensors" as "model.safetensors"),
         file!("g2p-bart/tokenizer.json" as "tokenizer.json"),
+        file!("g2p-bart/tokenizer_config.json" as "tokenizer_config.json"),
         file!("g2p-bart/data/train.tsv" as "train.tsv"),
         file!("g2p-bart/data/dev.tsv" as "dev.tsv"),
         file!("g2p-bart/data/LICENSE" as "LICENSE"),

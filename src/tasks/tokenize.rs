@@ -1,18 +1,27 @@
 //! Text to token ids, with Hugging Face's `tokenizers`.
 
-mod byte_level;
-mod wordpiece;
+mod build;
+mod check;
+mod class;
+mod cut;
+mod encode;
+mod files;
+mod special;
 
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 pub use tokenizers::{Encoding, TruncationDirection, TruncationParams, TruncationStrategy};
-use tokenizers::{PostProcessor, PostProcessorWrapper, Tokenizer, truncate_encodings};
+use tokenizers::{PostProcessorWrapper, Tokenizer};
 
+use self::class::{Class, Named};
+use self::cut::Cuts;
+use self::files::Files;
+use self::special::{NAMED, Specials};
 use super::batch::EncodedExample;
-use super::rows::read_text;
 use super::{Example, TextDataset};
+use crate::checkpoint::guard;
 use crate::{Error, Result};
 
 /// A model's tokenizer with a maximum length. It adds special tokens and truncates; it never pads.
@@ -26,51 +35,37 @@ pub struct TextTokenizer {
     post_processor: Option<PostProcessorWrapper>,
     /// `tokenizer_config.json`, with at least `pad_token`.
     config: Map<String, Value>,
+    direction: TruncationDirection,
     max_length: usize,
     pad_id: u32,
+    /// Whether the second text's tokens are told from the first's by their type.
+    typed: bool,
+    /// Types of token that the model has, if it has any.
+    types: Option<usize>,
     /// Tokens that the model embeds, if not all.
     embedded: Option<u32>,
+    /// Where long texts may be cut before they are tokenized.
+    cuts: Cuts,
     /// The file it was read from, for messages.
     origin: PathBuf,
 }
 
 impl TextTokenizer {
-    /// Reads the tokenizer of a model folder in Hugging Face's layout: `tokenizer.json`, or else
-    /// BERT's WordPiece from `vocab.txt`, or else BART's and RoBERTa's byte-level BPE from
-    /// `vocab.json` and `merges.txt`; `tokenizer_config.json` and `config.json` are heeded if
-    /// they are there. Any truncation or padding stored in the files is replaced by truncation to
-    /// `max_length` tokens, special ones included.
+    /// Reads the tokenizer of a model folder in Hugging Face's layout, as transformers'
+    /// `AutoTokenizer` does: of the class that `tokenizer_class` in `tokenizer_config.json` or
+    /// `config.json` names, or else of the one for `model_type`. BERT's, RoBERTa's and BART's,
+    /// MPNet's, DeBERTa-v2's and HerBERT's take their vocabulary from `tokenizer.json`, or the first
+    /// four and HerBERT's from the older `vocab.txt`, or `vocab.json` and `merges.txt`; their other
+    /// options from `tokenizer_config.json`. All other classes are as `tokenizer.json` says. Added
+    /// tokens are those of `tokenizer_config.json`, or else of `special_tokens_map.json`,
+    /// `added_tokens.json` and `tokenizer.json`. Any truncation or padding stored in the files is
+    /// replaced by truncation to `max_length` tokens, special ones included.
     ///
     /// # Errors
-    /// If the folder has neither file, one is broken, there is no padding token, or `max_length`
-    /// leaves no room beside the special tokens of a pair.
+    /// If the class cannot be made of the folder's files, one is broken or contradicts another, there
+    /// is no padding token, or `max_length` leaves no room beside the special tokens of a pair.
     pub fn from_folder(folder: impl AsRef<Path>, max_length: usize) -> Result<Self> {
-        let folder = folder.as_ref();
-        let config = read_object(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
-        let json = folder.join("tokenizer.json");
-        let vocab = folder.join("vocab.txt");
-        let (tokenizer, origin) = if json.is_file() {
-            let text = read_text(&json)?;
-            let tokenizer = text.parse::<Tokenizer>();
-            let tokenizer = tokenizer.map_err(|error| {
-                Error::format(&json, format!("not a tokenizer of Hugging Face's format: {error}"))
-            })?;
-            (tokenizer, json)
-        } else if vocab.is_file() {
-            (wordpiece::build(&read_text(&vocab)?, &config, &vocab)?, vocab)
-        } else if folder.join("vocab.json").is_file() {
-            (byte_level::build(folder, &config)?, folder.join("vocab.json"))
-        } else if folder.is_dir() {
-            return Err(Error::format(
-                folder,
-                "no tokenizer.json, vocab.txt or vocab.json; save the model's tokenizer here with \
-                 transformers' AutoTokenizer.from_pretrained(…).save_pretrained(…)",
-            ));
-        } else {
-            return Err(Error::format(folder, "no such folder; a model's folder is expected"));
-        };
-        let model_config = read_object(&folder.join("config.json"))?.unwrap_or_default();
-        Self::assemble(tokenizer, config, &model_config, max_length, origin)
+        Self::assemble(Files::read(folder.as_ref())?, max_length)
     }
 
     /// Makes a tokenizer of the contents of `tokenizer.json` and, if at hand,
@@ -79,37 +74,68 @@ impl TextTokenizer {
     /// # Errors
     /// Those of [`TextTokenizer::from_folder`].
     pub fn from_bytes(json: &[u8], config: Option<&[u8]>, max_length: usize) -> Result<Self> {
-        let origin = PathBuf::from("embedded tokenizer.json");
-        let tokenizer = Tokenizer::from_bytes(json)
-            .map_err(|error| Error::format(&origin, error.to_string()))?;
-        let config = config.map(serde_json::from_slice).transpose().map_err(|error| {
-            Error::format("embedded tokenizer_config.json", format!("not a JSON object: {error}"))
-        })?;
-        Self::assemble(tokenizer, config.unwrap_or_default(), &Map::new(), max_length, origin)
+        Self::assemble(Files::embedded(json, config)?, max_length)
     }
 
-    fn assemble(
-        mut tokenizer: Tokenizer,
-        mut config: Map<String, Value>,
-        model_config: &Map<String, Value>,
-        max_length: usize,
-        origin: PathBuf,
-    ) -> Result<Self> {
-        let pad_id = find_pad_id(&tokenizer, &config, model_config, &origin)?;
-        if special_token(&config, "pad_token").is_none()
+    fn assemble(files: Files, max_length: usize) -> Result<Self> {
+        let named = class::find(&files.config, &files.model_config, files.json.is_some());
+        let named = named.map_err(|message| Error::format(files.place(), message))?;
+        let named = match named {
+            Some(named) => named,
+            None => unnamed(&files)?,
+        };
+        let specials = Specials::read(&files, named.class)?;
+        let (mut tokenizer, origin) = build::build(&files, &named, &specials)?;
+        let mut config = files.config.clone();
+        let pad_id = find_pad_id(&tokenizer, &specials, &files.model_config, &origin)?;
+        for name in NAMED {
+            let stored = special::content(config.get(name).unwrap_or_default());
+            if let Some(token) = specials.get(name).filter(|token| stored != Some(*token)) {
+                config.insert(name.into(), token.into());
+            }
+        }
+        if specials.get("pad_token").is_none()
             && let Some(token) = tokenizer.id_to_token(pad_id)
         {
             config.insert("pad_token".into(), token.into());
         }
+        if named.types.is_some() {
+            config.insert("tokenizer_class".into(), named.name.into());
+        }
+        let typed = match config.get("model_input_names").and_then(Value::as_array) {
+            Some(names) => names.iter().any(|name| name == "token_type_ids"),
+            None => named.types.unwrap_or(true),
+        };
+        if config.get("split_special_tokens") == Some(&Value::Bool(true)) {
+            tokenizer.set_encode_special_tokens(true);
+        }
+        let stored = tokenizer.get_truncation().map(|truncation| truncation.direction);
+        let direction = match config.get("truncation_side").and_then(Value::as_str) {
+            Some("left") => TruncationDirection::Left,
+            Some(_) => TruncationDirection::Right,
+            None => stored.unwrap_or(TruncationDirection::Right),
+        };
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)
             .map_err(|error| Error::format(&origin, error.to_string()))?;
         let post_processor = tokenizer.get_post_processor().cloned();
         tokenizer.with_post_processor(None::<PostProcessorWrapper>);
-        let embedded = None;
-        Self { tokenizer, post_processor, config, max_length, pad_id, embedded, origin }
-            .with_max_length(max_length)
+        let (embedded, types, cuts) = (None, None, Cuts::of(&tokenizer));
+        Self {
+            tokenizer,
+            post_processor,
+            config,
+            direction,
+            max_length,
+            pad_id,
+            typed,
+            types,
+            embedded,
+            cuts,
+            origin,
+        }
+        .with_max_length(max_length)
     }
 
     /// The same tokenizer, truncating to `max_length` tokens, special ones included: from a pair,
@@ -133,8 +159,16 @@ impl TextTokenizer {
     /// fault (BART's summarizers have no row for `<mask>`), but a text that has one is.
     ///
     /// # Errors
-    /// If an ordinary token is beyond them: tokenizer and model do not belong together.
+    /// If an ordinary token or the padding is beyond them: tokenizer and model do not belong together.
     pub fn with_embeddings(mut self, count: usize) -> Result<Self> {
+        if self.pad_id as usize >= count {
+            let message = format!(
+                "the padding token has the id {}, but the model embeddings for {count} tokens: they \
+                 do not belong together",
+                self.pad_id
+            );
+            return Err(Error::format(&self.origin, message));
+        }
         let added = self.tokenizer.get_added_tokens_decoder();
         let special = |id: &u32| added.get(id).is_some_and(|token| token.special);
         let vocabulary = self.tokenizer.get_vocab(true);
@@ -154,8 +188,30 @@ impl TextTokenizer {
         Ok(self)
     }
 
-    /// An error if a token has no embedding.
+    /// The same tokenizer for a model with embeddings of `count` types of token; `None` is one that
+    /// takes no types.
+    ///
+    /// # Errors
+    /// If a text alone has a type beyond them. A pair with one is an error when it comes.
+    pub fn with_types(mut self, count: Option<usize>) -> Result<Self> {
+        self.types = count;
+        self.encode("", None)?;
+        Ok(self)
+    }
+
+    /// An error if a token or its type has no embedding.
     fn check_embedded(&self, encoding: &Encoding) -> Result<()> {
+        let beyond = |count: usize| {
+            let types = encoding.get_type_ids().iter();
+            types.copied().find(|id| *id as usize >= count).map(|id| (id, count))
+        };
+        if let Some((id, count)) = self.types.and_then(beyond) {
+            let message = format!(
+                "it gives tokens the type {id}, but the model has {count} types of token \
+                 (type_vocab_size); tokenizer and model do not belong together"
+            );
+            return Err(Error::format(&self.origin, message));
+        }
         let Some(count) = self.embedded else { return Ok(()) };
         let Some(id) = encoding.get_ids().iter().find(|id| **id >= count) else {
             return Ok(());
@@ -171,8 +227,9 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer cannot represent the text (a vocabulary without an unknown token).
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
-        let encode = |text| self.tokenizer.encode(text, false);
-        self.finish(encode(text), pair.map(encode), &self.truncation())
+        let encode = |text: &str| self.words(text, true);
+        let (text, pair) = self.beginnings(text, pair, encode)?;
+        self.finish(text, pair, &self.truncation(), false)
     }
 
     /// As [`TextTokenizer::encode`], truncated as `truncation` says; its `max_length` counts
@@ -187,58 +244,11 @@ impl TextTokenizer {
         pair: Option<&str>,
         truncation: &TruncationParams,
     ) -> Result<Encoding> {
-        let encode = |text| self.tokenizer.encode(text, false);
-        let encoding = self.finish(encode(text), pair.map(encode), truncation)?;
+        let encode = |text: &str| self.words(text, true);
+        let encoding =
+            self.finish(encode(text)?, pair.map(encode).transpose()?, truncation, true)?;
         encoding.get_overflowing().iter().try_for_each(|piece| self.check_embedded(piece))?;
         Ok(encoding)
-    }
-
-    /// Truncates and adds special tokens.
-    fn finish(
-        &self,
-        text: tokenizers::Result<Encoding>,
-        pair: Option<tokenizers::Result<Encoding>>,
-        truncation: &TruncationParams,
-    ) -> Result<Encoding> {
-        let finish = || {
-            let (text, mut pair) = (text?, pair.transpose()?);
-            if let Some(pair) = &mut pair {
-                pair.set_type_ids(vec![1; pair.len()]);
-            }
-            let room = truncation.max_length.saturating_sub(self.added_tokens(pair.is_some()));
-            let params = TruncationParams { max_length: room, ..truncation.clone() };
-            let lengths = (text.len(), pair.as_ref().map(Encoding::len));
-            check_room(lengths, &params)?;
-            let (text, pair) = truncate_encodings(text, pair, &params)?;
-            match &self.post_processor {
-                Some(processor) => processor.process(text, pair, true),
-                None => {
-                    let both = [Some(text), pair].into_iter().flatten().collect();
-                    let both = <dyn PostProcessor>::default_process(both, true)?;
-                    Ok(Encoding::merge(both, false))
-                }
-            }
-        };
-        let failed = |error: tokenizers::Error| Error::format(&self.origin, error.to_string());
-        let encoding = finish().map_err(failed)?;
-        self.check_embedded(&encoding)?;
-        Ok(encoding)
-    }
-
-    /// Tokens off the longer text first, from the side `tokenizer_config.json` says.
-    fn truncation(&self) -> TruncationParams {
-        let left = self.config.get("truncation_side").and_then(Value::as_str) == Some("left");
-        TruncationParams {
-            max_length: self.max_length,
-            strategy: TruncationStrategy::LongestFirst,
-            direction: if left { TruncationDirection::Left } else { TruncationDirection::Right },
-            stride: 0,
-        }
-    }
-
-    /// Number of special tokens around a text or pair.
-    fn added_tokens(&self, is_pair: bool) -> usize {
-        self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(is_pair))
     }
 
     /// Encodes examples, on all cores, in their order.
@@ -247,10 +257,11 @@ impl TextTokenizer {
     /// Those of [`TextTokenizer::encode`].
     pub fn encode_examples(&self, examples: &[Example]) -> Result<Vec<EncodedExample>> {
         let truncation = self.truncation();
-        let encode = |text: &str| self.tokenizer.encode_fast(text, false);
+        let encode = |text: &str| self.words(text, false);
         let examples = examples.par_iter().map(|example| {
-            let pair = example.pair.as_deref().map(encode);
-            let encoding = self.finish(encode(&example.text), pair, &truncation)?;
+            let pair = example.pair.as_deref();
+            let (text, pair) = self.beginnings(&example.text, pair, encode)?;
+            let encoding = self.finish(text, pair, &truncation, false)?;
             Ok(EncodedExample {
                 input_ids: encoding.get_ids().to_vec(),
                 token_type_ids: encoding.get_type_ids().to_vec(),
@@ -295,7 +306,7 @@ impl TextTokenizer {
     /// # Errors
     /// If the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        let text = self.tokenizer.decode(ids, true);
+        let text = guarded(|| self.tokenizer.decode(ids, true));
         text.map_err(|error| Error::format(&self.origin, error.to_string()))
     }
 
@@ -306,7 +317,7 @@ impl TextTokenizer {
     pub fn to_json(&self) -> Result<String> {
         let mut whole = self.tokenizer.clone();
         whole.with_post_processor(self.post_processor.clone());
-        let json = whole.to_string(false);
+        let json = guarded(|| whole.to_string(false));
         json.map_err(|error| Error::format(&self.origin, error.to_string()))
     }
 
@@ -317,42 +328,44 @@ impl TextTokenizer {
     }
 }
 
-/// Refuses what `truncate_encodings` panics on: pieces no longer than their overlap. `lengths` are
-/// those of the text and of its pair; `params` leaves out special tokens.
-fn check_room(
-    lengths: (usize, Option<usize>),
-    params: &TruncationParams,
-) -> tokenizers::Result<()> {
-    let TruncationParams { max_length, strategy, stride, .. } = *params;
-    let (text, pair) = (lengths.0, lengths.1.unwrap_or(0));
-    if text + pair <= max_length {
-        return Ok(());
-    }
-    let piece = match strategy {
-        TruncationStrategy::OnlyFirst => max_length.saturating_sub(pair),
-        TruncationStrategy::OnlySecond => max_length.saturating_sub(text),
-        TruncationStrategy::LongestFirst if lengths.1.is_some() => max_length / 2,
-        TruncationStrategy::LongestFirst => max_length,
-    };
-    if stride > 0 && stride >= piece {
-        let message = format!(
-            "pieces of a text of {text} and {pair} tokens would have {piece} tokens, no more than \
-             their overlap (stride {stride}); raise max_length or shorten the other text"
-        );
-        return Err(message.into());
-    }
-    Ok(())
+/// Runs `work` of the `tokenizers` crate, which panics over some damaged files: over some only at some
+/// text.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    guard::guarded(work).unwrap_or_else(|message| Err(message.into()))
 }
 
-/// The padding token's id: from `tokenizer_config.json`, `config.json`, the padding stored in
-/// `tokenizer.json`, or by its usual names.
+/// The class of a folder whose files name none.
+fn unnamed(files: &Files) -> Result<Named> {
+    let (class, types) = if files.json.is_some() {
+        (Class::Json, None)
+    } else if files.path("vocab.txt").is_file() {
+        (Class::Bert, Some(true))
+    } else if files.path("vocab.json").is_file() {
+        (Class::Roberta, Some(false))
+    } else {
+        return Err(Error::format(
+            files.place(),
+            "no tokenizer.json, vocab.txt or vocab.json; save the model's tokenizer here with \
+             transformers' AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+        ));
+    };
+    let (name, place) = match class {
+        Class::Bert => ("BertTokenizer", "vocab.txt"),
+        Class::Roberta => ("RobertaTokenizer", "vocab.json"),
+        _ => ("PreTrainedTokenizerFast", "tokenizer.json"),
+    };
+    Ok(Named { class, name: name.into(), place, types })
+}
+
+/// The padding token's id: that of the special token, or else from `config.json` or by its usual
+/// names.
 fn find_pad_id(
     tokenizer: &Tokenizer,
-    config: &Map<String, Value>,
+    specials: &Specials,
     model_config: &Map<String, Value>,
     origin: &Path,
 ) -> Result<u32> {
-    if let Some(token) = special_token(config, "pad_token") {
+    if let Some(token) = specials.get("pad_token") {
         return tokenizer.token_to_id(token).ok_or_else(|| {
             let message = format!("the padding token {token:?} is not in the vocabulary");
             Error::format(origin, message)
@@ -361,7 +374,6 @@ fn find_pad_id(
     let stored = model_config.get("pad_token_id").and_then(Value::as_u64);
     let stored = stored.and_then(|id| u32::try_from(id).ok());
     stored
-        .or_else(|| tokenizer.get_padding().map(|padding| padding.pad_id))
         .or_else(|| ["[PAD]", "<pad>"].iter().find_map(|token| tokenizer.token_to_id(token)))
         .ok_or_else(|| {
             let message = "no padding token; name one as pad_token in tokenizer_config.json";
@@ -369,21 +381,9 @@ fn find_pad_id(
         })
 }
 
-/// A special token of `tokenizer_config.json`: a string, or an object with `content`.
-fn special_token<'a>(config: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    let value = config.get(name)?;
-    value.as_str().or_else(|| value.get("content")?.as_str())
-}
-
-fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let object = serde_json::from_str(&read_text(path)?);
-    let object =
-        object.map_err(|error| Error::format(path, format!("not a JSON object: {error}")))?;
-    Ok(Some(object))
-}
-
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod files_tests;
 #[cfg(test)]
 mod tests;

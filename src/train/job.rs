@@ -143,8 +143,8 @@ impl Start {
 /// The tokenizer of a model's folder.
 ///
 /// # Errors
-/// As [`TextTokenizer::from_folder`], and if it has tokens that the model does not embed, or does not
-/// add the one that the model needs.
+/// As [`TextTokenizer::from_folder`], and if it has tokens or types of them that the model does not
+/// embed, or does not add the token that the model needs.
 pub fn model_tokenizer<M: FolderModel>(
     folder: &Path,
     model: &M,
@@ -152,6 +152,9 @@ pub fn model_tokenizer<M: FolderModel>(
 ) -> Result<TextTokenizer> {
     let tokenizer = TextTokenizer::from_folder(folder, max_length)?;
     let tokenizer = tokenizer.with_embeddings(model.vocab_size())?;
+    // Models without embeddings of types have no such field, or 0.
+    let types = model.config_json()?["type_vocab_size"].as_u64().filter(|types| *types > 0);
+    let tokenizer = tokenizer.with_types(types.map(|types| types as usize))?;
     if let Some(end) = model.end_token() {
         // Truncation leaves special tokens alone: what an empty text has, every text has.
         for pair in [None, Some("")] {

@@ -80,7 +80,7 @@ fn byte_level_bpe_is_built_of_its_two_files() {
     let config = folder.path().join("tokenizer_config.json");
     fs::write(&config, r#"{"tokenizer_class": "CLIPTokenizer"}"#).unwrap();
     let error = read().unwrap_err().to_string();
-    assert!(error.contains("vocab.json: the vocabulary of a CLIPTokenizer"), "{error}");
+    assert!(error.contains("no tokenizer.json for the CLIPTokenizer"), "{error}");
     fs::write(&config, r#"{"tokenizer_class": "BartTokenizer", "sep_token": "[SEP]"}"#).unwrap();
     let error = read().unwrap_err().to_string();
     assert!(error.contains("\"[SEP]\" is not in the vocabulary"), "{error}");
@@ -278,7 +278,7 @@ fn errors_name_folder_and_file() {
     let cls = read();
     assert!(cls.contains("vocab.txt: \"[CLS]\" is not in the vocabulary"), "{cls}");
     write("vocab.txt", "[UNK]\n[SEP]\n[CLS]\na\n");
-    assert!(read().contains("no padding token"), "{}", read());
+    assert!(read().contains("\"[PAD]\" is not in the vocabulary"), "{}", read());
     write("tokenizer_config.json", r#"{"pad_token": "<p>"}"#);
     assert!(read().contains("\"<p>\" is not in the vocabulary"), "{}", read());
     write("tokenizer_config.json", r#"{"tokenizer_class": "MPNetTokenizer"}"#);

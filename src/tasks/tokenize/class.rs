@@ -1,0 +1,204 @@
+//! Which of transformers' tokenizers a model folder asks for.
+
+use serde_json::{Map, Value};
+
+use crate::checkpoint::format::model_type;
+
+/// How a tokenizer is made of a folder's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// WordPiece; `[CLS] a [SEP] b [SEP]`, types 0 and 1.
+    Bert,
+    /// WordPiece; `<s> a </s></s> b </s>`.
+    Mpnet,
+    /// Byte-level BPE; `<s> a </s></s> b </s>`.
+    Roberta,
+    /// Unigram; `[CLS] a [SEP] b [SEP]`, types 0 and 1.
+    DebertaV2,
+    /// BPE whose words end in `</w>`; `<s> a </s> b </s>`.
+    Herbert,
+    /// As `tokenizer.json` says.
+    Json,
+}
+
+/// A class as a folder's files name it.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    pub(super) class: Class,
+    /// transformers' name of it.
+    pub(super) name: String,
+    /// Where it is named.
+    pub(super) place: &'static str,
+    /// Whether models get its token types, unless `model_input_names` says so; unknown where nothing
+    /// names a class.
+    pub(super) types: Option<bool>,
+}
+
+/// Classes that are written in Python, which no file describes.
+const PYTHON: [&str; 30] = [
+    "BartphoTokenizer",
+    "BertGenerationTokenizer",
+    "BertJapaneseTokenizer",
+    "BertweetTokenizer",
+    "BioGptTokenizer",
+    "BlenderbotSmallTokenizer",
+    "ByT5Tokenizer",
+    "CTRLTokenizer",
+    "CanineTokenizer",
+    "CharacterTokenizer",
+    "CpmAntTokenizer",
+    "CpmTokenizer",
+    "EsmTokenizer",
+    "FSMTTokenizer",
+    "FlaubertTokenizer",
+    "GPTNeoXJapaneseTokenizer",
+    "GPTSw3Tokenizer",
+    "M2M100Tokenizer",
+    "MarianTokenizer",
+    "MecabTokenizer",
+    "MyT5Tokenizer",
+    "PLBartTokenizer",
+    "PerceiverTokenizer",
+    "PhobertTokenizer",
+    "ProphetNetTokenizer",
+    "RagTokenizer",
+    "RoCBertTokenizer",
+    "SiglipTokenizer",
+    "TapasTokenizer",
+    "XLMTokenizer",
+];
+
+/// Other classes of `tokenizer.json` that give token types.
+const TYPED: [&str; 4] =
+    ["ConvBertTokenizer", "DebertaTokenizer", "DPRQuestionEncoderTokenizer", "FNetTokenizer"];
+
+/// The class that `tokenizer_config.json` or else `config.json` names, or else the one of the
+/// `model_type`; `None` where there is none of them. `has_json` tells whether there is a
+/// `tokenizer.json`.
+///
+/// # Errors
+/// If it is written in Python or is no name.
+pub(super) fn find(
+    config: &Map<String, Value>,
+    model_config: &Map<String, Value>,
+    has_json: bool,
+) -> Result<Option<Named>, String> {
+    let places = [
+        (config, "tokenizer_class of tokenizer_config.json"),
+        (model_config, "tokenizer_class of config.json"),
+    ];
+    for (file, place) in places {
+        match file.get("tokenizer_class") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(name)) if name.is_empty() => {}
+            Some(Value::String(name)) => return named(name, place, has_json).map(Some),
+            Some(other) => return Err(format!("{place}: {other} is no name of a class")),
+        }
+    }
+    let model_type =
+        model_type(model_config).map_err(|message| format!("config.json: {message}"))?;
+    let Some(name) = model_type.as_deref().and_then(class_of_model) else { return Ok(None) };
+    named(name, "model_type of config.json", has_json).map(Some)
+}
+
+fn class_of_model(model_type: &str) -> Option<&'static str> {
+    match model_type {
+        "bert" => Some("BertTokenizer"),
+        "roberta" | "bart" => Some("RobertaTokenizer"),
+        "mpnet" => Some("MPNetTokenizer"),
+        "deberta-v2" => Some("DebertaV2Tokenizer"),
+        _ => None,
+    }
+}
+
+fn named(name: &str, place: &'static str, has_json: bool) -> Result<Named, String> {
+    let short = name.strip_suffix("Fast").unwrap_or(name);
+    let (class, types) = match short {
+        "BertTokenizer"
+        | "ElectraTokenizer"
+        | "LayoutLMTokenizer"
+        | "LxmertTokenizer"
+        | "MobileBertTokenizer"
+        | "SqueezeBertTokenizer" => (Class::Bert, true),
+        "DistilBertTokenizer" => (Class::Bert, false),
+        // Of a `tokenizer.json` it takes everything, and not the vocabulary alone.
+        "ConvBertTokenizer" if !has_json => (Class::Bert, true),
+        "RobertaTokenizer"
+        | "BartTokenizer"
+        | "LEDTokenizer"
+        | "LongformerTokenizer"
+        | "MvpTokenizer" => (Class::Roberta, false),
+        "MPNetTokenizer" => (Class::Mpnet, false),
+        "DebertaV2Tokenizer" => (Class::DebertaV2, true),
+        "HerbertTokenizer" => (Class::Herbert, false),
+        _ if PYTHON.contains(&short) => {
+            return Err(format!(
+                "{place}: a {short} is written in Python, and no file tells how it splits texts; \
+                 if a tokenizer.json does the same, name PreTrainedTokenizerFast as tokenizer_class \
+                 of tokenizer_config.json"
+            ));
+        }
+        _ => (Class::Json, TYPED.contains(&short)),
+    };
+    let name = if class == Class::Json { name } else { short };
+    Ok(Named { class, name: name.to_string(), place, types: Some(types) })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn of(config: Value, model: Value, has_json: bool) -> Result<Option<Named>, String> {
+        find(config.as_object().unwrap(), model.as_object().unwrap(), has_json)
+    }
+
+    #[test]
+    fn the_first_file_that_names_a_class_decides() {
+        let class = |config, model| of(config, model, true).unwrap().map(|named| named.class);
+        let bert = || json!({"model_type": "bert"});
+        assert_eq!(class(json!({}), bert()), Some(Class::Bert));
+        assert_eq!(class(json!({"tokenizer_class": null}), bert()), Some(Class::Bert));
+        let herbert = json!({"model_type": "bert", "tokenizer_class": "HerbertTokenizerFast"});
+        assert_eq!(class(json!({}), herbert.clone()), Some(Class::Herbert));
+        let roberta = json!({"tokenizer_class": "BartTokenizerFast"});
+        assert_eq!(class(roberta, herbert), Some(Class::Roberta));
+        for (kind, expected) in [
+            ("roberta", Class::Roberta),
+            ("bart", Class::Roberta),
+            ("mpnet", Class::Mpnet),
+            ("deberta-v2", Class::DebertaV2),
+        ] {
+            assert_eq!(class(json!({}), json!({"model_type": kind})), Some(expected));
+            let compressed = json!({"model_type": format!("losparse_{kind}"),
+                "losparse": {"base_model_type": kind}});
+            assert_eq!(class(json!({}), compressed), Some(expected));
+        }
+        assert_eq!(class(json!({}), json!({"model_type": "other"})), None);
+        let any = json!({"tokenizer_class": "XLMRobertaTokenizer"});
+        assert_eq!(class(any, bert()), Some(Class::Json));
+    }
+
+    #[test]
+    fn what_no_file_describes_is_refused_by_name() {
+        let model = json!({"model_type": "bert", "tokenizer_class": "BertJapaneseTokenizer"});
+        let error = of(json!({}), model, true).unwrap_err();
+        assert!(error.contains("tokenizer_class of config.json"), "{error}");
+        assert!(error.contains("BertJapaneseTokenizer"), "{error}");
+        let error = of(json!({"tokenizer_class": 3}), json!({}), true).unwrap_err();
+        assert!(error.contains("3 is no name"), "{error}");
+    }
+
+    #[test]
+    fn token_types_are_those_the_class_gives_models() {
+        let types = |name: &str, has_json| {
+            of(json!({"tokenizer_class": name}), json!({}), has_json).unwrap().unwrap().types
+        };
+        assert_eq!(types("BertTokenizer", true), Some(true));
+        assert_eq!(types("DistilBertTokenizerFast", true), Some(false));
+        assert_eq!(types("PreTrainedTokenizerFast", true), Some(false));
+        assert_eq!(types("ElectraTokenizer", true), Some(true));
+        assert_eq!(types("ConvBertTokenizer", false), Some(true));
+    }
+}
