@@ -17,6 +17,8 @@ mod cross_backend_kept;
 mod deberta;
 mod deberta_parity;
 mod family_parity;
+#[cfg(feature = "plots")]
+mod fuzz_corpus;
 #[cfg(feature = "cli")]
 mod methods;
 mod parity;
