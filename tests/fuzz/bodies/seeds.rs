@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use losparse::checkpoint::{PretrainedModel, SaveOptions, StorageDtype, save_pretrained};
 use losparse::linear::{
