@@ -21,6 +21,8 @@ mod deberta_parity;
 mod differential;
 mod family_parity;
 mod found;
+#[cfg(feature = "plots")]
+mod fuzz_corpus;
 #[cfg(feature = "cli")]
 mod labels;
 #[cfg(feature = "cli")]

@@ -1,0 +1,3 @@
+#![no_main]
+
+losparse_fuzz::target!(config);
