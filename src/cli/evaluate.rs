@@ -205,7 +205,7 @@ impl Args {
             }
             check_outputs(opened, &data.task)?;
             machine.note(&format!("· evaluating {split}: {} examples", data.len()));
-            data.label_notes().iter().for_each(|note| machine.note(&format!("{split}: {note}")));
+            data.notes().iter().for_each(|note| machine.note(&format!("{split}: {note}")));
             let never = Interrupt::default();
             let batch_size = self.batch_size();
             let (metrics, _) = evaluate_model(model, tokenizer, &data, batch_size, device, &never)?;

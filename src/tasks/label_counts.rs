@@ -1,6 +1,6 @@
 //! How often a data set has each label, and which of them look like mistakes.
 
-use super::{Label, TextDataset};
+use super::{Example, Label, TextDataset};
 use crate::models::label_index;
 
 /// What data have in place of a label that is not there.
@@ -50,16 +50,21 @@ impl TextDataset {
         (all > 0).then(|| most as f64 / all as f64)
     }
 
-    /// What people should know of the labels before a training: a line with their numbers, and one
-    /// for each that looks like a mistake.
-    pub fn label_notes(&self) -> Vec<String> {
+    /// What people should know of the data before a training: a line with the numbers of the labels,
+    /// and one for each that looks like a mistake, and for texts that are empty.
+    pub fn notes(&self) -> Vec<String> {
         let counts = self.label_counts();
-        if counts.is_empty() {
-            return Vec::new();
+        let labels = (!counts.is_empty()).then(|| format!("labels {}", listed(&counts)));
+        let mut odd = odd_labels(&counts);
+        let blank = |example: &&Example| {
+            let pair = example.pair.as_deref();
+            example.text.trim().is_empty() || pair.is_some_and(|pair| pair.trim().is_empty())
+        };
+        let blanks = self.examples.iter().filter(blank).count();
+        if blanks > 0 {
+            odd.push(format!("{blanks} of {} rows have an empty text", self.len()));
         }
-        let mut notes = vec![format!("labels {}", listed(&counts))];
-        notes.extend(odd_labels(&counts).into_iter().map(|odd| format!("warning: {odd}")));
-        notes
+        labels.into_iter().chain(odd.into_iter().map(|odd| format!("warning: {odd}"))).collect()
     }
 }
 
@@ -111,12 +116,12 @@ fn odd_labels(counts: &[(String, usize)]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tasks::{Example, Task};
+    use crate::tasks::Task;
 
     fn data(labels: &[&str], classes: &[usize]) -> TextDataset {
         let names = labels.iter().map(|label| label.to_string()).collect();
         let class = |&class| Some(Label::Class(class));
-        let example = |label| Example { text: String::new(), pair: None, label };
+        let example = |label| Example { text: "a".into(), pair: None, label };
         TextDataset {
             examples: classes.iter().map(class).map(example).collect(),
             task: Task::classification("t", names).unwrap(),
@@ -127,13 +132,15 @@ mod tests {
     #[test]
     fn the_majority_is_of_examples_with_a_class() {
         let mut set = data(&["no", "yes"], &[1, 0, 1, 1]);
-        set.examples.push(Example { text: String::new(), pair: None, label: None });
+        set.examples.push(Example { text: " ".into(), pair: None, label: None });
         assert_eq!(set.majority_share(), Some(0.75));
         assert_eq!(set.label_counts(), [("no".to_string(), 1), ("yes".to_string(), 3)]);
-        assert_eq!(set.label_notes(), ["labels no (1), yes (3)"]);
+        let blank = "warning: 1 of 5 rows have an empty text";
+        assert_eq!(set.notes(), ["labels no (1), yes (3)", blank]);
+        set.examples.pop();
         assert_eq!(data(&["no", "yes"], &[]).majority_share(), None);
         set.task = Task::regression("t");
-        assert_eq!((set.majority_share(), set.label_notes().len()), (None, 0));
+        assert_eq!((set.majority_share(), set.notes().len()), (None, 0));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Job for Classification {
         }
         let sets = data.dev.iter().map(|(name, set)| (name.as_str(), set));
         for (name, set) in [("train", &data.train)].into_iter().chain(sets) {
-            for note in set.label_notes() {
+            for note in set.notes() {
                 observer.event(&Event::Note { message: format!("{name}: {note}") });
             }
         }
