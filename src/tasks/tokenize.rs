@@ -109,12 +109,17 @@ impl TextTokenizer {
         if config.get("split_special_tokens") == Some(&Value::Bool(true)) {
             tokenizer.set_encode_special_tokens(true);
         }
-        let stored = tokenizer.get_truncation().map(|truncation| truncation.direction);
+        let stored = files.json.as_ref().and_then(|json| json.fields.get("truncation"));
+        let stored_left = stored.is_some_and(|truncation| truncation["direction"] == "Left");
         let direction = match config.get("truncation_side").and_then(Value::as_str) {
             Some("left") => TruncationDirection::Left,
             Some(_) => TruncationDirection::Right,
-            None => stored.unwrap_or(TruncationDirection::Right),
+            None if stored_left => TruncationDirection::Left,
+            None => TruncationDirection::Right,
         };
+        if direction == TruncationDirection::Left {
+            config.insert("truncation_side".into(), "left".into());
+        }
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)

@@ -172,7 +172,8 @@ mod tests {
         ] {
             assert_eq!(class(json!({}), json!({"model_type": kind})), Some(expected));
             let compressed = json!({"model_type": format!("losparse_{kind}"),
-                "losparse": {"base_model_type": kind}});
+                "losparse": {"format_version": 2, "base_model_type": kind,
+                    "sha256": "0".repeat(64)}});
             assert_eq!(class(json!({}), compressed), Some(expected));
         }
         assert_eq!(class(json!({}), json!({"model_type": "other"})), None);

@@ -91,13 +91,13 @@ const PARTS: [&str; 22] = [
 fn cut_texts_have_the_tokens_of_whole_ones() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     for (name, tokenizer) in tokenizers() {
-        for round in 0..16 {
+        for round in 0..8 {
             let few: Vec<&str> =
                 (0..1 + round % 5).map(|_| PARTS[rng.random_range(0..22)]).collect();
             let parts = if round % 3 == 0 { &few[..] } else { &PARTS[..] };
-            let bytes = [100, 5000, 20_000, 90_000][round % 4];
+            let bytes = [100, 5000, 20_000, 60_000][round % 4];
             let (text, pair) = (random(&mut rng, bytes, parts), random(&mut rng, bytes, parts));
-            for length in [5, 8, 129] {
+            for length in [8, 129] {
                 let tokenizer = tokenizer.clone().with_max_length(length).unwrap();
                 let what = format!("round {round}");
                 assert_same(name, &tokenizer, &text, None, &what);

@@ -127,7 +127,7 @@ fn a_compressed_model_keeps_its_tokenizer() {
         case.write(folder.path(), &fixture.shared);
         let kind = case.files["config.json"]["model_type"].as_str().unwrap();
         let config = serde_json::json!({"model_type": format!("losparse_{kind}"),
-            "losparse": {"base_model_type": kind}});
+            "losparse": {"format_version": 2, "base_model_type": kind, "sha256": "0".repeat(64)}});
         fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
         let tokenizer = TextTokenizer::from_folder(folder.path(), 64).unwrap();
         check(&tokenizer, &fixture, case.rows.unwrap(), name);
