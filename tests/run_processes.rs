@@ -181,8 +181,9 @@ fn kills_while_the_result_is_saved_lose_nothing() {
 #[test]
 fn paths_that_are_not_utf_8_are_used_or_refused() {
     let place = Place::new();
-    let odd =
-        |name: &str| place.path("").join(OsStr::from_bytes(&[name.as_bytes(), b"\xff"].concat()));
+    let odd = |name: &str| {
+        place.path("").join(OsStr::from_bytes(&[&b"\xff"[..], name.as_bytes()].concat()))
+    };
     let run = |args: &[&OsStr]| {
         let output = losparse(&[]).args(args).output().unwrap();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -207,7 +208,9 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
     }
     let (model, dev) = (odd("model"), odd("dev.csv"));
     // What writes no recipe takes any path.
-    let plain = |words: &[&'static str]| words.iter().map(OsStr::new).collect::<Vec<_>>();
+    fn plain(words: &[&'static str]) -> Vec<&'static OsStr> {
+        words.iter().map(|word| OsStr::new(*word)).collect()
+    }
     let columns =
         plain(&["--text", "review", "--label", "mood", "--max-length", "12", "--json", "--dev"]);
     let mut evaluate = vec![OsStr::new("evaluate"), model.as_os_str()];
