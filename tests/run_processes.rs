@@ -78,7 +78,7 @@ fn a_signal_to_end_stops_as_ctrl_c_does_and_the_folder_is_all_it_takes_to_go_on(
         assert!(message.contains("error: interrupted: "), "{signal}: {message}");
         assert!(message.contains("go on with: losparse compress "), "{signal}: {message}");
         let folder = place.arg(output);
-        stdout(&["compress", "--resume", "-o", &folder, "--threads", "1", "--quiet"]);
+        stdout(&["compress", "--resume", "-o", &folder, "--device", "flex", "--quiet"]);
         assert!(weights(&place, output) == weights(&place, "whole"), "{signal}: other weights");
         let report = fs::read(place.path(output).join("report.json")).unwrap();
         let report: Value = serde_json::from_slice(&report).unwrap();
@@ -181,14 +181,18 @@ fn kills_while_the_result_is_saved_lose_nothing() {
 #[test]
 fn paths_that_are_not_utf_8_are_used_or_refused() {
     let place = Place::new();
-    let odd =
-        |name: &str| place.path("").join(OsStr::from_bytes(&[name.as_bytes(), b"\xff"].concat()));
+    let odd = |name: &str| {
+        place.path("").join(OsStr::from_bytes(&[&b"\xff"[..], name.as_bytes()].concat()))
+    };
     let run = |args: &[&OsStr]| {
         let output = losparse(&[]).args(args).output().unwrap();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert!(!err.contains("panicked"), "{args:?}: {err}");
         (output.status.code(), out, err)
     };
+    fn words(words: &[String]) -> Vec<&OsStr> {
+        words.iter().map(OsStr::new).collect()
+    }
     for name in ["model", "train.csv", "dev.csv"] {
         let to = odd(name);
         match place.path(name).is_dir() {
@@ -204,20 +208,23 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
     }
     let (model, dev) = (odd("model"), odd("dev.csv"));
     // What writes no recipe takes any path.
-    let columns = ["--text", "review", "--label", "mood", "--max-length", "12", "--json"];
-    let columns = columns.map(OsStr::new);
-    let evaluate = [
-        &[OsStr::new("evaluate"), model.as_os_str(), "--dev".as_ref(), dev.as_os_str()],
-        &columns[..],
-    ];
-    let (code, out, err) = run(&evaluate.concat());
+    fn plain(words: &[&'static str]) -> Vec<&'static OsStr> {
+        words.iter().map(|word| OsStr::new(*word)).collect()
+    }
+    let columns =
+        plain(&["--text", "review", "--label", "mood", "--max-length", "12", "--json", "--dev"]);
+    let mut evaluate = vec![OsStr::new("evaluate"), model.as_os_str()];
+    evaluate.extend(columns.into_iter().chain([dev.as_os_str()]));
+    let (code, out, err) = run(&evaluate);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("accuracy"), "{out}");
-    for json in [&[][..], &["--json".as_ref()]] {
-        let inspect: &[&OsStr] = &["inspect".as_ref(), model.as_os_str()];
-        assert_eq!(run(&[inspect, json].concat()).0, Some(0));
-        let predict: &[&OsStr] = &["predict".as_ref(), model.as_os_str(), "the film".as_ref()];
-        assert_eq!(run(&[predict, json].concat()).0, Some(0));
+    for json in [plain(&[]), plain(&["--json"])] {
+        for (command, more) in [("inspect", plain(&[])), ("predict", plain(&["the film"]))] {
+            let mut args = vec![OsStr::new(command), model.as_os_str()];
+            args.extend(more.iter().chain(&json));
+            let (code, _, err) = run(&args);
+            assert_eq!(code, Some(0), "{command}: {err}");
+        }
     }
     // What does refuses those it would have to write.
     let usual = place.run("compress", "run", &["--epochs", "1", "--interval", "2"]);
@@ -225,7 +232,7 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
         [(1, "model", "model"), (5, "train.csv", "train"), (7, "dev.csv", "dev")]
     {
         let path = odd(name);
-        let mut args: Vec<&OsStr> = usual.iter().map(AsRef::as_ref).collect();
+        let mut args: Vec<&OsStr> = words(&usual);
         args[at] = path.as_os_str();
         let (code, _, err) = run(&args);
         assert_eq!(code, Some(1), "{err}");
@@ -235,7 +242,7 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
     }
     // The output can be anything.
     let output = odd("run");
-    let mut args: Vec<&OsStr> = usual.iter().map(AsRef::as_ref).collect();
+    let mut args: Vec<&OsStr> = words(&usual);
     args[3] = output.as_os_str();
     args.push("--json".as_ref());
     let (code, _, err) = run(&args);

@@ -68,7 +68,14 @@ impl Args {
         let ratio = recipe.method.as_ref().map_or(1.0, |method| method.ratio);
         let about = built_in.about;
         machine.note(&format!("{about}; its linear layers shrink to {}.", percent(ratio)));
-        let report = compress(&recipe, &options)?;
+        let report = match compress(&recipe, &options) {
+            Err(error @ losparse::Error::Interrupted(_)) => {
+                let folder = self.output.display();
+                machine.note(&format!("go on with: losparse compress --resume -o {folder}"));
+                return Err(error.into());
+            }
+            result => result?,
+        };
         if machine.json {
             output::print_json(&json!({"event": "done", "report": report}))?;
             return verdict(&report);

@@ -202,8 +202,9 @@ mod tests {
         let holder = holder.unwrap();
         assert!(holder.is_alive() && !holder.is_elsewhere());
         let told = holder.told();
-        for part in [&std::process::id().to_string(), "`losparse compress`", &host()] {
-            assert!(told.contains(part), "no {part} in {told}");
+        let id = std::process::id().to_string();
+        for part in ["`losparse compress`".to_string(), id, host()] {
+            assert!(told.contains(&part), "no {part} in {told}");
         }
         drop(first);
         assert!(!a.exists());

@@ -135,7 +135,9 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     options.prepare_output(&kept)?;
     let resumed = from.is_some();
     let from = from.unwrap_or_else(|| {
+        // JSON holds no path that is not UTF-8; such a one has to be given again.
         let baseline_path = baseline_path.and_then(|path| std::path::absolute(path).ok());
+        let baseline_path = baseline_path.filter(|path| path.to_str().is_some());
         CheckpointState::beginning(kept.to_toml(), inputs, baseline_path)
     });
     let pace = Arc::default();
