@@ -63,11 +63,11 @@ fn an_interval_that_leaves_no_time_is_refused_before_anything_is_written() {
         assert!(!place.path("never").exists());
     };
     let long = ["--epochs", "1", "--interval", "10"];
-    refused(&long, &["option interval: no importance is known", "of 10 updates", "of 6 on"]);
-    refused(&[&long[..], &["--dry-run"]].concat(), &["option interval"]);
-    refused(&["--epochs", "1", "--gradient-accumulation", "3"], &["option epochs: the schedule"]);
+    refused(&long, &["option --interval: no importance is known", "of 10 updates", "of 6 on"]);
+    refused(&[&long[..], &["--dry-run"]].concat(), &["option --interval"]);
+    refused(&["--epochs", "1", "--gradient-accumulation", "3"], &["option --epochs: the schedule"]);
     let early = ["--epochs", "1", "--initial-warmup-steps", "5"];
-    refused(&early, &["option initial_warmup_steps: the schedule is longer than the training"]);
+    refused(&early, &["option --initial-warmup-steps: the schedule is longer than the training"]);
     // What is pruned by its size needs no importance.
     let by_size = [&long[..], &["--method", "one-shot"]].concat();
     assert_ne!(outcome(&place.run("compress", "by-size", &by_size)).1, Some(1));
@@ -201,7 +201,7 @@ fn too_few_examples_to_hold_any_out_are_an_error() {
     let mut args = place.run("finetune", "few", &[]);
     let dev = args.iter().position(|word| word == "--dev").unwrap();
     args.drain(dev..dev + 2);
-    fails(&refs(&args), 1, &["option dev: missing", "2 training examples are too few"]);
+    fails(&refs(&args), 1, &["option --dev: missing", "2 training examples are too few"]);
     assert!(!place.path("few").exists());
 }
 

@@ -197,7 +197,7 @@ fn predictions_and_speed() {
     assert!(planned("60").status.success());
     let refused = planned("65");
     let message = text(&refused.stderr);
-    assert!(message.contains("max_source_length") && message.contains("65"), "{message}");
+    assert!(message.contains("option --max-length: 65 tokens"), "{message}");
     let long = ["predict", &tuned, document, "--max-length", "65"];
     fails(&long, 1, &["option --max-length", "65", "64"]);
     let short = &json_lines(&["predict", &tuned, document, "--max-summary-length", "3"])[0];
@@ -286,7 +286,7 @@ fn a_model_without_settings_writes_as_transformers_would() {
     assert!(!said.contains("20 new tokens"), "{said}");
     // A preset is asked for by name, and says all.
     let bart = [&explicit[..4], &["--preset", "bart", "--max-length", "64"]].concat();
-    fails(&bart, 1, &["option --max-summary-length: 127 tokens are more than the model's 64"]);
+    fails(&bart, 1, &["option --max-summary-length: 128 tokens are more than the 65"]);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn lengths_are_called_as_they_are_typed() {
     let output = losparse(&long).output().unwrap();
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("option --max-summary-length: 499 tokens"), "{message}");
+    assert!(message.contains("option --max-summary-length: 500 tokens"), "{message}");
     for nobody_typed in ["max_length", "max_new_tokens", "max_target_length"] {
         assert!(!message.contains(nobody_typed), "{message}");
     }

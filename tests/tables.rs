@@ -158,7 +158,7 @@ fn a_model_remembers_its_columns() {
     assert_eq!(result(&["evaluate", &small, "--dev", &renamed, "--text", "line"]), expected);
     fails(&["evaluate", &small, "--dev", &dev, "--score", "stars"], 1, &["do not go together"]);
     // A model that was not trained here knows nothing.
-    fails(&["evaluate", &place.arg("model"), "--dev", &dev], 1, &["option text: missing"]);
+    fails(&["evaluate", &place.arg("model"), "--dev", &dev], 1, &["option --text: missing"]);
 }
 
 #[test]

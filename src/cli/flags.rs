@@ -117,7 +117,7 @@ mod tests {
         let compress = ["compress", "m", "-o", "x"];
         assert_eq!(said(&compress, "final warmup steps", "no"), "option --final-warmup-steps: no");
         assert_eq!(said(&compress, "task", "no"), "option --task: no");
-        assert_eq!(said(&["study", "x"], "ratio", "no"), "option ratio: no");
+        assert_eq!(said(&["study", "x", "-o", "y"], "ratio", "no"), "option ratio: no");
     }
 
     #[test]

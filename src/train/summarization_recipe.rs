@@ -271,7 +271,7 @@ mod tests {
             (Settings { num_beams: Some(0), ..Default::default() }, "num_beams"),
             (
                 Settings { min_length: Some(9), max_length: Some(8), ..Default::default() },
-                "min_length",
+                "summarization.min_length",
             ),
         ] {
             let error = settings.validate().unwrap_err().to_string();

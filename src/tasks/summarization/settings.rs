@@ -158,13 +158,20 @@ impl SummarizationSettings {
         for (option, tokens) in [
             ("max_source_length", self.max_source_length),
             ("max_target_length", self.max_target_length),
-            // The last token is written, not read.
-            ("summarization.max_length", self.max_length - 1),
         ] {
             if tokens > longest {
                 let message = format!("{tokens} tokens are more than the model's {longest}");
                 return Err(Error::option(option, message));
             }
+        }
+        // The last token is written, not read.
+        let most = longest.saturating_add(1);
+        if self.max_length > most {
+            let message = format!(
+                "{} tokens are more than the {most} that the model writes",
+                self.max_length
+            );
+            return Err(Error::option("summarization.max_length", message));
         }
         Ok(())
     }
