@@ -178,7 +178,11 @@ fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
     assert!(losparse(&refs(&args)).output().unwrap().status.success());
     fails(&refs(&args), 1, &["holds an earlier run", "--resume", "--overwrite"]);
     args.extend(["--seed", "7", "--resume"].map(String::from));
-    fails(&refs(&args), 1, &["option --seed: 7", &folder, "started with 42", "leave the option out"]);
+    fails(
+        &refs(&args),
+        1,
+        &["option --seed: 7", &folder, "started with 42", "leave the option out"],
+    );
     fails(&["compress", "--resume", "-o", &folder], 1, &[&folder, "losparse finetune"]);
     // A recipe that somebody changed, with a checkpoint that knows better.
     let file = place.path("run/recipe.toml");

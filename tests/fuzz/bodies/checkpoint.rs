@@ -62,10 +62,11 @@ fn run() -> &'static Run {
         recipe.task.text = Some("text".into());
         recipe.task.label = Some("label".into());
         recipe.task.max_length = Some(8);
-        recipe.method = Some(MethodRecipe { ratio: 0.5, interval: 1, ..MethodRecipe::default() });
-        recipe.training.epochs = 2;
+        recipe.method =
+            Some(MethodRecipe { ratio: 0.5, interval: Some(1), ..MethodRecipe::default() });
+        recipe.training.epochs = Some(2);
         recipe.training.batch_size = 4;
-        recipe.training.learning_rate = 1e-3;
+        recipe.training.learning_rate = Some(1e-3);
         let output = place.path().join("output");
         compress(&recipe, &options(&output, false)).expect("a valid run");
         let mut files = Files::read(&output);
@@ -101,7 +102,7 @@ pub fn checkpoint(data: &[u8]) -> Outcome {
     files.edit(&mut input, &KEYS, |name| name.starts_with("checkpoints/"));
     let (_scratch, folder) = files.folder("output");
     let store = CheckpointStore::open(folder.join("checkpoints")).expect("a folder of checkpoints");
-    let _ = outcome(store.states());
+    let _ = outcome(store.steps());
     let mut result = Ok(());
     for name in folders(&files) {
         let read = read(&folder.join("checkpoints").join(name));
