@@ -298,6 +298,7 @@ impl Plan {
             }
         });
         let unused = checkpoint.files.iter().filter(|(name, _)| !used.contains(*name));
+        let unused: Vec<(&String, &String)> = unused.collect();
         let mut report = LoadReport {
             source: checkpoint.source.path().to_path_buf(),
             newly_initialised: new.iter().cloned().collect(),
@@ -309,15 +310,15 @@ impl Plan {
                 .count(),
             ..LoadReport::default()
         };
-        let unused: Vec<(&String, &String)> = unused.collect();
-        if 2 * absent.len() > parts {
-            let shaped = |file_name: &String| {
-                let shape = checkpoint.source.shape(file_name).unwrap_or_default();
-                (file_name.clone(), shape.to_vec())
-            };
-            let found: Vec<_> = unused.iter().map(|(_, file_name)| shaped(file_name)).collect();
+        let shaped = |file_name: &String| {
+            let shape = checkpoint.source.shape(file_name).unwrap_or_default();
+            (file_name.clone(), shape.to_vec())
+        };
+        let unexpected = unused.iter().filter(|(name, _)| !M::may_be_unused(name));
+        let unexpected: Vec<_> = unexpected.map(|(_, file_name)| shaped(file_name)).collect();
+        if 2 * absent.len() > parts && 2 * unexpected.len() > absent.len() {
             let path = checkpoint.source.path();
-            return Err(foreign_names(path, M::ARCHITECTURE, &absent, &found));
+            return Err(foreign_names(path, M::ARCHITECTURE, &absent, &unexpected));
         }
         if let Some(name) = checkpoint.source.quantized().next().filter(|_| !own_format) {
             faults.push(Error::layer(name, NOT_OWN));
