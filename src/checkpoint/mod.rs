@@ -31,8 +31,8 @@
 //! folder its `AutoModel…` say (5.24): "The checkpoint you are trying to load has model type
 //! `losparse_bert` but Transformers does not recognize this architecture"; a class asked for by name,
 //! such as `BertForSequenceClassification`: "The model's quantization config from the arguments has no
-//! `quant_method` attribute." `AutoTokenizer` works: where only a vocabulary is there, its class is
-//! added to `tokenizer_config.json`.
+//! `quant_method` attribute." `AutoTokenizer` works: where no file names its class, the
+//! architecture's is added to `tokenizer_config.json`.
 //!
 //! Everything else in `config.json` may be edited, the names of labels for example. Folders of version
 //! 1, which had neither a type of their own nor a checksum, are read; newer versions than 2 are
@@ -58,3 +58,5 @@ pub use load::{
 pub use save::{SaveOptions, StorageDtype, save_pretrained, to_safetensors};
 pub use source::TensorSource;
 pub use tokenizer_files::TOKENIZER_FILES;
+#[cfg(feature = "train")]
+pub(crate) use tokenizer_files::class_of_model;
