@@ -85,8 +85,14 @@ pub fn read_json<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T> {
     serde_json::from_str(&text).map_err(|e| Error::format(path, e.to_string()))
 }
 
+/// An error if a file that begins so is something else that is often found in place of weights.
+pub(crate) fn refuse_stand_in(path: &Path, start: &[u8]) -> Result<()> {
+    refuse_pointer(path, start)?;
+    refuse_page(path, start)
+}
+
 /// An error if what was read from `path` is what Git LFS leaves where files were not fetched.
-pub(crate) fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
+fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
     if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
         let message = "is a pointer of Git LFS, not the file itself: run `git lfs pull` in its \
                        repository, or download the file";

@@ -210,3 +210,23 @@ fn what_stands_in_a_files_place_is_named() {
     let error = message(folder.path());
     assert!(error.contains("config.json: layer_norm_eps: NaN is no number"), "{error}");
 }
+
+/// A pickle has no checksum: what is still one may be read, but nothing panics over it.
+#[test]
+fn no_byte_of_a_pytorch_file_makes_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(fixture("bert/bin/config.json"), folder.path().join("config.json")).unwrap();
+    let path = folder.path().join("pytorch_model.bin");
+    let whole = fs::read(fixture("bert/bin/pytorch_model.bin")).unwrap();
+    let mut refused = 0;
+    for (at, bit) in (0..whole.len()).step_by(5).zip((0..8).cycle()) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << bit;
+        fs::write(&path, bytes).unwrap();
+        if let Err(error) = load::<BertForSequenceClassification>(folder.path()) {
+            assert!(error.contains("pytorch_model.bin") || error.contains("layer "), "{error}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}

@@ -11,7 +11,7 @@ use super::head::check_task;
 use super::layer::{self, LayerTensors, SUFFIXES, StoredState};
 use super::names::{named_params, set_params};
 use super::source::TensorSource;
-use super::view::{Checkpoint, LayerView};
+use super::view::{Checkpoint, LayerView, narrowed};
 use crate::linear::Compressible;
 use crate::models::{LabelAlignment, LabelConfig, ModelConfig};
 use crate::{Error, Result, files};
@@ -298,6 +298,7 @@ impl Plan {
             }
         });
         let unused = checkpoint.files.iter().filter(|(name, _)| !used.contains(*name));
+        let unused: Vec<(&String, &String)> = unused.collect();
         let mut report = LoadReport {
             source: checkpoint.source.path().to_path_buf(),
             newly_initialised: new.iter().cloned().collect(),
@@ -309,15 +310,15 @@ impl Plan {
                 .count(),
             ..LoadReport::default()
         };
-        let unused: Vec<(&String, &String)> = unused.collect();
-        if 2 * absent.len() > parts {
-            let shaped = |file_name: &String| {
-                let shape = checkpoint.source.shape(file_name).unwrap_or_default();
-                (file_name.clone(), shape.to_vec())
-            };
-            let found: Vec<_> = unused.iter().map(|(_, file_name)| shaped(file_name)).collect();
+        let shaped = |file_name: &String| {
+            let shape = checkpoint.source.shape(file_name).unwrap_or_default();
+            (file_name.clone(), shape.to_vec())
+        };
+        let unexpected = unused.iter().filter(|(name, _)| !M::may_be_unused(name));
+        let unexpected: Vec<_> = unexpected.map(|(_, file_name)| shaped(file_name)).collect();
+        if 2 * absent.len() > parts && 2 * unexpected.len() > absent.len() {
             let path = checkpoint.source.path();
-            return Err(foreign_names(path, M::ARCHITECTURE, &absent, &found));
+            return Err(foreign_names(path, M::ARCHITECTURE, &absent, &unexpected));
         }
         if let Some(name) = checkpoint.source.quantized().next().filter(|_| !own_format) {
             faults.push(Error::layer(name, NOT_OWN));
@@ -395,40 +396,6 @@ fn one_error(path: &Path, mut faults: Vec<Error>) -> Result<()> {
     }
     let message = format!("{} tensors are wrong:{}", faults.len(), lines.concat());
     Err(Error::format(path, message))
-}
-
-/// `[d_input, d_output]` of the layers of those feed-forward networks that a checkpoint has narrower
-/// than the model's configuration.
-fn narrowed<M: PretrainedModel>(
-    model: &M,
-    checkpoint: &Checkpoint,
-) -> BTreeMap<String, [usize; 2]> {
-    let mut narrowed = BTreeMap::new();
-    model.clone().for_each_feed_forward_mut(&mut |pair| {
-        let [inner, outer] = pair.names;
-        let ([d_input, _], [_, d_output]) = (pair.inner.dims(), pair.outer.dims());
-        let view = |layer, suffix| LayerView { checkpoint, layer }.shape(suffix);
-        let axis = |shape: Option<Vec<usize>>, axis: usize| {
-            shape.filter(|shape| shape.len() == 2).map(|shape| shape[axis])
-        };
-        // Rows are neurons, whether all input columns are stored or those that are not zero. Of a
-        // network without any, what the next layer takes tells.
-        let stored = view(inner, "weight").or_else(|| view(inner, "kept_columns"));
-        let taken = || view(outer, "weight").or_else(|| view(outer, "kept_weight"));
-        let width = match view(inner, "kept_weight") {
-            Some(_) => axis(taken(), 1),
-            None => axis(stored, 0),
-        };
-        // A bias of another length is damage, of which the layer's own check tells.
-        let whole = view(inner, "bias").map(|shape| shape.iter().product());
-        if let Some(width) = width.filter(|width| (1..pair.width).contains(width))
-            && whole.is_none_or(|bias: usize| bias == width)
-        {
-            narrowed.insert(inner.to_string(), [d_input, width]);
-            narrowed.insert(outer.to_string(), [width, d_output]);
-        }
-    });
-    narrowed
 }
 
 /// Whether a freshly built layer has a bias.

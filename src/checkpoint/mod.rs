@@ -11,7 +11,32 @@
 //! | column-compact | `kept_columns [out, k]`, `left [out, r]`, `right [r, in−k]`, `order [in]` |
 //!
 //! and `bias [out]` in every state. The tensors present decide the state, so a compressed model
-//! loads without its base model and without any decomposition.
+//! loads without its base model and without any decomposition; a layer has the tensors of one state and
+//! no others. `order` is left out where all neurons or none are kept.
+//!
+//! # Folders that only this crate reads
+//!
+//! A model of dense layers, stored in floats, is a plain Hugging Face checkpoint. Folders with
+//! compressed layers, narrowed feed-forward networks or 8-bit integers say that they are not:
+//!
+//! | in `config.json` | |
+//! |---|---|
+//! | `model_type` | `losparse_` before the architecture: `losparse_bert` |
+//! | `losparse.base_model_type` | the architecture: `bert` |
+//! | `losparse.sha256` | SHA-256 of `model.safetensors`, checked when it is read |
+//! | `losparse.format_version` | 2; also of dense models if there is a `losparse` object |
+//! | `quantization_config` | a note without the `quant_method` that other programs look for |
+//!
+//! `transformers` would otherwise make the weights that it misses at random, and answer. Of such a
+//! folder its `AutoModel…` say (5.24): "The checkpoint you are trying to load has model type
+//! `losparse_bert` but Transformers does not recognize this architecture"; a class asked for by name,
+//! such as `BertForSequenceClassification`: "The model's quantization config from the arguments has no
+//! `quant_method` attribute." `AutoTokenizer` works: where no file names its class, the
+//! architecture's is added to `tokenizer_config.json`.
+//!
+//! Everything else in `config.json` may be edited, the names of labels for example. Folders of version
+//! 1, which had neither a type of their own nor a checksum, are read; newer versions than 2 are
+//! refused.
 
 pub mod atomic;
 pub(crate) mod checksum;
@@ -33,3 +58,5 @@ pub use load::{
 pub use save::{SaveOptions, StorageDtype, save_pretrained, to_safetensors};
 pub use source::TensorSource;
 pub use tokenizer_files::TOKENIZER_FILES;
+#[cfg(feature = "train")]
+pub(crate) use tokenizer_files::class_of_model;

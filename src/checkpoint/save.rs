@@ -68,7 +68,10 @@ pub fn save_pretrained<M: PretrainedModel>(
     let mut tokenizer = Vec::new();
     if let Some(from) = &options.tokenizer_from {
         tokenizer = tokenizer_files::read(from)?;
-        if own {
+        let mut config = model.config().clone();
+        let named = config.other_mut().get("tokenizer_class").and_then(|name| name.as_str());
+        let named = named.is_some_and(|name| !name.is_empty());
+        if own && !named {
             tokenizer_files::name_class(&mut tokenizer, M::MODEL_TYPE, from)?;
         }
     }

@@ -268,7 +268,7 @@ impl TensorSource {
     }
 
     fn add_safetensors(&mut self, path: &Path, backing: Backing) -> Result<()> {
-        refuse_stand_in(path, backing.bytes())?;
+        files::refuse_stand_in(path, backing.bytes())?;
         let (header, metadata) = SafeTensors::read_metadata(backing.bytes()).map_err(|e| {
             let message =
                 format!("not a whole safetensors file ({e}); download or export it again");
@@ -288,9 +288,9 @@ impl TensorSource {
 
     fn add_pytorch(&mut self, path: &Path) -> Result<()> {
         let mut start = Vec::new();
-        let opened = files::open(path)?.take(STAND_IN).read_to_end(&mut start);
+        let opened = files::open(path)?.take(256).read_to_end(&mut start);
         opened.map_err(|e| Error::io(path, e))?;
-        refuse_stand_in(path, &start)?;
+        files::refuse_stand_in(path, &start)?;
         let reader = guarded(|| PytorchReader::new(path).map_err(|e| e.to_string()));
         let reader = reader.and_then(|reader| reader).map_err(|e| {
             let message = format!("not a whole PyTorch checkpoint ({e}); download it again");
@@ -375,16 +375,6 @@ impl Backing {
             Self::Bytes(bytes) => bytes,
         }
     }
-}
-
-/// Bytes of a file's start that tell a page or a pointer.
-const STAND_IN: u64 = 256;
-
-/// An error if a file of weights is something else that is often found in its place.
-fn refuse_stand_in(path: &Path, bytes: &[u8]) -> Result<()> {
-    let start = &bytes[..bytes.len().min(STAND_IN as usize)];
-    files::refuse_pointer(path, start)?;
-    files::refuse_page(path, start)
 }
 
 fn unsupported(entry: &Entry, name: &str, dtype: Dtype, expected: &str) -> Error {

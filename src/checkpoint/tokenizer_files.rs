@@ -32,8 +32,19 @@ pub(super) fn read(folder: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
     there.map(|name| Ok((name, files::read(folder.join(name))?))).collect()
 }
 
-/// Names the tokenizer of files that do not, as `transformers` names that of `model_type`: beside
-/// a model of a type that it does not know, it could not tell.
+/// The class of the tokenizer that `transformers` takes for a `model_type` where no file names one.
+pub(crate) fn class_of_model(model_type: &str) -> Option<&'static str> {
+    match model_type {
+        "bert" => Some("BertTokenizer"),
+        "roberta" | "bart" => Some("RobertaTokenizer"),
+        "mpnet" => Some("MPNetTokenizer"),
+        "deberta-v2" => Some("DebertaV2Tokenizer"),
+        _ => None,
+    }
+}
+
+/// Names the tokenizer of files that do not, by the model's architecture: beside a `model_type` that
+/// `transformers` does not know, it could not tell, or would take another.
 ///
 /// # Errors
 /// If `tokenizer_config.json` is no JSON object.
@@ -42,12 +53,8 @@ pub(super) fn name_class(
     model_type: &str,
     folder: &Path,
 ) -> Result<()> {
-    let has = |wanted: &str| tokenizer.iter().any(|(name, _)| *name == wanted);
-    let class = match model_type {
-        _ if has("tokenizer.json") => return Ok(()),
-        "bert" if has("vocab.txt") => "BertTokenizer",
-        "roberta" | "bart" if has("vocab.json") => "RobertaTokenizer",
-        _ => return Ok(()),
+    let Some(class) = class_of_model(model_type).filter(|_| !tokenizer.is_empty()) else {
+        return Ok(());
     };
     let stored = tokenizer.iter().position(|(name, _)| *name == CONFIG);
     let mut config: Map<String, Value> = match stored {
@@ -55,7 +62,8 @@ pub(super) fn name_class(
             .map_err(|e| Error::format(folder.join(CONFIG), e.to_string()))?,
         None => Map::new(),
     };
-    if config.contains_key("tokenizer_class") {
+    let named = config.get("tokenizer_class").is_some_and(|name| !name.is_null() && name != "");
+    if named {
         return Ok(());
     }
     config.insert("tokenizer_class".into(), class.into());
@@ -89,9 +97,10 @@ mod tests {
         assert_eq!(named(&[vocab, (CONFIG, r#"{"do_lower_case": false}"#)], "bert"), class);
         let own = named(&[vocab, (CONFIG, r#"{"tokenizer_class": "Own"}"#)], "bert");
         assert_eq!(own.as_deref(), Some("Own"));
-        assert_eq!(named(&[vocab], "deberta-v2"), None);
-        assert_eq!(named(&[vocab, ("tokenizer.json", "{}")], "bert"), None);
-        let class = named(&[("vocab.json", "{}")], "bart");
+        assert_eq!(named(&[vocab], "other"), None);
+        assert_eq!(named(&[], "bert"), None);
+        let class =
+            named(&[("tokenizer.json", "{}"), (CONFIG, "{\"tokenizer_class\": \"\"}")], "bart");
         assert_eq!(class.as_deref(), Some("RobertaTokenizer"));
     }
 }

@@ -177,3 +177,37 @@ impl LayerTensors for LayerView<'_> {
         self.checkpoint.source.read_int(self.file_name(suffix)?)
     }
 }
+
+/// `[d_input, d_output]` of the layers of those feed-forward networks that a checkpoint has narrower
+/// than the model's configuration.
+pub(super) fn narrowed<M: PretrainedModel>(
+    model: &M,
+    checkpoint: &Checkpoint,
+) -> BTreeMap<String, [usize; 2]> {
+    let mut narrowed = BTreeMap::new();
+    model.clone().for_each_feed_forward_mut(&mut |pair| {
+        let [inner, outer] = pair.names;
+        let ([d_input, _], [_, d_output]) = (pair.inner.dims(), pair.outer.dims());
+        let view = |layer, suffix| LayerView { checkpoint, layer }.shape(suffix);
+        let axis = |shape: Option<Vec<usize>>, axis: usize| {
+            shape.filter(|shape| shape.len() == 2).map(|shape| shape[axis])
+        };
+        // Rows are neurons, whether all input columns are stored or those that are not zero. Of a
+        // network without any, what the next layer takes tells.
+        let stored = view(inner, "weight").or_else(|| view(inner, "kept_columns"));
+        let taken = || view(outer, "weight").or_else(|| view(outer, "kept_weight"));
+        let width = match view(inner, "kept_weight") {
+            Some(_) => axis(taken(), 1),
+            None => axis(stored, 0),
+        };
+        // A bias of another length is damage, of which the layer's own check tells.
+        let whole = view(inner, "bias").map(|shape| shape.iter().product());
+        if let Some(width) = width.filter(|width| (1..pair.width).contains(width))
+            && whole.is_none_or(|bias: usize| bias == width)
+        {
+            narrowed.insert(inner.to_string(), [d_input, width]);
+            narrowed.insert(outer.to_string(), [width, d_output]);
+        }
+    });
+    narrowed
+}

@@ -60,7 +60,7 @@ impl Lines {
     /// # Errors
     /// If it cannot be opened.
     pub fn of_file(path: &Path, most: usize) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let file = losparse::files::open(path)?;
         Ok(Self::read(file, path.to_path_buf(), true, most))
     }
 

@@ -202,8 +202,7 @@ impl Opened {
 
 /// The name of the task that the model of a folder says it was trained for, if that can be read.
 pub fn task_name(folder: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(find(folder).ok()?.join("config.json")).ok()?;
-    let config: Value = serde_json::from_str(&text).ok()?;
+    let config: Value = losparse::files::read_json(find(folder).ok()?.join("config.json")).ok()?;
     Some(config.pointer("/losparse/task/name")?.as_str()?.to_string())
 }
 

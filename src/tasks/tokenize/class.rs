@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::checkpoint::class_of_model;
 use crate::checkpoint::format::model_type;
 
 /// How a tokenizer is made of a folder's files.
@@ -99,16 +100,6 @@ pub(super) fn find(
         model_type(model_config).map_err(|message| format!("config.json: {message}"))?;
     let Some(name) = model_type.as_deref().and_then(class_of_model) else { return Ok(None) };
     named(name, "model_type of config.json", has_json).map(Some)
-}
-
-fn class_of_model(model_type: &str) -> Option<&'static str> {
-    match model_type {
-        "bert" => Some("BertTokenizer"),
-        "roberta" | "bart" => Some("RobertaTokenizer"),
-        "mpnet" => Some("MPNetTokenizer"),
-        "deberta-v2" => Some("DebertaV2Tokenizer"),
-        _ => None,
-    }
 }
 
 fn named(name: &str, place: &'static str, has_json: bool) -> Result<Named, String> {
