@@ -199,7 +199,7 @@ fn words(splits: &Value) -> bool {
 }
 
 fn is_bytes(splits: &Value) -> bool {
-    splits["type"] == "ByteLevel"
+    splits.to_string().contains("ByteLevel")
 }
 
 /// Characters that BERT's normalizer puts spaces around; its rarer ones are left out.
