@@ -37,7 +37,7 @@ fn finetune(place: &Place, output: &str, settings: &str) -> Vec<Value> {
     let more: Vec<&str> = settings.split(' ').collect();
     // Options may be given twice nowhere, so the place's own that are set here go.
     let mut args = place.run("finetune", output, &[]);
-    for option in ["--lr", "--batch-size"] {
+    for option in ["--lr", "--batch-size", "--epochs"] {
         if more.contains(&option) {
             let at = args.iter().position(|word| word == option).unwrap();
             args.drain(at..at + 2);

@@ -351,8 +351,8 @@ mod tests {
         // Six evaluations, however many epochs.
         let segments = training.segments(600).unwrap();
         assert_eq!((segments.total_steps, segments.eval_steps), (228, 38));
-        let rates = [16, 384, 768, 1024].map(|width| training.learning_rate(Some(width)));
-        assert_eq!((rates, training.learning_rate(None)), ([2e-4, 2e-4, 1e-4, 7.5e-5], 5e-5));
+        let rates = [16, 384, 768, 1536].map(|width| training.learning_rate(Some(width)));
+        assert_eq!((rates, training.learning_rate(None)), ([2e-4, 2e-4, 1e-4, 5e-5], 5e-5));
         let given = TrainingRecipe { learning_rate: Some(3e-3), ..training };
         assert_eq!(given.learning_rate(Some(768)), 3e-3);
     }
