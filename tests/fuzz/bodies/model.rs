@@ -192,7 +192,7 @@ fn logits(model: &AnyModel, folder: &Path) -> Result<Vec<f32>> {
                 id: "a".into(),
                 question: "is the film good".into(),
                 context: context.into(),
-                answers: vec![QaAnswer { text: "good".into(), start: 12 }],
+                answers: vec![QaAnswer { text: "good".into(), start: Some(12) }],
             };
             let settings = QaSettings { doc_stride: 1, ..QaSettings::default() };
             let (task, examples) = (task("squad", false), vec![example]);
