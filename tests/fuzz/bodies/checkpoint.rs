@@ -9,6 +9,7 @@ use losparse::train::checkpoints::{CheckpointState, CheckpointStore};
 use losparse::train::{
     Interrupt, MethodRecipe, Recipe, RunOptions, Silent, compress, evaluate_checkpoint,
 };
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::files::{Files, scratch};
@@ -24,13 +25,15 @@ const KEYS: [&str; 14] = [
     "history",
     "seconds",
     "losses",
-    "files",
-    "sha256",
-    "model",
+    "inputs",
+    "baseline",
+    "train",
     "values",
     "examples",
-    "kind",
+    "primary",
 ];
+/// File of a checkpoint's sums.
+const SUMS: &str = "SHA256SUMS";
 
 /// A run's folder with two checkpoints, one of them before its end, and what the model is at the
 /// end.
@@ -93,16 +96,19 @@ fn options(output: &Path, resume: bool) -> RunOptions {
 }
 
 /// A run's folder with a damaged checkpoint. It is refused, or what comes of it is what would have
-/// come of the whole one.
+/// come of the whole one; unless the damage is in its sums, too, when it may be anything but a panic.
 pub fn checkpoint(data: &[u8]) -> Outcome {
     let run = run();
     let mut input = Input::new(data);
-    let resumed = input.byte() % 4 == 3;
+    let kind = input.byte();
+    let (resumed, summed) = (kind % 4 == 3, kind / 4 % 2 == 1);
     let mut files = run.files.clone();
     files.edit(&mut input, &KEYS, |name| name.starts_with("checkpoints/"));
+    if summed {
+        sum(&mut files);
+    }
     let (_scratch, folder) = files.folder("output");
-    let store = CheckpointStore::open(folder.join("checkpoints")).expect("a folder of checkpoints");
-    let _ = outcome(store.steps());
+    CheckpointStore::open(folder.join("checkpoints")).expect("a folder of checkpoints");
     let mut result = Ok(());
     for name in folders(&files) {
         let read = read(&folder.join("checkpoints").join(name));
@@ -110,13 +116,28 @@ pub fn checkpoint(data: &[u8]) -> Outcome {
     }
     if resumed {
         let done = compress(&run.recipe, &options(&folder, true));
-        if done.is_ok() {
+        if done.is_ok() && !summed {
             let weights = std::fs::read(folder.join("model/model.safetensors")).expect("a model");
             assert!(weights == run.weights, "other weights after resuming");
         }
         result = result.and(outcome(done));
     }
     result
+}
+
+/// Makes the sums of every checkpoint those of its files.
+fn sum(files: &mut Files) {
+    for name in folders(files) {
+        let folder = format!("checkpoints/{name}/");
+        let line = |(path, bytes): (&String, &Vec<u8>)| {
+            let name = path.strip_prefix(&folder).filter(|name| *name != SUMS)?;
+            let digest = Sha256::digest(bytes);
+            let sum: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(format!("{sum}  {name}\n"))
+        };
+        let lines: String = files.0.iter().filter_map(line).collect();
+        files.0.insert(folder + SUMS, lines.into_bytes());
+    }
 }
 
 /// Names of the checkpoints' folders.

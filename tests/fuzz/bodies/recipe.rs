@@ -15,10 +15,14 @@ use super::files::{Files, scratch};
 use super::input::Input;
 use super::{Outcome, outcome, seeds};
 
-const KEYS: [&str; 50] = [
+const KEYS: [&str; 54] = [
     "provenance",
     "model",
     "new_head",
+    "labels",
+    "dev_share",
+    "lr_warmup_share",
+    "initial_warmup_share",
     "storage",
     "task",
     "method",
