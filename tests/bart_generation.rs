@@ -209,7 +209,7 @@ fn impossible_settings_are_errors_that_name_them() {
         (r#"{"num_beams": 0}"#, ["num_beams", "0"]),
         (r#"{"num_beams": 2, "num_return_sequences": 3}"#, ["num_return_sequences", "num_beams"]),
         (r#"{"max_length": 1}"#, ["max_length", "at least 2"]),
-        (r#"{"max_new_tokens": 40}"#, ["max_length", "at most 27"]),
+        (r#"{"max_new_tokens": 40}"#, ["max_length", "more than the 27"]),
         (r#"{"forced_bos_token_id": 29}"#, ["forced_bos_token_id", "29 tokens"]),
     ] {
         let message = ask(&model, &ids, settings, &device);

@@ -84,8 +84,10 @@ impl<'a> Checkpoint<'a> {
                     let of_layers = self.files.keys().filter_map(|name| name.strip_prefix(prefix));
                     let number = |rest: &str| rest.split('.').next()?.parse::<usize>().ok();
                     let stored = of_layers.filter_map(number).max().map_or(0, |last| last + 1);
-                    // More layers in the file than in the configuration are unexpected tensors.
-                    if value > stored {
+                    // More layers in the file than in the configuration are unexpected tensors, and none
+                    // at all are other names, of which the load tells; it builds no more than it could
+                    // have found.
+                    if value > stored && (stored > 0 || value > self.files.len()) {
                         return Err(format!(
                             "{field}: {value}, but the weights have {stored} layers ({prefix}…)"
                         ));
