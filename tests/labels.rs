@@ -77,6 +77,9 @@ fn head_follows_names<M: PretrainedModel>(model: &M) {
 
     // Another number: a new head, unless the trained one is wanted or its names are all there.
     assert_eq!(logits(&folder, &wanted(&["a", "b"])).unwrap().0.len(), 2);
+    let loaded = AnySequenceClassifier::load(&folder, &Device::default(), &wanted(&["a", "b"]));
+    let told = loaded.unwrap().1.to_string();
+    assert!(told.contains("the trained head for x, y, z is left behind"), "{told}");
     let kept = LoadOptions { keep_head: true, ..wanted(&["a", "b"]) };
     assert!(logits(&folder, &kept).unwrap_err().contains("x, y, z"));
     assert!(logits(&folder, &wanted(&["x", "y"])).unwrap_err().contains("--new-head"));

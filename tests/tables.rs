@@ -170,7 +170,18 @@ fn a_model_remembers_pairs_and_how_files_are_read() {
     let (model, output) = (place.arg("model"), place.arg("small"));
     let (train, dev) = (place.arg("train.data"), place.arg("dev.data"));
     let files = ["--train", &train, "--dev", &dev, "--format", "tsv", "--epochs", "1"];
-    let columns = ["--text", "a", "--pair", "b", "--label", "mood", "--batch-size", "8"];
+    let columns = [
+        "--text",
+        "a",
+        "--pair",
+        "b",
+        "--label",
+        "mood",
+        "--batch-size",
+        "8",
+        "--max-length",
+        "24",
+    ];
     stdout(&[&["finetune", &model, "-o", &output][..], &files, &columns].concat());
     let config: Value =
         serde_json::from_slice(&fs::read(place.path("small/model/config.json")).unwrap()).unwrap();

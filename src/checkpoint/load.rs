@@ -100,7 +100,8 @@ pub struct LoadReport {
     pub compressed_layers: usize,
     /// What all names in the file began with, though no model's do (`module.`); it was left out.
     pub left_out_prefix: String,
-    /// How outputs of the head were matched to labels, unless names and order were the same.
+    /// How outputs of a trained head were matched to labels, or that it was left behind; absent if
+    /// names and order were the same.
     pub labels: Option<String>,
 }
 
@@ -196,7 +197,7 @@ pub fn load_from<M: PretrainedModel>(
     format::forget_own(config.other_mut(), M::MODEL_TYPE);
     let checkpoint = Checkpoint::new::<M>(source, &config.sizes_shown())?;
     let mut new_head = options.new_head;
-    let mut alignment = None;
+    let (mut alignment, mut told) = (None, None);
     if let Some(labels) = &options.labels {
         labels.validate().map_err(|message| Error::option("labels", message))?;
         let trained = |layer| checkpoint.file_name(&format!("{layer}.weight")).is_some();
@@ -205,6 +206,13 @@ pub fn load_from<M: PretrainedModel>(
             alignment = options
                 .align(config.labels(), labels)
                 .map_err(|mismatch| Error::format(folder, mismatch.to_string()))?;
+            told = match &alignment {
+                Some(alignment) => alignment.note.clone(),
+                None => {
+                    let names = config.labels().names().join(", ");
+                    Some(format!("the trained head for {names} is left behind"))
+                }
+            };
         }
         if let (None, Some(called)) = (&alignment, &options.called)
             && *called != labels.names()
@@ -226,7 +234,7 @@ pub fn load_from<M: PretrainedModel>(
     if !plan.report.left_out_prefix.is_empty() {
         log::warn!("{}", plan.report);
     }
-    plan.report.labels = alignment.as_ref().and_then(|alignment| alignment.note.clone());
+    plan.report.labels = told;
     plan.alignment = alignment;
     plan.apply(model, &checkpoint, device)
 }

@@ -41,15 +41,6 @@ impl TextDataset {
         self.task.labels().iter().cloned().zip(counts).collect()
     }
 
-    /// Share of the examples that the most frequent class has, of those with a class: the accuracy
-    /// of a model that always answers it. `None` where no example has one.
-    pub fn majority_share(&self) -> Option<f64> {
-        let counts = self.label_counts();
-        let all: usize = counts.iter().map(|(_, count)| count).sum();
-        let most = counts.iter().map(|(_, count)| *count).max()?;
-        (all > 0).then(|| most as f64 / all as f64)
-    }
-
     /// What people should know of the data before a training: a line with the numbers of the labels,
     /// and one for each that looks like a mistake, and for texts that are empty.
     pub fn notes(&self) -> Vec<String> {
@@ -130,17 +121,15 @@ mod tests {
     }
 
     #[test]
-    fn the_majority_is_of_examples_with_a_class() {
+    fn labels_are_counted_and_empty_texts_told() {
         let mut set = data(&["no", "yes"], &[1, 0, 1, 1]);
         set.examples.push(Example { text: " ".into(), pair: None, label: None });
-        assert_eq!(set.majority_share(), Some(0.75));
         assert_eq!(set.label_counts(), [("no".to_string(), 1), ("yes".to_string(), 3)]);
         let blank = "warning: 1 of 5 rows have an empty text";
         assert_eq!(set.notes(), ["labels no (1), yes (3)", blank]);
         set.examples.pop();
-        assert_eq!(data(&["no", "yes"], &[]).majority_share(), None);
         set.task = Task::regression("t");
-        assert_eq!((set.majority_share(), set.notes().len()), (None, 0));
+        assert!(set.notes().is_empty() && set.label_counts().is_empty());
     }
 
     #[test]
