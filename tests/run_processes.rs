@@ -229,7 +229,7 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
     // What does refuses those it would have to write.
     let usual = place.run("compress", "run", &["--epochs", "1", "--interval", "2"]);
     for (at, name, option) in
-        [(1, "model", "model"), (5, "train.csv", "train"), (7, "dev.csv", "dev")]
+        [(1, "model", "model"), (5, "train.csv", "--train"), (7, "dev.csv", "--dev")]
     {
         let path = odd(name);
         let mut args: Vec<&OsStr> = words(&usual);

@@ -9,11 +9,12 @@ use toml::{Table, Value};
 use super::Recipe;
 use crate::{Error, Result};
 
-/// Settings that follow from the data's size unless they are given; a run writes them out.
-pub(crate) const FOLLOW: [&str; 5] = [
+/// Settings that follow from the data's size or the model unless they are given; runs write them out.
+pub(crate) const FOLLOW: [&str; 6] = [
     "method.final_warmup_steps",
     "method.initial_warmup_steps",
     "training.eval_steps",
+    "training.learning_rate",
     "training.lr_warmup_steps",
     "training.save_steps",
 ];
@@ -102,9 +103,9 @@ impl Recipe {
         paths.into_iter().filter_map(|(name, path)| Some((name, path.as_mut()?))).collect()
     }
 
-    /// The first setting in which the recipes differ, but for where they come from. Numbers of
-    /// updates, which follow from other settings unless they are given, come last; those that
-    /// `other` leaves to follow are no difference.
+    /// The first setting in which the recipes differ, but for where they come from. Those that follow
+    /// from others unless they are given come last, and are no difference where `other` leaves them
+    /// to follow.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let (mut first, mut second) = (self.settings().ok()?, other.settings().ok()?);
         let names: Vec<String> = first.keys().chain(second.keys()).cloned().collect();
