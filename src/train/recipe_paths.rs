@@ -171,8 +171,9 @@ mod tests {
         assert_eq!(told, "it has `training.seed = 42` where this run has `training.seed = 7`");
         let other = recipe("[training]\neval_steps = 8\n");
         assert_eq!(base.difference(&other).unwrap().setting, "training.eval_steps");
-        // Left to follow from the data, as they did.
+        // Left to follow from the data and the model, as they did.
         assert_eq!(base.difference(&recipe("")), None);
+        assert_eq!(recipe("[training]\nlearning_rate = 1e-4\n").difference(&recipe("")), None);
         let none = recipe("model = 'm'\n").difference(&recipe("")).unwrap();
         let told = none.told("it has", "this run has");
         assert_eq!(told, "it has `model = \"m\"` where this run has no `model`");
