@@ -198,10 +198,10 @@ fn a_run_that_stopped_early_is_done() {
     // A learning rate of nearly nothing: no evaluation is better than the first.
     let settings =
         ["--epochs", "8", "--early-stopping-patience", "2", "--keep", "last", "--lr", "1e-12"];
-    let mut args = place.run("finetune", "early", &[]);
+    let mut args = place.run("finetune", "early", &settings);
+    // The first of the two rates goes.
     let at = args.iter().position(|word| word == "--lr").unwrap();
     args.drain(at..at + 2);
-    args.extend(settings.map(String::from));
     let steps = |args: &[String]| {
         let done = json_lines(&refs(args)).pop().unwrap();
         done["report"]["training"]["steps"].as_u64().unwrap()

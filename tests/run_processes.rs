@@ -56,8 +56,11 @@ fn weights(place: &Place, output: &str) -> Vec<u8> {
 #[test]
 fn a_signal_to_end_stops_as_ctrl_c_does_and_the_folder_is_all_it_takes_to_go_on() {
     let place = Place::new();
-    // Relative paths, of another folder than the one it is gone on from.
+    // Relative paths, of another folder than the one it is gone on from, and a learning rate that
+    // follows from the model.
     let mut args: Vec<String> = place.run("compress", "whole", &LONG);
+    let rate = args.iter().position(|word| word == "--lr").unwrap();
+    args.drain(rate..rate + 2);
     let here = format!("{}/", place.arg(""));
     let here = here.trim_end_matches('/').to_string() + "/";
     args.iter_mut().for_each(|word| *word = word.replace(&here, ""));
@@ -229,7 +232,7 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
     // What does refuses those it would have to write.
     let usual = place.run("compress", "run", &["--epochs", "1", "--interval", "2"]);
     for (at, name, option) in
-        [(1, "model", "model"), (5, "train.csv", "train"), (7, "dev.csv", "dev")]
+        [(1, "model", "model"), (5, "train.csv", "--train"), (7, "dev.csv", "--dev")]
     {
         let path = odd(name);
         let mut args: Vec<&OsStr> = words(&usual);

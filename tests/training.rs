@@ -52,7 +52,7 @@ fn report(lines: &[Value]) -> &Value {
 }
 
 /// A place whose model has no dropout.
-fn without_dropout() -> Place {
+pub(super) fn without_dropout() -> Place {
     let place = Place::new();
     let path = place.path("model/config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -9,11 +9,12 @@ use toml::{Table, Value};
 use super::Recipe;
 use crate::{Error, Result};
 
-/// Settings that follow from the data's size unless they are given; a run writes them out.
-pub(crate) const FOLLOW: [&str; 5] = [
+/// Settings that follow from the data's size or the model unless they are given; runs write them out.
+pub(crate) const FOLLOW: [&str; 6] = [
     "method.final_warmup_steps",
     "method.initial_warmup_steps",
     "training.eval_steps",
+    "training.learning_rate",
     "training.lr_warmup_steps",
     "training.save_steps",
 ];
@@ -102,9 +103,9 @@ impl Recipe {
         paths.into_iter().filter_map(|(name, path)| Some((name, path.as_mut()?))).collect()
     }
 
-    /// The first setting in which the recipes differ, but for where they come from. Numbers of
-    /// updates, which follow from other settings unless they are given, come last; those that
-    /// `other` leaves to follow are no difference.
+    /// The first setting in which the recipes differ, but for where they come from. Those that follow
+    /// from others unless they are given come last, and are no difference where `other` leaves them
+    /// to follow.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let (mut first, mut second) = (self.settings().ok()?, other.settings().ok()?);
         let names: Vec<String> = first.keys().chain(second.keys()).cloned().collect();
@@ -170,8 +171,9 @@ mod tests {
         assert_eq!(told, "it has `training.seed = 42` where this run has `training.seed = 7`");
         let other = recipe("[training]\neval_steps = 8\n");
         assert_eq!(base.difference(&other).unwrap().setting, "training.eval_steps");
-        // Left to follow from the data, as they did.
+        // Left to follow from the data and the model, as they did.
         assert_eq!(base.difference(&recipe("")), None);
+        assert_eq!(recipe("[training]\nlearning_rate = 1e-4\n").difference(&recipe("")), None);
         let none = recipe("model = 'm'\n").difference(&recipe("")).unwrap();
         let told = none.told("it has", "this run has");
         assert_eq!(told, "it has `model = \"m\"` where this run has no `model`");
