@@ -31,12 +31,15 @@ impl Format {
         let about = match config.get("losparse") {
             None | Some(Value::Null) => return Ok(Self::default()),
             Some(Value::Object(about)) => about,
-            Some(other) => return Err(format!("losparse: expected an object, found {other}")),
+            Some(other) => {
+                return Err(format!("losparse: expected an object, found {}", shown(other)));
+            }
         };
         let version = match about.get("format_version") {
             None => 1,
             Some(version) => version.as_u64().filter(|version| *version > 0).ok_or_else(|| {
-                format!("losparse.format_version: expected a whole number, found {version}")
+                let found = shown(version);
+                format!("losparse.format_version: expected a whole number, found {found}")
             })?,
         };
         if version > VERSION {
@@ -49,14 +52,15 @@ impl Format {
         let text = |field: &str| match about.get(field) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(other) => Err(format!("losparse.{field}: expected a string, found {other}")),
+            Some(other) => {
+                Err(format!("losparse.{field}: expected a string, found {}", shown(other)))
+            }
         };
         if let Some(length) = about.get("max_length").filter(|length| !length.is_null())
             && length.as_u64().is_none_or(|length| length == 0)
         {
-            return Err(format!(
-                "losparse.max_length: expected a number of tokens, found {length}"
-            ));
+            let found = shown(length);
+            return Err(format!("losparse.max_length: expected a number of tokens, found {found}"));
         }
         let format = Self {
             version: Some(version),
@@ -94,12 +98,24 @@ impl Format {
     }
 }
 
+/// The beginning of a value, for a message.
+pub(crate) fn shown(value: &Value) -> String {
+    const MOST: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// `model_type` of a configuration: the architecture, also of folders that only this crate reads.
 pub(crate) fn model_type(config: &Map<String, Value>) -> Result<Option<String>, String> {
     let kind = match config.get("model_type") {
         None | Some(Value::Null) => None,
         Some(Value::String(kind)) => Some(kind.as_str()),
-        Some(other) => return Err(format!("model_type: expected a name, found {other}")),
+        Some(other) => {
+            return Err(format!("model_type: expected a name, found {}", shown(other)));
+        }
     };
     let base = Format::of(config)?.base_model_type;
     match (kind, base) {

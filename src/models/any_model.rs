@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde_json::Value;
 
 use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel, LabelConfig};
+use crate::checkpoint::format::shown;
 use crate::checkpoint::{LoadOptions, LoadReport, SaveOptions, model_type};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::{Error, Result};
@@ -54,7 +55,8 @@ impl FolderModel for AnyModel {
             None | Some(Value::Null) => None,
             Some(Value::Array(names)) => Some(names),
             Some(other) => {
-                let message = format!("architectures: expected a list of names, found {other}");
+                let message =
+                    format!("architectures: expected a list of names, found {}", shown(other));
                 return Err(Error::format(folder.join("config.json"), message));
             }
         };

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::checkpoints::Inputs;
 use super::data::BatchSource;
 use super::outline::decomposition;
-use super::{Evaluator, Event, Observer, Outline, Recipe, TrainableModel, outline};
+use super::{Evaluator, Event, Observer, Outline, Recipe, TaskRecipe, TrainableModel, outline};
 use crate::checkpoint::LoadOptions;
 use crate::checkpoint::checksum::{Sum, sha256_of_file};
 use crate::decompose::{Decomposed, decompose, decompose_shapes};
@@ -93,7 +93,16 @@ impl Start {
         device: &Device,
         observer: &dyn Observer,
     ) -> Result<(M, Self)> {
-        let max_length = |_: &Path, _: &M| Ok(recipe.task.max_length());
+        let max_length = |_: &Path, model: &M| {
+            let (task, longest) = (&recipe.task, model.max_length());
+            let default = TaskRecipe { max_length: None, ..task.clone() }.max_length();
+            if task.max_length() > longest && task.max_length() == default {
+                let message = format!("inputs are cut at {longest} tokens, the model's longest");
+                observer.event(&Event::Note { message });
+                return Ok(longest);
+            }
+            Ok(task.max_length())
+        };
         Self::load_with(recipe, Some(labels), device, observer, max_length)
     }
 

@@ -13,6 +13,7 @@ use losparse::models::{
 use losparse::pruning::{Importance, PruningConfig, Reduction, Schedule, Structure};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// Name of a tensor → its shape and values.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -158,8 +159,14 @@ impl Run {
 
     fn model<M: Replayed>(&self, tensors: &Tensors, device: &Device) -> losparse::Result<M> {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::copy(self.folder.join("config.json"), folder.path().join("config.json"))
-            .expect("config.json copied");
+        let config = self.folder.join("config.json");
+        let mut config: Value =
+            serde_json::from_str(&fs::read_to_string(config).expect("config.json read"))
+                .expect("config.json is JSON");
+        // As the first version wrote compressed layers: without a sum.
+        config["losparse"] = json!({"format_version": 1});
+        fs::write(folder.path().join("config.json"), config.to_string())
+            .expect("config.json written");
         let bytes: BTreeMap<&String, (&Vec<usize>, Vec<u8>)> = tensors
             .iter()
             .map(|(name, (shape, v))| {

@@ -213,16 +213,21 @@ fn compressed<M: Compressible>(mut model: M) -> M {
     model
 }
 
+/// The tokenizer is as its file says.
+const TOKENIZER_CONFIG: &[u8] = br#"{"tokenizer_class": "PreTrainedTokenizerFast",
+    "pad_token": "[PAD]", "model_max_length": 16}"#;
+
 /// A model's folder as this crate writes it, with the tokenizer.
 fn saved<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Files {
     let from = Files::of([
         ("tokenizer.json", tokenizer_json().to_string().as_bytes()),
-        ("tokenizer_config.json", br#"{"pad_token": "[PAD]", "model_max_length": 16}"#),
+        ("tokenizer_config.json", TOKENIZER_CONFIG),
     ]);
     let (_from, tokenizer) = from.folder("tokenizer");
     let scratch = scratch();
     let folder = scratch.path().join("model");
-    let task = json!({"name": "mood", "kind": {"type": "classification", "labels": ["down", "up"]},
+    let labels = model.config().labels().names();
+    let task = json!({"name": "mood", "kind": {"type": "classification", "labels": labels},
         "metrics": ["accuracy"], "primary": "accuracy"});
     let options = SaveOptions {
         dtype,
@@ -252,6 +257,7 @@ fn pytorch() -> Files {
         ("config.json", include_bytes!("../../fixtures/bert/bin/config.json")),
         ("pytorch_model.bin", include_bytes!("../../fixtures/bert/bin/pytorch_model.bin")),
         ("tokenizer.json", tokenizer_json().to_string().as_bytes()),
+        ("tokenizer_config.json", TOKENIZER_CONFIG),
     ])
 }
 
@@ -272,5 +278,6 @@ fn sharded() -> Files {
             include_bytes!("../../fixtures/bert/sharded_bin/pytorch_model-00002-of-00002.bin"),
         ),
         ("tokenizer.json", tokenizer_json().to_string().as_bytes()),
+        ("tokenizer_config.json", TOKENIZER_CONFIG),
     ])
 }
