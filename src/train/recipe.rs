@@ -144,6 +144,8 @@ impl Default for TrainingRecipe {
     }
 }
 
+/// Most of whatever a training counts: products of two of them are no overflow.
+const MOST: usize = 1 << 31;
 /// Updates that fine-tuning has by default, and a compression, which prunes in half of them.
 const UPDATES: [usize; 2] = [225, 450];
 /// Fewest and most epochs by default.
@@ -279,6 +281,9 @@ impl Recipe {
             if value == 0 {
                 return Err(Error::option(name, "must be at least 1"));
             }
+            if value > MOST {
+                return Err(Error::option(name, format!("{value} is more than {MOST}")));
+            }
         }
         if let Some(rate) = training.learning_rate
             && !(rate.is_finite() && rate > 0.0)
@@ -300,7 +305,7 @@ impl Recipe {
         if let Some((name, beta)) = betas.into_iter().find(|(_, b)| !(0.0..1.0).contains(b)) {
             return Err(Error::option(name, format!("{beta} is not in 0 to 1 (1 excluded)")));
         }
-        if training.adam_epsilon.is_nan() || training.adam_epsilon <= 0.0 {
+        if !(training.adam_epsilon.is_finite() && training.adam_epsilon > 0.0) {
             return Err(Error::option("adam_epsilon", "must be a positive number"));
         }
         self.check_paths()?;
@@ -393,6 +398,9 @@ mod tests {
             ("[method]\nlayers = []", "layers"),
             ("[method]\ninterval = 0", "interval"),
             ("[training]\nepochs = 0", "epochs"),
+            ("[training]\nepochs = 9223372036854775807", "epochs"),
+            ("[training]\nbatch_size = 9223372036854775807", "batch_size"),
+            ("[training]\nadam_epsilon = inf", "adam_epsilon"),
             ("[training]\nlearning_rate = -1.0", "learning_rate"),
             ("[training]\nlr_warmup_share = 1.5", "lr_warmup_share"),
             ("[method]\nfinal_warmup_share = 1.0", "final_warmup_share"),
