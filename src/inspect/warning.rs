@@ -50,8 +50,8 @@ pub struct Expected {
 
 /// More than so many times the asked share is marked.
 const TOLERANCE: f64 = 1.1;
-/// More than so many times the loss of a model that knows nothing, or of the first updates if that is
-/// larger, is a training that diverged.
+/// More than so many times the loss of a model that knows nothing, or of the training's beginning if
+/// that is larger, is a training that diverged.
 const DIVERGED: f64 = 2.0;
 
 impl RunReport {
@@ -148,12 +148,12 @@ pub fn no_better_than_constant(metrics: &MetricReport) -> Option<String> {
     })
 }
 
-/// Means of the first and of the last tenth of a curve.
+/// The first value of a curve, from before a learning rate that is too high tells, and the mean of
+/// its last tenth.
 fn ends(curve: &[(usize, f64)]) -> Option<[f64; 2]> {
-    let count = (curve.len() / 10).max(1);
-    let mean = |part: &[(usize, f64)]| part.iter().map(|(_, y)| y).sum::<f64>() / part.len() as f64;
-    let last = curve.len().checked_sub(count)?;
-    Some([mean(&curve[..count]), mean(&curve[last..])])
+    let (_, first) = *curve.first()?;
+    let last = &curve[curve.len() - (curve.len() / 10).max(1)..];
+    Some([first, last.iter().map(|(_, y)| y).sum::<f64>() / last.len() as f64])
 }
 
 #[cfg(test)]
@@ -228,9 +228,9 @@ mod tests {
         assert_eq!(kinds(&report), []);
         report.history_loss.clear();
         assert_eq!(kinds(&report), []);
-        // The first of many points are one.
-        let many: Vec<f64> = (0..100).map(|at| if at < 10 { at as f64 } else { 8.0 }).collect();
-        assert_eq!(ends(&curve(&many)), Some([4.5, 8.0]));
+        // Ruined by its first updates.
+        let many: Vec<f64> = (0..100).map(|at| if at == 0 { 0.5 } else { at as f64 }).collect();
+        assert_eq!(ends(&curve(&many)), Some([0.5, 94.5]));
     }
 
     #[test]

@@ -265,7 +265,8 @@ impl MetricReport {
 
     /// How far the model is above one that gives every example the same answer, and what chance alone
     /// may do there (the standard deviation of a sample of as many examples): of the accuracy, or of
-    /// the primary metric if that is a correlation. `None`: neither is there.
+    /// the primary metric if that is a correlation. `None`: neither is there, or all examples are of
+    /// one class, which tells nothing.
     fn above_constant(&self) -> Option<(f64, f64)> {
         use MetricKind::{Matthews, Pearson, Spearman};
         let examples = self.examples.max(1) as f64;
@@ -273,7 +274,7 @@ impl MetricReport {
             return Some((self.primary_value(), examples.sqrt().recip()));
         }
         let accuracy = self.values.get(&MetricKind::Accuracy)?;
-        let share = self.majority_share?;
+        let share = self.majority_share.filter(|share| *share < 1.0)?;
         Some((accuracy - share, (share * (1.0 - share) / examples).sqrt()))
     }
 
