@@ -81,7 +81,7 @@ fn help_of_every_command() {
         "[default: 0.2]",
         "[default: 0.05, or half of a ratio below",
         "[default: 5e-5; to compress 2e-4, 1e-4 at a width",
-        "[default: as many as 225 updates take, to",
+        "[default: as many as 100 updates take, 3 to 40]",
         "[default: sensitivity]",
         "--layers <PATTERN>",
     ] {

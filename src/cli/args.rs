@@ -259,8 +259,7 @@ pub struct MethodArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingArgs {
-    /// Passes over the training data [default: as many as 225 updates take, to
-    /// compress 450; 3 to 40]
+    /// Passes over the training data [default: as many as 100 updates take, 3 to 40]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     #[arg(long, value_name = "N",

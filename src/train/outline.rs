@@ -41,7 +41,7 @@ pub struct PlannedPattern {
 /// If a pattern matches nothing, or rank, ratio, batches or schedule are impossible.
 pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> Result<Outline> {
     let training = &recipe.training;
-    let segments = training.segments(examples, recipe.method.is_some())?;
+    let segments = training.segments(examples)?;
     let Some(method) = &recipe.method else {
         return Ok(Outline {
             patterns: Vec::new(),
@@ -148,8 +148,8 @@ mod tests {
         // 2·(4·32 + 2·80) of 4·256 + 2·1024 weights.
         let keep = outline.pruning.unwrap().schedule.final_keep_ratio;
         assert!((keep - (0.5 - 576.0 / 3072.0)).abs() < 1e-12, "{keep}");
-        // 40 epochs of 7 updates.
-        assert_eq!((outline.segments.total_steps, outline.learning_rate), (280, 2e-4));
+        // 15 epochs of 7 updates.
+        assert_eq!((outline.segments.total_steps, outline.learning_rate), (105, 2e-4));
         let error = of(MethodRecipe { ratio: 0.1, ..fixed }).unwrap_err().to_string();
         assert!(error.starts_with("option rank: its low-rank part alone is 0.188"), "{error}");
     }
@@ -162,14 +162,14 @@ mod tests {
         let error = |method| of(method).unwrap_err().to_string();
         let nothing = MethodRecipe { rank: Some(0), ratio: 1e-10, ..MethodRecipe::default() };
         assert!(error(nothing).contains("would be empty"));
-        let long = MethodRecipe { final_warmup_steps: Some(280), ..MethodRecipe::default() };
+        let long = MethodRecipe { final_warmup_steps: Some(105), ..MethodRecipe::default() };
         assert!(error(long).starts_with("option final_warmup_steps: the schedule is longer than"));
-        let early = MethodRecipe { initial_warmup_steps: Some(180), ..MethodRecipe::default() };
+        let early = MethodRecipe { initial_warmup_steps: Some(70), ..MethodRecipe::default() };
         assert!(error(early).starts_with("option initial_warmup_steps: the schedule is longer"));
-        let rare = MethodRecipe { interval: Some(180), ..MethodRecipe::default() };
+        let rare = MethodRecipe { interval: Some(70), ..MethodRecipe::default() };
         assert!(error(rare).starts_with("option interval: no importance is known"));
         let by_size = MethodRecipe {
-            interval: Some(180),
+            interval: Some(70),
             importance: Importance::Magnitude,
             ..MethodRecipe::default()
         };

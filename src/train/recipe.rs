@@ -66,8 +66,7 @@ pub enum LrDecay {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingRecipe {
-    /// Passes over the training data; by default as many as 225 updates take, for a
-    /// compression 450, between 3 and 40.
+    /// Passes over the training data; by default as many as 100 updates take, between 3 and 40.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
     /// Examples in a batch.
@@ -146,8 +145,9 @@ impl Default for TrainingRecipe {
 
 /// Most of whatever a training counts: products of two of them are no overflow.
 const MOST: usize = 1 << 31;
-/// Updates that fine-tuning has by default, and a compression, which prunes in half of them.
-const UPDATES: [usize; 2] = [225, 450];
+/// Updates that a training has by default, where its epochs allow. Of little data more are no better:
+/// neurons are told apart by gradients, of which little is left once the data is known by heart.
+const UPDATES: usize = 100;
 /// Fewest and most epochs by default.
 const EPOCHS: [usize; 2] = [3, 40];
 /// Evaluations by default of a training whose epochs follow from the data.
@@ -161,10 +161,10 @@ const TUNING_RATE: f64 = 5e-5;
 const COMPRESSION_RATE: (f64, usize) = (2e-4, 384);
 
 impl TrainingRecipe {
-    /// Passes over so many training examples, of a compression or of fine-tuning.
-    pub fn epochs(&self, examples: usize, compresses: bool) -> usize {
+    /// Passes over so many training examples.
+    pub fn epochs(&self, examples: usize) -> usize {
         self.epochs.unwrap_or_else(|| {
-            let batches = UPDATES[usize::from(compresses)] * self.gradient_accumulation;
+            let batches = UPDATES * self.gradient_accumulation;
             let epochs = batches.div_ceil(examples.div_ceil(self.batch_size.max(1)).max(1));
             epochs.clamp(EPOCHS[0], EPOCHS[1])
         })
@@ -174,8 +174,8 @@ impl TrainingRecipe {
     ///
     /// # Errors
     /// As [`Segments::new`].
-    pub(super) fn segments(&self, examples: usize, compresses: bool) -> Result<Segments> {
-        let epochs = self.epochs(examples, compresses);
+    pub(super) fn segments(&self, examples: usize) -> Result<Segments> {
+        let epochs = self.epochs(examples);
         let (batch_size, accumulation) = (self.batch_size, self.gradient_accumulation);
         let evaluations = if self.epochs.is_some() { epochs } else { epochs.min(EVALUATIONS) };
         let segments = Segments::new(examples, batch_size, accumulation, epochs, None, None)?;
@@ -348,22 +348,15 @@ mod tests {
     fn epochs_and_rate_follow_from_data_and_model() {
         let training = TrainingRecipe::default();
         // 32 examples an update.
-        let of = |examples| [false, true].map(|compresses| training.epochs(examples, compresses));
-        let expected = [[40, 40], [40, 40], [12, 24], [3, 6], [3, 3]];
-        assert_eq!([1, 100, 600, 2_490, 67_349].map(of), expected);
+        let of = |examples| training.epochs(examples);
+        assert_eq!([1, 100, 600, 2_490, 67_349].map(of), [40, 25, 6, 3, 3]);
         let four = TrainingRecipe { gradient_accumulation: 4, ..training.clone() };
-        assert_eq!(
-            (four.epochs(2_490, false), four.segments(2_490, false).unwrap().total_steps),
-            (12, 234)
-        );
+        assert_eq!((four.epochs(2_490), four.segments(2_490).unwrap().total_steps), (6, 117));
         let given = TrainingRecipe { epochs: Some(1), ..training.clone() };
-        assert_eq!(
-            (given.epochs(600, true), given.segments(600, true).unwrap().eval_steps),
-            (1, 19)
-        );
+        assert_eq!((given.epochs(600), given.segments(600).unwrap().eval_steps), (1, 19));
         // Six evaluations, however many epochs.
-        let segments = training.segments(600, true).unwrap();
-        assert_eq!((segments.total_steps, segments.eval_steps), (456, 76));
+        let segments = training.segments(600).unwrap();
+        assert_eq!((segments.total_steps, segments.eval_steps), (114, 19));
         let rates = [16, 384, 768, 1536].map(|width| training.learning_rate(Some(width)));
         assert_eq!((rates, training.learning_rate(None)), ([2e-4, 2e-4, 1e-4, 5e-5], 5e-5));
         let given = TrainingRecipe { learning_rate: Some(3e-3), ..training };
