@@ -338,7 +338,8 @@ mod tests {
             state.check(&segments, Path::new("checkpoint")).map_err(|e| e.to_string())
         };
         check(&|_| {}).unwrap();
-        let changes: [(&dyn Fn(&mut CheckpointState), &str); 9] = [
+        type Change<'a> = &'a dyn Fn(&mut CheckpointState);
+        let changes: [(Change, &str); 9] = [
             (&|state| state.step = 13, "step 13"),
             (&|state| state.segment = 3, "segment 3"),
             (&|state| state.segment = usize::MAX - 1, "segment"),

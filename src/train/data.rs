@@ -350,7 +350,7 @@ mod tests {
         let sums = [
             digest(&[a.clone(), b.clone()]),
             digest(&[b.clone(), a.clone()]),
-            digest(&[a.clone()]),
+            digest(std::slice::from_ref(&a)),
             digest(&[example(&[1, 2], Some(Label::Class(1))), b.clone()]),
             digest(&[example(&[1, 2], Some(Label::Score(0.0))), b.clone()]),
             digest(&[example(&[1], Some(Label::Class(0))), b.clone()]),

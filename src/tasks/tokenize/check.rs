@@ -68,15 +68,13 @@ fn check_sizes(value: &Value) -> Result<(), String> {
             };
             let stated = u32::from_le_bytes(bytes) as usize;
             let room = table.map_or(0, |table| table.len() / 4 * 3).saturating_sub(4);
-            if stated > room || stated % 4 != 0 {
+            if stated > room || !stated.is_multiple_of(4) {
                 let message = format!("{stated} bytes stated and {room} there");
                 return Err(format!("normalizer: the table of Precompiled is damaged: {message}"));
             }
         }
-        Some("FixedLength") => {
-            if fields.get("length").and_then(Value::as_u64) == Some(0) {
-                return Err("pre_tokenizer: FixedLength has the length 0".into());
-            }
+        Some("FixedLength") if fields.get("length").and_then(Value::as_u64) == Some(0) => {
+            return Err("pre_tokenizer: FixedLength has the length 0".into());
         }
         _ => {}
     }

@@ -41,9 +41,8 @@ impl TextTokenizer {
         let Some(pair) = pair else { return Ok((first, None)) };
         let (mut second, pair_whole) = until(pair)?;
         // The shorter text is compared with the longer one's beginning, which is longer than it.
-        let known = whole && pair_whole
-            || whole && first.len() < second.len()
-            || pair_whole && second.len() < first.len();
+        let known = (whole && (pair_whole || first.len() < second.len()))
+            || (pair_whole && second.len() < first.len());
         if !known && room % 2 == 1 {
             let count = |text: &str| self.words(text, false).map(|encoding| encoding.len());
             let first_is_longer = self.cuts.is_longer(text, pair, count)?;
