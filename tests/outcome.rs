@@ -157,7 +157,7 @@ fn without_evaluation_data_a_tenth_is_held_out() {
     let place = Place::new();
     // 60 texts, each twice; a third of them of one kind.
     let row = |at: usize| {
-        let mood = if at % 3 == 0 { "up" } else { "down" };
+        let mood = if at.is_multiple_of(3) { "up" } else { "down" };
         format!("good {},{mood}\n", "film ".repeat(at / 8 + 1) + &"very ".repeat(at % 8))
     };
     let rows: String = (0..60).map(|at| row(at).repeat(2)).collect();

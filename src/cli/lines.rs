@@ -177,7 +177,8 @@ impl Splitter<'_> {
 
     /// The last line, if it lacks its end.
     fn end(&mut self, lines: &mut VecDeque<Line>) -> Result<()> {
-        if !self.rest.is_empty() && !(self.number == 0 && self.rest == MARK) {
+        let only_mark = self.number == 0 && self.rest == MARK;
+        if !self.rest.is_empty() && !only_mark {
             lines.push_back(self.line()?);
         }
         Ok(())

@@ -115,7 +115,7 @@ impl Schedule {
         if self.interval == 0 {
             return Err(Error::option("interval", "must be at least 1 step"));
         }
-        let warmups = self.initial_warmup_steps + self.final_warmup_steps;
+        let warmups = self.initial_warmup_steps.saturating_add(self.final_warmup_steps);
         if warmups >= self.total_steps {
             return Err(Error::option(
                 "warmup steps",

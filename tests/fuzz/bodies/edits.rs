@@ -164,7 +164,7 @@ fn scalar(input: &mut Input) -> Value {
     ];
     match simple.get(usize::from(kind)) {
         Some(value) => value.clone(),
-        None if kind % 3 == 0 => json!(input.short()),
+        None if kind.is_multiple_of(3) => json!(input.short()),
         None if kind % 3 == 1 => json!(f64::from(input.byte()) / 64.0),
         None => json!(input.text()),
     }
