@@ -153,7 +153,8 @@ fn a_study_of_every_method_is_done_once_and_extended() {
     let study = json(folder.join("study.json"));
     for cell in study["cells"].as_array().unwrap().iter().filter(|cell| !cell["ratio"].is_null()) {
         let stored = cell["linear_ratio"].as_f64().unwrap();
-        assert!((0.3..0.6).contains(&stored), "{cell}");
+        // ITP also narrows the networks whose neurons it prunes.
+        assert!((0.2..0.6).contains(&stored), "{cell}");
     }
     let dense = &reports[&("dense".to_string(), 1)];
     assert!(dense["method"].is_null() && dense["training"]["best_of"] == 2, "{dense}");
