@@ -178,7 +178,7 @@ fn without_evaluation_data_a_tenth_is_held_out() {
     // A third of what is held out, too, is of the rarer kind.
     let majority = split["metrics"]["majority_share"].as_f64().unwrap();
     assert!((majority - 8.0 / 12.0).abs() < 1e-9, "{majority}");
-    let note = "12 of 120 training examples, drawn by seed 7, are held out";
+    let note = "12 training examples, drawn by seed 7, are held out";
     assert!(lines.iter().any(|line| line["message"].as_str().unwrap_or("").contains(note)));
     let read = |name: &str| fs::read_to_string(place.path("held").join(name)).unwrap();
     assert!(read("report.md").contains("evaluated on 12 examples of the training data"));

@@ -277,6 +277,14 @@ impl Args {
             return Ok(vec![("dev".into(), data)]);
         }
         let name = match (recipe.name.as_str(), stored) {
+            ("", Some(task)) if task.name.parse::<GlueTask>().is_err() => {
+                let message = format!(
+                    "missing; the model was trained on data of its own ({}): give a file with the \
+                     same columns",
+                    task.name
+                );
+                return Err(Error::option("dev", message));
+            }
             ("", Some(task)) => task.name,
             ("", None) => {
                 let message = "missing; the model does not say what it was trained for. Give a \

@@ -24,7 +24,7 @@ const RARE: usize = 2;
 /// … if the most frequent one occurs so often at least.
 const FREQUENT: usize = 20;
 /// Labels that people are told.
-const TOLD: usize = 20;
+const TOLD: usize = 8;
 
 impl TextDataset {
     /// The task's labels in their order, each with the number of its examples; empty if the task has
@@ -62,11 +62,21 @@ impl TextDataset {
 /// `neg (4), pos (4)`; of very many the first.
 pub(super) fn listed(counts: &[(String, usize)]) -> String {
     let told = counts.iter().take(TOLD);
-    let mut told: Vec<String> = told.map(|(name, count)| format!("{name} ({count})")).collect();
+    let mut told: Vec<String> =
+        told.map(|(name, count)| format!("{} ({count})", beginning(name))).collect();
     if counts.len() > TOLD {
         told.push(format!("… and {} more", counts.len() - TOLD));
     }
     told.join(", ")
+}
+
+/// A name, or the beginning of one that is no name: a text where a label should be.
+fn beginning(name: &str) -> String {
+    const LONGEST: usize = 40;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_string(),
+    }
 }
 
 /// A sentence for each label that looks like a mistake in the data.
@@ -158,6 +168,6 @@ mod tests {
         }
         let many: Vec<(String, usize)> = (0..30).map(|at| (format!("id{at}"), 1)).collect();
         assert!(odd_labels(&many)[0].contains("30 labels on 30 rows"));
-        assert!(listed(&many).ends_with("id19 (1), … and 10 more"));
+        assert!(listed(&many).ends_with("id7 (1), … and 22 more"));
     }
 }

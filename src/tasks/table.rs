@@ -246,12 +246,8 @@ fn other_labels(task: &Task, found: Vec<String>) -> String {
         .collect();
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     let known = task.labels();
-    let mut message = format!(
-        "is none of task {}'s: {}; the file's are {}",
-        task.name,
-        known.join(", "),
-        listed(&found)
-    );
+    let mut message =
+        format!("is none of the task's: {}; the file's are {}", known.join(", "), listed(&found));
     let foreign = names.iter().all(|name| task.label_index(name).is_none());
     if foreign && names.len() == known.len() {
         let (order, names) = (known.join(", "), names.join(","));

@@ -77,9 +77,8 @@ pub(super) fn hold_out<E, G: Eq + Hash>(
 /// Tells that examples were held out.
 pub(super) fn tell_held_out(observer: &dyn Observer, held: usize, train: usize, seed: u64) {
     let message = format!(
-        "no evaluation data given: {held} of {} training examples, drawn by seed {seed}, are held out \
-         and evaluated on",
-        held + train
+        "no evaluation data given: {held} training examples, drawn by seed {seed}, are held out to \
+         evaluate on; the model is trained on {train}"
     );
     observer.event(&Event::Note { message });
 }
