@@ -238,7 +238,9 @@ impl TensorSource {
         if stored.dtype != Dtype::F32 {
             return Err(unsupported(stored, &scale_name, stored.dtype, "F32"));
         }
-        let rows = entry.shape.first().copied().unwrap_or(0);
+        let Some(&rows) = entry.shape.first() else {
+            return Err(Error::layer(name, "is one 8-bit integer, which has no row to be scaled"));
+        };
         if stored.shape != [rows] {
             let message = format!("expected {rows} row scales, found shape {:?}", stored.shape);
             return Err(Error::layer(scale_name, message));
