@@ -324,6 +324,15 @@ fn other_data_or_another_model_is_an_error_that_says_so() {
     fs::write(&config, value.to_string()).unwrap();
     refused("config.json");
     fs::write(&config, text).unwrap();
+    // The lowest bit of the last weight.
+    let weights = place.path("model/model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    let mut other = bytes.clone();
+    let at = other.len() - 4;
+    other[at] ^= 1;
+    fs::write(&weights, other).unwrap();
+    refused("the starting model's weights");
+    fs::write(&weights, bytes).unwrap();
     resumed(&recipe, &place, "run").unwrap();
 }
 

@@ -63,6 +63,8 @@ pub struct Inputs {
     pub dev: String,
     /// Of the starting model's `config.json`.
     pub config: String,
+    /// Of its weights.
+    pub weights: String,
 }
 
 impl Inputs {
@@ -70,6 +72,7 @@ impl Inputs {
     pub(super) fn changed(&self, now: &Self) -> Option<&'static str> {
         let changed = [
             (self.config != now.config, "the starting model's config.json has changed"),
+            (self.weights != now.weights, "a file of the starting model's weights has changed"),
             (self.train != now.train, "the training data, or its order, has changed"),
             (self.dev != now.dev, "the evaluation data, or its order, has changed"),
         ];

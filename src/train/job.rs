@@ -188,11 +188,24 @@ pub(super) fn tell_skipped(observer: &dyn Observer, split: &str, skipped: usize,
     }
 }
 
+/// SHA-256 of a model folder's files of weights, all of them.
+fn sum_of_weights(folder: &Path) -> Result<String> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|end| end == "safetensors" || end == "bin"));
+    paths.sort();
+    let mut sum = Sum::default();
+    for path in paths {
+        sum.add(sha256_of_file(&path)?.as_bytes());
+    }
+    Ok(sum.finish())
+}
+
 impl<M: TrainableModel, E> Prepared<M, E> {
     /// SHA-256 of what a run of this reads.
     ///
     /// # Errors
-    /// If the starting model's `config.json` cannot be read.
+    /// If the starting model's files cannot be read.
     pub(super) fn inputs(&self) -> Result<Inputs> {
         let mut dev = Sum::default();
         for split in self.dev.iter().chain(&self.while_training) {
@@ -202,6 +215,7 @@ impl<M: TrainableModel, E> Prepared<M, E> {
             train: self.train.digest.clone(),
             dev: dev.finish(),
             config: sha256_of_file(&self.start.folder.join("config.json"))?,
+            weights: sum_of_weights(&self.start.folder)?,
         })
     }
 

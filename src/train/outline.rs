@@ -42,6 +42,11 @@ pub struct PlannedPattern {
 pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> Result<Outline> {
     let training = &recipe.training;
     let segments = training.segments(examples)?;
+    if let Some(warmup) = training.lr_warmup_steps.filter(|steps| *steps > segments.total_steps) {
+        let message =
+            format!("{warmup} updates are more than the training's {}", segments.total_steps);
+        return Err(Error::option("lr_warmup_steps", message));
+    }
     let Some(method) = &recipe.method else {
         return Ok(Outline {
             patterns: Vec::new(),
@@ -81,13 +86,14 @@ pub(super) fn decomposition(method: &MethodRecipe, sparse: bool) -> DecomposeCon
 /// What pruning keeps of `S` so that low-rank part and `S` make up the ratio, or `None` if the
 /// low-rank part alone does.
 fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f64>> {
+    let of_rank = |rank: usize| {
+        let low_rank: usize = layers.iter().map(|l| rank * (l.d_input + l.d_output)).sum();
+        let dense: usize = layers.iter().map(|l| l.d_input * l.d_output).sum();
+        low_rank as f64 / dense.max(1) as f64
+    };
     let share = match method.rank {
         None => method.low_rank_ratio(),
-        Some(rank) => {
-            let low_rank: usize = layers.iter().map(|l| rank * (l.d_input + l.d_output)).sum();
-            let dense: usize = layers.iter().map(|l| l.d_input * l.d_output).sum();
-            low_rank as f64 / dense.max(1) as f64
-        }
+        Some(rank) => of_rank(rank),
     };
     let keep = method.ratio - share;
     if keep < -1e-9 {
@@ -138,6 +144,16 @@ mod tests {
         let error = outline(&recipe, &model, 33).unwrap_err().to_string();
         assert!(error.starts_with("option epochs: the schedule is longer"), "{error}");
         assert_eq!(outline(&recipe, &model, 65).unwrap().pruning.unwrap().schedule.interval, 1);
+    }
+
+    #[test]
+    fn a_rate_that_would_rise_beyond_the_end_is_refused() {
+        let training =
+            TrainingRecipe { lr_warmup_steps: Some(106), epochs: Some(15), ..Default::default() };
+        let recipe = Recipe { training, ..Recipe::default() };
+        let model = BertForSequenceClassification::new(&config(), &Device::default());
+        let error = outline(&recipe, &model, 200).unwrap_err().to_string();
+        assert!(error.starts_with("option lr_warmup_steps: 106 updates are more"), "{error}");
     }
 
     #[test]
