@@ -58,6 +58,14 @@ pub enum Error {
     Interrupted(String),
 }
 
+/// The first `most` characters of a text from a file, for a message.
+pub(crate) fn beginning(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
 impl Error {
     /// An [`Error::Io`] about `path`.
     pub fn io(path: impl AsRef<Path>, cause: std::io::Error) -> Self {

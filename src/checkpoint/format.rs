@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::source::TensorSource;
+use crate::error::beginning;
 use crate::{Error, Result};
 
 /// The version that is written; older ones are read.
@@ -100,12 +101,7 @@ impl Format {
 
 /// The beginning of a value, for a message.
 pub(crate) fn shown(value: &Value) -> String {
-    const MOST: usize = 60;
-    let text = value.to_string();
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    beginning(&value.to_string(), 60)
 }
 
 /// `model_type` of a configuration: the architecture, also of folders that only this crate reads.

@@ -26,6 +26,7 @@ mod seq2seq;
 mod words;
 
 pub use activation::Activation;
+#[cfg(feature = "train")]
 pub(crate) use alignment::label_index;
 pub use alignment::{LabelAlignment, LabelMismatch};
 pub use any::{AnySequenceClassifier, FolderModel};

@@ -29,6 +29,7 @@ pub use importance::LayerImportance;
 pub use norm::{gradient_norm, scale_gradients};
 pub use pruner::{PruneStep, Pruner};
 pub use schedule::{Curve, Phase, Schedule};
+#[cfg(feature = "train")]
 pub(crate) use schedule::{WARMUP_SHARES, share_of};
 pub use selection::{Group, NEVER_KEPT, above_never_kept, bound, cap_at};
 pub use selection::{kept_share, prune_count, threshold};

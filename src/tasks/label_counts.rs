@@ -1,6 +1,7 @@
 //! How often a data set has each label, and which of them look like mistakes.
 
 use super::{Example, Label, TextDataset};
+use crate::error::beginning;
 use crate::models::label_index;
 
 /// What data have in place of a label that is not there.
@@ -25,6 +26,8 @@ const RARE: usize = 2;
 const FREQUENT: usize = 20;
 /// Labels that people are told.
 const TOLD: usize = 8;
+/// Characters of a label that people are told: a longer one is a text where a label should be.
+const LONGEST: usize = 40;
 
 impl TextDataset {
     /// The task's labels in their order, each with the number of its examples; empty if the task has
@@ -63,20 +66,11 @@ impl TextDataset {
 pub(super) fn listed(counts: &[(String, usize)]) -> String {
     let told = counts.iter().take(TOLD);
     let mut told: Vec<String> =
-        told.map(|(name, count)| format!("{} ({count})", beginning(name))).collect();
+        told.map(|(name, count)| format!("{} ({count})", beginning(name, LONGEST))).collect();
     if counts.len() > TOLD {
         told.push(format!("… and {} more", counts.len() - TOLD));
     }
     told.join(", ")
-}
-
-/// A name, or the beginning of one that is no name: a text where a label should be.
-fn beginning(name: &str) -> String {
-    const LONGEST: usize = 40;
-    match name.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_string(),
-    }
 }
 
 /// A sentence for each label that looks like a mistake in the data.

@@ -13,7 +13,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +21,7 @@ use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 use super::checkpoint_state::step_of;
 pub use super::checkpoint_state::{CheckpointState, Inputs};
 use crate::checkpoint::checksum::sha256_of_file;
+use crate::checkpoint::guard;
 use crate::{Error, Result};
 
 /// Ending of a checkpoint's folder while it is written.
@@ -235,8 +235,7 @@ pub(super) fn load<R: Checkpoint>(file: &Path) -> Result<R> {
 /// Runs other people's code on the contents of `file`; a panic of it is an error, too.
 pub(super) fn guarded<T>(file: &Path, read: impl FnOnce() -> Result<T, String>) -> Result<T> {
     let panicked = |_| Err("is not a checkpoint of this model".to_string());
-    let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked);
-    result.map_err(|message| Error::format(file, message))
+    guard::guarded(read).unwrap_or_else(panicked).map_err(|message| Error::format(file, message))
 }
 
 fn poisoned() -> Error {
