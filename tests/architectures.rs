@@ -58,12 +58,12 @@ fn compressed_and_used(place: &Place, layers: usize) {
     let data = ["--dev", &dev, "--text", "review", "--label", "mood"];
     let result = &json_lines(&[&["evaluate", &small][..], &data].concat())[0]["result"];
     assert_eq!(*result, report["compacted"][0]);
-    let pair = ["predict", &small, "the film is good", "--pair", "it is great"];
+    let model = place.arg("model");
+    let pair = ["predict", &model, "the film is good", "--pair", "it is great"];
     for args in [&["predict", &small, "the film is dull"][..], &pair] {
         let answer = json_lines(args).remove(0);
         assert!(["up", "down"].contains(&answer["label"].as_str().unwrap()), "{answer}");
     }
-    let model = place.arg("model");
     let sizes = ["--batch", "3", "--length", "8", "--repeat", "2"];
     let times = &json_lines(&[&["bench", &model, &small][..], &sizes].concat())[0];
     assert_eq!(times["contestants"].as_array().unwrap().len(), 2);

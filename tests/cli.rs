@@ -383,7 +383,8 @@ fn a_dry_run_writes_nothing() {
     let kept = plan["keep_ratios"].as_array().unwrap();
     assert_eq!(kept[0], json!([4, 1.0]));
     assert_eq!(kept.last().unwrap()[0], json!(35));
-    assert!((kept.last().unwrap()[1].as_f64().unwrap() - 0.15).abs() < 1e-9);
+    // Rank 1 is much of these small matrices: 7 of 64 weights; with S a tenth more than a fifth.
+    assert!((kept.last().unwrap()[1].as_f64().unwrap() - (0.22 - 7.0 / 64.0)).abs() < 1e-9);
     // Weights, gradients and two moments at the least.
     let parameters = plan["trained_parameters"].as_u64().unwrap();
     assert!(plan["expected_memory_bytes"].as_u64().unwrap() > 16 * parameters);

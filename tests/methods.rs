@@ -49,10 +49,15 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
     assert!(text.contains("one-shot magnitude pruning"), "{text}");
 
     // Below a ratio of 0.1 half of it is the low-rank part's, where nothing else is said.
-    let small = place.run("compress", "tiny", &["--ratio", "0.06", "--interval", "2"]);
-    stdout(&refs(&small));
-    assert_eq!(recipe(&place, "tiny").method.unwrap().low_rank_ratio, Some(0.03));
-    assert!(report(&place, "tiny")["method"]["pruning"].is_object());
+    let wide = Place::wide(64);
+    stdout(&refs(&wide.run("compress", "tiny", &["--ratio", "0.06", "--interval", "2"])));
+    assert_eq!(recipe(&wide, "tiny").method.unwrap().low_rank_ratio, Some(0.03));
+    let tiny = report(&wide, "tiny");
+    assert!(tiny["method"]["pruning"].is_object());
+    let layers = tiny["account"]["layers"].as_array().unwrap();
+    let sum = |key: &str| layers.iter().map(|layer| layer[key].as_f64().unwrap()).sum::<f64>();
+    let stored = sum("stored_elements") / sum("dense_elements");
+    assert!(stored <= 0.07, "{stored}");
 
     let refused = |more: &[&str], part: &str| {
         fails(&refs(&place.run("compress", "never", more)), 1, &[part]);
@@ -61,6 +66,11 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
     let equal = ["--method", "losparse", "--ratio", "0.05", "--low-rank-ratio", "0.05"];
     refused(&equal, "option --low-rank-ratio: 0.05 leaves nothing of the ratio 0.05");
     refused(&["--method", "losparse", "--rank", "0"], "option --rank: 0 leaves out");
+    // Rank 1 is more than that.
+    let tiny = "option --ratio: 0.01 is less than low-rank parts of these layers take, 10";
+    refused(&["--ratio", "0.01"], tiny);
+    refused(&["--ratio", "0.01", "--method", "low-rank"], tiny);
+    refused(&["--ratio", "0.01", "--dry-run"], tiny);
     // No option makes a method another unheeded.
     for (method, more, option) in [
         ("itp", ["--rank", "4"], "rank"),
@@ -74,7 +84,7 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
         refused(&[&["--method", method], &more[..]].concat(), &part);
     }
     // Bounds are those of the sparse part, 0.15 of the weights here.
-    let capped = ["--ratio", "0.2", "--max-kept", "0.15", "--dry-run"];
+    let capped = ["--ratio", "20%", "--max-kept", "0.15", "--dry-run"];
     stdout(&refs(&place.run("compress", "capped", &capped)));
     refused(&["--ratio", "0.2", "--max-kept", "0.14"], "option --max-kept");
     refused(&["--ratio", "0.2", "--min-kept", "0.18"], "option --min-kept");

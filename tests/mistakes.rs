@@ -31,7 +31,7 @@ const DEV: &str = "--dev dev.csv --text review --label mood";
 
 /// A mistake and the command that makes it; `…` in the command stands for [`ORDER`], of `evaluate` for
 /// [`DEV`].
-const MISTAKES: [(&str, &str); 30] = [
+const MISTAKES: [(&str, &str); 36] = [
     ("a model that is not there", "compress no/such -o out …"),
     ("a truncated `model.safetensors`", "compress truncated -o out …"),
     ("a weight that is NaN", "compress nan -o out …"),
@@ -43,11 +43,15 @@ const MISTAKES: [(&str, &str); 30] = [
     ("a file of data that is not there", "finetune model -o out … --train no.csv"),
     ("an empty table", "finetune model -o out … --train empty.csv"),
     ("a column that is not there", "finetune model -o out … --label stars"),
+    ("a table separated by something else", "finetune model -o out … --train semicolons.csv"),
+    ("no example to train on", "finetune model -o out … --max-train-examples 0"),
     ("a label that the task does not have", "evaluate model … --dev strange.csv"),
     ("too few rows to hold any out", "finetune model -o out … --dev- --train two.csv"),
     ("texts longer than the model's", "finetune model -o out … --max-length 512"),
     ("settings of another kind of task", "compress model -o out … --doc-stride 8"),
     ("a ratio that is none", "compress model -o out … --ratio 1.7"),
+    ("a share that is no number", "compress model -o out … --ratio fifth"),
+    ("a ratio below what rank 1 takes", "compress model -o out … --ratio 0.01"),
     ("a part larger than the whole", "compress model -o out … --ratio 0.1 --low-rank-ratio 0.2"),
     ("layers that are not there", "compress model -o out … --layers decoder.*"),
     ("no update", "compress model -o out … --epochs 0"),
@@ -58,7 +62,9 @@ const MISTAKES: [(&str, &str); 30] = [
         "compress model -o out … --epochs 1 --final-warmup-steps 12",
     ),
     ("a recipe's setting, misspelt", "compress model -o out … --recipe misspelt.toml"),
+    ("a recipe's setting that is no number", "finetune model -o out … --recipe nan.toml"),
     ("the folder of another run", "finetune model -o done …"),
+    ("replacing the run that the model is of", "finetune done -o done … --overwrite"),
     ("nothing to resume", "finetune model -o never … --resume"),
     ("resuming with other settings", "finetune model -o done … --epochs 1 --seed 7 --resume"),
     ("an option that there is not", "compress model -o out … --rate 0.2"),
@@ -117,6 +123,8 @@ fn place() -> Place {
     fs::remove_file(place.copy("mute").join("vocab.txt")).unwrap();
     place.write("empty.csv", "");
     place.write("strange.csv", "review,mood\ngood,sideways\n");
+    place.write("semicolons.csv", super::place::reviews(8).replace(',', ";"));
+    place.write("nan.toml", "[training]\nlearning_rate = nan\n");
     place.write("two.csv", "review,mood\ngood,up\nbad,down\n");
     place.write("misspelt.toml", "[training]\nepoch = 3\n");
     let stars = |up: &str, down: &str| {

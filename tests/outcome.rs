@@ -153,6 +153,18 @@ fn a_model_that_always_says_the_same_is_called_so() {
 }
 
 #[test]
+fn examples_that_are_trained_on_and_evaluated_on_are_counted() {
+    let place = Place::new();
+    let said = || {
+        let args = place.run("finetune", "never", &["--dry-run"]);
+        text(&losparse(&refs(&args)).output().unwrap().stderr)
+    };
+    assert!(said().contains("dev: 24 of 24 examples are among the training examples"));
+    place.write("dev.csv", "review,mood\nthe very film is good,up\nnever seen,down\n");
+    assert!(said().contains("dev: 1 of 2 examples are among the training examples"), "{}", said());
+}
+
+#[test]
 fn without_evaluation_data_a_tenth_is_held_out() {
     let place = Place::new();
     // 60 texts, each twice; a third of them of one kind.

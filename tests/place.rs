@@ -18,7 +18,12 @@ pub(super) struct Place(TempDir);
 
 impl Place {
     pub(super) fn new() -> Self {
-        let model = BertForSequenceClassification::new(&config(), &Device::default());
+        Self::wide(16)
+    }
+
+    /// With hidden states of this width.
+    pub(super) fn wide(width: usize) -> Self {
+        let model = BertForSequenceClassification::new(&config(width), &Device::default());
         Self::of(&model.map(&mut Scattered(1)), ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     }
 
@@ -102,13 +107,13 @@ impl ModuleMapper for Scattered {
     }
 }
 
-fn config() -> BertConfig {
+fn config(width: usize) -> BertConfig {
     BertConfig {
         vocab_size: WORDS.len() + 5,
-        hidden_size: 16,
+        hidden_size: width,
         num_hidden_layers: 2,
         num_attention_heads: 2,
-        intermediate_size: 32,
+        intermediate_size: 2 * width,
         max_position_embeddings: 24,
         labels: LabelConfig::named(["down", "up"]),
         ..BertConfig::default()

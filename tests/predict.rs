@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
 
 use serde_json::Value;
 
-use super::cli::{fails, losparse, text};
+use super::cli::{fails, losparse, refs, stdout, text};
 use super::place::Place;
 
 /// A run with an open standard input and its lines of standard output.
@@ -177,4 +177,43 @@ fn numbers_that_cannot_be_are_refused() {
     let evaluate = [&["evaluate", &model, "--dev", &dev], &columns[..]].concat();
     fails(&[&evaluate[..], &["--batch-size", "0"]].concat(), 1, &["option --batch-size"]);
     fails(&[&evaluate[..], &["--max-length", "0"]].concat(), 1, &["option --max-length"]);
+}
+
+#[test]
+fn texts_are_single_or_pairs_as_the_model_was_trained() {
+    let place = Place::new();
+    let answers = |run: &str, more: &[&str], input: &[u8]| {
+        let output = with_input(&[&["predict", &place.arg(run), "--json"], more].concat(), input);
+        let lines = text(&output.stdout).lines().map(String::from).collect::<Vec<_>>();
+        let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).expect(line));
+        let said = match output.status.code() {
+            Some(0) => String::new(),
+            _ => text(&output.stderr),
+        };
+        (lines.map(|line| line["pair"].clone()).collect::<Vec<_>>(), said)
+    };
+    stdout(&refs(&place.run("finetune", "single", &["--epochs", "1"])));
+    let (pairs, said) = answers("single", &[], b"good\tfilm\n");
+    assert_eq!((pairs, said.as_str()), (vec![Value::Null], ""));
+    let (pairs, said) = answers("single", &["good", "--pair", "film"], b"");
+    assert!(pairs.is_empty() && said.contains("option --pair: the model was trained on single"));
+
+    for file in ["train.csv", "dev.csv"] {
+        let rows = std::fs::read_to_string(place.path(file)).unwrap();
+        let with_second = |row: &str| match row.split_once(',') {
+            Some(("review", mood)) => format!("review,second,{mood}\n"),
+            Some((review, mood)) => format!("{review},the film,{mood}\n"),
+            None => String::new(),
+        };
+        place.write(file, rows.lines().map(with_second).collect::<String>());
+    }
+    stdout(&refs(&place.run("finetune", "pairs", &["--epochs", "1", "--pair", "second"])));
+    let (pairs, said) = answers("pairs", &[], b"good\tfilm\ndull\tfilm\n");
+    assert_eq!((pairs, said.as_str()), (vec!["film".into(); 2], ""));
+    let (_, said) = answers("pairs", &[], b"good\tfilm\ndull\n");
+    assert!(said.contains("option --pair: missing: text 2 stands alone"), "{said}");
+    let (_, said) = answers("pairs", &["good"], b"");
+    assert!(said.contains("option --pair: missing: text 1 stands alone"), "{said}");
+    let (pairs, _) = answers("pairs", &["--file", &place.arg("dev.csv")], b"");
+    assert_eq!(pairs, vec![Value::from("the film"); 24]);
 }

@@ -153,17 +153,26 @@ fn a_full_disk_leaves_the_last_good_checkpoint() {
     // No file may grow beyond 16 kB: what a full disk does, for the optimizer's moments.
     args.push("--resume".into());
     let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"";
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script, env!("CARGO_BIN_EXE_losparse")]).args(&args);
-    let output = shell.env_remove("LOSPARSE_DEVICE").stdin(Stdio::null()).output().unwrap();
-    let message = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains(".bpk"), "{message}");
-    assert!(message.contains("the last checkpoint is kept"), "{message}");
+    let refused = |args: &[String], parts: [&str; 2]| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_losparse")]).args(args);
+        let output = shell.env_remove("LOSPARSE_DEVICE").stdin(Stdio::null()).output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        for part in parts {
+            assert!(message.contains(part), "{message}");
+        }
+        message
+    };
+    let kept = "is kept: make room and go on with --resume";
+    let message = refused(&args, [".bpk: could not be written: File too large", kept]);
     assert_eq!(newest(&checkpoints), Some(before), "{message}");
 
     let done = losparse(&refs(&args)).output().unwrap();
     assert!(done.status.success(), "{}", text(&done.stderr));
+
+    let first = place.run("compress", "first", &RUN);
+    refused(&first, [".bpk: could not be written: File too large", "no checkpoint is there yet"]);
 }
 
 #[test]

@@ -29,6 +29,16 @@ pub fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
+/// Parses a share: 0.2, or the same as 20%.
+pub fn share(text: &str) -> Result<f64, String> {
+    let (number, of) = match text.strip_suffix('%') {
+        Some(percent) => (percent, 100.0),
+        None => (text, 1.0),
+    };
+    let message = "a share is a number such as 0.2, or the same as 20%";
+    Ok(number.trim().parse::<f64>().map_err(|_| message.to_string())? / of)
+}
+
 /// A name without the blanks around it.
 fn trimmed(text: &str) -> Result<String, String> {
     Ok(text.trim().to_string())
@@ -192,12 +202,12 @@ pub struct MethodArgs {
     #[arg(long, value_name = "losparse|itp|low-rank|movement|one-shot", value_parser = word::<Method>,
         help = "Settings of another method, for comparisons in the same training")]
     method: Option<Method>,
-    #[arg(long, value_name = "SHARE", help = shown(
+    #[arg(long, value_name = "SHARE", value_parser = share, help = shown(
         "Share of the layers' weights that is left, low-rank part and kept neurons together",
         MethodRecipe::default().ratio
     ))]
     ratio: Option<f64>,
-    #[arg(long, value_name = "SHARE", help = shown(
+    #[arg(long, value_name = "SHARE", value_parser = share, help = shown(
         "Share of the weights in the low-rank part, within the ratio; 0: no low-rank part (ITP)",
         "0.05, or half of a ratio below 0.1"
     ))]
@@ -244,12 +254,12 @@ pub struct MethodArgs {
     #[arg(long, value_name = "cubic|linear|cosine|one-shot", value_parser = word::<Curve>,
         help = shown("How the kept share falls", default_word::<Curve>()))]
     curve: Option<Curve>,
-    #[arg(long, value_name = "SHARE", help = shown(
+    #[arg(long, value_name = "SHARE", value_parser = share, help = shown(
         "Keep this share of every layer's neurons, whatever they score",
         MethodRecipe::default().min_kept
     ))]
     min_kept: Option<f64>,
-    #[arg(long, value_name = "SHARE", help = shown(
+    #[arg(long, value_name = "SHARE", value_parser = share, help = shown(
         "Keep no more than this share of any layer's neurons", MethodRecipe::default().max_kept
     ))]
     max_kept: Option<f64>,

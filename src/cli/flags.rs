@@ -1,5 +1,7 @@
 //! Errors in the words of the command line: the library names settings as recipes do.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::parser::ValueSource;
@@ -23,8 +25,8 @@ static NAME: LazyLock<Option<Regex>> =
 pub struct Flags {
     /// Names as recipes have them, and whether they were typed.
     options: Vec<(String, bool)>,
-    /// Whether settings come from a recipe, where its names are the user's own.
-    recipe: bool,
+    /// The recipe that settings come from: its names are the user's own.
+    recipe: Option<PathBuf>,
 }
 
 impl Flags {
@@ -33,7 +35,7 @@ impl Flags {
         let chosen = matches.subcommand();
         let chosen = chosen.and_then(|(name, given)| Some((command.find_subcommand(name)?, given)));
         let Some((command, given)) = chosen else {
-            return Self { options: vec![], recipe: false };
+            return Self { options: vec![], recipe: None };
         };
         let typed = |id: &str| {
             use ValueSource::{CommandLine, EnvVariable};
@@ -45,7 +47,7 @@ impl Flags {
                 Some((arg.get_long()?.replace('-', "_"), typed(arg.get_id().as_str())))
             })
             .collect();
-        let recipe = options.iter().any(|(name, typed)| name == "recipe" && *typed);
+        let recipe = given.try_get_one::<PathBuf>("recipe").ok().flatten().cloned();
         Self { options, recipe }
     }
 
@@ -53,10 +55,25 @@ impl Flags {
     pub fn describe(&self, error: &anyhow::Error) -> String {
         match error.downcast_ref() {
             Some(Error::Option { option, message }) if error.chain().count() == 1 => {
-                let option = self.flag(&option.replace(' ', "_")).unwrap_or(option.clone());
-                format!("option {option}: {}", self.in_flags(message))
+                let message = self.in_flags(message);
+                match self.flag(&option.replace(' ', "_")) {
+                    Some(flag) => format!("option {flag}: {message}"),
+                    None => format!("{}option {option}: {message}", self.recipe_of(option)),
+                }
             }
             _ => format!("{error:#}"),
+        }
+    }
+
+    /// The recipe that sets `option`, to begin a message with.
+    fn recipe_of(&self, option: &str) -> String {
+        let setting = option.rsplit('.').next().unwrap_or(option);
+        let sets = |line: &str| line.trim_start().starts_with(setting);
+        let text =
+            self.recipe.as_ref().and_then(|file| Some((file, fs::read_to_string(file).ok()?)));
+        match text {
+            Some((file, text)) if text.lines().any(sets) => format!("{}: ", file.display()),
+            _ => String::new(),
         }
     }
 
@@ -75,7 +92,7 @@ impl Flags {
         let renamed = RENAMED.iter().find(|(name, _)| *name == setting).map(|(_, flag)| *flag);
         let name = renamed.unwrap_or(setting.strip_prefix("summarization.").unwrap_or(setting));
         let (name, typed) = self.options.iter().find(|(known, _)| known == name)?;
-        (*typed || !self.recipe).then(|| format!("--{}", name.replace('_', "-")))
+        (*typed || self.recipe.is_none()).then(|| format!("--{}", name.replace('_', "-")))
     }
 }
 
@@ -129,11 +146,18 @@ mod tests {
             said(&recipe, "summarization.max_length", "no"),
             "option summarization.max_length: no"
         );
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.toml").display().to_string();
+        std::fs::write(&file, "[training]\nlearning_rate = nan\n").unwrap();
+        let recipe = ["compress", "m", "-o", "x", "--recipe", &file];
+        let wanted = format!("{file}: option learning_rate: no");
+        assert_eq!(said(&recipe, "learning_rate", "no"), wanted);
+        assert_eq!(said(&recipe, "epochs", "no"), "option epochs: no");
     }
 
     #[test]
     fn other_errors_stay_as_they_are() {
-        let flags = Flags { options: vec![("max_length".into(), true)], recipe: false };
+        let flags = Flags { options: vec![("max_length".into(), true)], recipe: None };
         let error = Error::format("f.csv", "no column; the columns are: max_length, x");
         assert_eq!(
             flags.describe(&error.into()),

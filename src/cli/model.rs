@@ -8,7 +8,7 @@ use losparse::generation::{DEFAULT_NEW_TOKENS, GenerationConfig};
 use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::precision::{self, round_weights};
 use losparse::tasks::squad::QaSettings;
-use losparse::tasks::{SummarizationSettings, Task, TextTokenizer};
+use losparse::tasks::{GlueTask, SummarizationSettings, Task, TextTokenizer};
 use losparse::train::{StoredColumns, SummarizationRecipe, TaskRecipe, model_tokenizer};
 use losparse::{Error, Result};
 use serde_json::{Map, Value};
@@ -97,6 +97,16 @@ impl Opened {
         serde_json::from_value(stored.clone()).map_err(|e| {
             Error::format(self.folder.join("config.json"), format!("losparse.columns: {e}"))
         })
+    }
+
+    /// Whether the model was trained on pairs of texts, if it knows.
+    pub fn takes_pairs(&self) -> Result<Option<bool>> {
+        let columns = self.columns()?;
+        if columns.text.is_some() {
+            return Ok(Some(columns.pair.is_some()));
+        }
+        let task = self.task()?.and_then(|task| task.name.parse::<GlueTask>().ok());
+        Ok(task.map(GlueTask::has_pairs))
     }
 
     /// A task with the model's own labels.
@@ -207,7 +217,10 @@ pub fn task_name(folder: &Path) -> Option<String> {
 }
 
 /// The model folder meant by a path: itself, or `model` in a run's output folder.
-fn find(folder: &Path) -> Result<PathBuf> {
+///
+/// # Errors
+/// If there is no such folder.
+pub fn find(folder: &Path) -> Result<PathBuf> {
     if !folder.is_dir() {
         let message = "no such folder; a model folder in Hugging Face's layout is expected";
         return Err(Error::format(folder, message));

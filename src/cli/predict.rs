@@ -31,8 +31,8 @@ Examples:
   losparse predict summaries/model --file articles.jsonl --document article --json
 
 Without texts and --file, every line of the standard input is a text, blank ones too, and answered as
-it comes; its first tab divides a pair. A model that summarizes also takes JSON lines there, and
---file with a .txt of one text a line.")]
+it comes; a tab divides a pair, unless the model was trained on single texts. A model that summarizes
+also takes JSON lines there, and --file with a .txt of one text a line.")]
 pub struct Args {
     /// Model folder: Hugging Face's, a compressed one, or a run's output folder
     #[arg(value_name = "MODEL")]
@@ -78,7 +78,15 @@ impl Args {
                 let (opened, tokenizer) = (&opened, &tokenizer);
                 let (batch_size, device) = (self.batch_size, &device);
                 let classifier = Classifier { opened, model, tokenizer, batch_size, device };
-                classifier.answer(self.examples(opened)?, machine.json)
+                let pairs = opened.takes_pairs()?;
+                let mut done = 0;
+                let checked = self.examples(opened, pairs)?.map(|examples| {
+                    let examples = examples?;
+                    check_pairs(&examples, pairs, done)?;
+                    done += examples.len();
+                    Ok(examples)
+                });
+                classifier.answer(checked, machine.json)
             }
             AnyModel::QuestionAnswerer(model) => {
                 let examples = self.answer.examples(self.file.as_ref())?;
@@ -126,8 +134,12 @@ impl Args {
         given.map_or(Ok(()), |option| Err(Error::option(option, what)))
     }
 
-    /// The texts, a few batches at a time.
-    fn examples(&self, opened: &Opened) -> Result<Box<dyn Iterator<Item = Result<Vec<Example>>>>> {
+    /// The texts, a few batches at a time; `pairs`: whether the model was trained on such, if known.
+    fn examples(
+        &self,
+        opened: &Opened,
+        pairs: Option<bool>,
+    ) -> Result<Box<dyn Iterator<Item = Result<Vec<Example>>>>> {
         let most = self.batch_size.saturating_mul(ALIKE);
         if let Some(file) = &self.file {
             let mut asked = TaskRecipe {
@@ -163,7 +175,11 @@ impl Args {
                 return Err(Error::option("pair", message));
             }
             let lines = some(Lines::of_stdin("texts", most))?;
-            return Ok(Box::new(lines.map(|lines| Ok(lines?.into_iter().map(example).collect()))));
+            let divided = pairs.unwrap_or(true);
+            let example = move |line| example(line, divided);
+            return Ok(Box::new(
+                lines.map(move |lines| Ok(lines?.into_iter().map(example).collect())),
+            ));
         }
         Ok(Box::new(batches(pair_up(&self.texts, &self.pair)?, most)))
     }
@@ -188,12 +204,31 @@ pub fn some(lines: Lines) -> Result<impl Iterator<Item = Result<Vec<Line>>>> {
     Ok(lines)
 }
 
-fn example(line: Line) -> Example {
-    let (text, pair) = match line.text.split_once('\t') {
+/// The text of a line, or pair of texts if its first tab may divide it.
+fn example(line: Line, divided: bool) -> Example {
+    let (text, pair) = match line.text.split_once('\t').filter(|_| divided) {
         Some((text, pair)) => (text.to_string(), Some(pair.to_string())),
         None => (line.text, None),
     };
     Example { text, pair, label: None }
+}
+
+/// An error if an example is a pair and the model was trained on single texts, or the other way
+/// round; `before` it there were others.
+fn check_pairs(examples: &[Example], pairs: Option<bool>, before: usize) -> Result<()> {
+    let Some(pairs) = pairs else { return Ok(()) };
+    let Some(at) = examples.iter().position(|example| example.pair.is_some() != pairs) else {
+        return Ok(());
+    };
+    let number = before + at + 1;
+    let message = match pairs {
+        true => format!(
+            "missing: text {number} stands alone, and the model was trained on pairs of texts (on the \
+             standard input a tab divides a pair)"
+        ),
+        false => "the model was trained on single texts, not on pairs".to_string(),
+    };
+    Err(Error::option("pair", message))
 }
 
 fn pair_up(texts: &[String], pairs: &[String]) -> Result<Vec<Example>> {
@@ -224,7 +259,7 @@ mod tests {
     #[test]
     fn the_first_tab_of_a_line_divides_a_pair() {
         let read = |text: &str| {
-            let Example { text, pair, .. } = example(Line { number: 1, text: text.into() });
+            let Example { text, pair, .. } = example(Line { number: 1, text: text.into() }, true);
             (text, pair)
         };
         assert_eq!(read("a\tb"), ("a".into(), Some("b".into())));

@@ -121,7 +121,7 @@ impl RunArgs {
             recipe.storage = storage;
         }
         recipe.new_head |= self.new_head;
-        check(&recipe)?;
+        recipe.model = Some(check(&recipe)?);
         recipe.validate()?;
         self.check_settings(&recipe)?;
         if let Some(file) = &self.recipe
@@ -207,15 +207,12 @@ fn same_settings(a: &Recipe, b: &Recipe) -> bool {
     settings(a) == settings(b)
 }
 
-/// Checks that there is something to run.
-fn check(recipe: &Recipe) -> losparse::Result<()> {
+/// Checks that there is something to run; the model's folder.
+fn check(recipe: &Recipe) -> losparse::Result<PathBuf> {
     let Some(model) = &recipe.model else {
         return Err(Error::option("MODEL", "missing; give the folder of the model to start from"));
     };
-    if !model.is_dir() {
-        let message = "no such folder; a model folder in Hugging Face's layout is expected";
-        return Err(Error::format(model, message));
-    }
+    let model = super::model::find(model)?;
     let task = &recipe.task;
     let own = task.train.is_some() || task.dev.is_some();
     if task.name.is_empty() && !own {
@@ -229,7 +226,7 @@ fn check(recipe: &Recipe) -> losparse::Result<()> {
         }
         return Err(Error::option("data", "missing; give the folder of the task's files"));
     }
-    Ok(())
+    Ok(model)
 }
 
 /// A second signal within this time is the first once more: a terminal that is closed sends several.

@@ -108,7 +108,7 @@ pub struct TrainSummaryArgs {
     #[arg(long, value_name = "TOKENS")]
     max_target_length: Option<usize>,
     /// Share of the target probability that is spread over all tokens [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = super::args::share)]
     label_smoothing: Option<f64>,
     /// Beams of the evaluations while training [default: --num-beams]
     #[arg(long, value_name = "N")]

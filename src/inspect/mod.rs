@@ -32,4 +32,5 @@ pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]
 pub use report::{Agreement, Answers, MethodReport, RunReport, SplitMetrics, TrainingReport};
 #[cfg(feature = "train")]
+pub(crate) use warning::SIZE_TOLERANCE;
 pub use warning::{Expected, Warning, WarningKind, no_better_than_constant};

@@ -49,7 +49,7 @@ pub struct Expected {
 }
 
 /// More than so many times the asked share is marked.
-const TOLERANCE: f64 = 1.1;
+pub(crate) const SIZE_TOLERANCE: f64 = 1.1;
 /// More than so many times the loss of a model that knows nothing, or of the training's beginning if
 /// that is larger, is a training that diverged.
 const DIVERGED: f64 = 2.0;
@@ -71,7 +71,7 @@ impl RunReport {
         let method = self.method.as_ref()?;
         let stored = self.account.linear_ratio();
         let asked = method.ratio.max(expected.linear_ratio);
-        if stored <= TOLERANCE * asked + expected.boundary {
+        if stored <= SIZE_TOLERANCE * asked + expected.boundary {
             return None;
         }
         let single =

@@ -166,9 +166,10 @@ impl PruningConfig {
         let keep = self.schedule.final_keep_ratio;
         // As exact as shares that were subtracted from each other.
         let slack = 1e-9;
+        let shown = (keep * 1e6).round() / 1e6;
         if !(0.0..=keep + slack).contains(&self.min_kept) {
             let message = format!(
-                "{} is not within 0 and the {keep} of S that are kept in the end; a floor above \
+                "{} is not within 0 and the {shown} of S that are kept in the end; a floor above \
                  that cannot be met",
                 self.min_kept
             );
@@ -176,7 +177,7 @@ impl PruningConfig {
         }
         if !(keep - slack..=1.0).contains(&self.max_kept) {
             let message = format!(
-                "{} is not within the {keep} of S that are kept in the end and 1; a cap below \
+                "{} is not within the {shown} of S that are kept in the end and 1; a cap below \
                  that cannot be met",
                 self.max_kept
             );

@@ -193,6 +193,11 @@ impl GlueTask {
         }
     }
 
+    /// Whether its examples are pairs of texts.
+    pub fn has_pairs(self) -> bool {
+        self.layout().pair.is_some()
+    }
+
     /// Name of a split's official file, if the task has that split.
     pub fn file_name(self, split: Split) -> Option<&'static str> {
         Some(match (self, split) {

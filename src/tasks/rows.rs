@@ -116,8 +116,19 @@ pub(super) fn error_at(path: &Path, line: u64, message: impl std::fmt::Display) 
 
 /// An error that names the columns there are.
 pub(super) fn missing_column(path: &Path, name: &str, columns: &[String]) -> Error {
+    let separators = [(';', "semicolons"), ('\t', "tabs"), (',', "commas"), ('|', "bars")];
+    let only = match columns {
+        [one] => separators.into_iter().find(|(separator, _)| one.contains(*separator)),
+        _ => None,
+    };
+    let advice = only.map_or(String::new(), |(_, separators)| {
+        format!(
+            "; its first line looks separated by {separators}: commas are expected in a .csv, tabs \
+             in a .tsv"
+        )
+    });
     let columns = columns.join(", ");
-    Error::format(path, format!("no column {name:?}; the columns are: {columns}"))
+    Error::format(path, format!("no column {name:?}; the columns are: {columns}{advice}"))
 }
 
 /// A score that a model can learn, or why it is not.

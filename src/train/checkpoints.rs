@@ -45,6 +45,8 @@ struct Shared {
     written: Option<Written>,
     /// The step whose checkpoint the run goes on from.
     from: Option<usize>,
+    /// Why a checkpoint could not be written; Burn hands on a text only.
+    failure: Option<Error>,
 }
 
 /// A checkpoint being written.
@@ -149,6 +151,32 @@ impl CheckpointStore {
         self.remove(|_| true)
     }
 
+    /// Remembers why a checkpoint could not be written.
+    fn fail(&self, error: Error) {
+        let last = self.steps().ok().and_then(|steps| steps.last().copied());
+        let left = match last {
+            Some(step) => {
+                format!(
+                    "the checkpoint of update {step} is kept: make room and go on with --resume"
+                )
+            }
+            None => "no checkpoint is there yet".to_string(),
+        };
+        let error = match error {
+            Error::Io { path, cause } => Error::format(path, format!("{cause}; {left}")),
+            Error::Format { path, message } => Error::format(path, format!("{message}; {left}")),
+            other => other,
+        };
+        if let Ok(mut shared) = self.shared.lock() {
+            shared.failure.get_or_insert(error);
+        }
+    }
+
+    /// Why a checkpoint could not be written, if one could not.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.shared.lock().ok()?.failure.take()
+    }
+
     /// Announces the checkpoint whose parts come next.
     pub(crate) fn begin(&self, state: CheckpointState) {
         if let Ok(mut shared) = self.shared.lock() {
@@ -175,7 +203,7 @@ impl CheckpointStore {
         let partial = self.path(state.step).with_extension(PARTIAL);
         fs::create_dir_all(&partial).map_err(|e| Error::io(&partial, e))?;
         let file = part_file(&partial, part);
-        record.save(file.clone()).map_err(|e| Error::format(&file, e.to_string()))?;
+        record.save(file.clone()).map_err(|e| Error::format(&file, cause(&e.to_string())))?;
         let synced = fs::File::open(&file).and_then(|f| f.sync_all());
         synced.map_err(|e| Error::io(&file, e))?;
         let sum = sha256_of_file(&file)?;
@@ -219,6 +247,12 @@ impl CheckpointStore {
     }
 }
 
+/// What went wrong, of a message that names the file, too.
+fn cause(message: &str) -> String {
+    let cause = message.rsplit("': ").next().unwrap_or(message);
+    format!("could not be written: {cause}")
+}
+
 fn part_file(folder: &Path, part: &str) -> PathBuf {
     folder.join(format!("{part}.bpk"))
 }
@@ -250,9 +284,12 @@ pub(crate) struct PartCheckpointer {
 
 impl<R: Checkpoint> Checkpointer<R> for PartCheckpointer {
     fn save(&self, epoch: usize, record: R) -> Result<(), CheckpointerError> {
-        self.store
-            .save(self.part, epoch, record)
-            .map_err(|e| CheckpointerError::Unknown(format!("{e}; the last checkpoint is kept")))
+        let failed = |e: Error| {
+            let told = CheckpointerError::Unknown(e.to_string());
+            self.store.fail(e);
+            told
+        };
+        self.store.save(self.part, epoch, record).map_err(failed)
     }
 
     /// The store itself removes what is no longer needed, once the next one is whole.

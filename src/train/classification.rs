@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::{Map, json};
 
 use super::data::BatchSource;
-use super::hold_out::tell_held_out;
+use super::hold_out::{tell_held_out, tell_shared};
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::task_data::{label_config, load_task_data};
 use super::{Evaluator, Event, Observer, Recipe, StoredColumns, TrainableModel};
@@ -12,7 +12,7 @@ use crate::inspect::Answers;
 use crate::models::{self, AnySequenceClassifier, EncoderInput};
 use crate::tasks::metrics::argmax;
 use crate::tasks::{
-    self, Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset,
+    self, Example, Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset,
 };
 use crate::{Error, Result};
 
@@ -41,6 +41,11 @@ impl Job for Classification {
             for note in set.notes() {
                 observer.event(&Event::Note { message: format!("{name}: {note}") });
             }
+        }
+        for (name, set) in &data.dev {
+            let [train, dev] = [&data.train, set].map(|set| set.examples.iter());
+            let text = |example: &Example| (example.text.clone(), example.pair.clone());
+            tell_shared(observer, name, train.map(text), dev.map(text));
         }
         let (model, start) = Start::load(recipe, label_config(&task), device, observer)?;
         let (tokenizer, pad_id) = (&start.tokenizer, start.tokenizer.pad_id());

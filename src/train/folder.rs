@@ -14,12 +14,17 @@ use crate::{Error, Result};
 const RECIPE: &str = "recipe.toml";
 /// File of its report: where it is, the run is done.
 const REPORT: &str = "report.json";
+/// Folder of its result.
+pub(super) const MODEL: &str = "model";
+/// Folder of its checkpoints.
+const CHECKPOINTS: &str = "checkpoints";
 /// Lock file of whoever writes to the folder.
 const LOCK: &str = ".lock";
 
 impl RunOptions {
     /// Makes sure that the output folder is ours to write to: new, empty but for the folder
-    /// `start`, or an earlier run that may be replaced or resumed. Makes nothing yet.
+    /// `start` of the model to begin with, or an earlier run that may be replaced or resumed. Makes
+    /// nothing yet.
     ///
     /// # Errors
     /// What is in the way.
@@ -42,11 +47,34 @@ impl RunOptions {
             };
             return Err(Error::format(output, message));
         }
+        if self.overwrite && occupied {
+            self.check_replaced(start)?;
+        }
         if self.resume && !self.can_resume()? {
             let message = "holds no checkpoint to resume from; start the run without --resume";
             return Err(Error::format(self.checkpoints(), message));
         }
         Ok(())
+    }
+
+    /// Makes sure that the run which is replaced is none that the new one needs.
+    fn check_replaced(&self, start: Option<&Path>) -> Result<()> {
+        let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let output = place(&self.output);
+        let baseline = self.baseline.as_deref();
+        let of_run = [MODEL, CHECKPOINTS].map(|folder| output.join(folder));
+        let model = start.filter(|path| of_run.iter().any(|part| place(path).starts_with(part)));
+        let baseline = baseline.filter(|path| place(path).starts_with(&output));
+        match model.or(baseline) {
+            None => Ok(()),
+            Some(path) => {
+                let message = format!(
+                    "{} is of the run that would be replaced; give the new run another folder",
+                    path.display()
+                );
+                Err(Error::option("overwrite", message))
+            }
+        }
     }
 
     /// Whether the output folder is a run with a checkpoint, or one that was stopped before its
@@ -65,7 +93,7 @@ impl RunOptions {
     }
 
     pub(super) fn checkpoints(&self) -> PathBuf {
-        self.output.join("checkpoints")
+        self.output.join(CHECKPOINTS)
     }
 
     /// Claims the output folder, which must exist, until what is returned is dropped.

@@ -1,6 +1,6 @@
 //! Examples held out of the training data, to evaluate on where there is nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use super::{Event, Observer};
@@ -81,6 +81,28 @@ pub(super) fn tell_held_out(observer: &dyn Observer, held: usize, train: usize, 
          evaluate on; the model is trained on {train}"
     );
     observer.event(&Event::Note { message });
+}
+
+/// Tells how many examples of the `split` to evaluate on are trained on, too.
+pub(super) fn tell_shared<E: Eq + Hash>(
+    observer: &dyn Observer,
+    split: &str,
+    train: impl Iterator<Item = E>,
+    dev: impl Iterator<Item = E>,
+) {
+    let train: HashSet<E> = train.collect();
+    let (mut shared, mut total) = (0, 0);
+    for example in dev {
+        shared += usize::from(train.contains(&example));
+        total += 1;
+    }
+    if shared > 0 {
+        let message = format!(
+            "{split}: {shared} of {total} examples are among the training examples, too; of new \
+             texts a metric on them says nothing"
+        );
+        observer.event(&Event::Note { message });
+    }
 }
 
 /// Name of the split that is held out.

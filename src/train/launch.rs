@@ -174,7 +174,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         });
         let scheduler = LearningRateScheduler::new(self.learning_rate());
         let result = training.launch(Learner::new(model, optimizer.into(), scheduler));
-        if let Some(error) = run.failure() {
+        if let Some(error) = run.failure().or_else(|| store.failure()) {
             return Err(error);
         }
         if let Some(error) = &result.error {

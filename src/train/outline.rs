@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::data::Segments;
 use super::{MethodRecipe, Recipe};
 use crate::decompose::{DecomposeConfig, RankedLayer, ranked_layers};
+use crate::inspect::SIZE_TOLERANCE;
 use crate::linear::Compressible;
 use crate::pruning::PruningConfig;
 use crate::{Error, Result};
@@ -84,16 +85,18 @@ pub(super) fn decomposition(method: &MethodRecipe, sparse: bool) -> DecomposeCon
 }
 
 /// What pruning keeps of `S` so that low-rank part and `S` make up the ratio, or `None` if the
-/// low-rank part alone does.
+/// low-rank part alone does. Ranks are rounded up: where that is much, in small layers, less of `S` is
+/// kept.
 fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f64>> {
-    let of_rank = |rank: usize| {
-        let low_rank: usize = layers.iter().map(|l| rank * (l.d_input + l.d_output)).sum();
-        let dense: usize = layers.iter().map(|l| l.d_input * l.d_output).sum();
-        low_rank as f64 / dense.max(1) as f64
+    let dense: usize = layers.iter().map(|l| l.d_input * l.d_output).sum();
+    let stored = |rank: &dyn Fn(&RankedLayer) -> usize| {
+        let elements: usize = layers.iter().map(|l| rank(l) * (l.d_input + l.d_output)).sum();
+        elements as f64 / dense.max(1) as f64
     };
+    let low_rank = stored(&|layer| layer.rank);
     let share = match method.rank {
         None => method.low_rank_ratio(),
-        Some(rank) => of_rank(rank),
+        Some(_) => low_rank,
     };
     let keep = method.ratio - share;
     if keep < -1e-9 {
@@ -105,7 +108,20 @@ fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f6
             ),
         ));
     }
-    Ok((keep > 1e-9).then_some(keep))
+    let sparse = keep > 1e-9;
+    let most = SIZE_TOLERANCE * method.ratio;
+    // Without a sparse part there is nothing that could give way, and ranks above 1 are as asked.
+    let least = if sparse { low_rank } else { stored(&|layer| layer.rank.min(1)) };
+    if least >= most {
+        let message = format!(
+            "{} is less than low-rank parts of these layers take, {:.1}% of the weights{}; ask for more",
+            method.ratio,
+            100.0 * least,
+            if sparse { ", with nothing left for the sparse part" } else { " at rank 1" },
+        );
+        return Err(Error::option("ratio", message));
+    }
+    Ok(sparse.then(|| keep.min(most - low_rank)))
 }
 
 #[cfg(test)]

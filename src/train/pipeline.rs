@@ -14,6 +14,7 @@ use serde_json::json;
 use super::checkpoints::CheckpointState;
 use super::data::Segments;
 use super::evaluate::collect_answers;
+use super::folder::MODEL;
 use super::job::{Job, Prepared};
 use super::{
     Classification, Evaluator, Event, Interrupt, JobKind, Keep, Observer, Outline,
@@ -232,7 +233,7 @@ impl<J: Job> Run<'_, J> {
     }
 
     fn folder(&self) -> PathBuf {
-        self.options.output.join("model")
+        self.options.output.join(MODEL)
     }
 
     /// Metrics on every split, and the answers on the first.

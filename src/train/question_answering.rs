@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use super::classification::{encoder_input, rows};
 use super::data::BatchSource;
 use super::evaluate::collect_answers;
-use super::hold_out::{HELD_OUT, hold_out, tell_held_out};
+use super::hold_out::{HELD_OUT, hold_out, tell_held_out, tell_shared};
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, Silent, TaskRecipe, TrainableModel};
 use crate::checkpoint::checksum::Sum;
@@ -49,6 +49,9 @@ impl Job for QuestionAnswering {
             None => (read_split(&recipe.task, "train")?, read_split(&recipe.task, "dev")?),
         };
         tell_skipped(observer, "dev", dev.skipped, "questions");
+        let [seen, asked] = [&train, &dev].map(|set| set.examples.iter());
+        let question = |example: &QaExample| (example.question.clone(), example.context.clone());
+        tell_shared(observer, "dev", seen.map(question), asked.map(question));
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
         tell_skipped(observer, "train", train.skipped, "questions");

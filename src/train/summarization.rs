@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use super::classification::encoder_input;
 use super::data::{BatchSource, digest};
 use super::evaluate::collect_answers;
-use super::hold_out::{HELD_OUT, hold_out, tell_held_out};
+use super::hold_out::{HELD_OUT, hold_out, tell_held_out, tell_shared};
 use super::job::{EvalSplit, Job, Loaded, Prepared, Start, tell_skipped};
 use super::{Evaluator, Interrupt, Observer, Recipe, StoredColumns, TaskRecipe, TrainableModel};
 use crate::checkpoint::checksum::sha256;
@@ -49,6 +49,9 @@ impl Job for Summarization {
         };
         tell_skipped(observer, "train", train.skipped, "rows");
         tell_skipped(observer, "dev", dev.skipped, "rows");
+        let [seen, new] = [&train, &dev].map(|set| set.examples.iter());
+        let document = |example: &SummarizationExample| example.document.clone();
+        tell_shared(observer, "dev", seen.map(document), new.map(document));
         let mut settings = SummarizationSettings::default();
         let mut own = GenerationConfig::default();
         let (model, start) =

@@ -218,6 +218,13 @@ impl TaskRecipe {
             let message = format!("{share} is not a share of the examples between 0 and 1");
             return Err(Error::option("dev_share", message));
         }
+        let limits = [
+            ("max_train_examples", self.max_train_examples),
+            ("max_eval_examples", self.max_eval_examples),
+        ];
+        if let Some((option, _)) = limits.into_iter().find(|(_, most)| *most == Some(0)) {
+            return Err(Error::option(option, "must be at least 1"));
+        }
         let kind = self.kind();
         if let (true, Some(option)) = (kind != JobKind::QuestionAnswering, self.of_questions()) {
             let message = "is for questions: the tasks squad and squad_v2";
