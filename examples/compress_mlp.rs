@@ -1,16 +1,20 @@
 //! Compresses a module of one's own: a small classifier of noisy seven-segment digits.
 //!
-//! All it takes is [`CompressibleLinear`] in place of `Linear`, and [`Compressible`] to name the
+//! All it takes is [`CompressibleLinear`] in place of `Linear`, and [`compressible!`] to name the
 //! layers. `cargo run --release --example compress_mlp`
 
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::relu};
-use losparse::compact::{compact, layer_forms, restore_forms};
+use losparse::compact::compact;
+use losparse::compressible;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
-use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
+use losparse::linear::{
+    CompressibleLinear, CompressibleLinearConfig, LayerSelection, layer_specs, restore_layers,
+};
 use losparse::models::{ProblemType, sequence_classification_loss};
-use losparse::pruning::{Pruner, PruningConfig, Schedule};
+use losparse::optim::AdamWConfig;
+use losparse::pruning::{PruningConfig, Schedule};
 
 const SIDE: usize = 12;
 const PIXELS: usize = SIDE * SIDE;
@@ -26,18 +30,13 @@ struct Mlp {
     head: burn::nn::Linear,
 }
 
-impl Compressible for Mlp {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        f("up", &mut self.up);
-        f("middle", &mut self.middle);
-    }
-}
+compressible!(Mlp { up, middle });
 
 impl Mlp {
     fn new(device: &Device) -> Self {
         Self {
-            up: CompressibleLinear::new(PIXELS, 256, device),
-            middle: CompressibleLinear::new(256, 256, device),
+            up: CompressibleLinearConfig::new(PIXELS, 256).init(device),
+            middle: CompressibleLinearConfig::new(256, 256).init(device),
             head: burn::nn::LinearConfig::new(256, 10).init(device),
         }
     }
@@ -62,9 +61,9 @@ fn main() -> losparse::Result<()> {
     let dense = model.clone().valid();
 
     // 2. Decomposed, then trained on while S loses all but 10% of its neurons.
-    let config = DecomposeConfig { rank: Rank::Budget(0.10), sparse: true };
-    let decomposed = decompose(&mut model, &LayerSelection::all(), config)?;
-    let mut pruner = Pruner::new(&model, PruningConfig::new(Schedule::new(0.10, STEPS)))?;
+    let config = DecomposeConfig::new(Rank::Budget(0.10));
+    let (mut model, decomposed) = decompose(model, &LayerSelection::all(), config)?;
+    let mut pruner = PruningConfig::new(Schedule::new(0.10, STEPS)).init(&model)?;
     for step in 0..STEPS {
         let gradients = gradients(&model, DENSE_STEPS + step, &training);
         (model, _) = pruner.optimize(model, &mut optimizer, 1e-3, gradients)?;
@@ -73,25 +72,23 @@ fn main() -> losparse::Result<()> {
     // 3. Folded.
     let (small, report) = compact(model);
 
-    // 4. Loaded, as elsewhere: a new model takes the forms, then the record.
-    let (forms, record) = (layer_forms(&small), small.clone().into_record());
-    let mut loaded = Mlp::new(&device);
-    restore_forms(&mut loaded, &forms)?;
-    let small = loaded.load_record(record);
+    // 4. Loaded, as elsewhere: a new model takes the states of the layers, then the record.
+    let (specs, record) = (layer_specs(&small), small.clone().into_record());
+    let small = restore_layers(Mlp::new(&device), &specs)?.load_record(record);
 
     println!(
         "{:<8}{:>11}{:>6}{:>14}{:>7}{:>14}{:>10}",
-        "layer", "in × out", "rank", "W not in L·R", "kept", "form", "weights"
+        "layer", "in × out", "rank", "W not in L·R", "kept", "state", "weights"
     );
     for (before, after) in decomposed.iter().zip(&report) {
         println!(
             "{:<8}{:>11}{:>6}{:>13.0}%{:>7}{:>14}{:>9.1}%",
             after.name,
             format!("{} × {}", after.d_input, after.d_output),
-            after.rank,
+            after.state.rank(),
             100.0 * before.residual,
-            after.kept,
-            format!("{:?}", after.form),
+            after.state.kept(),
+            after.state.name(),
             100.0 * after.elements as f64 / (after.d_input * after.d_output) as f64,
         );
     }

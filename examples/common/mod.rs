@@ -4,14 +4,15 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::linear::{Compressible, LayerSelection};
 use losparse::models::bert::{BertConfig, BertForSequenceClassification};
 use losparse::models::{EncoderInput, Labels};
-use losparse::pruning::{Pruner, PruningConfig, Schedule};
+use losparse::optim::AdamWConfig;
+use losparse::pruning::{PruningConfig, Schedule};
 
 const STEPS: usize = 40;
 const BATCH: usize = 8;
@@ -34,20 +35,16 @@ pub fn run(name: &str) -> Result<(), Box<dyn Error>> {
     };
     // Training happens on the autodiff device, everything else on the plain one.
     let training = device.clone().autodiff();
-    let mut model = BertForSequenceClassification::new(&config, &training);
+    let model = BertForSequenceClassification::new(&config, &training);
     let dense = model.clone().valid();
 
     // 1. W → L·R + S with 5% of the parameters in L and R.
-    let selection = LayerSelection::all();
-    let report = decompose(
-        &mut model,
-        &selection,
-        DecomposeConfig { rank: Rank::Budget(0.05), sparse: true },
-    )?;
+    let low_rank = DecomposeConfig::new(Rank::Budget(0.05));
+    let (mut model, report) = decompose(model, &LayerSelection::all(), low_rank)?;
     println!("decomposed {} layers", report.len());
 
     // 2. Train; S loses neurons on the way, down to 10%.
-    let mut pruner = Pruner::new(&model, PruningConfig::new(Schedule::new(0.10, STEPS)))?;
+    let mut pruner = PruningConfig::new(Schedule::new(0.10, STEPS)).init(&model)?;
     let mut optimizer = AdamWConfig::new().init();
     let start = Instant::now();
     let mut last_loss = f32::NAN;

@@ -17,8 +17,8 @@ fn random(shape: [usize; 2]) -> Tensor<2> {
 /// The same arithmetic, so equal to the last bit; a view and a fresh state among them.
 #[test]
 fn equals_burns_to_the_last_bit() {
-    let settings = AdamWSettings { beta_1: 0.85, beta_2: 0.98, epsilon: 1e-6, weight_decay: 0.03 };
-    let optimizer = AdamW::new(settings);
+    let settings = AdamWConfig { beta_1: 0.85, beta_2: 0.98, epsilon: 1e-6, weight_decay: 0.03 };
+    let optimizer = settings.build();
     for shape in [[3, 5], [300, 517]] {
         let start = random(shape);
         let (mut ours, mut burns) = ((start.clone(), None), (start.clone(), None));
@@ -43,7 +43,7 @@ fn equals_burns_to_the_last_bit() {
 fn weights_that_something_else_holds_are_not_changed() {
     let start = random([40, 30]);
     let before = start.to_data();
-    let optimizer = AdamW::new(AdamWSettings::default());
+    let optimizer = AdamWConfig::new().build();
     let (after, _) = optimizer.step(1e-2, start.clone(), random([40, 30]), None);
     start.into_data().assert_eq(&before, true);
     assert_ne!(after.into_data(), before);
@@ -62,7 +62,7 @@ impl Trained {
         let config = LinearConfig::new(d_input, d_output).with_bias(false);
         let mut model: Linear = config.init(&Device::flex().autodiff());
         model.weight = model.weight.map(|_| Tensor::from_inner(start.clone()).require_grad());
-        let optimizer = AdamW::new(AdamWSettings::default()).into();
+        let optimizer = AdamWConfig::new().init();
         Self { model, optimizer, steps: 0 }
     }
 
@@ -96,7 +96,7 @@ impl Trained {
     /// What a checkpoint keeps, and nothing else.
     fn resumed(&self) -> Self {
         let bytes = self.optimizer.into_bytes().unwrap();
-        let fresh: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
+        let fresh: ModuleOptimizer = AdamWConfig::new().init();
         let optimizer = fresh.from_bytes(bytes).unwrap();
         Self { model: self.model.clone(), optimizer, steps: self.steps }
     }
@@ -170,7 +170,7 @@ fn sums_equal_those_of_their_own_pass() {
 /// On other backends than `flex`, and where Burn's own arithmetic is all there is.
 #[test]
 fn the_composed_form_updates_the_same_columns() {
-    let optimizer = AdamW::new(AdamWSettings::default());
+    let optimizer = AdamWConfig::new().build();
     let (start, active) = (random([20, 9]), columns(&[0, 4, 8], 9));
     let gradient = state::take(random([20, 9]), &active);
     let columns = Some(Arc::new(active.clone()));

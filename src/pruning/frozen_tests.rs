@@ -5,9 +5,11 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, Tensor};
 
 use super::{Curve, Importance, Pruner, PruningConfig, Reduction, Regrowth, Schedule};
-use crate::decompose::{DecomposeConfig, Rank, decompose, to_vec};
-use crate::linear::{Compressible, CompressibleLinear, LayerSelection};
-use crate::optim::{AdamW, AdamWSettings};
+use crate::decompose::{DecomposeConfig, Rank, decompose};
+use crate::linear::{
+    Compressible, CompressibleLinear, CompressibleLinearConfig, LayerSelection, to_vec,
+};
+use crate::optim::AdamWConfig;
 
 /// Wide enough for kernels of its own, and a layer that is not.
 #[derive(Module, Debug)]
@@ -28,13 +30,13 @@ impl Compressible for Net {
 impl Net {
     fn new(rank: usize) -> Self {
         let device = Device::flex();
-        let mut net = Self {
-            up: CompressibleLinear::new(64, 48, &device),
-            down: CompressibleLinear::new(48, 48, &device),
-            small: CompressibleLinear::new(48, 6, &device),
+        let net = Self {
+            up: CompressibleLinearConfig::new(64, 48).init(&device),
+            down: CompressibleLinearConfig::new(48, 48).init(&device),
+            small: CompressibleLinearConfig::new(48, 6).init(&device),
         };
-        let config = DecomposeConfig { rank: Rank::Fixed(rank), sparse: true };
-        decompose(&mut net, &LayerSelection::all(), config).unwrap();
+        let config = DecomposeConfig::new(Rank::Fixed(rank));
+        let (net, _) = decompose(net, &LayerSelection::all(), config).unwrap();
         net.train()
     }
 
@@ -69,10 +71,10 @@ struct Run {
 
 impl Run {
     fn new(net: Net, config: PruningConfig, passes_over: bool) -> Self {
-        let pruner = Pruner::new(&net, config).unwrap();
+        let pruner = config.init(&net).unwrap();
         let pruner = if passes_over { pruner.with_adamw() } else { pruner };
-        let settings = AdamWSettings { weight_decay: 0.01, ..AdamWSettings::default() };
-        Self { net, pruner, optimizer: AdamW::new(settings).into() }
+        let settings = AdamWConfig::new().with_weight_decay(0.01);
+        Self { net, pruner, optimizer: settings.init() }
     }
 
     /// An update; elements of the gradients of `S`.

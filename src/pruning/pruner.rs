@@ -58,28 +58,29 @@ pub struct PruneStep {
     pub gradient_norm: f64,
 }
 
-impl Pruner {
+impl PruningConfig {
     /// A pruner for the decomposed layers of `model`, at step 0.
     ///
     /// # Errors
     /// If a setting is impossible or the model has no sparse part to prune.
-    pub fn new<M: Compressible>(model: &M, config: PruningConfig) -> Result<Self> {
-        config.validate()?;
+    pub fn init<M: Compressible>(&self, model: &M) -> Result<Pruner> {
+        self.validate()?;
         let mut layers = Vec::new();
         let mut device = None;
         for_each_sparse(&mut model.clone(), |_, sparse| {
             let on = sparse.lazy_device().without_autodiff();
             let dims = sparse.lazy_shape().dims();
-            layers.push(LayerImportance::new(&config, layers.len(), dims, &on));
+            layers.push(LayerImportance::new(self, layers.len(), dims, &on));
             device = Some(on);
         });
         let device = device.ok_or_else(|| {
             Error::layer("all", "no layer has a sparse part to prune; decompose the model first")
         })?;
-        // Counters are mirrored on the host from the first use on, so that a record may come first.
-        Ok(Self::with(layers, Counters::default().to_param(&device), config))
+        Ok(Pruner::with(layers, &device, *self))
     }
+}
 
+impl Pruner {
     /// A pruner without layers, for models that are trained without pruning.
     pub fn idle(total_steps: usize, device: &Device) -> Self {
         let config = PruningConfig::new(super::Schedule {
@@ -91,23 +92,18 @@ impl Pruner {
             interval: 10,
             curve: super::Curve::default(),
         });
-        let device = device.clone().without_autodiff();
-        let counters = Counters::default().to_param(&device);
-        Self::with(Vec::new(), counters, config)
+        Self::with(Vec::new(), &device.clone().without_autodiff(), config)
     }
 
-    fn with(
-        layers: Vec<LayerImportance>,
-        counters: Param<Tensor<1, Int>>,
-        config: PruningConfig,
-    ) -> Self {
+    fn with(layers: Vec<LayerImportance>, device: &Device, config: PruningConfig) -> Self {
+        let counters = Counters::default().to_param(device);
         Self { layers, counters, host: None, config, columns: None, adamw: false }
     }
 
     /// A pruner of `model` with the settings, or an idle one for a training without pruning.
     ///
     /// # Errors
-    /// As [`Pruner::new`].
+    /// As [`PruningConfig::init`].
     pub fn new_or_idle<M: Compressible>(
         model: &M,
         config: Option<PruningConfig>,
@@ -115,7 +111,7 @@ impl Pruner {
         device: &Device,
     ) -> Result<Self> {
         match config {
-            Some(config) => Self::new(model, config),
+            Some(config) => config.init(model),
             None => Ok(Self::idle(total_steps, device)),
         }
     }
@@ -392,7 +388,7 @@ impl Pruner {
         let mut layers = self.layers.iter();
         for_each_sparse(model, |_, sparse| {
             let Some(mask) = layers.next().and_then(|layer| layer.mask.as_ref()) else { return };
-            let found = ActiveColumns::of_mask(&crate::decompose::to_vec(mask.val()));
+            let found = ActiveColumns::of_mask(&crate::linear::to_vec(mask.val()));
             let gradient = match gathers && layers::gathers(&sparse.val()) {
                 true => SparseGradient::Gathered,
                 false => SparseGradient::Active,
@@ -456,7 +452,7 @@ fn read_groups(scores: &[Tensor<2>], shapes: &[([usize; 2], usize)]) -> Vec<Grou
             s.clone().reshape([count]).to_device(&device)
         })
         .collect();
-    let all = crate::decompose::to_vec(Tensor::cat(flat, 0));
+    let all = crate::linear::to_vec(Tensor::cat(flat, 0));
     let mut rest = all.as_slice();
     shapes
         .iter()

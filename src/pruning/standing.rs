@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::sparse::for_each_sparse;
 use super::{NEVER_KEPT, Pruner, Structure};
-use crate::compact::alive;
 use crate::linear::Compressible;
+use crate::linear::alive;
 
 /// Neurons of one layer that have any non-zero entry in `S`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Pruner {
             let Some(layer) = layers.next() else { return };
             let sparse = sparse.val().inner();
             let alive = alive(&sparse, dim);
-            let scores = crate::decompose::to_vec(layer.scores(self.config(), sparse));
+            let scores = crate::linear::to_vec(layer.scores(self.config(), sparse));
             let mut found = LayerScores { name: name.to_string(), ..LayerScores::default() };
             for (score, alive) in scores.into_iter().zip(alive) {
                 match alive {
