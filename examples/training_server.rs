@@ -56,8 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let regrowth = if frozen { Regrowth::Frozen } else { Regrowth::Allowed };
     let config = PruningConfig { regrowth, ..PruningConfig::new(schedule) };
     let pruning = (form != "dense").then_some(config);
-    let pruner = Pruner::new_or_idle(&model, pruning, schedule.total_steps, &device)?;
-    let mut pruner = pruner.with_adamw();
+    let mut pruner = Pruner::new_or_idle(&model, pruning, schedule.total_steps, &device)?;
     let device = device.autodiff();
     let mut model = Some(model.train());
     let mut optimizer = AdamWConfig::new().init();

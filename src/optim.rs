@@ -1,8 +1,9 @@
 //! AdamW, in one pass over memory on `flex`.
 
-pub(crate) mod guide;
+mod requests;
 mod state;
 
+pub(crate) use requests::{Request, step_with};
 pub use state::AdamWState;
 pub(crate) use state::spread;
 
@@ -77,7 +78,7 @@ impl AdamW {
         tensor: Tensor<D>,
         gradient: &Tensor<D>,
         state: Option<AdamWState<D>>,
-        request: &guide::Request,
+        request: &Request,
     ) -> Result<(Tensor<D>, AdamWState<D>), (Tensor<D>, Option<AdamWState<D>>)> {
         use burn::optim::AdaptiveMomentumState;
 
@@ -117,7 +118,7 @@ impl AdamW {
         match passes::adamw([tensor, state.moment_1, state.moment_2], gradient, step, task) {
             Ok(done) => {
                 if request.sums {
-                    guide::answer(done.sums);
+                    requests::answer(done.sums);
                 }
                 let [tensor, first, second] = done.tensors;
                 Ok((tensor, state_of(time, first, second)))
@@ -163,7 +164,7 @@ impl Optimizer for AdamW {
         gradient: Tensor<D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
-        let request = guide::take_request();
+        let request = requests::take_request();
         let columns = request.columns.as_ref();
         let state = state.map(|state| state.fit(columns));
         // Not every layer has a gradient of the requested columns alone.

@@ -6,7 +6,6 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Distribution, TensorData};
 
-use super::guide::Request;
 use super::*;
 use crate::kernels::SparseGradient;
 
@@ -84,9 +83,9 @@ impl Trained {
         let request = Request { columns: columns.map(Arc::new), sums: true };
         let requests = HashMap::from([(id, request)]);
         let (model, mut sums) =
-            guide::step(&mut self.optimizer, 1e-2, self.model.clone(), gradients, requests);
+            step_with(&mut self.optimizer, 1e-2, self.model.clone(), gradients, requests);
         self.model = model;
-        sums.remove(&id)
+        sums.remove(&id).flatten()
     }
 
     fn weight(&self) -> Vec<f32> {
@@ -157,8 +156,8 @@ fn sums_equal_those_of_their_own_pass() {
             gradients.register(id, gradient.clone());
             let requests = HashMap::from([(id, Request { columns: None, sums: true })]);
             let (model, sums) =
-                guide::step(&mut trained.optimizer, 1e-2, trained.model, gradients, requests);
-            (model.weight.val().inner(), sums[&id].clone())
+                step_with(&mut trained.optimizer, 1e-2, trained.model, gradients, requests);
+            (model.weight.val().inner(), sums[&id].clone().unwrap())
         })
     };
     let (weight, sums) = run(1);

@@ -64,6 +64,8 @@ fn config(reduction: Reduction, importance: Importance) -> PruningConfig {
 }
 
 struct Run {
+    /// Whether the optimizer passes over neurons that are pruned for good.
+    passes_over: bool,
     net: Net,
     pruner: Pruner,
     optimizer: ModuleOptimizer,
@@ -72,13 +74,15 @@ struct Run {
 impl Run {
     fn new(net: Net, config: PruningConfig, passes_over: bool) -> Self {
         let pruner = config.init(&net).unwrap();
-        let pruner = if passes_over { pruner.with_adamw() } else { pruner };
-        let settings = AdamWConfig::new().with_weight_decay(0.01);
-        Self { net, pruner, optimizer: settings.init() }
+        let optimizer = AdamWConfig::new().with_weight_decay(0.01).init();
+        Self { passes_over, net, pruner, optimizer }
     }
 
     /// An update; elements of the gradients of `S`.
     fn step(mut self, x: &Tensor<2>) -> (Self, usize) {
+        if !self.passes_over {
+            self.pruner.announce(&mut self.net, false);
+        }
         let gradients = GradientsParams::from_grads(self.net.loss(x).backward(), &self.net);
         let mut elements = 0;
         self.net.for_each_linear(&mut |_, linear| {
@@ -120,9 +124,9 @@ impl Run {
         let fresh = Self::new(Net::new(rank), config, true);
         let mut net = fresh.net.load_record(self.net.clone().into_record());
         let pruner = fresh.pruner.load_record(self.pruner.clone().into_record());
-        pruner.announce(&mut net);
+        pruner.announce(&mut net, true);
         let optimizer = fresh.optimizer.from_bytes(self.optimizer.into_bytes().unwrap()).unwrap();
-        Self { net, pruner, optimizer }
+        Self { passes_over: true, net, pruner, optimizer }
     }
 }
 

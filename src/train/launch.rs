@@ -211,13 +211,12 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         pruner: Pruner,
     ) -> Result<(M, Pruner)> {
         store.go_on_from(step)?;
-        let (model, mut pruner) = read_checkpoint(&store.path(step), model, pruner)?;
+        let (model, pruner) = read_checkpoint(&store.path(step), model, pruner)?;
         let found = pruner.step();
         if found != step {
             let message = format!("is of step {found}, not of step {step}");
             return Err(Error::format(store.path(step).join("model.bpk"), message));
         }
-        pruner.reload();
         Ok((model, pruner))
     }
 
@@ -351,7 +350,6 @@ pub(super) fn read_checkpoint<M: TrainableModel>(
     let whole = Checkpointed { model, pruner };
     let whole =
         checkpoints::guarded(&file, || whole.try_load_record(record).map_err(|e| e.to_string()))?;
-    let Checkpointed { model, mut pruner } = whole.valid();
-    pruner.reload();
+    let Checkpointed { model, pruner } = whole.valid();
     Ok((model, pruner))
 }

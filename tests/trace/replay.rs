@@ -115,7 +115,7 @@ fn training<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outc
         };
         found.note("thresh", threshold, &place);
         // Columns and single entries leave every row something.
-        if config.structure == Structure::Rows {
+        if config.structure == Structure::Neurons {
             compare_rows(&Pruner::kept(&model), step, &place, found);
         }
     }
