@@ -1,7 +1,6 @@
 //! Whether a checkpoint's head answers for the labels at hand.
 
-use super::LoadOptions;
-use crate::models::{LabelAlignment, LabelConfig, LabelMismatch};
+use super::{LabelAlignment, LabelConfig, LabelMismatch, LoadOptions};
 
 impl LoadOptions {
     /// How the outputs of a trained head with the labels `found` answer for the labels `wanted`;

@@ -12,8 +12,8 @@ use super::layer::{self, LayerTensors, SUFFIXES};
 use super::names::{named_params, set_params};
 use super::source::TensorSource;
 use super::view::{Checkpoint, LayerView, narrowed};
+use super::{LabelAlignment, LabelConfig, ModelConfig};
 use crate::linear::{Compressible, LayerState};
-use crate::models::{LabelAlignment, LabelConfig, ModelConfig};
 use crate::{Error, Result, files};
 
 /// A model that Hugging Face checkpoints of one architecture load into.

@@ -38,12 +38,15 @@
 //! 1, which had neither a type of their own nor a checksum, are read; newer versions than 2 are
 //! refused.
 
+mod alignment;
 pub mod atomic;
 pub(crate) mod checksum;
+pub(crate) mod config;
 mod foreign;
 pub(crate) mod format;
 pub(crate) mod guard;
 mod head;
+mod labels;
 mod layer;
 mod load;
 mod names;
@@ -52,6 +55,11 @@ mod source;
 mod tokenizer_files;
 mod view;
 
+#[cfg(feature = "train")]
+pub(crate) use alignment::label_index;
+pub use alignment::{LabelAlignment, LabelMismatch};
+pub use config::{ModelConfig, Shown, SizeShown};
+pub use labels::{LabelConfig, ProblemType};
 pub use load::{
     LoadOptions, LoadReport, PretrainedModel, load_from, load_pretrained, model_type, read_config,
 };

@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 
+use super::ModelConfig;
 use super::atomic;
 use super::checksum::sha256;
 use super::format;
@@ -17,7 +18,6 @@ use super::names::{transpose, visit_params};
 use super::source::SCALE_SUFFIX;
 use super::tokenizer_files;
 use crate::linear::CompressibleLinear;
-use crate::models::ModelConfig;
 use crate::{Error, Result};
 
 /// What weights are stored as. Computation is in the device's own type, whatever this is.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::layer::LayerTensors;
 use super::load::PretrainedModel;
 use super::source::TensorSource;
-use crate::models::{Shown, SizeShown};
+use super::{Shown, SizeShown};
 use crate::{Error, Result};
 
 /// The file's tensors by name: prefixes off, old names renewed.

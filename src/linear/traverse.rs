@@ -22,7 +22,7 @@ use super::{CompressibleLinear, FeedForward};
 /// ```
 #[macro_export]
 macro_rules! compressible {
-    ($model:ty { $($layer:ident),+ $(,)? }) => {
+    ($model:ty { $($layer:tt),+ $(,)? }) => {
         impl $crate::linear::Compressible for $model {
             fn for_each_linear_mut(
                 &mut self,

@@ -4,7 +4,6 @@
 //! layers and the same `config.json`.
 
 mod activation;
-mod alignment;
 mod any;
 mod any_model;
 mod any_question_answerer;
@@ -12,12 +11,10 @@ mod any_seq2seq;
 pub mod bart;
 pub mod bert;
 mod classification;
-mod config;
 pub mod deberta_v2;
 mod encoder;
 mod fused;
 pub(crate) mod init;
-mod labels;
 pub mod mpnet;
 mod question_answering;
 mod residual;
@@ -25,19 +22,20 @@ pub mod roberta;
 mod seq2seq;
 mod words;
 
-pub use activation::Activation;
+pub(crate) use crate::checkpoint::config;
 #[cfg(feature = "train")]
-pub(crate) use alignment::label_index;
-pub use alignment::{LabelAlignment, LabelMismatch};
+pub(crate) use crate::checkpoint::label_index;
+pub use crate::checkpoint::{
+    LabelAlignment, LabelConfig, LabelMismatch, ModelConfig, ProblemType, Shown, SizeShown,
+};
+pub use activation::Activation;
 pub use any::{AnySequenceClassifier, FolderModel};
 pub use any_model::AnyModel;
 pub use any_question_answerer::AnyQuestionAnswerer;
 pub use any_seq2seq::AnySeq2Seq;
 pub use classification::{Labels, sequence_classification_loss};
-pub use config::{ModelConfig, Shown, SizeShown};
 pub(crate) use encoder::Unpadded;
 pub use encoder::{EncoderInput, EncoderOutput};
-pub use labels::{LabelConfig, ProblemType};
 pub use question_answering::{question_answering_loss, span_logits};
 pub(crate) use residual::residual_norm;
 pub use seq2seq::{Seq2SeqInput, Seq2SeqOutput, language_model_loss, shift_tokens_right};
