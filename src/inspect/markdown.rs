@@ -41,7 +41,7 @@ fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String
 }
 
 /// What is wrong with the result, a quoted paragraph each.
-pub(super) fn warnings(report: &RunReport) -> String {
+pub(crate) fn warnings(report: &RunReport) -> String {
     let quoted = report.warnings.iter().map(|Warning { message, .. }| {
         let message = message.replace('\n', " ").replace('*', r"\*").replace('`', "'");
         format!("> **Warning:** {message}\n\n")

@@ -1,16 +1,17 @@
-//! What a model is made of and what a run achieved: accounting, latency, reports.
+//! Measurements of models and the report of a run: parameters, latency, warnings, Markdown.
+//!
+//! Begin with [`RunReport`]. Reads models and metrics; knows nothing of training or pictures.
 
 mod account;
 #[cfg(feature = "train")]
 mod baseline;
 mod escape;
-#[cfg(feature = "plots")]
-pub mod html;
 pub mod latency;
 #[cfg(feature = "train")]
 mod machine;
 #[cfg(feature = "train")]
 mod markdown;
+mod model_latency;
 #[cfg(feature = "train")]
 mod report;
 #[cfg(feature = "train")]
@@ -25,8 +26,11 @@ pub use escape::{visible, visible_lines};
 pub use latency::{Latency, LatencyReport};
 #[cfg(feature = "train")]
 pub use machine::{Machine, now};
+#[cfg(feature = "plots")]
+pub(crate) use markdown::warnings as warnings_markdown;
 #[cfg(feature = "train")]
 pub use markdown::{percent, thousands};
+pub use model_latency::{contestant, token_ids};
 #[cfg(all(test, feature = "train"))]
 pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]

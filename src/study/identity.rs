@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PlannedRun;
 use crate::Result;
-use crate::train::recipe_paths::FOLLOW;
+use crate::train::FOLLOW;
 use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
 
 /// Settings by path, as text.

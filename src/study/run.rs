@@ -9,7 +9,7 @@ use super::baseline::baseline;
 use super::{PlannedRun, Study, StudyReport, identity, importance_figures, study_figures};
 use crate::checkpoint::atomic;
 use crate::inspect::RunReport;
-use crate::train::claim::{Attempt, Claim};
+use crate::train::lock::{Attempt, Claim};
 use crate::train::{Event, Recipe, RunOptions, compress, finetune};
 use crate::{Error, Result};
 
