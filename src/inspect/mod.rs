@@ -4,6 +4,8 @@
 
 mod account;
 #[cfg(feature = "train")]
+mod agreement;
+#[cfg(feature = "train")]
 mod baseline;
 mod escape;
 pub mod latency;
@@ -12,6 +14,7 @@ mod machine;
 #[cfg(feature = "train")]
 mod markdown;
 mod model_latency;
+mod numbers;
 #[cfg(feature = "train")]
 mod report;
 #[cfg(feature = "train")]
@@ -19,8 +22,8 @@ mod warning;
 
 pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
 #[cfg(feature = "train")]
-pub use baseline::Baseline;
-#[cfg(feature = "train")]
+pub use agreement::{Agreement, Answers};
+#[cfg(feature = "plots")]
 pub(crate) use escape::{code, markdown as markdown_text};
 pub use escape::{visible, visible_lines};
 pub use latency::{Latency, LatencyReport};
@@ -28,13 +31,15 @@ pub use latency::{Latency, LatencyReport};
 pub use machine::{Machine, now};
 #[cfg(feature = "plots")]
 pub(crate) use markdown::warnings as warnings_markdown;
-#[cfg(feature = "train")]
-pub use markdown::{percent, thousands};
 pub use model_latency::{contestant, token_ids};
+pub use numbers::{percent, thousands};
 #[cfg(all(test, feature = "train"))]
 pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]
-pub use report::{Agreement, Answers, MethodReport, RunReport, SplitMetrics, TrainingReport};
+pub use report::{
+    Baseline, MethodReport, RunReport, SplitMetrics, TrainingReport, Warning, WarningKind,
+};
 #[cfg(feature = "train")]
 pub(crate) use warning::SIZE_TOLERANCE;
-pub use warning::{Expected, Warning, WarningKind, no_better_than_constant};
+#[cfg(feature = "train")]
+pub use warning::{Expected, no_better_than_constant};

@@ -73,6 +73,7 @@ pub struct Training<'a, M: TrainableModel, E> {
 }
 
 /// A finished training.
+#[cfg_attr(not(feature = "plots"), allow(dead_code))]
 pub struct Trained<M> {
     /// The model that was kept, on a plain device, still in training form.
     pub model: M,

@@ -1,7 +1,9 @@
 //! Whether two recipes are the same run: their paths, and the first setting in which they differ.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+#[cfg(feature = "plots")]
+use std::path::Component;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
@@ -58,6 +60,7 @@ impl Recipe {
 
     /// Writes its paths as in `other` where they are the same. Runs write absolute paths; a study that
     /// moved to another folder or machine recognises them by their ends.
+    #[cfg(feature = "plots")]
     #[must_use]
     pub(crate) fn with_paths_as_in(&self, other: &Self) -> Self {
         let (mut recipe, mut other) = (self.clone(), other.clone());
@@ -130,6 +133,7 @@ impl Recipe {
 }
 
 /// Whether a run's path is the one given for it.
+#[cfg(feature = "plots")]
 fn is_the_same(of_run: &Path, given: &Path) -> bool {
     let up = |part: &Component<'_>| matches!(part, Component::CurDir | Component::ParentDir);
     let end: PathBuf = given.components().skip_while(up).collect();
@@ -186,6 +190,7 @@ mod tests {
         typed.check_paths().unwrap();
     }
 
+    #[cfg(feature = "plots")]
     #[test]
     fn a_moved_runs_paths_are_known_by_their_ends() {
         let planned = recipe("model = '../models/m'\n[task]\ndata = 'glue'\n");

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use difference::Difference;
+#[cfg(feature = "plots")]
 pub(crate) use difference::FOLLOW;
 pub use method::MethodRecipe;
 pub use named_method::Method;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::TextGenerationRecipe;
-use crate::tasks::TableFormat;
 use crate::tasks::squad::QaSettings;
+use crate::tasks::summarization::{SummarizationPreset, TextMetrics};
+use crate::tasks::{SummarizationOptions, TableFormat};
 use crate::{Error, Result};
 
 /// The data and the targets.
@@ -163,6 +164,36 @@ impl TaskRecipe {
             null_score_diff_threshold: self
                 .null_score_diff_threshold
                 .unwrap_or(otherwise.null_score_diff_threshold),
+        }
+    }
+
+    /// Settings of text generation, with those that follow from the task's name and `max_length`.
+    pub fn summarization(&self) -> TextGenerationRecipe {
+        let mut settings = self.summarization.clone().unwrap_or_default();
+        let named = match self.name.to_ascii_lowercase().as_str() {
+            "xsum" => Some(SummarizationPreset::Xsum),
+            "cnn_dailymail" | "cnn-dailymail" => Some(SummarizationPreset::CnnDailymail),
+            _ => None,
+        };
+        settings.preset = settings.preset.or(named);
+        let pronounced = self.name.eq_ignore_ascii_case("g2p");
+        settings.metrics = settings.metrics.or(pronounced.then_some(TextMetrics::Phonemes));
+        settings.max_source_length = settings.max_source_length.or(self.max_length);
+        settings
+    }
+
+    /// Options to read the data of text generation.
+    pub fn summarization_options(&self) -> SummarizationOptions {
+        let options = match self.name.to_ascii_lowercase().as_str() {
+            "cnn_dailymail" | "cnn-dailymail" => SummarizationOptions::cnn_dailymail(),
+            "g2p" => SummarizationOptions::g2p(),
+            _ => SummarizationOptions::default(),
+        };
+        SummarizationOptions {
+            document: self.document.clone().unwrap_or(options.document),
+            summary: self.summary.clone().unwrap_or(options.summary),
+            format: self.format,
+            quoting: self.quoting,
         }
     }
 

@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TaskRecipe;
 use crate::generation::{EarlyStopping, GenerationConfig};
 use crate::tasks::summarization::{SummarizationPreset, SummarizationSettings, TextMetrics};
-use crate::tasks::{Split, SummarizationDataset, SummarizationOptions};
 use crate::{Error, Result};
 
 /// Settings of text generation. What is not set comes from the preset, if one is named, else from the
@@ -149,69 +147,11 @@ impl TextGenerationRecipe {
     }
 }
 
-impl TaskRecipe {
-    /// Settings of text generation, with those that follow from the task's name and `max_length`.
-    pub fn summarization(&self) -> TextGenerationRecipe {
-        let mut settings = self.summarization.clone().unwrap_or_default();
-        let named = match self.name.to_ascii_lowercase().as_str() {
-            "xsum" => Some(SummarizationPreset::Xsum),
-            "cnn_dailymail" | "cnn-dailymail" => Some(SummarizationPreset::CnnDailymail),
-            _ => None,
-        };
-        settings.preset = settings.preset.or(named);
-        let pronounced = self.name.eq_ignore_ascii_case("g2p");
-        settings.metrics = settings.metrics.or(pronounced.then_some(TextMetrics::Phonemes));
-        settings.max_source_length = settings.max_source_length.or(self.max_length);
-        settings
-    }
-
-    /// Options to read the data of text generation.
-    pub fn summarization_options(&self) -> SummarizationOptions {
-        let options = match self.name.to_ascii_lowercase().as_str() {
-            "cnn_dailymail" | "cnn-dailymail" => SummarizationOptions::cnn_dailymail(),
-            "g2p" => SummarizationOptions::g2p(),
-            _ => SummarizationOptions::default(),
-        };
-        SummarizationOptions {
-            document: self.document.clone().unwrap_or(options.document),
-            summary: self.summary.clone().unwrap_or(options.summary),
-            format: self.format,
-            quoting: self.quoting,
-        }
-    }
-
-    /// Reads the documents of a split, `train` or `dev`, with their target texts.
-    ///
-    /// # Errors
-    /// If the file is missing, damaged or empty.
-    pub fn read_summaries(&self, split: Split) -> Result<SummarizationDataset> {
-        let (name, file, most) = match split {
-            Split::Train => ("train", &self.train, self.max_train_examples),
-            _ => ("dev", &self.dev, self.max_eval_examples),
-        };
-        let options = self.summarization_options();
-        let mut data = match (file, &self.data) {
-            (Some(file), _) => options.read(file)?,
-            (None, Some(folder)) => options.load(folder, split)?,
-            (None, None) => {
-                let message = "missing: a CSV, TSV or JSON lines file (or `data` for the folder of \
-                               both)";
-                return Err(Error::option(name, message));
-            }
-        };
-        if let Some(most) = most {
-            data.truncate(most);
-        }
-        if data.is_empty() {
-            return Err(Error::option(name, "holds no example"));
-        }
-        Ok(data)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::SummarizationOptions;
+    use crate::train::{JobKind, TaskRecipe};
 
     fn named(name: &str, settings: TextGenerationRecipe) -> TextGenerationRecipe {
         let task = TaskRecipe {
@@ -258,7 +198,7 @@ mod tests {
         assert_eq!(of("g2p", rouge), TextMetrics::Rouge);
         let text = "name = \"g2p\"\n[summarization]\nmetrics = \"phonemes\"";
         let task: TaskRecipe = toml::from_str(text).unwrap();
-        assert_eq!(task.kind(), crate::train::JobKind::TextGeneration);
+        assert_eq!(task.kind(), JobKind::TextGeneration);
         assert_eq!(task.summarization_options(), SummarizationOptions::g2p());
         assert!(toml::from_str::<TaskRecipe>(&text.replace("phonemes", "bleu")).is_err());
     }

@@ -167,6 +167,36 @@ impl TrainableModel for AnySeq2Seq {
     }
 }
 
+impl TaskRecipe {
+    /// Reads the documents of a split, `train` or `dev`, with their target texts.
+    ///
+    /// # Errors
+    /// If the file is missing, damaged or empty.
+    pub fn read_summaries(&self, split: Split) -> Result<SummarizationDataset> {
+        let (name, file, most) = match split {
+            Split::Train => ("train", &self.train, self.max_train_examples),
+            _ => ("dev", &self.dev, self.max_eval_examples),
+        };
+        let options = self.summarization_options();
+        let mut data = match (file, &self.data) {
+            (Some(file), _) => options.read(file)?,
+            (None, Some(folder)) => options.load(folder, split)?,
+            (None, None) => {
+                let message = "missing: a CSV, TSV or JSON lines file (or `data` for the folder of \
+                               both)";
+                return Err(Error::option(name, message));
+            }
+        };
+        if let Some(most) = most {
+            data.truncate(most);
+        }
+        if data.is_empty() {
+            return Err(Error::option(name, "holds no example"));
+        }
+        Ok(data)
+    }
+}
+
 /// Checks that this machine has the memory to generate `texts` texts at once.
 ///
 /// # Errors

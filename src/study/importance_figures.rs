@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::figures::{Place, places};
+use super::ratio_figures::{Place, places};
 use super::{Cell, StudyReport};
 use crate::inspect::RunReport;
 use crate::plots::{Figure, RunAnalysis, importance_comparison_figure};
@@ -44,7 +44,7 @@ fn scores(cell: &Cell, cells: &[&Cell], folder: &Path) -> Option<Scores> {
         let run = folder.join(&run.folder);
         let layers = RunAnalysis::read(&run).ok()?.importance_before;
         let method = RunReport::read(run.join("report.json")).ok()?.method?;
-        let name = super::figures::line_name(cell, cells);
+        let name = super::ratio_figures::line_name(cell, cells);
         (!layers.is_empty()).then_some((name, method.pruning?.importance, layers))
     })
 }
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn methods_are_compared_at_each_ratio() {
         let folder = tempfile::tempdir().unwrap();
-        let report = super::super::table::tests::study();
+        let report = super::super::study_report::tests::study();
         assert!(importance_figures(&report, folder.path()).is_empty());
         for cell in report.cells.iter().filter(|cell| cell.ratio.is_some()) {
             for run in &cell.runs {

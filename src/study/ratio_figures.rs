@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn lines_are_methods_at_their_best_rate() {
-        let mut report = super::super::table::tests::study();
+        let mut report = super::super::study_report::tests::study();
         for cell in &mut report.cells {
             cell.linear_ratio = cell.ratio.map(|ratio| ratio + 0.005);
         }
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn lines_without_points_have_no_place_in_the_legend() {
-        let mut report = super::super::table::tests::study();
+        let mut report = super::super::study_report::tests::study();
         let is_itp = |cell: &&mut Cell| cell.settings.get("method").is_some_and(|m| m == "itp");
         for cell in report.cells.iter_mut().filter(is_itp) {
             cell.mean.clear();

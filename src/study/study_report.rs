@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cell::{is_rate, mark_best};
 use super::gain::gains;
-use super::grid::is_seed;
+use super::planned_run::is_seed;
 use super::{Cell, CellRun, Gain, RunState, Study};
 use crate::inspect::{code, markdown_text, percent, visible};
 use crate::tasks::MetricKind;
@@ -58,7 +58,7 @@ impl StudyReport {
             failed: count(|state| matches!(state, RunState::Failed(_))),
             waiting: count(|state| matches!(state, RunState::Waiting)),
         };
-        report.gains = gains(&report);
+        report.gains = gains(&report.chosen());
         report
     }
 
@@ -290,5 +290,5 @@ fn table(header: &[String], rows: &[Vec<String>]) -> String {
 }
 
 #[cfg(test)]
-#[path = "table_tests.rs"]
+#[path = "study_report_tests.rs"]
 pub(super) mod tests;

@@ -7,7 +7,7 @@ use crate::inspect::RunReport;
 
 /// The folder of the dense run for the same task, model and seed, where one is done already; of
 /// several the best.
-pub(super) fn baseline(
+pub(super) fn baseline_run(
     run: &PlannedRun,
     study: &Study,
     states: &[RunState],
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_best_dense_run_of_the_seed_is_the_baseline() {
-        let study = Study::parse(super::super::table::tests::GRID).unwrap();
+        let study = Study::parse(super::super::study_report::tests::GRID).unwrap();
         let mut states = vec![RunState::Waiting; study.runs.len()];
         let folder = Path::new("study");
         let at = |wanted: Option<Method>, rate: f64, seed: u64| {
@@ -55,7 +55,7 @@ mod tests {
         };
         let place = |run: &PlannedRun| study.runs.iter().position(|other| other == run).unwrap();
         let compressed = at(Some(Method::Losparse), 1e-4, 2);
-        assert_eq!(baseline(compressed, &study, &states, folder), None);
+        assert_eq!(baseline_run(compressed, &study, &states, folder), None);
         let mut finish = |run: &PlannedRun, value: f64| {
             let mut report = report_for_tests();
             let metrics = &mut report.trained[0].metrics;
@@ -67,8 +67,8 @@ mod tests {
         finish(slow, 0.6);
         finish(fast, 0.7);
         finish(at(Some(Method::Itp), 1e-4, 2), 0.8);
-        let found = baseline(compressed, &study, &states, folder);
+        let found = baseline_run(compressed, &study, &states, folder);
         assert_eq!(found, Some(folder.join(&fast.folder)));
-        assert_eq!(baseline(slow, &study, &states, folder), None);
+        assert_eq!(baseline_run(slow, &study, &states, folder), None);
     }
 }
