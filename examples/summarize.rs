@@ -10,7 +10,7 @@ use losparse::generation::GenerationConfig;
 use losparse::models::AnySeq2Seq;
 use losparse::tasks::summarization::{SummarizationExample, SummarizationSettings};
 use losparse::train::{
-    Evaluator, Interrupt, Silent, SummarizationRecipe, Summarizer, model_tokenizer,
+    Evaluator, Interrupt, Silent, TextGenerationRecipe, TextGenerator, model_tokenizer,
 };
 use serde_json::Value;
 
@@ -32,12 +32,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A folder that losparse wrote says how it was trained; for others, defaults that fit.
     let settings: SummarizationSettings =
         match model.config_json()?["losparse"]["summarization"].take() {
-            Value::Null => SummarizationRecipe::default().settings(&own, model.max_length())?,
+            Value::Null => TextGenerationRecipe::default().settings(&own, model.max_length())?,
             stored => serde_json::from_value(stored)?,
         };
     let tokenizer = model_tokenizer(folder.as_ref(), &model, settings.max_source_length)?;
 
-    let summarizer = Summarizer {
+    let summarizer = TextGenerator {
         model: &model,
         tokenizer: &tokenizer,
         settings: &settings,
@@ -51,8 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         summary: None,
     };
     let examples: Vec<SummarizationExample> = texts.iter().map(example).collect();
-    let done = summarizer.summarize(&examples, &Silent, &Interrupt::default())?;
-    for summary in done.summaries()? {
+    let done = summarizer.generate(&examples, &Silent, &Interrupt::default())?;
+    for summary in done.texts()? {
         println!("{summary}");
     }
     if let Some(speed) = done.note() {

@@ -130,7 +130,7 @@ fn plan(name: &str, recipe: &Recipe) -> Outline {
             let model = DebertaV2ForSequenceClassification::new(&config, &device);
             planned(recipe, &model, examples)
         }
-        ("bart-large", JobKind::Summarization) => {
+        ("bart-large", JobKind::TextGeneration) => {
             let config: BartConfig = config("bart/counts.json", model);
             let model = BartForConditionalGeneration::new(&config, &device);
             planned(recipe, &model, examples)

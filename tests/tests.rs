@@ -25,6 +25,7 @@ mod found;
 mod fuzz_corpus;
 #[cfg(feature = "cli")]
 mod labels;
+mod layers;
 #[cfg(feature = "cli")]
 mod methods;
 #[cfg(feature = "cli")]

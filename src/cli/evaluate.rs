@@ -11,7 +11,7 @@ use losparse::models::{FolderModel, LabelConfig, ProblemType};
 use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
 use losparse::train::checkpoints::CheckpointState;
 use losparse::train::{
-    Evaluator, Interrupt, Recipe, RunOptions, Summarizer, TaskRecipe, answer_questions,
+    Evaluator, Interrupt, Recipe, RunOptions, TaskRecipe, TextGenerator, answer_questions,
     evaluate_checkpoint, evaluate_model, label_config, read_split, table_options,
 };
 use losparse::{Error, Result};
@@ -256,9 +256,9 @@ impl Args {
         machine.note(&format!("· evaluating dev: {} documents", data.len()));
         let tokenizer = &opened.tokenizer(settings.max_source_length)?;
         let (settings, own, batch_size) = (&settings, &own, self.batch_size());
-        let summarizer = Summarizer { model, tokenizer, settings, own, batch_size, device };
+        let summarizer = TextGenerator { model, tokenizer, settings, own, batch_size, device };
         let progress = Progress::new(machine.quiet, false);
-        let done = summarizer.summarize(&data.examples, &progress, &Interrupt::default())?;
+        let done = summarizer.generate(&data.examples, &progress, &Interrupt::default())?;
         Ok(SplitMetrics { split: "dev".into(), metrics: done.report()? })
     }
 

@@ -10,7 +10,7 @@ use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::precision;
 use losparse::tasks::squad::QaSettings;
 use losparse::tasks::{GlueTask, SummarizationSettings, Task, TextTokenizer};
-use losparse::train::{StoredColumns, SummarizationRecipe, TaskRecipe, model_tokenizer};
+use losparse::train::{StoredColumns, TaskRecipe, TextGenerationRecipe, model_tokenizer};
 use losparse::{Error, Result};
 use serde_json::{Map, Value};
 
@@ -191,7 +191,7 @@ impl Opened {
         let settings = match base {
             Some(base) => {
                 // The task's name only says how the model would be trained.
-                let settings = SummarizationRecipe { preset: None, ..asked.clone() }.over(base);
+                let settings = TextGenerationRecipe { preset: None, ..asked.clone() }.over(base);
                 settings.validate()?;
                 settings.check_lengths(longest)?;
                 settings

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use losparse::models::{AnyModel, FolderModel};
 use losparse::tasks::{Example, TableOptions, TableTarget};
-use losparse::train::{Summarizer, TaskRecipe};
+use losparse::train::{TaskRecipe, TextGenerator};
 use losparse::{Error, Result};
 
 use super::answer::{AnswerArgs, answer};
@@ -107,7 +107,8 @@ impl Args {
                 let tokenizer = &opened.tokenizer(settings.max_source_length)?;
                 let (settings, own, batch_size) = (&settings, &own, self.batch_size);
                 let device = &device;
-                let summarizer = Summarizer { model, tokenizer, settings, own, batch_size, device };
+                let summarizer =
+                    TextGenerator { model, tokenizer, settings, own, batch_size, device };
                 summarize(&summarizer, documents, machine)
             }
         }

@@ -9,7 +9,7 @@ use losparse::inspect::{RunReport, SplitMetrics, percent, thousands};
 use losparse::models::{AnyModel, AnySeq2Seq, AnySequenceClassifier, EncoderInput};
 use losparse::tasks::summarization::SummarizationExample;
 use losparse::tasks::{Example, MetricKind, Split, TextBatch};
-use losparse::train::{Interrupt, Recipe, Silent, Summarizer, contestant, predict_logits};
+use losparse::train::{Interrupt, Recipe, Silent, TextGenerator, contestant, predict_logits};
 
 use super::model::Opened;
 use super::output;
@@ -136,7 +136,7 @@ impl<'a> Outcome<'a> {
     fn written(&self, model: &AnySeq2Seq, interrupt: &Interrupt) -> Result<String> {
         let (settings, own) = self.small.summarization(&self.recipe.task, &|_| ())?;
         let tokenizer = self.small.tokenizer(settings.max_source_length)?;
-        let summarizer = Summarizer {
+        let summarizer = TextGenerator {
             model,
             tokenizer: &tokenizer,
             settings: &settings,
@@ -147,13 +147,13 @@ impl<'a> Outcome<'a> {
         let example =
             |text: &&str| SummarizationExample { document: (*text).into(), summary: None };
         let examples: Vec<_> = self.built_in.texts.iter().map(example).collect();
-        let written = summarizer.summarize(&examples, &Silent, interrupt)?;
+        let written = summarizer.generate(&examples, &Silent, interrupt)?;
         let known = self.recipe.task.read_summaries(Split::Dev)?.examples;
         let reference = |text: &str| {
             let found = known.iter().find(|example| example.document == text);
             found.and_then(|example| example.summary.clone()).unwrap_or_else(|| "–".into())
         };
-        let pairs = self.built_in.texts.iter().zip(written.summaries()?);
+        let pairs = self.built_in.texts.iter().zip(written.texts()?);
         let rows: Vec<Vec<String>> =
             pairs.map(|(text, said)| vec![(*text).into(), said.into(), reference(text)]).collect();
         Ok(output::table(&["", "the small model says", "the dictionary"], &[], &rows))

@@ -4,7 +4,7 @@ use losparse::inspect::{RunReport, SplitMetrics};
 use losparse::models::AnyModel;
 use losparse::tasks::summarization::SummarizationExample;
 use losparse::tasks::{MetricKind, Split};
-use losparse::train::{Silent, Summarizer};
+use losparse::train::{Silent, TextGenerator};
 
 use super::*;
 use crate::cli::model::Opened;
@@ -93,7 +93,7 @@ fn the_built_in_speller_spells() {
     );
     let tokenizer = &opened.tokenizer(settings.max_source_length).unwrap();
     let (settings, own, device) = (&settings, &own, &device);
-    let summarizer = Summarizer { model, tokenizer, settings, own, batch_size: 3, device };
+    let summarizer = TextGenerator { model, tokenizer, settings, own, batch_size: 3, device };
     let words =
         [("cat", "K AE1 T"), ("spelling", "S P EH1 L IH0 NG"), ("notion", "N OW1 SH AH0 N")];
     let example = |(word, phonemes): (&str, &str)| SummarizationExample {
@@ -101,8 +101,8 @@ fn the_built_in_speller_spells() {
         summary: Some(phonemes.into()),
     };
     let examples = words.map(example);
-    let done = summarizer.summarize(&examples, &Silent, &Interrupt::default()).unwrap();
-    assert_eq!(done.summaries().unwrap(), words.map(|(_, phonemes)| phonemes));
+    let done = summarizer.generate(&examples, &Silent, &Interrupt::default()).unwrap();
+    assert_eq!(done.texts().unwrap(), words.map(|(_, phonemes)| phonemes));
 }
 
 /// The command's own path from the built-in files to what it prints, on a little of the data.

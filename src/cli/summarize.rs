@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use losparse::tasks::summarization::SummarizationExample;
-use losparse::train::{Interrupt, Silent, StoredColumns, Summarizer, TaskRecipe, speed_note};
+use losparse::train::{Interrupt, Silent, StoredColumns, TaskRecipe, TextGenerator, speed_note};
 use losparse::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
@@ -89,7 +89,7 @@ fn document(line: Line, column: &str) -> Result<String> {
 
 /// Summarizes `documents` and prints a summary a line, those of each batch before the next is read.
 pub fn summarize(
-    summarizer: &Summarizer<'_>,
+    summarizer: &TextGenerator<'_>,
     documents: Documents,
     machine: &MachineArgs,
 ) -> anyhow::Result<()> {
@@ -98,8 +98,8 @@ pub fn summarize(
     let (mut count, mut tokens, mut seconds) = (0, 0, 0.0);
     for documents in documents {
         let documents = documents?;
-        let done = summarizer.summarize(&documents, &Silent, &never)?;
-        let summaries = done.summaries()?;
+        let done = summarizer.generate(&documents, &Silent, &never)?;
+        let summaries = done.texts()?;
         match machine.json {
             true => {
                 let pairs = documents.iter().zip(&summaries);

@@ -2,7 +2,7 @@
 
 use losparse::generation::EarlyStopping;
 use losparse::tasks::summarization::{SummarizationPreset, TextMetrics};
-use losparse::train::{SummarizationRecipe, TaskRecipe};
+use losparse::train::{TaskRecipe, TextGenerationRecipe};
 
 use super::args::{first_given, override_settings, word};
 
@@ -61,7 +61,7 @@ impl SummaryArgs {
             no_repeat_ngram_size, early_stopping);
         settings.min_length = self.min_summary_length.or(settings.min_length);
         settings.max_length = self.max_summary_length.or(settings.max_length);
-        if task.summarization.is_some() || settings != SummarizationRecipe::default() {
+        if task.summarization.is_some() || settings != TextGenerationRecipe::default() {
             task.summarization = Some(settings);
         }
     }
@@ -124,7 +124,7 @@ impl TrainSummaryArgs {
         let mut settings = task.summarization.clone().unwrap_or_default();
         override_settings!(self => &mut settings; ; optional max_target_length, label_smoothing,
             training_num_beams, training_eval_examples);
-        if task.summarization.is_some() || settings != SummarizationRecipe::default() {
+        if task.summarization.is_some() || settings != TextGenerationRecipe::default() {
             task.summarization = Some(settings);
         }
     }

@@ -1,40 +1,8 @@
 //! What is wrong with a run's result though the run came to its end: the result is kept, and marked.
 
-use serde::{Deserialize, Serialize};
-
-use super::{RunReport, percent};
+use super::{RunReport, Warning, WarningKind, percent};
 use crate::pruning::Structure;
 use crate::tasks::MetricReport;
-
-/// Something that is wrong with a run's result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warning {
-    /// What it is.
-    pub kind: WarningKind,
-    /// The same for people, with what to do.
-    pub message: String,
-}
-
-/// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WarningKind {
-    /// More weights are stored than were asked for.
-    LargerThanAsked,
-    /// Most updates were skipped, because a loss or gradient was not finite.
-    MostlySkipped,
-    /// The training diverged: it lost what the model knew.
-    Diverged,
-    /// The model is no better than one that gives every example the same answer.
-    NoBetterThanConstant,
-}
-
-impl WarningKind {
-    /// Whether the result is not what was asked for. That a model has learnt nothing is a result.
-    pub fn spoils(self) -> bool {
-        self != Self::NoBetterThanConstant
-    }
-}
 
 /// What a run should come to, as known before its training.
 #[derive(Debug, Clone, Copy, PartialEq)]
