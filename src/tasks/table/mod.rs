@@ -261,5 +261,4 @@ fn other_labels(task: &Task, found: Vec<String>) -> String {
 }
 
 #[cfg(test)]
-#[path = "table_tests.rs"]
 mod tests;
