@@ -1,4 +1,12 @@
-//! `losparse predict`.
+//! `losparse predict`: answers to texts, read from arguments, a file or the standard input.
+//!
+//! [`Args::run`] opens the model and hands over to the file for its kind: [`classify`], [`answer`] or
+//! [`summarize`]. All read their texts through [`input`].
+
+mod answer;
+mod classify;
+mod input;
+mod summarize;
 
 use std::path::PathBuf;
 
@@ -7,18 +15,15 @@ use losparse::tasks::{Example, TableOptions, TableTarget};
 use losparse::train::{Summarizer, TaskRecipe};
 use losparse::{Error, Result};
 
-use super::answer::{AnswerArgs, answer};
-use super::args::{TableArgs, check_count};
-use super::lines::{Line, Lines};
-use super::machine::MachineArgs;
-use super::model::Opened;
-use super::summarize::summarize;
-use super::summary_args::SummaryArgs;
-use super::texts::Classifier;
-
-/// Batches of texts whose lengths are compared, so that those of a batch are alike; answers come
-/// when all of them are there.
-pub const ALIKE: usize = 8;
+use self::answer::{AnswerArgs, answer};
+use self::classify::Classifier;
+use self::input::{ALIKE, Line, Lines, batches};
+use self::summarize::summarize;
+use crate::cli::global::GlobalArgs;
+use crate::cli::opened::Opened;
+use crate::cli::options::summaries::SummaryArgs;
+use crate::cli::options::task::TableArgs;
+use crate::cli::options::values::check_count;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -30,14 +35,14 @@ Examples:
   losparse predict answers/model --question \"Who sleeps?\" --context \"The cat sleeps.\"
   losparse predict summaries/model --file articles.jsonl --document article --json
 
-Without texts and --file, every line of the standard input is a text, blank ones too, and answered as
-it comes; a tab divides a pair, unless the model was trained on single texts. A model that summarizes
-also takes JSON lines there, and --file with a .txt of one text a line.")]
+Without TEXT and --file, every line of the standard input is a text, blank lines too, and is answered
+as it comes; a tab divides a pair, unless the model was trained on single texts. Models that summarize
+also take JSON lines there, and as --file a .txt with one text a line.")]
 pub struct Args {
     /// Model folder: Hugging Face's, a compressed one, or a run's output folder
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// Texts
+    /// Texts to answer
     #[arg(value_name = "TEXT", conflicts_with = "file")]
     texts: Vec<String>,
     /// Second text of the pair, once for each TEXT; with --file, the column of the second text
@@ -51,7 +56,7 @@ pub struct Args {
     text: Option<String>,
     #[command(flatten, next_help_heading = "Input")]
     table: TableArgs,
-    /// Longest input; longer ones are cut [default: as trained, or the model's longest]
+    /// Longest input; longer ones are cut [default: as in training, or the model's longest]
     #[arg(long, value_name = "TOKENS", help_heading = "Input")]
     max_length: Option<usize>,
     /// Texts in a batch
@@ -65,9 +70,9 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+    pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
         check_count("batch_size", self.batch_size)?;
-        let device = machine.open()?;
+        let device = global.open()?;
         let opened = Opened::load_for_inference(&self.model, &device)?;
         opened.check_head()?;
         self.refuse_others(&opened.model)?;
@@ -86,18 +91,18 @@ impl Args {
                     done += examples.len();
                     Ok(examples)
                 });
-                classifier.answer(checked, machine.json)
+                classifier.answer(checked, global.json)
             }
             AnyModel::QuestionAnswerer(model) => {
                 let examples = self.answer.examples(self.file.as_ref())?;
                 let settings = self.answer.settings(&opened)?;
                 let batch_size = self.batch_size;
-                let json = machine.json;
+                let json = global.json;
                 answer(model, &tokenizer, &examples, settings, batch_size, &device, json)
             }
             AnyModel::Seq2Seq(model) => {
                 let asked = self.summaries.asked(self.max_length);
-                let tell = |text: &str| machine.note(text);
+                let tell = |text: &str| global.note(text);
                 let (settings, own) = opened.summarization(&asked, &tell)?;
                 let documents = {
                     let (file, size) = (self.file.as_deref(), self.batch_size);
@@ -108,12 +113,12 @@ impl Args {
                 let (settings, own, batch_size) = (&settings, &own, self.batch_size);
                 let device = &device;
                 let summarizer = Summarizer { model, tokenizer, settings, own, batch_size, device };
-                summarize(&summarizer, documents, machine)
+                summarize(&summarizer, documents, global)
             }
         }
     }
 
-    /// An error if an option was given that is for another kind of model.
+    /// Rejects options that are for another kind of model.
     fn refuse_others(&self, model: &AnyModel) -> Result<()> {
         let column = self.text.as_ref().map(|_| "text");
         let pair = self.pair.first().map(|_| "pair");
@@ -134,7 +139,7 @@ impl Args {
         given.map_or(Ok(()), |option| Err(Error::option(option, what)))
     }
 
-    /// The texts, a few batches at a time; `pairs`: whether the model was trained on such, if known.
+    /// The texts, [`ALIKE`] batches at a time. `pairs`: whether the model was trained on pairs, if known.
     fn examples(
         &self,
         opened: &Opened,
@@ -160,7 +165,7 @@ impl Args {
                 name: "predict".into(),
                 text,
                 pair: asked.pair,
-                // Not read: prediction needs no answers.
+                // Prediction reads no target.
                 target: TableTarget::Score { column: String::new() },
                 format: asked.format,
                 quoting: asked.quoting,
@@ -174,7 +179,7 @@ impl Args {
                     "goes with TEXT or --file; on the standard input a tab divides a pair";
                 return Err(Error::option("pair", message));
             }
-            let lines = some(Lines::of_stdin("texts", most))?;
+            let lines = Lines::of_stdin("texts", most).at_least_one()?;
             let divided = pairs.unwrap_or(true);
             let example = move |line| example(line, divided);
             return Ok(Box::new(
@@ -185,26 +190,7 @@ impl Args {
     }
 }
 
-/// `items` in batches of at most `most`.
-pub fn batches<T>(items: Vec<T>, most: usize) -> impl Iterator<Item = Result<Vec<T>>> {
-    let mut items = items.into_iter();
-    std::iter::from_fn(move || {
-        let batch: Vec<T> = items.by_ref().take(most).collect();
-        (!batch.is_empty()).then_some(Ok(batch))
-    })
-}
-
-/// Lines of which there is at least one.
-pub fn some(lines: Lines) -> Result<impl Iterator<Item = Result<Vec<Line>>>> {
-    let mut lines = lines.peekable();
-    if lines.peek().is_none() {
-        let message = "no text given; give TEXT, --file, or lines on the standard input";
-        return Err(Error::option("TEXT", message));
-    }
-    Ok(lines)
-}
-
-/// The text of a line, or pair of texts if its first tab may divide it.
+/// The text of a line, or if `divided` the pair of texts that its first tab divides.
 fn example(line: Line, divided: bool) -> Example {
     let (text, pair) = match line.text.split_once('\t').filter(|_| divided) {
         Some((text, pair)) => (text.to_string(), Some(pair.to_string())),
@@ -213,8 +199,8 @@ fn example(line: Line, divided: bool) -> Example {
     Example { text, pair, label: None }
 }
 
-/// An error if an example is a pair and the model was trained on single texts, or the other way
-/// round; `before` it there were others.
+/// Checks that examples are pairs if, and only if, the model was trained on `pairs`. `before` counts the
+/// examples of earlier batches, for the message.
 fn check_pairs(examples: &[Example], pairs: Option<bool>, before: usize) -> Result<()> {
     let Some(pairs) = pairs else { return Ok(()) };
     let Some(at) = examples.iter().position(|example| example.pair.is_some() != pairs) else {
@@ -231,6 +217,7 @@ fn check_pairs(examples: &[Example], pairs: Option<bool>, before: usize) -> Resu
     Err(Error::option("pair", message))
 }
 
+/// Examples of `texts`, each with the text of `pairs` at its place, if there are any.
 fn pair_up(texts: &[String], pairs: &[String]) -> Result<Vec<Example>> {
     if !pairs.is_empty() && pairs.len() != texts.len() {
         let message = format!("given {} times for {} texts", pairs.len(), texts.len());
@@ -266,12 +253,5 @@ mod tests {
         assert_eq!(read("a\tb\tc"), ("a".into(), Some("b\tc".into())));
         assert_eq!(read("\tb"), (String::new(), Some("b".into())));
         assert_eq!(read(""), (String::new(), None));
-    }
-
-    #[test]
-    fn batches_hold_everything_in_order() {
-        let all: Vec<Vec<i32>> = batches((0..5).collect(), 2).map(Result::unwrap).collect();
-        assert_eq!(all, [vec![0, 1], vec![2, 3], vec![4]]);
-        assert_eq!(batches(Vec::<i32>::new(), 2).count(), 0);
     }
 }

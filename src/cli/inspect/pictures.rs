@@ -14,30 +14,30 @@ use losparse::plots::{
 use losparse::pruning::LayerScores;
 use losparse::study::{StudyReport, importance_figures, study_figures};
 use losparse::train::checkpoints::CheckpointState;
-use losparse::train::{Interrupt, RunOptions, Silent, analyse_checkpoint};
+use losparse::train::{RunOptions, Silent, analyse_checkpoint};
 use losparse::{Error, Result};
 use serde_json::json;
 
-use super::machine::MachineArgs;
-use super::model::Opened;
-use super::output;
+use crate::cli::global::GlobalArgs;
+use crate::cli::opened::Opened;
+use crate::cli::output;
 
 /// Figures with the names of their files.
 type Figures = Vec<(String, Figure)>;
 
 const KEPT: &str = "Neurons kept in each layer";
 
-/// Pictures of what `folders` are, unless they are one model, whose pictures are
-/// [`of_model`]'s.
+/// Pictures of a run, checkpoint or study, or of several runs. `None` for a single model folder: its
+/// pictures are [`of_model`]'s.
 pub fn of_folders(
     folders: &[PathBuf],
     patterns: &[String],
     device: &Device,
-    machine: &MachineArgs,
+    global: &GlobalArgs,
 ) -> Result<Option<Figures>> {
     let [folder] = folders else { return compared(folders, patterns).map(Some) };
     if CheckpointState::is_in(folder) {
-        return of_checkpoint(folder, patterns, device, machine).map(Some);
+        return of_checkpoint(folder, patterns, device, global).map(Some);
     }
     if folder.join(StudyReport::FILE).is_file() {
         return of_study(folder, patterns).map(Some);
@@ -48,8 +48,8 @@ pub fn of_folders(
     Ok(None)
 }
 
-/// Pictures of a model folder: what each layer keeps, and singular values; of the layers `shown`, or
-/// of all and of some that tell most.
+/// Pictures of a model: what each layer keeps, and singular values. Of the layers `shown`; without, of all
+/// layers, and singular values of those that tell most.
 pub fn of_model(
     model: &AnyModel,
     account: &ModelAccount,
@@ -62,8 +62,8 @@ pub fn of_model(
     Ok(vec![named("kept", kept), named("spectra", of_spectra("the layers' weights", &spectra))])
 }
 
-/// Pictures of a run that has ended; of one without `analysis.json`, those that its report has. With
-/// patterns, of those layers, and singular values are those of the result.
+/// Pictures of a run that has ended; without `analysis.json`, those that its report allows. With patterns,
+/// of the layers they match, and with the singular values of the result.
 fn of_run(folder: &Path, patterns: &[String], device: &Device) -> Result<Figures> {
     let mut report = RunReport::read(folder.join("report.json"))?;
     let mut analysis = match folder.join(RunAnalysis::FILE).is_file() {
@@ -100,20 +100,10 @@ fn of_checkpoint(
     folder: &Path,
     patterns: &[String],
     device: &Device,
-    machine: &MachineArgs,
+    global: &GlobalArgs,
 ) -> Result<Figures> {
-    let options = RunOptions {
-        output: folder.to_path_buf(),
-        resume: false,
-        overwrite: false,
-        baseline: None,
-        tui: false,
-        device: device.clone(),
-        device_name: machine.device_name(),
-        command: String::new(),
-        observer: Arc::new(Silent),
-        interrupt: Interrupt::default(),
-    };
+    let observer = Arc::new(Silent);
+    let options = RunOptions { observer, ..global.run_options(folder, device.clone()) };
     let mut shown = None;
     let layers = |all: &[String]| {
         shown = chosen(patterns, all.to_vec())?;
@@ -136,7 +126,7 @@ fn of_checkpoint(
 /// Pictures of a study: quality and latency against ratio, importance under its methods.
 fn of_study(folder: &Path, patterns: &[String]) -> Result<Figures> {
     if !patterns.is_empty() {
-        let message = "a study's pictures are over all layers; give the folders of its runs";
+        let message = "pictures of a study are of all layers; give the folders of its runs instead";
         return Err(Error::option("layers", message));
     }
     let report = StudyReport::read(folder)?;
@@ -153,7 +143,7 @@ fn compared(folders: &[PathBuf], patterns: &[String]) -> Result<Figures> {
         let scores = RunAnalysis::read(folder)?.importance_before;
         if scores.is_empty() {
             let message = "has no importance from before pruning: its run pruned no neurons, or an \
-                           earlier version made it";
+                           earlier version wrote it";
             return Err(Error::format(folder.join(RunAnalysis::FILE), message));
         }
         let shown = chosen(patterns, scores.iter().map(|layer| layer.name.clone()).collect())?;
@@ -163,17 +153,17 @@ fn compared(folders: &[PathBuf], patterns: &[String]) -> Result<Figures> {
         report.method.as_ref().and_then(|method| method.pruning).map(|pruning| pruning.importance)
     };
     if let Some(other) = runs.iter().position(|(r, _)| criterion(r) != criterion(&runs[0].0)) {
-        let message = "its importance is by another criterion, so the numbers do not compare";
+        let message = "its importance is by another criterion, so the numbers cannot be compared";
         return Err(Error::format(&folders[other], message));
     }
-    let labels = labels(&runs.iter().map(|(report, _)| report).collect::<Vec<_>>(), folders);
-    let runs: Vec<_> = labels.into_iter().zip(runs.into_iter().map(|(_, scores)| scores)).collect();
+    let names = run_names(&runs.iter().map(|(report, _)| report).collect::<Vec<_>>(), folders);
+    let runs: Vec<_> = names.into_iter().zip(runs.into_iter().map(|(_, scores)| scores)).collect();
     let figure = importance_comparison_figure("Importance of neurons before pruning", &runs);
     Ok(vec![named("importance", figure)])
 }
 
-/// Runs called by their methods; where that is not enough, by ratio or folder too.
-fn labels(reports: &[&RunReport], folders: &[PathBuf]) -> Vec<String> {
+/// Names of runs: their methods, with ratio or folder where methods alone are not distinct.
+fn run_names(reports: &[&RunReport], folders: &[PathBuf]) -> Vec<String> {
     let methods = || reports.iter().filter_map(|report| report.method.as_ref());
     let by_method: Vec<String> = methods().map(|method| method.short_name().to_string()).collect();
     let by_ratio = methods().map(|m| format!("{} {}", m.short_name(), m.ratio)).collect();
@@ -182,8 +172,8 @@ fn labels(reports: &[&RunReport], folders: &[PathBuf]) -> Vec<String> {
         format!("{method}, {}", folder.file_name().unwrap_or_default().to_string_lossy())
     });
     let by_folder: Vec<String> = by_folder.collect();
-    let differ = |labels: &Vec<String>| {
-        labels.iter().enumerate().all(|(at, label)| !labels[..at].contains(label))
+    let differ = |names: &Vec<String>| {
+        names.iter().enumerate().all(|(at, name)| !names[..at].contains(name))
     };
     [by_method, by_ratio].into_iter().find(differ).unwrap_or(by_folder)
 }
@@ -196,7 +186,7 @@ fn of_spectra(what: &str, spectra: &[losparse::plots::Spectrum]) -> Figure {
     spectra_figure(&format!("Singular values of {what}"), spectra)
 }
 
-/// The layers that `--layers` chooses of a model's; `None` without patterns.
+/// The layers among `all` that the patterns of `--layers` select; `None` without patterns.
 fn chosen(patterns: &[String], all: Vec<String>) -> Result<Option<Vec<String>>> {
     if patterns.is_empty() {
         return Ok(None);
@@ -215,8 +205,8 @@ fn only_scores(mut layers: Vec<LayerScores>, shown: Option<&[String]>) -> Vec<La
     layers
 }
 
-/// Writes what has anything to show, and says where.
-pub fn save(figures: &Figures, folder: &Path, machine: &MachineArgs) -> anyhow::Result<()> {
+/// Writes the figures that are not empty, and prints their files.
+pub fn save(figures: &Figures, folder: &Path, global: &GlobalArgs) -> anyhow::Result<()> {
     let figures: Vec<_> = figures.iter().filter(|(_, figure)| !figure.is_empty()).collect();
     if figures.is_empty() {
         let message = "nothing to show: no compressed layer and no training";
@@ -227,7 +217,7 @@ pub fn save(figures: &Figures, folder: &Path, machine: &MachineArgs) -> anyhow::
         write(folder, name, figure)?;
         files.push(folder.join(format!("{name}.png")).display().to_string());
     }
-    if machine.json {
+    if global.json {
         return output::print_json(&json!({ "plots": files }));
     }
     Ok(output::print(&format!("{} (and .svg)", files.join("\n")))?)

@@ -1,19 +1,22 @@
-//! `losparse quickstart`: the main job on a small model and real data that come with the program.
+//! `losparse quickstart`: compresses a small built-in model ([`built_in`]) on built-in data and shows it
+//! before and after ([`outcome`]).
+
+mod built_in;
+mod outcome;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use losparse::checkpoint::atomic;
 use losparse::inspect::percent;
 use losparse::train::{Interrupt, Recipe, RunOptions, compress};
 use serde_json::json;
 
-use super::machine::MachineArgs;
-use super::output;
-use super::progress::Progress;
-use super::quickstart_models::{BuiltIn, Model};
-use super::quickstart_outcome::Outcome;
-use super::run::{stop_on_ctrl_c, verdict};
+use self::built_in::{BuiltIn, Model};
+use self::outcome::Outcome;
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
+use crate::cli::run::verdict;
+use crate::cli::signals::stop_on_ctrl_c;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -22,10 +25,10 @@ Examples:
   losparse quickstart --ratio 0.1 --seed 7 --output tenth
   losparse quickstart --model g2p-bart
 
-Nothing is downloaded and nothing is precomputed: a small BERT that tells good film reviews from
-bad (or a small BART that spells words by their sounds) is decomposed, pruned to a fraction of its
-linear layers' weights while it trains, evaluated on data it has not seen, compacted, saved, timed
-and tried out. Another --seed prunes others.")]
+Nothing is downloaded or precomputed: a small BERT that rates film reviews (or a small BART that
+writes how words are pronounced) is decomposed, pruned to a fraction of its linear layers' weights
+while it trains, evaluated on held-out data, compacted, saved, timed and tried out. Another --seed
+prunes other neurons.")]
 pub struct Args {
     /// Folder for the result
     #[arg(long, short, value_name = "FOLDER", default_value = "losparse-quickstart")]
@@ -43,40 +46,33 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
-        let device = machine.open_to_train()?;
+    pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
+        let device = global.open_to_train()?;
         let interrupt = Interrupt::default();
         stop_on_ctrl_c(interrupt.clone())?;
         let built_in = self.model.built_in();
         let options = RunOptions {
-            output: self.output.clone(),
-            resume: false,
             overwrite: true,
-            baseline: None,
-            tui: false,
-            device: device.clone(),
-            device_name: machine.device_name(),
-            command: output::command_line(std::env::args_os()),
-            observer: Arc::new(Progress::new(machine.quiet, machine.json)),
             interrupt: interrupt.clone(),
+            ..global.run_options(&self.output, device.clone())
         };
-        // Beside the result, so that its recipe and checkpoints can be used again.
+        // Model and data are kept beside the result, whose recipe and checkpoints refer to them.
         let start = self.output.join(built_in.name);
         options.check_output(Some(&start))?;
         unpack(built_in, &start)?;
         let recipe = self.recipe(built_in, &start)?;
         let ratio = recipe.method.as_ref().map_or(1.0, |method| method.ratio);
         let about = built_in.about;
-        machine.note(&format!("{about}; its linear layers shrink to {}.", percent(ratio)));
+        global.note(&format!("{about}; its linear layers shrink to {}.", percent(ratio)));
         let report = match compress(&recipe, &options) {
             Err(error @ losparse::Error::Interrupted(_)) => {
                 let folder = self.output.display();
-                machine.note(&format!("go on with: losparse compress --resume -o {folder}"));
+                global.note(&format!("go on with: losparse compress --resume -o {folder}"));
                 return Err(error.into());
             }
             result => result?,
         };
-        if machine.json {
+        if global.json {
             output::print_json(&json!({"event": "done", "report": report}))?;
             return verdict(&report);
         }
@@ -87,7 +83,7 @@ impl Args {
         verdict(&report)
     }
 
-    /// The built-in recipe for the model and data unpacked to `start`, with what was asked for.
+    /// The built-in recipe for the model and data in `start`, overridden by the options that were given.
     fn recipe(&self, built_in: &BuiltIn, start: &Path) -> losparse::Result<Recipe> {
         let parsed = Recipe::parse(built_in.recipe);
         let mut recipe =
@@ -97,7 +93,7 @@ impl Args {
         recipe.task.dev = Some(start.join("dev.tsv"));
         if let (Some(ratio), Some(method)) = (self.ratio, &mut recipe.method) {
             method.ratio = ratio;
-            // Whatever the ratio, half of it at least is left for the sparse part.
+            // At least half of the ratio is for the sparse part.
             method.low_rank_ratio = method.low_rank_ratio.map(|share| share.min(ratio / 2.0));
         }
         if let Some(seed) = self.seed {
@@ -126,5 +122,4 @@ fn unpack(built_in: &BuiltIn, folder: &Path) -> losparse::Result<()> {
 }
 
 #[cfg(test)]
-#[path = "quickstart_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! What a quick start shows at its end: before and after side by side, and the result tried out.
+//! The end of a quick start: the model before and after side by side, and the compressed one tried out.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use losparse::tasks::summarization::SummarizationExample;
 use losparse::tasks::{Example, MetricKind, Split, TextBatch};
 use losparse::train::{Interrupt, Recipe, Silent, Summarizer, contestant, predict_logits};
 
-use super::model::Opened;
-use super::output;
-use super::quickstart_models::{BuiltIn, Timed};
+use super::built_in::{BuiltIn, Timed};
+use crate::cli::opened::Opened;
+use crate::cli::output;
 
-/// How often the models are timed.
+/// Number of timed runs.
 const REPETITIONS: Repetitions = Repetitions { warmup: 2, measured: 15 };
 
-/// A run's report with the models before and after.
+/// A run's report, with the dense model before and the compressed one after.
 pub struct Outcome<'a> {
     built_in: &'a BuiltIn,
     recipe: &'a Recipe,
@@ -29,7 +29,7 @@ pub struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    /// Opens the models' folders, the one started from and the compressed one.
+    /// Opens the folders of the model before, `start`, and after, `small`.
     pub fn new(
         built_in: &'a BuiltIn,
         recipe: &'a Recipe,
@@ -41,7 +41,7 @@ impl<'a> Outcome<'a> {
         Ok(Self { built_in, recipe, report, dense, small, device })
     }
 
-    /// Before and after, for people.
+    /// A table of the model before and after.
     pub fn table(&self) -> Result<String> {
         let account = &self.report.account;
         let millions = |count: usize| format!("{:.2} M", count as f64 / 1e6);
@@ -78,7 +78,7 @@ impl<'a> Outcome<'a> {
         Ok(output::table(&["", "dense", "compressed", ""], &[1, 2, 3], &rows))
     }
 
-    /// What was timed, both times, and how many times as fast the small model is.
+    /// What was timed, the results of both models, and how many times as fast the small one is.
     fn speed(&self) -> Result<(String, [String; 2], f64)> {
         let shape = match self.built_in.timed {
             Timed::Pass(shape) => shape,
@@ -104,7 +104,7 @@ impl<'a> Outcome<'a> {
         Ok((name, shown, after.speedup))
     }
 
-    /// A model that writes its answers to the first texts of the evaluation data.
+    /// A contestant that generates answers to the first `texts` of the evaluation data.
     fn writer(&self, name: &str, opened: &Opened, texts: usize) -> Result<Contestant<'static>> {
         let AnyModel::Seq2Seq(model) = opened.model.clone() else {
             let message = format!("{} writes no texts", opened.folder.display());
@@ -123,7 +123,7 @@ impl<'a> Outcome<'a> {
         Ok((name.to_string(), Box::new(move || model.generate(&input, &generation).map(|_| ()))))
     }
 
-    /// What the small model says to some texts.
+    /// The small model's answers to the built-in texts.
     pub fn try_out(&self, interrupt: &Interrupt) -> Result<String> {
         match &self.small.model {
             AnyModel::Seq2Seq(model) => self.written(model, interrupt),
@@ -132,7 +132,7 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// What it writes, beside what the evaluation data have for the same text.
+    /// Generated answers, beside those of the evaluation data for the same text.
     fn written(&self, model: &AnySeq2Seq, interrupt: &Interrupt) -> Result<String> {
         let (settings, own) = self.small.summarization(&self.recipe.task, &|_| ())?;
         let tokenizer = self.small.tokenizer(settings.max_source_length)?;
@@ -183,7 +183,7 @@ fn text(text: &str) -> Example {
     Example { text: text.to_string(), pair: None, label: None }
 }
 
-/// A metric of the first split, in percent.
+/// The value of a metric on the first split, in percent.
 fn value(splits: &[SplitMetrics], metric: MetricKind) -> String {
     let found = splits.first().and_then(|split| split.metrics.values.get(&metric));
     found.map_or("–".to_string(), |&value| percent(value))

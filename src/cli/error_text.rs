@@ -1,4 +1,5 @@
-//! Errors in the words of the command line: the library names settings as recipes do.
+//! Errors that name options as they are typed, `--max-length`, where the library names settings as recipes
+//! do, `max_length`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use clap::{ArgMatches, Command};
 use losparse::Error;
 use regex::Regex;
 
-/// Settings that the command line calls otherwise than recipes.
+/// Settings whose option has another name: setting and option.
 const RENAMED: [(&str, &str); 4] = [
     ("summarization.max_length", "max_summary_length"),
     ("summarization.min_length", "min_summary_length"),
@@ -17,20 +18,20 @@ const RENAMED: [(&str, &str); 4] = [
     ("max_source_length", "max_length"),
 ];
 
-/// A name of several words, between blanks and punctuation; what stands in quotes is somebody's own.
+/// A name of several words between blanks and punctuation. Names in quotes are the user's and stay.
 static NAME: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"(^|[ (])([a-z][a-z0-9]*(?:_[a-z0-9]+)+)([ ,;:)]|\. |\.?$)").ok());
 
 /// The options of the command that runs.
-pub struct Flags {
-    /// Names as recipes have them, and whether they were typed.
+pub struct TypedOptions {
+    /// Names as in recipes, and whether each was typed.
     options: Vec<(String, bool)>,
-    /// The recipe that settings come from: its names are the user's own.
+    /// The recipe file of the command: its settings keep their names.
     recipe: Option<PathBuf>,
 }
 
-impl Flags {
-    /// The options of the subcommand that `matches` chose of `command`.
+impl TypedOptions {
+    /// The options of the subcommand of `command` that `matches` chose.
     pub fn of(command: &Command, matches: &ArgMatches) -> Self {
         let chosen = matches.subcommand();
         let chosen = chosen.and_then(|(name, given)| Some((command.find_subcommand(name)?, given)));
@@ -51,13 +52,13 @@ impl Flags {
         Self { options, recipe }
     }
 
-    /// What `error` says, options called as they are typed.
+    /// The text of `error`, with options as they are typed.
     pub fn describe(&self, error: &anyhow::Error) -> String {
         match error.downcast_ref() {
             Some(Error::Option { option, message }) if error.chain().count() == 1 => {
-                let message = self.in_flags(message);
-                match self.flag(&option.replace(' ', "_")) {
-                    Some(flag) => format!("option {flag}: {message}"),
+                let message = self.with_options(message);
+                match self.option(&option.replace(' ', "_")) {
+                    Some(typed) => format!("option {typed}: {message}"),
                     None => format!("{}option {option}: {message}", self.recipe_of(option)),
                 }
             }
@@ -65,7 +66,7 @@ impl Flags {
         }
     }
 
-    /// The recipe that sets `option`, to begin a message with.
+    /// The beginning of a message about `option`: the recipe file, if that sets it.
     fn recipe_of(&self, option: &str) -> String {
         let setting = option.rsplit('.').next().unwrap_or(option);
         let sets = |line: &str| line.trim_start().starts_with(setting);
@@ -77,18 +78,18 @@ impl Flags {
         }
     }
 
-    /// A message with settings called as they are typed.
-    fn in_flags(&self, message: &str) -> String {
+    /// A message with settings replaced by options as they are typed.
+    fn with_options(&self, message: &str) -> String {
         let Some(name) = NAME.as_ref() else { return message.to_string() };
-        let flag = |found: &regex::Captures| match self.flag(&found[2]) {
-            Some(flag) => format!("{}{flag}{}", &found[1], &found[3]),
+        let option = |found: &regex::Captures| match self.option(&found[2]) {
+            Some(typed) => format!("{}{typed}{}", &found[1], &found[3]),
             None => found[0].to_string(),
         };
-        name.replace_all(message, flag).into_owned()
+        name.replace_all(message, option).into_owned()
     }
 
-    /// `--max-length` for `max_length`, unless the command has no such option or a recipe says it.
-    fn flag(&self, setting: &str) -> Option<String> {
+    /// `--max-length` for `max_length`; `None` if the command has no such option or its recipe sets it.
+    fn option(&self, setting: &str) -> Option<String> {
         let renamed = RENAMED.iter().find(|(name, _)| *name == setting).map(|(_, flag)| *flag);
         let name = renamed.unwrap_or(setting.strip_prefix("summarization.").unwrap_or(setting));
         let (name, typed) = self.options.iter().find(|(known, _)| known == name)?;
@@ -106,7 +107,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         let matches = command.clone().get_matches_from([&["losparse"], args].concat());
-        Flags::of(&command, &matches).describe(&Error::option(option, message).into())
+        TypedOptions::of(&command, &matches).describe(&Error::option(option, message).into())
     }
 
     #[test]
@@ -157,10 +158,10 @@ mod tests {
 
     #[test]
     fn other_errors_stay_as_they_are() {
-        let flags = Flags { options: vec![("max_length".into(), true)], recipe: None };
+        let options = TypedOptions { options: vec![("max_length".into(), true)], recipe: None };
         let error = Error::format("f.csv", "no column; the columns are: max_length, x");
         assert_eq!(
-            flags.describe(&error.into()),
+            options.describe(&error.into()),
             "f.csv: no column; the columns are: max_length, x"
         );
     }

@@ -1,4 +1,4 @@
-//! `losparse predict` with a model that summarizes.
+//! `losparse predict` with a text-to-text model, which summarizes.
 
 use std::path::Path;
 
@@ -8,15 +8,14 @@ use losparse::{Error, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::TableArgs;
-use super::lines::{Line, Lines};
-use super::machine::MachineArgs;
-use super::output;
-use super::predict::{batches, some};
-use super::summary_args::SummaryArgs;
+use super::input::{Line, Lines, batches};
+use crate::cli::global::GlobalArgs;
+use crate::cli::options::summaries::SummaryArgs;
+use crate::cli::options::task::TableArgs;
+use crate::cli::output;
 
 impl SummaryArgs {
-    /// The settings asked for, as a task.
+    /// A summarization task with the settings that were given.
     pub fn asked(&self, max_length: Option<usize>) -> TaskRecipe {
         let name = "summarization".to_string();
         let mut task = TaskRecipe { name, max_length, ..TaskRecipe::default() };
@@ -24,7 +23,7 @@ impl SummaryArgs {
         task
     }
 
-    /// The documents given, or those of a file or of the standard input, a batch at a time.
+    /// Batches of documents: those given, or those of a file or the standard input.
     pub fn documents(
         &self,
         texts: &[String],
@@ -56,18 +55,18 @@ impl SummaryArgs {
         let documents = move |lines: Result<Vec<Line>>| {
             lines?.into_iter().map(|line| document(line, &column).map(example)).collect()
         };
-        Ok(Box::new(some(lines)?.map(documents)))
+        Ok(Box::new(lines.at_least_one()?.map(documents)))
     }
 }
 
-/// Documents, a batch at a time.
+/// Batches of documents.
 type Documents = Box<dyn Iterator<Item = Result<Vec<SummarizationExample>>>>;
 
 fn example(document: String) -> SummarizationExample {
     SummarizationExample { document, summary: None }
 }
 
-/// The document of a line: all of it, or the column of the document if it is a JSON object.
+/// The document of a line: the whole line, or if that is a JSON object its field `column`.
 fn document(line: Line, column: &str) -> Result<String> {
     let Line { number, text } = line;
     if !text.trim_start().starts_with('{') {
@@ -81,26 +80,26 @@ fn document(line: Line, column: &str) -> Result<String> {
             _ => failed(format!("no text {column:?} in it")),
         },
         Err(error) if text.trim_start().starts_with("{\"") => {
-            failed(format!("begins as a JSON object but is none: {error}"))
+            failed(format!("begins like a JSON object but is not one: {error}"))
         }
         _ => Ok(text),
     }
 }
 
-/// Summarizes `documents` and prints a summary a line, those of each batch before the next is read.
+/// Summarizes `documents` and prints one summary a line, those of a batch before the next batch is read.
 pub fn summarize(
     summarizer: &Summarizer<'_>,
     documents: Documents,
-    machine: &MachineArgs,
+    global: &GlobalArgs,
 ) -> anyhow::Result<()> {
-    // A summary that was printed is no less good for what was not.
+    // Ctrl-C simply ends the program: summaries that were printed are good.
     let never = Interrupt::default();
     let (mut count, mut tokens, mut seconds) = (0, 0, 0.0);
     for documents in documents {
         let documents = documents?;
         let done = summarizer.summarize(&documents, &Silent, &never)?;
         let summaries = done.summaries()?;
-        match machine.json {
+        match global.json {
             true => {
                 let pairs = documents.iter().zip(&summaries);
                 let printed = pairs.map(|(e, summary)| Printed { document: &e.document, summary });
@@ -112,12 +111,12 @@ pub fn summarize(
         (count, tokens, seconds) = (count + documents.len(), tokens + speed.0, seconds + speed.1);
     }
     if let Some(text) = speed_note(count, tokens, seconds) {
-        machine.note(&text);
+        global.note(&text);
     }
     Ok(())
 }
 
-/// A summary as it is printed.
+/// A summary as printed with `--json`.
 #[derive(Serialize)]
 struct Printed<'a> {
     document: &'a str,

@@ -1,8 +1,9 @@
-//! `losparse study`.
+//! `losparse study`: runs a grid of settings and sums it up.
+
+mod workers;
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use losparse::Error;
 use losparse::device::DeviceSpec;
@@ -10,11 +11,10 @@ use losparse::study::{FailedRuns, RunState, Study, StudyReport, run_study, state
 use losparse::train::{Interrupt, RunOptions};
 use serde_json::json;
 
-use super::machine::{MachineArgs, parse_device};
-use super::output;
-use super::progress::Progress;
-use super::run::stop_on_ctrl_c;
-use super::study_workers::Workers;
+use self::workers::Workers;
+use crate::cli::global::{GlobalArgs, parse_device};
+use crate::cli::output;
+use crate::cli::signals::stop_on_ctrl_c;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -23,7 +23,7 @@ Examples:
   losparse study grid.toml -o results --dry-run
   losparse study grid.toml -o results --devices cuda:0,cuda:1
 
-A grid is a recipe, [base], and lists of settings, [grid], of which every combination is a run:
+A grid is a recipe, [base], and lists of settings, [grid]; every combination of them is a run:
   keep_models = false
   [base]
   model = 'bert-base-uncased'
@@ -35,55 +35,59 @@ A grid is a recipe, [base], and lists of settings, [grid], of which every combin
   learning_rate = [5e-5, 1e-4]
   seed = [1, 2, 3]
   'method.regrowth' = ['allowed', 'frozen']
-Any setting of a recipe can be an axis, and low_rank_share, the low-rank part's share of the ratio.
-A task may be a table with any settings: {name = 'rte', epochs = 10, batch_size = 16}.
+Any setting of a recipe can be an axis, and so can low_rank_share, the low-rank part's share of the
+ratio. A task may be a table of settings: {name = 'rte', epochs = 10, batch_size = 16}.
 
-Several grids, [[grid]], are done together; what one does not vary is the base's, and runs that two
-of them have in common are done once. So sensitivities are one grid each:
+Several grids, [[grid]], make one study: settings that a grid does not vary are those of [base], and
+runs that two grids share are done once. To vary one setting at a time, give it a grid of its own:
   [[grid]]
   ratio = [0.2, 0.1]
   [[grid]]
   'method.beta1' = [0.5, 0.95]
 
-The same command again goes on where it was stopped; runs that are done, with the same settings,
-are not repeated. Several processes may work on one FOLDER; --devices starts one for each device.
-FOLDER holds study.md, study.csv (cells), runs.csv, study.json, plots, and a folder for each run.")]
+The same command resumes a study that was stopped; finished runs with the same settings are not
+repeated. Several processes may work on one FOLDER; --devices starts one for each device. FOLDER
+holds study.md, study.csv (cells), runs.csv, study.json, plots, and a folder for each run.")]
 pub struct Args {
-    /// The grid
+    /// File of the grid
     #[arg(value_name = "GRID.toml")]
-    pub(super) grid: PathBuf,
+    grid: PathBuf,
     /// Folder for the results
     #[arg(long, short, value_name = "FOLDER")]
-    pub(super) output: PathBuf,
-    /// Only list the runs and how far they are
+    output: PathBuf,
+    /// Only list the runs and their states
     #[arg(long)]
     dry_run: bool,
-    /// Share the runs among these devices, a process each, in place of --device; times are then those
-    /// of a machine that does several things at once
+    /// Share the runs among these devices, one process each, in place of --device; the processes then
+    /// compete for the machine, and measured times grow
     #[arg(long, value_name = "DEVICE,…", value_delimiter = ',', value_parser = parse_device)]
     devices: Vec<DeviceSpec>,
-    /// Work for the process whose command this is, as long as standard input is open
+    /// Work for the process that was started by COMMAND, until the standard input ends
     #[arg(long, value_name = "COMMAND", hide = true)]
     worker: Option<String>,
 }
 
 impl Args {
-    /// Runs the command; an error if a run failed.
-    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Also if a run of the study failed.
+    pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
         let study = Study::read(&self.grid)?;
         if self.dry_run {
-            return self.list(&study, machine.json);
+            return self.list(&study, global.json);
         }
-        machine.dtype().check_training()?;
+        global.dtype().check_training()?;
         let interrupt = Interrupt::default();
         stop_on_ctrl_c(interrupt.clone())?;
         let report = match self.devices.is_empty() {
-            true => self.work(&study, machine, interrupt),
-            false => Workers::start(self, &study, &self.devices, machine)?.wait(&study, &interrupt),
+            true => self.work(&study, global, interrupt),
+            false => Workers::start([&self.grid, &self.output], &study, &self.devices, global)?
+                .wait(&study, &interrupt),
         };
         let report = match report {
             Err(error @ Error::Interrupted(_)) if self.worker.is_none() => {
-                output::note("the same command goes on where it was stopped");
+                output::note("the same command resumes the study");
                 return Err(error.into());
             }
             result => result?,
@@ -91,14 +95,16 @@ impl Args {
         if self.worker.is_some() {
             return Ok(());
         }
-        match machine.json {
+        match global.json {
             true => output::print_json(&json!({"event": "done", "study": report}))?,
             false => output::print(&self.summary(&report))?,
         }
         match (report.failed, report.waiting) {
             (0, 0) => Ok(()),
             (0, waiting) if self.devices.is_empty() => {
-                machine.note(&format!("{waiting} runs are another process's, or left by it"));
+                global.note(&format!(
+                    "{waiting} runs are claimed by another process, or by one that has ended"
+                ));
                 Ok(())
             }
             (0, waiting) => anyhow::bail!("{waiting} runs were not done; see above"),
@@ -112,27 +118,17 @@ impl Args {
     fn work(
         &self,
         study: &Study,
-        machine: &MachineArgs,
+        global: &GlobalArgs,
         interrupt: Interrupt,
     ) -> losparse::Result<StudyReport> {
         if self.worker.is_some() {
             stop_with_standard_input(interrupt.clone());
         }
-        let options = RunOptions {
-            output: self.output.clone(),
-            resume: false,
-            overwrite: false,
-            baseline: None,
-            tui: false,
-            device: machine.open_to_train()?,
-            device_name: machine.device_name(),
-            command: match &self.worker {
-                Some(command) => command.clone(),
-                None => output::command_line(std::env::args_os()),
-            },
-            observer: Arc::new(Progress::new(machine.quiet, machine.json)),
-            interrupt,
-        };
+        let device = global.open_to_train()?;
+        let mut options = RunOptions { interrupt, ..global.run_options(&self.output, device) };
+        if let Some(command) = &self.worker {
+            options.command.clone_from(command);
+        }
         let failed = if self.worker.is_some() { FailedRuns::Leave } else { FailedRuns::Retry };
         run_study(study, &options, failed)
     }
@@ -166,14 +162,14 @@ impl Args {
         let (header, rows) = report.rows();
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         let table = output::table(&header, &[], &rows);
-        format!("{table}\n\nall of it in {}", self.output.join("study.md").display())
+        format!("{table}\n\nthe whole study is in {}", self.output.join("study.md").display())
     }
 }
 
-/// Stops the run when standard input ends: the process that holds its other end wants so, or is gone.
+/// Stops the run when the standard input ends: the process that holds its other end closed it or is gone.
 fn stop_with_standard_input(interrupt: Interrupt) {
     std::thread::spawn(move || {
-        // Whatever comes says nothing; an error is an end too.
+        // The content does not matter; an error is an end too.
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
         interrupt.stop("with the process that started it");
     });

@@ -1,13 +1,13 @@
-//! A study on several devices: a process for each, since what draws random numbers is one for a
-//! process.
+//! A study on several devices: one process for each, since Burn has one random generator a process.
 //!
 //! ```text
 //! this process ─ spawns ─► losparse study … --device cuda:0   claims a run, does it, writes tables
 //!       │ holds their stdin ► losparse study … --device cuda:1   claims another …
-//!       └ closes it on Ctrl-C, or when it is gone itself: they stop after the batch at hand
+//!       └ closes it on Ctrl-C or when it ends itself: they stop after the current batch
 //! ```
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,49 +18,49 @@ use losparse::train::Interrupt;
 use losparse::{Error, Result};
 use serde_json::Value;
 
-use super::machine::MachineArgs;
-use super::output;
-use super::study::Args;
+use crate::cli::global::GlobalArgs;
+use crate::cli::output;
 
-/// Time between looks at the processes.
+/// Time between two looks at the processes.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The processes that do a study's runs.
 pub struct Workers {
     children: Vec<Child>,
     readers: Vec<JoinHandle<()>>,
-    output: std::path::PathBuf,
+    output: PathBuf,
 }
 
 impl Workers {
-    /// Starts a process on each of `devices`. Runs that failed before are tried again.
+    /// Starts a process on each of `devices` that works on the `grid` file's study in the folder
+    /// `output`. Runs that failed before are tried again.
     ///
     /// # Errors
-    /// If the results' folder cannot be written to or a process cannot be started.
+    /// If the folder cannot be written to or a process cannot be started.
     pub fn start(
-        args: &Args,
+        [grid, output]: [&Path; 2],
         study: &Study,
         devices: &[DeviceSpec],
-        machine: &MachineArgs,
+        global: &GlobalArgs,
     ) -> Result<Self> {
-        write_study(study, &args.output)?;
-        forget_failures(study, &args.output)?;
+        write_study(study, output)?;
+        forget_failures(study, output)?;
         let program = std::env::current_exe().map_err(|e| Error::io("losparse", e))?;
         let command_line = output::command_line(std::env::args_os());
-        let mut workers =
-            Self { children: Vec::new(), readers: Vec::new(), output: args.output.clone() };
+        let (children, readers) = (Vec::new(), Vec::new());
+        let mut workers = Self { children, readers, output: output.to_path_buf() };
         for (at, device) in devices.iter().enumerate() {
             let mut command = Command::new(&program);
-            command.arg("study").arg(&args.grid).arg("--output").arg(&args.output);
+            command.arg("study").arg(grid).arg("--output").arg(output);
             command.args(["--device", &device.to_string(), "--worker", &command_line]);
-            if let Some(threads) = machine.threads().or_else(|| share_of_cores(devices, *device)) {
+            if let Some(threads) = global.threads().or_else(|| share_of_cores(devices, *device)) {
                 command.args(["--threads", &threads.to_string()]);
             }
-            command.args(["--dtype", machine.dtype().name()]);
-            command.args(machine.quiet.then_some("--quiet"));
-            command.args(machine.json.then_some("--json"));
+            command.args(["--dtype", global.dtype().name()]);
+            command.args(global.quiet.then_some("--quiet"));
+            command.args(global.json.then_some("--json"));
             command.stdin(Stdio::piped()).stderr(Stdio::piped());
-            command.stdout(if machine.json { Stdio::piped() } else { Stdio::null() });
+            command.stdout(if global.json { Stdio::piped() } else { Stdio::null() });
             let mut child = command.spawn().map_err(|e| Error::io(&program, e))?;
             let alike = devices[..at].iter().filter(|other| *other == device).count();
             let name = match alike {
@@ -81,8 +81,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Waits until all have ended, then writes the tables of everything. On `interrupt` they are told
-    /// to stop.
+    /// Waits until all processes have ended, then writes the study's tables. Tells the processes to stop
+    /// on `interrupt`.
     ///
     /// # Errors
     /// [`Error::Interrupted`], or if the tables cannot be written.
@@ -91,14 +91,14 @@ impl Workers {
             if interrupt.stopped() {
                 self.children.iter_mut().for_each(|child| drop(child.stdin.take()));
             }
-            // One that cannot be asked is as good as ended; what it left shows in the table.
+            // A process whose state cannot be read counts as ended; the table shows what it left.
             if self.children.iter_mut().all(|child| !matches!(child.try_wait(), Ok(None))) {
                 break;
             }
             thread::sleep(POLL);
         }
         for reader in self.readers.drain(..) {
-            // It only printed; a panic of it has said so itself.
+            // A reader only prints, and its panic has printed its own message.
             let _ = reader.join();
         }
         let report = write_study(study, &self.output)?;
@@ -107,7 +107,7 @@ impl Workers {
     }
 }
 
-/// Threads for a process on `device`, where several compute on the CPU: its share of the cores.
+/// Threads for a process on `device` if several of `devices` are the CPU: its share of the cores.
 fn share_of_cores(devices: &[DeviceSpec], device: DeviceSpec) -> Option<usize> {
     let on_cpu = |device: &DeviceSpec| {
         device.backend.is_none_or(|backend| matches!(backend, Backend::Flex | Backend::NdArray))
@@ -123,13 +123,13 @@ fn each_line(
     mut f: impl FnMut(&str) + Send + 'static,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
-        // A process that nobody listens to would stand still, so whatever comes is read.
+        // A process blocks if nobody reads what it prints, so lines that are not UTF-8 are read too.
         let lines = BufReader::new(from).split(b'\n').map_while(|line| line.ok());
         lines.for_each(|line| f(&String::from_utf8_lossy(&line)));
     })
 }
 
-/// Prints a process's event as its own, with the device it came from.
+/// Prints a process's event as an event of this one, with the name of its device.
 fn pass_event(device: &str, line: &str) {
     let Ok(Value::Object(mut event)) = serde_json::from_str(line) else { return };
     event.insert("device".into(), device.into());

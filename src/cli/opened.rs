@@ -1,4 +1,4 @@
-//! A model folder opened for use: weights, tokenizer, task.
+//! A model folder, loaded for use: weights, tokenizer, and what it stores about its task.
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use losparse::tasks::squad::QaSettings;
 use losparse::tasks::{GlueTask, SummarizationSettings, Task, TextTokenizer};
 use losparse::train::{StoredColumns, SummarizationRecipe, TaskRecipe, model_tokenizer};
 use losparse::{Error, Result};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// A loaded model folder.
@@ -18,12 +19,12 @@ pub struct Opened {
     pub folder: PathBuf,
     pub model: AnyModel,
     pub report: LoadReport,
-    /// The `losparse` object of `config.json`; empty for other models.
+    /// The `losparse` object of `config.json`; empty if a model has none.
     pub about: Map<String, Value>,
 }
 
 impl Opened {
-    /// Loads the model of a folder: Hugging Face's, a compressed one, or a run's output folder.
+    /// Loads the model of a folder: Hugging Face's, a compressed one's, or a run's output folder.
     pub fn load(folder: &Path, device: &Device) -> Result<Self> {
         Self::load_with(folder, device, &LoadOptions::default())
     }
@@ -40,18 +41,18 @@ impl Opened {
         Ok(Self { folder, model, report, about })
     }
 
-    /// [`Opened::load`], weights rounded to the format of this process's products.
+    /// As [`Opened::load`], with weights rounded to the format of this process's matrix products.
     pub fn load_for_inference(folder: &Path, device: &Device) -> Result<Self> {
         Self::load_for_labels(folder, device, &LoadOptions::default())
     }
 
-    /// The same with the head in the order of the labels at hand.
+    /// As [`Opened::load_for_inference`], with the head in the order of the labels in `options`.
     pub fn load_for_labels(folder: &Path, device: &Device, options: &LoadOptions) -> Result<Self> {
         let opened = Self::load_with(folder, device, options)?;
         Ok(Self { model: round_weights(opened.model, precision::products()), ..opened })
     }
 
-    /// An error unless the model's head was trained, and its answers can be told apart.
+    /// Checks that the model's head was trained and that no two outputs have the same name.
     pub fn check_head(&self) -> Result<()> {
         if let AnyModel::SequenceClassifier(model) = &self.model {
             let labels = model.labels();
@@ -67,7 +68,7 @@ impl Opened {
                 ));
             }
         }
-        // A language model's head is its embedding.
+        // The head of a language model is its embedding, so it is never new.
         if self.report.newly_initialised.is_empty() || matches!(self.model, AnyModel::Seq2Seq(_)) {
             return Ok(());
         }
@@ -76,30 +77,32 @@ impl Opened {
         Err(Error::format(&self.folder, message))
     }
 
-    /// The task the model says it was trained for.
+    /// The task that the model was trained for, if it stores one.
     pub fn task(&self) -> Result<Option<Task>> {
-        let Some(task) = self.about.get("task").filter(|task| !task.is_null()) else {
-            return Ok(None);
-        };
-        let path = || self.folder.join("config.json");
-        let failed =
-            |e: &dyn std::fmt::Display| Error::format(path(), format!("losparse.task: {e}"));
-        let task: Task = serde_json::from_value(task.clone()).map_err(|e| failed(&e))?;
-        task.validate().map_err(|e| failed(&e))?;
-        Ok(Some(task))
+        let task: Option<Task> = self.stored("task")?.flatten();
+        if let Some(task) = &task {
+            task.validate().map_err(|e| self.wrong("task", e))?;
+        }
+        Ok(task)
     }
 
-    /// The columns that the model was trained on, as far as it knows them.
+    /// The columns that the model was trained on, as far as it stores them.
     pub fn columns(&self) -> Result<StoredColumns> {
-        let Some(stored) = self.about.get("columns").filter(|stored| !stored.is_null()) else {
-            return Ok(StoredColumns::default());
-        };
-        serde_json::from_value(stored.clone()).map_err(|e| {
-            Error::format(self.folder.join("config.json"), format!("losparse.columns: {e}"))
-        })
+        Ok(self.stored::<Option<StoredColumns>>("columns")?.flatten().unwrap_or_default())
     }
 
-    /// Whether the model was trained on pairs of texts, if it knows.
+    /// The entry `name` of the `losparse` object, if there is one.
+    fn stored<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let stored = self.about.get(name).map(|stored| serde_json::from_value(stored.clone()));
+        stored.transpose().map_err(|e| self.wrong(name, e))
+    }
+
+    /// An error about the entry `name` of the `losparse` object.
+    fn wrong(&self, name: &str, message: impl std::fmt::Display) -> Error {
+        Error::format(self.folder.join("config.json"), format!("losparse.{name}: {message}"))
+    }
+
+    /// Whether the model was trained on pairs of texts, if it stores that.
     pub fn takes_pairs(&self) -> Result<Option<bool>> {
         let columns = self.columns()?;
         if columns.text.is_some() {
@@ -109,7 +112,7 @@ impl Opened {
         Ok(task.map(GlueTask::has_pairs))
     }
 
-    /// A task with the model's own labels.
+    /// A task called `name` with the model's own labels.
     pub fn own_task(&self, name: &str) -> Result<Task> {
         match self.model.labels().problem_type() {
             ProblemType::Regression => Ok(Task::regression(name)),
@@ -117,10 +120,11 @@ impl Opened {
         }
     }
 
-    /// The longest input: as asked for, else as trained, else `default`; never beyond the model's.
+    /// The longest input in tokens: `asked`, else the one in training, else `default`; the latter two
+    /// bounded by the model's.
     ///
     /// # Errors
-    /// If more was asked for than the model takes.
+    /// If `asked` is more than the model takes.
     pub fn max_length(&self, asked: Option<usize>, default: usize) -> Result<usize> {
         let longest = self.model.max_length();
         if let Some(asked) = asked.filter(|asked| *asked > longest) {
@@ -136,25 +140,20 @@ impl Opened {
         model_tokenizer(&self.folder, &self.model, max_length)
     }
 
-    /// How questions are answered: as asked for, else as trained, else as the task's name says.
+    /// Settings of question answering: those of `asked`, else those in training, else those that the
+    /// task's name implies.
     pub fn qa_settings(&self, asked: &TaskRecipe) -> Result<QaSettings> {
-        let settings = match self.about.get("question_answering") {
-            Some(stored) => {
-                let stored = serde_json::from_value(stored.clone()).map_err(|e| {
-                    let path = self.folder.join("config.json");
-                    Error::format(path, format!("losparse.question_answering: {e}"))
-                })?;
-                asked.qa_settings_over(stored)
-            }
+        let settings = match self.stored("question_answering")? {
+            Some(stored) => asked.qa_settings_over(stored),
             None => asked.qa_settings(),
         };
         settings.validate()?;
         Ok(settings)
     }
 
-    /// How documents are summarized: as asked for, else as trained, else as the task's name or the
-    /// model's own settings of generation say, which come along, else as `transformers` does.
-    /// `tell` is told what the user may not expect.
+    /// Settings of summarization: those of `recipe`, else those in training, else those that the task's
+    /// name or the model's generation settings imply, else the defaults of `transformers`. The
+    /// generation settings come along. `tell` gets notes on what the user may not expect.
     pub fn summarization(
         &self,
         recipe: &TaskRecipe,
@@ -163,17 +162,13 @@ impl Opened {
         let own = GenerationConfig::from_folder(&self.folder)?;
         let longest = self.model.max_length();
         let mut asked = recipe.summarization();
-        // Nothing is trained.
+        // Nothing is trained, so no reference is too long.
         asked.max_target_length = asked.max_target_length.or(Some(longest));
         let preset = recipe.summarization.as_ref().and_then(|settings| settings.preset);
-        let base: Option<SummarizationSettings> =
-            match self.about.get("summarization").filter(|_| preset.is_none()) {
-                Some(stored) => Some(serde_json::from_value(stored.clone()).map_err(|e| {
-                    let path = self.folder.join("config.json");
-                    Error::format(path, format!("losparse.summarization: {e}"))
-                })?),
-                None => None,
-            };
+        let base: Option<SummarizationSettings> = match preset {
+            None => self.stored("summarization")?,
+            Some(_) => None,
+        };
         let completed = own.clone().completed();
         let shortest = match &base {
             Some(base) => base.min_length,
@@ -189,7 +184,7 @@ impl Opened {
         }
         let settings = match base {
             Some(base) => {
-                // The task's name only says how the model would be trained.
+                // The preset that the task's name implies gives way to what the model stores.
                 let settings = SummarizationRecipe { preset: None, ..asked.clone() }.over(base);
                 settings.validate()?;
                 settings.check_lengths(longest)?;
@@ -210,13 +205,13 @@ impl Opened {
     }
 }
 
-/// The name of the task that the model of a folder says it was trained for, if that can be read.
+/// The name of the task that a folder's model was trained for, if that can be read.
 pub fn task_name(folder: &Path) -> Option<String> {
     let config: Value = losparse::files::read_json(find(folder).ok()?.join("config.json")).ok()?;
     Some(config.pointer("/losparse/task/name")?.as_str()?.to_string())
 }
 
-/// The model folder meant by a path: itself, or `model` in a run's output folder.
+/// The model folder that a path names: itself, or `model` in a run's output folder.
 ///
 /// # Errors
 /// If there is no such folder.

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use losparse::checkpoint::TensorSource;
 use losparse::device::open;
 use losparse::inspect::{RunReport, SplitMetrics};
@@ -7,7 +9,7 @@ use losparse::tasks::{MetricKind, Split};
 use losparse::train::{Silent, Summarizer};
 
 use super::*;
-use crate::cli::model::Opened;
+use crate::cli::opened::Opened;
 
 /// Bytes that a built-in model with its data may take of the program.
 const LARGEST: [(Model, usize); 2] =

@@ -1,4 +1,4 @@
-//! `losparse predict` with a model that answers questions.
+//! `losparse predict` with a question-answering model.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use losparse::train::{TaskRecipe, answer_questions};
 use losparse::{Error, Result};
 use serde_json::{Value, json};
 
-use super::args::QuestionArgs;
-use super::model::Opened;
-use super::output::{self, Table};
-use super::predict::ALIKE;
+use super::input::ALIKE;
+use crate::cli::opened::Opened;
+use crate::cli::options::task::QuestionArgs;
+use crate::cli::output::{self, Table};
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Questions (squad)")]
 pub struct AnswerArgs {
-    /// Question on the context; repeatable
+    /// Question about the context; repeatable
     #[arg(long, value_name = "TEXT", requires = "context")]
     pub question: Vec<String>,
     /// Text that holds the answers
@@ -29,7 +29,7 @@ pub struct AnswerArgs {
 }
 
 impl AnswerArgs {
-    /// The questions asked: those given, or those of a file of SQuAD's format.
+    /// The questions: those given, or those of a file in SQuAD's format.
     pub fn examples(&self, file: Option<&PathBuf>) -> Result<Vec<QaExample>> {
         if let Some(file) = file {
             return QaDataset::read(file).map(|data| data.examples);
@@ -52,12 +52,12 @@ impl AnswerArgs {
         Ok(examples.collect())
     }
 
-    /// The first option that was given, as errors call it.
+    /// The first option that was given, as the library names it.
     pub fn given(&self) -> Option<&'static str> {
         (!self.question.is_empty()).then_some("question").or_else(|| self.settings.given())
     }
 
-    /// How questions are answered: as asked for, else as trained.
+    /// Settings of question answering: those given, else those in training.
     pub fn settings(&self, opened: &Opened) -> Result<QaSettings> {
         let mut asked = TaskRecipe { name: "squad".into(), ..TaskRecipe::default() };
         self.settings.apply(&mut asked);
@@ -65,7 +65,7 @@ impl AnswerArgs {
     }
 }
 
-/// Answers `examples` and prints the answers, a few batches at a time.
+/// Answers `examples` and prints the answers, [`ALIKE`] batches at a time.
 pub fn answer(
     model: &AnyQuestionAnswerer,
     tokenizer: &TextTokenizer,
@@ -98,18 +98,17 @@ pub fn answer(
     Ok(())
 }
 
-/// Whether a candidate is no span of the context: where there is none at all, SQuAD's evaluation has
-/// a word of its own.
+/// Whether a candidate is not from the context: without any span, `best_answer` gives the word `empty`.
 fn is_invented(candidate: &Candidate) -> bool {
     candidate.end == 0 && !candidate.text.is_empty()
 }
 
-/// The answer; empty if there is none.
+/// The text of the answer; empty if there is none.
 fn said(answer: &QaPrediction) -> &str {
     if answer.candidates.iter().any(is_invented) { "" } else { &answer.text }
 }
 
-/// Probability of the answer given among all candidates.
+/// Probability of the given answer among all candidates.
 fn probability(answer: &QaPrediction) -> f64 {
     let given = answer.candidates.iter().find(|candidate| candidate.text == answer.text);
     given.map_or(0.0, |candidate| candidate.probability)

@@ -1,4 +1,4 @@
-//! `losparse predict` with a model that classifies or scores texts.
+//! `losparse predict` with a sequence classifier, which gives texts labels or scores.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use losparse::train::{Interrupt, predict_logits};
 use losparse::{Error, Result};
 use serde::Serialize;
 
-use super::model::Opened;
-use super::output::{self, Table};
+use crate::cli::opened::Opened;
+use crate::cli::output::{self, Table};
 
-/// Longest label that columns of a table make room for, characters.
+/// Widest column of labels, characters.
 const WIDEST: usize = 40;
 
-/// Classifies or scores texts, and prints the answers of each batch before the next is read.
+/// A classifier with all that is needed to run it on texts.
 pub struct Classifier<'a> {
     pub opened: &'a Opened,
     pub model: &'a AnySequenceClassifier,
@@ -27,7 +27,7 @@ pub struct Classifier<'a> {
 }
 
 impl Classifier<'_> {
-    /// Answers all of `texts`.
+    /// Classifies or scores `texts` and prints the answers of each batch before the next is read.
     pub fn answer(
         &self,
         texts: impl Iterator<Item = Result<Vec<Example>>>,
@@ -59,7 +59,7 @@ impl Classifier<'_> {
         Ok(())
     }
 
-    /// Answers to `examples`, of which the first is behind `before` others.
+    /// Answers to `examples`. `before` counts the examples of earlier batches, for messages.
     fn answers(
         &self,
         examples: &[Example],
@@ -79,7 +79,7 @@ impl Classifier<'_> {
     }
 }
 
-/// An empty table with room for every label.
+/// An empty table whose first column has room for every label.
 fn table(kind: ProblemType, names: &[String]) -> Table {
     let widest = names.iter().map(|name| visible(name).chars().count().min(WIDEST)).max();
     match kind {
@@ -91,7 +91,7 @@ fn table(kind: ProblemType, names: &[String]) -> Table {
     }
 }
 
-/// The beginning of a text and its pair.
+/// The beginning of an example's text, and of its second text if it is a pair.
 fn shown(example: &Example) -> String {
     let text = output::shorten(&example.text, 60);
     match &example.pair {
@@ -104,7 +104,7 @@ fn shown(example: &Example) -> String {
 #[derive(Debug, PartialEq)]
 enum Answer {
     Score(f64),
-    /// Probability of each class, and the most likely one.
+    /// The most likely class, and the probability of each class.
     Class(usize, Vec<f64>),
     /// Probability of each of several labels.
     Several(Vec<f64>),
@@ -177,7 +177,7 @@ impl Answer {
     }
 }
 
-/// An answer as it is printed, without another copy of what may be a long text.
+/// An answer as printed with `--json`. Borrows the texts, which may be long.
 #[derive(Serialize)]
 struct Printed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]

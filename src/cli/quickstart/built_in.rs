@@ -1,8 +1,8 @@
-//! The models that come with the program, as they are in `models/`.
+//! Models of the repository's `models/` folder that are built into the program.
 
 use losparse::tasks::MetricKind;
 
-/// A built-in model by its name.
+/// Names of the built-in models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Model {
     /// A small BERT that tells good film reviews from bad
@@ -15,7 +15,7 @@ pub enum Model {
 }
 
 impl Model {
-    /// The model and what is done with it.
+    /// The model of this name.
     pub fn built_in(self) -> &'static BuiltIn {
         match self {
             Self::MovieSentiment => &MOVIE_SENTIMENT,
@@ -24,41 +24,41 @@ impl Model {
     }
 }
 
-/// A model with its data, and what a quick start does with them.
+/// A model with its data and recipe, and what the quick start shows of them.
 pub struct BuiltIn {
-    /// Its name, and that of the folder it is unpacked to.
+    /// Its name, and the name of the folder it is unpacked to.
     pub name: &'static str,
-    /// What it is and does.
+    /// What it is and does, as the beginning of a sentence.
     pub about: &'static str,
     /// The model folder's files, `train.tsv` and `dev.tsv`, and the data's licence.
     pub files: &'static [(&'static str, &'static [u8])],
-    /// `recipe.toml`; where model and data lie is set later.
+    /// `recipe.toml`; the paths of model and data are set later.
     pub recipe: &'static str,
-    /// The metrics to show, and what people call them.
+    /// The metrics to show, each with its name for people.
     pub metrics: &'static [(MetricKind, &'static str)],
-    /// What is timed.
+    /// What to time.
     pub timed: Timed,
-    /// Texts to try the result on.
+    /// Texts to try the compressed model on.
     pub texts: &'static [&'static str],
-    /// What to try it on next.
+    /// A text for the user to try next.
     pub own_text: &'static str,
-    /// How columns of one's own data are named.
+    /// Options that name the columns of the user's own data.
     pub own_columns: &'static str,
 }
 
-/// Work that is timed.
+/// Work to time.
 #[derive(Debug, Clone, Copy)]
 pub enum Timed {
-    /// A pass over a batch of so many texts of so many tokens.
+    /// A forward pass over a batch: `[texts, tokens]`.
     Pass([usize; 2]),
-    /// The first so many texts of the evaluation data read, and answers written, in one batch.
+    /// Generation of the answers to the first texts of the evaluation data, in one batch of this size.
     Write(usize),
 }
 
-/// A file of `models/`, by its name.
+/// A file of `models/` under its name in the unpacked folder.
 macro_rules! file {
     ($path:literal as $name:literal) => {
-        ($name, include_bytes!(concat!("../../models/", $path)) as &[u8])
+        ($name, include_bytes!(concat!("../../../models/", $path)) as &[u8])
     };
 }
 
@@ -73,7 +73,7 @@ static MOVIE_SENTIMENT: BuiltIn = BuiltIn {
         file!("movie-sentiment/data/dev.tsv" as "dev.tsv"),
         file!("movie-sentiment/data/LICENSE" as "LICENSE"),
     ],
-    recipe: include_str!("../../models/movie-sentiment/recipe.toml"),
+    recipe: include_str!("../../../models/movie-sentiment/recipe.toml"),
     metrics: &[(MetricKind::Accuracy, "accuracy on held-out sentences")],
     timed: Timed::Pass([32, 32]),
     texts: &[
@@ -98,7 +98,7 @@ static G2P_BART: BuiltIn = BuiltIn {
         file!("g2p-bart/data/dev.tsv" as "dev.tsv"),
         file!("g2p-bart/data/LICENSE" as "LICENSE"),
     ],
-    recipe: include_str!("../../models/g2p-bart/recipe.toml"),
+    recipe: include_str!("../../../models/g2p-bart/recipe.toml"),
     metrics: &[
         (MetricKind::WordAccuracy, "held-out words all right"),
         (MetricKind::PhonemeErrorRate, "phoneme error rate (less is better)"),

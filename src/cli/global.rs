@@ -1,39 +1,44 @@
-//! Options of every command: where to compute, what to print.
+//! Options of every command: the device and its precision, threads, what is printed.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use burn::tensor::Device;
 use clap::ArgAction;
 use losparse::device::{Backend, DeviceSpec};
 use losparse::precision::{Precision, set_products};
+use losparse::train::{Interrupt, RunOptions};
 
 use super::output;
+use super::progress::Progress;
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Machine and output")]
-pub struct MachineArgs {
+pub struct GlobalArgs {
     #[arg(
         long,
         global = true,
-        help = format!("Where to compute; this build has {}", backends()),
+        help = format!("Device to compute on; this build has {}", backends()),
         env = "LOSPARSE_DEVICE",
         value_name = "DEVICE",
         default_value = "auto",
         value_parser = parse_device
     )]
     device: DeviceSpec,
-    /// Threads that compute, of one pool for all of the program [default: all cores]
+    /// Threads to compute with [default: all cores]
     #[arg(long, global = true, env = "LOSPARSE_THREADS", value_name = "N",
         value_parser = parse_threads)]
     threads: Option<usize>,
-    /// Format of the numbers that matrix products multiply: f32, f16 (inference only) or bf16, where
-    /// the device has it; all else is computed in f32
+    /// Format of the factors of matrix products: f32, f16 (inference only) or bf16, if the device has
+    /// it; everything else is computed in f32
     #[arg(long, global = true, env = "LOSPARSE_DTYPE", value_name = "FORMAT", default_value_t,
         value_parser = parse_dtype)]
     dtype: Precision,
-    /// Print JSON to stdout, an object a line; text for people goes to stderr
+    /// Print JSON to stdout, one object a line; text for people goes to stderr
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print no progress, only results and errors
+    /// Print results, warnings and errors only, no progress
     #[arg(long, short, global = true)]
     pub quiet: bool,
     /// Print help
@@ -41,8 +46,11 @@ pub struct MachineArgs {
     help: Option<bool>,
 }
 
-impl MachineArgs {
-    /// Sets up what holds for the whole process.
+impl GlobalArgs {
+    /// Sets up the threads of the process.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
     pub fn apply(&self) -> anyhow::Result<()> {
         let Some(threads) = self.threads else { return Ok(()) };
         #[cfg(feature = "ndarray")]
@@ -52,26 +60,31 @@ impl MachineArgs {
         pool.build_global().context("option --threads")
     }
 
-    /// Opens the device, with the format of its products.
+    /// Opens the device and sets the format of its matrix products.
+    ///
+    /// # Errors
+    /// If the device cannot be opened or lacks the format.
     pub fn open(&self) -> losparse::Result<Device> {
         let device = self.device.open()?;
         set_products(self.dtype, &device)?;
         Ok(device)
     }
 
-    /// [`MachineArgs::open`], to train.
+    /// Opens the device to train on it.
+    ///
+    /// # Errors
+    /// Those of [`GlobalArgs::open`], and if the format is for inference only.
     pub fn open_to_train(&self) -> losparse::Result<Device> {
         self.dtype.check_training()?;
         self.open()
     }
 
-    /// The format of products.
+    /// The format of matrix products.
     pub fn dtype(&self) -> Precision {
         self.dtype
     }
 
-    /// The device by name, `auto` by that of the one it means, and the format of its products if that
-    /// is not `f32`.
+    /// The name of the device, with `auto` resolved, and the format of its products unless `f32`.
     pub fn device_name(&self) -> String {
         let device = self.device.resolve().map_or(self.device, |(device, _)| device);
         match self.dtype {
@@ -80,12 +93,29 @@ impl MachineArgs {
         }
     }
 
-    /// Threads that compute, if the user gave a number.
+    /// The number of threads, if it was given.
     pub fn threads(&self) -> Option<usize> {
         self.threads
     }
 
-    /// Tells people something, unless they asked for silence.
+    /// Options of a run in `output` on `device` that shows its progress: a new one without a baseline,
+    /// which replaces none.
+    pub fn run_options(&self, output: &Path, device: Device) -> RunOptions {
+        RunOptions {
+            output: output.to_path_buf(),
+            resume: false,
+            overwrite: false,
+            baseline: None,
+            tui: false,
+            device,
+            device_name: self.device_name(),
+            command: output::command_line(std::env::args_os()),
+            observer: Arc::new(Progress::new(self.quiet, self.json)),
+            interrupt: Interrupt::default(),
+        }
+    }
+
+    /// Prints a note to stderr, unless `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
             output::note(text);
@@ -93,7 +123,7 @@ impl MachineArgs {
     }
 }
 
-/// Names of this build's backends.
+/// The devices of this build by name, for the help text.
 fn backends() -> String {
     let names = Backend::compiled().map(Backend::name);
     std::iter::once("auto").chain(names).collect::<Vec<_>>().join(", ")
@@ -112,7 +142,7 @@ pub fn parse_device(text: &str) -> Result<DeviceSpec, String> {
     })
 }
 
-/// More threads than this for each core only wait for each other.
+/// Most threads per core; more only wait for each other.
 const MOST_PER_CORE: usize = 4;
 
 fn parse_threads(text: &str) -> Result<usize, String> {
@@ -132,12 +162,12 @@ fn check_threads(text: &str, cores: usize) -> Result<usize, String> {
     }
 }
 
-/// `ndarray`'s matrix products have a pool of their own, of at most four threads.
+/// Limits the pool of `ndarray`'s matrix products, which is its own and has at most four threads.
 #[cfg(feature = "ndarray")]
 fn limit_ndarray(threads: usize) {
     const VARIABLE: &str = "MATMUL_NUM_THREADS";
     if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: this is the start of the program, which has no other thread yet.
+        // SAFETY: this runs at the start of the program, before any other thread exists.
         unsafe { std::env::set_var(VARIABLE, threads.min(4).to_string()) };
     }
 }
@@ -147,7 +177,7 @@ mod tests {
     use super::check_threads;
 
     #[test]
-    fn threads_are_within_what_the_machine_can_use() {
+    fn threads_are_bounded_by_the_cores() {
         assert_eq!(check_threads("1", 2), Ok(1));
         assert_eq!(check_threads("8", 2), Ok(8));
         let too_many = check_threads("9", 2).unwrap_err();

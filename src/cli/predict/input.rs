@@ -1,4 +1,5 @@
-//! Lines of the standard input or of a file, as they come and in bounded memory.
+//! Input of `predict` in batches: lines of the standard input or a file, read as they come and in bounded
+//! memory, and lists that are in memory already.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -9,45 +10,48 @@ use std::time::Duration;
 
 use losparse::{Error, Result};
 
-use super::output;
+use crate::cli::output;
 
-/// Bytes that one read asks for.
+/// Batches whose texts are read together and sorted by length, to pad less. All of their answers come at
+/// once.
+pub const ALIKE: usize = 8;
+/// Bytes of one read.
 const BLOCK: usize = 64 << 10;
-/// Blocks that may wait to be answered.
+/// Blocks that are read ahead.
 const BLOCKS: usize = 4;
-/// Text that is answered together, bytes: longer lines are answered fewer at a time.
+/// Most text in a batch, bytes: batches of long lines hold fewer of them.
 const TOGETHER: usize = 4 << 20;
-/// Longest line, bytes: more is no line but a stream without any.
+/// Longest line, bytes. A longer one is a stream without line ends.
 const LONGEST: usize = 1 << 30;
-/// Time given to the next lines of a stream before those that are there are answered.
+/// Time to wait for more lines of a stream before the batch is given as it is.
 const PAUSE: Duration = Duration::from_millis(20);
-/// UTF-8's byte-order mark.
+/// Byte-order mark of UTF-8.
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// A line without its end.
+/// A line of text without its line end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
-    /// From 1.
+    /// Number of the line, from 1.
     pub number: usize,
     pub text: String,
 }
 
 type Block = Result<VecDeque<Line>>;
 
-/// Lines, a batch at a time. A stream that pauses gets what it has sent so far answered.
+/// An iterator over batches of lines. If a stream pauses, the batch is the lines it has sent so far.
 pub struct Lines {
     blocks: Receiver<Block>,
-    /// Read, but not given yet.
+    /// Lines that are read but not yet in a batch.
     waiting: VecDeque<Line>,
     failure: Option<Error>,
-    /// Whether batches are filled, however long that takes: a file has all of its lines already.
+    /// Whether to wait until batches are full: true for files, which have all of their lines already.
     filled: bool,
     most: usize,
 }
 
 impl Lines {
-    /// The standard input, in batches of at most `most` lines; `what` is said to be read from a
-    /// keyboard.
+    /// Reads the standard input in batches of at most `most` lines. On a terminal, a note asks to type
+    /// `what`.
     pub fn of_stdin(what: &str, most: usize) -> Self {
         if io::stdin().is_terminal() {
             output::note(&format!("reading {what} from the keyboard, one a line; end with Ctrl-D"));
@@ -55,7 +59,7 @@ impl Lines {
         Self::read(io::stdin(), PathBuf::from("standard input"), is_file(), most)
     }
 
-    /// A text file.
+    /// Reads a text file in batches of at most `most` lines.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -64,9 +68,22 @@ impl Lines {
         Ok(Self::read(file, path.to_path_buf(), true, most))
     }
 
+    /// These lines, of which there must be at least one.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn at_least_one(self) -> Result<impl Iterator<Item = Result<Vec<Line>>>> {
+        let mut lines = self.peekable();
+        if lines.peek().is_none() {
+            let message = "no text given; give TEXT, --file, or lines on the standard input";
+            return Err(Error::option("TEXT", message));
+        }
+        Ok(lines)
+    }
+
     fn read(input: impl Read + Send + 'static, name: PathBuf, filled: bool, most: usize) -> Self {
         let (sender, blocks) = sync_channel(BLOCKS);
-        // Reading blocks; it ends with its input, or when nobody listens any more.
+        // Reads block, so they have a thread, which ends with its input or with the receiver.
         std::thread::spawn(move || split(input, &name, &sender));
         Self { blocks, waiting: VecDeque::new(), failure: None, filled, most }
     }
@@ -89,7 +106,7 @@ impl Iterator for Lines {
             };
             match block {
                 Some(Ok(lines)) => self.waiting = lines,
-                // What came before it is answered first.
+                // The lines before the error come first.
                 Some(Err(error)) => self.failure = Some(error),
                 None => break,
             }
@@ -98,7 +115,7 @@ impl Iterator for Lines {
     }
 }
 
-/// Whether the standard input is a file.
+/// Whether the standard input is a regular file.
 fn is_file() -> bool {
     #[cfg(unix)]
     {
@@ -110,7 +127,7 @@ fn is_file() -> bool {
     false
 }
 
-/// Sends the lines of `input`, those of a read together.
+/// Sends the lines of `input`, those of one read together.
 fn split(mut input: impl Read, name: &Path, sender: &SyncSender<Block>) {
     let mut block = vec![0; BLOCK];
     let mut splitter = Splitter { name, rest: Vec::new(), number: 0 };
@@ -139,25 +156,25 @@ fn split(mut input: impl Read, name: &Path, sender: &SyncSender<Block>) {
     }
 }
 
-/// Sends lines and then what was wrong behind them; whether more is wanted.
+/// Sends lines, then the error after them if there is one; returns whether to go on reading.
 fn send(sender: &SyncSender<Block>, lines: VecDeque<Line>, end: Result<()>) -> bool {
     let sent = lines.is_empty() || sender.send(Ok(lines)).is_ok();
     match end {
         Ok(()) => sent,
         Err(error) => {
-            // Nobody is left to tell if this fails.
+            // If the receiver is gone, nobody needs the error.
             let _ = sender.send(Err(error));
             false
         }
     }
 }
 
-/// Makes lines of bytes.
+/// Splits bytes into lines.
 struct Splitter<'a> {
     name: &'a Path,
-    /// A line that has not ended yet.
+    /// The beginning of a line that has not ended yet.
     rest: Vec<u8>,
-    /// Lines so far.
+    /// Number of lines so far.
     number: usize,
 }
 
@@ -175,7 +192,7 @@ impl Splitter<'_> {
         }
     }
 
-    /// The last line, if it lacks its end.
+    /// Adds the last line if it lacks its line end.
     fn end(&mut self, lines: &mut VecDeque<Line>) -> Result<()> {
         let only_mark = self.number == 0 && self.rest == MARK;
         if !self.rest.is_empty() && !only_mark {
@@ -198,15 +215,31 @@ impl Splitter<'_> {
         Ok(Line { number: self.number, text })
     }
 
-    /// An error about the line that is being read.
+    /// An error about the current line.
     fn error(&self, message: &str) -> Error {
         Error::format(self.name, format!("line {}: {message}", self.number + 1))
     }
 }
 
+/// `items` in batches of at most `most`.
+pub fn batches<T>(items: Vec<T>, most: usize) -> impl Iterator<Item = Result<Vec<T>>> {
+    let mut items = items.into_iter();
+    std::iter::from_fn(move || {
+        let batch: Vec<T> = items.by_ref().take(most).collect();
+        (!batch.is_empty()).then_some(Ok(batch))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_hold_everything_in_order() {
+        let all: Vec<Vec<i32>> = batches((0..5).collect(), 2).map(Result::unwrap).collect();
+        assert_eq!(all, [vec![0, 1], vec![2, 3], vec![4]]);
+        assert_eq!(batches(Vec::<i32>::new(), 2).count(), 0);
+    }
 
     fn lines(input: &'static [u8], most: usize) -> Lines {
         Lines::read(input, PathBuf::from("here"), true, most)
@@ -217,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_as_many_texts_as_lines() {
+    fn every_line_is_a_text() {
         assert_eq!(texts(b"a\n\n b \n   \nc"), ["a", "", " b ", "   ", "c"]);
         assert_eq!(texts(b"a\n\n"), ["a", ""]);
         assert_eq!(texts(b"\n"), [""]);
@@ -229,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_before_a_broken_line_is_given_first() {
+    fn lines_before_a_broken_one_come_first() {
         let mut lines = lines(b"a\nb\ncaf\xe9\nd\n", 100);
         let first: Vec<usize> = lines.next().unwrap().unwrap().iter().map(|l| l.number).collect();
         assert_eq!(first, [1, 2]);
@@ -248,7 +281,7 @@ mod tests {
         assert_eq!(batches.collect::<Vec<_>>(), [2, 1]);
     }
 
-    /// A stream that gives one line and goes on only when that has been answered.
+    /// A stream that sends its next line only after the one before was answered.
     #[test]
     fn a_stream_that_pauses_is_answered() {
         struct Waits(Receiver<&'static [u8]>);
