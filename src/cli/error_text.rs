@@ -1,5 +1,5 @@
-//! Errors that name options as they are typed, `--max-length`, where the library names settings as recipes
-//! do, `max_length`.
+//! Errors that name options as they are typed, `--max-length`, where the library names settings as
+//! recipes do, `max_length`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -88,7 +88,8 @@ impl TypedOptions {
         name.replace_all(message, option).into_owned()
     }
 
-    /// `--max-length` for `max_length`; `None` if the command has no such option or its recipe sets it.
+    /// `--max-length` for `max_length`; `None` if the command has no such option or its recipe sets
+    /// it.
     fn option(&self, setting: &str) -> Option<String> {
         let renamed = RENAMED.iter().find(|(name, _)| *name == setting).map(|(_, flag)| *flag);
         let name = renamed.unwrap_or(setting.strip_prefix("summarization.").unwrap_or(setting));

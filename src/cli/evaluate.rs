@@ -109,7 +109,8 @@ impl Args {
                 "" => task_name(&self.model).unwrap_or_default(),
                 name => name.to_string(),
             };
-            // A name that is not GLUE's has no order of labels; the model's kind decides what it means.
+            // A name that is not GLUE's has no order of labels; the model's kind decides what it
+            // means.
             return Ok(name.parse::<GlueTask>().ok().map(|task| label_config(&task.task())));
         }
         let own = |labels: &Vec<String>| Task::classification("own", labels.clone());

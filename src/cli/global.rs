@@ -30,8 +30,8 @@ pub struct GlobalArgs {
     #[arg(long, global = true, env = "LOSPARSE_THREADS", value_name = "N",
         value_parser = parse_threads)]
     threads: Option<usize>,
-    /// Format of the factors of matrix products: f32, f16 (inference only) or bf16, if the device has
-    /// it; everything else is computed in f32
+    /// Format of the factors of matrix products: f32, f16 (inference only) or bf16, if the device
+    /// has it; everything else is computed in f32
     #[arg(long, global = true, env = "LOSPARSE_DTYPE", value_name = "FORMAT", default_value_t,
         value_parser = parse_dtype)]
     dtype: Precision,
@@ -98,8 +98,8 @@ impl GlobalArgs {
         self.threads
     }
 
-    /// Options of a run in `output` on `device` that shows its progress: a new one without a baseline,
-    /// which replaces none.
+    /// Options of a run in `output` on `device` that shows its progress: a new one without a
+    /// baseline, which replaces none.
     pub fn run_options(&self, output: &Path, device: Device) -> RunOptions {
         RunOptions {
             output: output.to_path_buf(),

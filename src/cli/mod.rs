@@ -1,8 +1,8 @@
 //! The command line: one file or folder a command, and what commands share.
 //!
-//! Begin with [`Command`], then open the file of the command: its `Args::run` is all that it does. This
-//! folder uses the library's public items only, and nothing uses this folder. Within it, commands use
-//! the shared files, never each other:
+//! Begin with [`Command`], then open the file of the command: its `Args::run` is all that it does.
+//! This folder uses the library's public items only, and nothing uses this folder. Within it,
+//! commands use the shared files, never each other:
 //!
 //! ```text
 //! quickstart/ compress finetune evaluate predict/ inspect/ study/ bench    the commands
@@ -90,8 +90,8 @@ enum Command {
 
 /// Parses the arguments and runs the command.
 ///
-/// Exit codes: 0, 1 on errors, 2 on wrong usage, 3 if the result is not what was asked for, 130 when
-/// stopped by Ctrl-C, SIGTERM or SIGHUP.
+/// Exit codes: 0, 1 on errors, 2 on wrong usage, 3 if the result is not what was asked for, 130
+/// when stopped by Ctrl-C, SIGTERM or SIGHUP.
 pub fn main() -> ExitCode {
     let mut command = Cli::command();
     command.build();
@@ -135,8 +135,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// clap checks this in debug builds only (`Command::debug_assert`); in others the last option of a
-    /// name wins.
+    /// clap checks this in debug builds only (`Command::debug_assert`); in others the last option
+    /// of a name wins.
     #[test]
     fn no_option_is_there_twice() {
         let mut command = Cli::command();

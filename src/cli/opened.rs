@@ -120,8 +120,8 @@ impl Opened {
         }
     }
 
-    /// The longest input in tokens: `asked`, else the one in training, else `default`; the latter two
-    /// bounded by the model's.
+    /// The longest input in tokens: `asked`, else the one in training, else `default`; the latter
+    /// two bounded by the model's.
     ///
     /// # Errors
     /// If `asked` is more than the model takes.
@@ -140,8 +140,8 @@ impl Opened {
         model_tokenizer(&self.folder, &self.model, max_length)
     }
 
-    /// Settings of question answering: those of `asked`, else those in training, else those that the
-    /// task's name implies.
+    /// Settings of question answering: those of `asked`, else those in training, else those that
+    /// the task's name implies.
     pub fn qa_settings(&self, asked: &TaskRecipe) -> Result<QaSettings> {
         let settings = match self.stored("question_answering")? {
             Some(stored) => asked.qa_settings_over(stored),
@@ -151,9 +151,9 @@ impl Opened {
         Ok(settings)
     }
 
-    /// Settings of summarization: those of `recipe`, else those in training, else those that the task's
-    /// name or the model's generation settings imply, else the defaults of `transformers`. The
-    /// generation settings come along. `tell` gets notes on what the user may not expect.
+    /// Settings of summarization: those of `recipe`, else those in training, else those that the
+    /// task's name or the model's generation settings imply, else the defaults of `transformers`.
+    /// The generation settings come along. `tell` gets notes on what the user may not expect.
     pub fn summarization(
         &self,
         recipe: &TaskRecipe,

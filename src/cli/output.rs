@@ -1,7 +1,8 @@
 //! Printing: results to stdout, everything else to stderr; tables, durations, sizes.
 //!
-//! Names and texts come from files that others wrote and may hold control characters. Text for people
-//! therefore passes [`visible_lines`], and cells of tables [`visible`]; JSON escapes them itself.
+//! Names and texts come from files that others wrote and may hold control characters. Text for
+//! people therefore passes [`visible_lines`], and cells of tables [`visible`]; JSON escapes them
+//! itself.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -26,8 +27,8 @@ pub fn print_lines<'a>(texts: impl Iterator<Item = &'a str>) -> io::Result<()> {
     written(texts.try_for_each(|text| writeln!(out, "{text}")).and_then(|()| out.flush()))
 }
 
-/// Prints an event of a run as a JSON object on one line. If its reader has gone (`| head`), the run goes
-/// on: a note says so once, and no more events are printed.
+/// Prints an event of a run as a JSON object on one line. If its reader has gone (`| head`), the
+/// run goes on: a note says so once, and no more events are printed.
 pub fn print_event(event: &impl Serialize) {
     static CLOSED: AtomicBool = AtomicBool::new(false);
     if CLOSED.load(Ordering::Relaxed) {
@@ -170,7 +171,8 @@ fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// A JSON value as text for people: one field a line, nested fields indented, lists of objects as tables.
+/// A JSON value as text for people: one field a line, nested fields indented, lists of objects as
+/// tables.
 pub fn describe(value: &Value) -> String {
     let mut lines = Vec::new();
     describe_into(&mut lines, value, 0);

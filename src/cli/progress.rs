@@ -1,4 +1,5 @@
-//! Shows the progress of a run: on a terminal one line that is redrawn, elsewhere a plain line now and then.
+//! Shows the progress of a run: on a terminal one line that is redrawn, elsewhere a plain line now
+//! and then.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;

@@ -70,8 +70,8 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// The recipe to run: the file's, that of the run to resume, or the default one, overridden by the
-    /// options that were given.
+    /// The recipe to run: the file's, that of the run to resume, or the default one, overridden by
+    /// the options that were given.
     pub fn recipe(&self) -> losparse::Result<Recipe> {
         let mut recipe = match (&self.run.recipe, self.run.begun()?) {
             (None, Some(begun)) => begun,
@@ -89,8 +89,8 @@ impl TrainArgs {
 type Pipeline = fn(&Recipe, &RunOptions) -> losparse::Result<RunReport>;
 
 impl RunArgs {
-    /// The recipe of the run to resume. `None` without `--resume`, or if the folder holds no recipe but
-    /// the command line names a model or recipe.
+    /// The recipe of the run to resume. `None` without `--resume`, or if the folder holds no recipe
+    /// but the command line names a model or recipe.
     ///
     /// # Errors
     /// If there is no run to resume, or its recipe cannot be read.
@@ -107,7 +107,8 @@ impl RunArgs {
         Ok(None)
     }
 
-    /// Checks that this command began the run to resume: `compress` if `compresses`, else `finetune`.
+    /// Checks that this command began the run to resume: `compress` if `compresses`, else
+    /// `finetune`.
     ///
     /// # Errors
     /// The error names the command that began it.
@@ -260,8 +261,8 @@ fn check(recipe: &Recipe) -> losparse::Result<PathBuf> {
     Ok(model)
 }
 
-/// Advice after an interruption: resume the run of `recipe` in `output`, or start again if nothing was
-/// saved.
+/// Advice after an interruption: resume the run of `recipe` in `output`, or start again if nothing
+/// was saved.
 fn advice(args: impl Iterator<Item = OsString>, output: &Path, recipe: &Recipe) -> String {
     let now = recipe.resolved().with_absolute_paths();
     let begun = Recipe::read(output.join("recipe.toml"));

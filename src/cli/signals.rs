@@ -7,7 +7,8 @@ use losparse::train::Interrupt;
 
 use super::output;
 
-/// Signals that follow the first within this time count as one: a terminal that closes sends several.
+/// Signals that follow the first within this time count as one: a terminal that closes sends
+/// several.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// Makes the first Ctrl-C, SIGTERM or SIGHUP stop the run after its batch, and the second end the
@@ -38,8 +39,8 @@ pub fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
 /// Whether this process should outlive its terminal (`nohup`).
 #[cfg(unix)]
 fn hangup_is_ignored() -> bool {
-    // SAFETY: a null action changes nothing. The present action is written to `now`, for which zeros
-    // are a valid value.
+    // SAFETY: a null action changes nothing. The present action is written to `now`, for which
+    // zeros are a valid value.
     unsafe {
         let mut now: libc::sigaction = std::mem::zeroed();
         libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut now) == 0

@@ -1,11 +1,12 @@
-//! Quotes that are opened and not closed, which make a field swallow the rows behind it.
+//! Finds quotes that are never closed, with which a field swallows the rows after it.
 
-/// What is wrong with a quoted field.
+/// A fault of a quoted field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The file ends inside of the quotes.
+    /// The file ends within the quotes.
     Open,
-    /// They span lines, and text follows where they close: the closing quote opens another field.
+    /// The quotes span lines and text follows them: the closing quote is the opening quote of
+    /// another field.
     Resumed {
         /// Line of the closing quote, from 1.
         closed: u64,
@@ -13,7 +14,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// A message about the line that the quotes open at.
+    /// The message, about the line with the opening quote.
     pub fn message(self) -> String {
         let (what, advice) = match self {
             Self::Open => ("is never closed".to_string(), "close it"),
@@ -78,22 +79,22 @@ mod tests {
         for (text, fault) in [
             ("a,b\n1,2\n", None),
             ("", None),
-            // Whole: breaks, doubled quotes, empty, delimiters, at the file's end.
+            // Good fields: line breaks, doubled quotes, empty, delimiters, at the end of the file.
             ("a,b\n\"x\ny\",2\n3,\"4\"", None),
             ("a,b\n\"x \"\"y\"\" z\",\"\"\n\"\"\"x\"\"\n\",2\n", None),
             ("a,b\r\n\"x\r\n\r\ny, z\",2\r\n", None),
             ("\"a\",\"b\"\n", None),
             ("a,b\n\"x\ny\"  ,2\n", None),
-            // A quote inside of a field that does not begin with one is text.
+            // A quote within a field that does not begin with one is text.
             ("a,b\na 5\" screen,2\nx\",y\n", None),
-            // Within a line nothing is lost.
+            // Within a line no row is lost.
             ("a,b\n\"it\" is,2\n", None),
             ("a,b\npos,\"x\nneg,y\n", Some((2, Fault::Open))),
             ("a,b\n\n\"x,pos\n", Some((3, Fault::Open))),
             ("a,b\n1,\"x\"\"\n", Some((2, Fault::Open))),
             ("a,b\n1,\"", Some((2, Fault::Open))),
             ("\"a,b\n1,2\n", Some((1, Fault::Open))),
-            // The next open quote closes it.
+            // The next opening quote closes the field.
             ("a,b\npos,\"x\nneg,y\npos,\"z\nneg,w\n", Some((2, resumed(4)))),
             ("a,b\n1,2\n\"x,pos\n\"y,neg\n", Some((3, resumed(4)))),
             ("a,b\n\"x\n\" y,2\n", Some((2, resumed(3)))),

@@ -1,4 +1,5 @@
-//! `losparse inspect`: shows what a model consists of, or draws it, a run or a study ([`pictures`]).
+//! `losparse inspect`: shows what a model consists of, or draws it, a run or a study
+//! ([`pictures`]).
 
 mod pictures;
 
@@ -25,16 +26,16 @@ Examples:
   losparse inspect results --plots pictures
   losparse inspect bert-base-uncased --layers 'attention.self.*,!layer.0.**'")]
 pub struct Args {
-    /// Model folder: Hugging Face's, a compressed one, or a run's output folder; with --plots also a
-    /// checkpoint of a run, a study's folder, or several runs to compare
+    /// Model folder: Hugging Face's, a compressed one, or a run's output folder; with --plots also
+    /// a checkpoint of a run, a study's folder, or several runs to compare
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<PathBuf>,
     /// Show only the layers that `compress --layers` would select; repeatable
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     layers: Vec<String>,
     /// Write pictures (SVG and PNG) to this folder. Model: singular values, kept neurons; run: also
-    /// schedule, loss, metrics, importance of neurons; checkpoint: also its importance; several runs:
-    /// importance before pruning; study: quality and latency against ratio
+    /// schedule, loss, metrics, importance of neurons; checkpoint: also its importance; several
+    /// runs: importance before pruning; study: quality and latency against ratio
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
 }

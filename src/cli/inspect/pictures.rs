@@ -27,8 +27,8 @@ type Figures = Vec<(String, Figure)>;
 
 const KEPT: &str = "Neurons kept in each layer";
 
-/// Pictures of a run, checkpoint or study, or of several runs. `None` for a single model folder: its
-/// pictures are [`of_model`]'s.
+/// Pictures of a run, checkpoint or study, or of several runs. `None` for a single model folder:
+/// its pictures are [`of_model`]'s.
 pub fn of_folders(
     folders: &[PathBuf],
     patterns: &[String],
@@ -48,8 +48,8 @@ pub fn of_folders(
     Ok(None)
 }
 
-/// Pictures of a model: what each layer keeps, and singular values. Of the layers `shown`; without, of all
-/// layers, and singular values of those that tell most.
+/// Pictures of a model: what each layer keeps, and singular values. Of the layers `shown`; without,
+/// of all layers, and singular values of those that tell most.
 pub fn of_model(
     model: &AnyModel,
     account: &ModelAccount,
@@ -62,8 +62,8 @@ pub fn of_model(
     Ok(vec![named("kept", kept), named("spectra", of_spectra("the layers' weights", &spectra))])
 }
 
-/// Pictures of a run that has ended; without `analysis.json`, those that its report allows. With patterns,
-/// of the layers they match, and with the singular values of the result.
+/// Pictures of a run that has ended; without `analysis.json`, those that its report allows. With
+/// patterns, of the layers they match, and with the singular values of the result.
 fn of_run(folder: &Path, patterns: &[String], device: &Device) -> Result<Figures> {
     let mut report = RunReport::read(folder.join("report.json"))?;
     let mut analysis = match folder.join(RunAnalysis::FILE).is_file() {

@@ -79,7 +79,8 @@ impl MethodArgs {
     /// Overrides the settings of `method` by the options that were given.
     ///
     /// # Errors
-    /// If the method, named by an option or the recipe's own, is LoSparse and loses one of its parts.
+    /// If the method, named by an option or the recipe's own, is LoSparse and loses one of its
+    /// parts.
     pub fn apply(&self, method: &mut MethodRecipe) -> losparse::Result<()> {
         let before = Method::of(method);
         if let Some(ratio) = self.ratio {

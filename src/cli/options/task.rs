@@ -165,7 +165,8 @@ impl TaskArgs {
 }
 
 impl TrainDataArgs {
-    /// Overrides the settings of `task` by the options that were given; `data` is the option `--data`.
+    /// Overrides the settings of `task` by the options that were given; `data` is the option
+    /// `--data`.
     pub fn apply(&self, task: &mut TaskRecipe, data: Option<&PathBuf>) {
         if self.train.is_some() && data.is_none() {
             task.data = None;

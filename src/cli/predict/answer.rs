@@ -98,7 +98,8 @@ pub fn answer(
     Ok(())
 }
 
-/// Whether a candidate is not from the context: without any span, `best_answer` gives the word `empty`.
+/// Whether a candidate is not from the context: without any span, `best_answer` gives the word
+/// `empty`.
 fn is_invented(candidate: &Candidate) -> bool {
     candidate.end == 0 && !candidate.text.is_empty()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use losparse::inspect::visible;
 use losparse::models::{AnySequenceClassifier, FolderModel, ProblemType};
-use losparse::tasks::metrics::argmax;
+use losparse::tasks::metrics::{argmax, softmax};
 use losparse::tasks::{Example, TextTokenizer};
 use losparse::train::{Interrupt, predict_logits};
 use losparse::{Error, Result};
@@ -116,10 +116,7 @@ impl Answer {
         match kind {
             ProblemType::Regression => Self::Score(values().next().unwrap_or(f64::NAN)),
             ProblemType::SingleLabelClassification => {
-                let largest = values().fold(f64::NEG_INFINITY, f64::max);
-                let powers: Vec<f64> = values().map(|value| (value - largest).exp()).collect();
-                let sum: f64 = powers.iter().sum();
-                Self::Class(argmax(logits), powers.into_iter().map(|power| power / sum).collect())
+                Self::Class(argmax(logits), softmax(&values().collect::<Vec<_>>()))
             }
             ProblemType::MultiLabelClassification => {
                 Self::Several(values().map(|value| 1.0 / (1.0 + (-value).exp())).collect())

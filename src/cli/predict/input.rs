@@ -1,5 +1,5 @@
-//! Input of `predict` in batches: lines of the standard input or a file, read as they come and in bounded
-//! memory, and lists that are in memory already.
+//! Input of `predict` in batches: lines of the standard input or a file, read as they come and in
+//! bounded memory, and lists that are in memory already.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -12,8 +12,8 @@ use losparse::{Error, Result};
 
 use crate::cli::output;
 
-/// Batches whose texts are read together and sorted by length, to pad less. All of their answers come at
-/// once.
+/// Batches whose texts are read together and sorted by length, to pad less. All of their answers
+/// come at once.
 pub const ALIKE: usize = 8;
 /// Bytes of one read.
 const BLOCK: usize = 64 << 10;
@@ -38,20 +38,22 @@ pub struct Line {
 
 type Block = Result<VecDeque<Line>>;
 
-/// An iterator over batches of lines. If a stream pauses, the batch is the lines it has sent so far.
+/// An iterator over batches of lines. If a stream pauses, the batch is the lines it has sent so
+/// far.
 pub struct Lines {
     blocks: Receiver<Block>,
     /// Lines that are read but not yet in a batch.
     waiting: VecDeque<Line>,
     failure: Option<Error>,
-    /// Whether to wait until batches are full: true for files, which have all of their lines already.
+    /// Whether to wait until batches are full: true for files, which have all of their lines
+    /// already.
     filled: bool,
     most: usize,
 }
 
 impl Lines {
-    /// Reads the standard input in batches of at most `most` lines. On a terminal, a note asks to type
-    /// `what`.
+    /// Reads the standard input in batches of at most `most` lines. On a terminal, a note asks to
+    /// type `what`.
     pub fn of_stdin(what: &str, most: usize) -> Self {
         if io::stdin().is_terminal() {
             output::note(&format!("reading {what} from the keyboard, one a line; end with Ctrl-D"));

@@ -1,7 +1,7 @@
 //! `losparse predict`: answers to texts, read from arguments, a file or the standard input.
 //!
-//! [`Args::run`] opens the model and hands over to the file for its kind: [`classify`], [`answer`] or
-//! [`summarize`]. All read their texts through [`input`].
+//! [`Args::run`] opens the model and hands over to the file for its kind: [`classify`], [`answer`]
+//! or [`summarize`]. All read their texts through [`input`].
 
 mod answer;
 mod classify;
@@ -139,7 +139,8 @@ impl Args {
         given.map_or(Ok(()), |option| Err(Error::option(option, what)))
     }
 
-    /// The texts, [`ALIKE`] batches at a time. `pairs`: whether the model was trained on pairs, if known.
+    /// The texts, [`ALIKE`] batches at a time. `pairs`: whether the model was trained on pairs, if
+    /// known.
     fn examples(
         &self,
         opened: &Opened,
@@ -199,8 +200,8 @@ fn example(line: Line, divided: bool) -> Example {
     Example { text, pair, label: None }
 }
 
-/// Checks that examples are pairs if, and only if, the model was trained on `pairs`. `before` counts the
-/// examples of earlier batches, for the message.
+/// Checks that examples are pairs if, and only if, the model was trained on `pairs`. `before`
+/// counts the examples of earlier batches, for the message.
 fn check_pairs(examples: &[Example], pairs: Option<bool>, before: usize) -> Result<()> {
     let Some(pairs) = pairs else { return Ok(()) };
     let Some(at) = examples.iter().position(|example| example.pair.is_some() != pairs) else {

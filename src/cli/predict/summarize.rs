@@ -86,7 +86,8 @@ fn document(line: Line, column: &str) -> Result<String> {
     }
 }
 
-/// Summarizes `documents` and prints one summary a line, those of a batch before the next batch is read.
+/// Summarizes `documents` and prints one summary a line, those of a batch before the next batch is
+/// read.
 pub fn summarize(
     summarizer: &Summarizer<'_>,
     documents: Documents,

@@ -51,7 +51,8 @@ pub struct BuiltIn {
 pub enum Timed {
     /// A forward pass over a batch: `[texts, tokens]`.
     Pass([usize; 2]),
-    /// Generation of the answers to the first texts of the evaluation data, in one batch of this size.
+    /// Generation of the answers to the first texts of the evaluation data, in one batch of this
+    /// size.
     Write(usize),
 }
 

@@ -1,5 +1,5 @@
-//! `losparse quickstart`: compresses a small built-in model ([`built_in`]) on built-in data and shows it
-//! before and after ([`outcome`]).
+//! `losparse quickstart`: compresses a small built-in model ([`built_in`]) on built-in data and
+//! shows it before and after ([`outcome`]).
 
 mod built_in;
 mod outcome;
@@ -83,7 +83,8 @@ impl Args {
         verdict(&report)
     }
 
-    /// The built-in recipe for the model and data in `start`, overridden by the options that were given.
+    /// The built-in recipe for the model and data in `start`, overridden by the options that were
+    /// given.
     fn recipe(&self, built_in: &BuiltIn, start: &Path) -> losparse::Result<Recipe> {
         let parsed = Recipe::parse(built_in.recipe);
         let mut recipe =

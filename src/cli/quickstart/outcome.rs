@@ -1,4 +1,5 @@
-//! The end of a quick start: the model before and after side by side, and the compressed one tried out.
+//! The end of a quick start: the model before and after side by side, and the compressed one tried
+//! out.
 
 use std::path::Path;
 

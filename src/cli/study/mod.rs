@@ -58,8 +58,8 @@ pub struct Args {
     /// Only list the runs and their states
     #[arg(long)]
     dry_run: bool,
-    /// Share the runs among these devices, one process each, in place of --device; the processes then
-    /// compete for the machine, and measured times grow
+    /// Share the runs among these devices, one process each, in place of --device; the processes
+    /// then compete for the machine, and measured times grow
     #[arg(long, value_name = "DEVICE,…", value_delimiter = ',', value_parser = parse_device)]
     devices: Vec<DeviceSpec>,
     /// Work for the process that was started by COMMAND, until the standard input ends
@@ -166,7 +166,8 @@ impl Args {
     }
 }
 
-/// Stops the run when the standard input ends: the process that holds its other end closed it or is gone.
+/// Stops the run when the standard input ends: the process that holds its other end closed it or is
+/// gone.
 fn stop_with_standard_input(interrupt: Interrupt) {
     std::thread::spawn(move || {
         // The content does not matter; an error is an end too.

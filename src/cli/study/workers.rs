@@ -81,8 +81,8 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Waits until all processes have ended, then writes the study's tables. Tells the processes to stop
-    /// on `interrupt`.
+    /// Waits until all processes have ended, then writes the study's tables. Tells the processes to
+    /// stop on `interrupt`.
     ///
     /// # Errors
     /// [`Error::Interrupted`], or if the tables cannot be written.
@@ -123,7 +123,8 @@ fn each_line(
     mut f: impl FnMut(&str) + Send + 'static,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
-        // A process blocks if nobody reads what it prints, so lines that are not UTF-8 are read too.
+        // A process blocks if nobody reads what it prints, so lines that are not UTF-8 are read
+        // too.
         let lines = BufReader::new(from).split(b'\n').map_while(|line| line.ok());
         lines.for_each(|line| f(&String::from_utf8_lossy(&line)));
     })

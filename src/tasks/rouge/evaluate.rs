@@ -1,13 +1,13 @@
-//! ROUGE over a whole data set.
+//! Mean ROUGE over a data set.
 
 use super::{Rouge, RougeScorer, Score};
 use crate::tasks::{MetricKind, MetricReport};
 use crate::{Error, Result};
 
-/// Gathers the scores of pairs of texts, then reports their means.
+/// Gathers the scores of pairs of texts, then reports their arithmetic means.
 ///
-/// The arithmetic mean, which is what `rouge_score`'s aggregator resamples at random; the middle of
-/// its interval differs from the mean by chance in the third or fourth place.
+/// `rouge_score`'s aggregator instead gives an interval by random resampling; its middle differs
+/// from the mean by chance in the third or fourth digit.
 #[derive(Debug, Clone)]
 pub struct RougeScores {
     scorer: RougeScorer,
@@ -17,7 +17,8 @@ pub struct RougeScores {
 }
 
 impl RougeScores {
-    /// No pairs yet. `stemming` is `rouge_score`'s `use_stemmer`; ROUGE-2 is the primary metric.
+    /// Scores without pairs; `stemming` is `rouge_score`'s `use_stemmer`. ROUGE-2 is the primary
+    /// metric.
     pub fn new(stemming: bool) -> Self {
         Self {
             scorer: RougeScorer::new(stemming),
@@ -27,10 +28,10 @@ impl RougeScores {
         }
     }
 
-    /// Makes another of ROUGE's metrics the one that decides.
+    /// The same with another primary metric.
     ///
     /// # Errors
-    /// If `primary` is none of them.
+    /// If `primary` is not among [`MetricKind::ROUGE`].
     pub fn with_primary(mut self, primary: MetricKind) -> Result<Self> {
         if !MetricKind::ROUGE.contains(&primary) {
             let names = MetricKind::ROUGE.map(MetricKind::name).join(", ");
@@ -51,7 +52,8 @@ impl RougeScores {
         self.pairs == 0
     }
 
-    /// Scores one pair, adds it, and returns its scores. For `rougeLsum`, sentences are lines.
+    /// Scores a pair, adds its scores, and returns them. For `rougeLsum`, put each sentence on its
+    /// own line.
     pub fn push(&mut self, prediction: &str, reference: &str) -> Rouge {
         let rouge = self.scorer.score(prediction, reference);
         self.sum = self.sum.zip_with(&rouge, |sum, value| sum + value);
@@ -59,7 +61,7 @@ impl RougeScores {
         rouge
     }
 
-    /// The means over all pairs.
+    /// The mean scores over all pairs.
     ///
     /// # Errors
     /// If there are no pairs, since then there is no mean.
@@ -71,7 +73,7 @@ impl RougeScores {
         Ok(self.sum.zip_with(&self.sum, |sum, _| sum / self.pairs as f64))
     }
 
-    /// The mean F of each kind, as fractions.
+    /// The mean F-measure of each kind, as fractions.
     ///
     /// # Errors
     /// If there are no pairs.

@@ -1,4 +1,4 @@
-//! SQuAD's JSON, question by question, so that a message can say which and what field.
+//! Parses SQuAD's JSON question by question, so that errors can name question and field.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ struct Paragraph {
     qas: Vec<Map<String, Value>>,
 }
 
-/// All questions of a file, each with whether its answers are there but have no text.
+/// All questions of a file, each with whether it has answers but none with text.
 pub(super) fn questions(json: &str) -> Result<Vec<(QaExample, bool)>, String> {
     let file: File = serde_json::from_str(json)
         .map_err(|e| format!("not SQuAD's JSON (data, paragraphs, context, qas): {e}"))?;
@@ -46,7 +46,7 @@ pub(super) fn questions(json: &str) -> Result<Vec<(QaExample, bool)>, String> {
     Ok(questions)
 }
 
-/// What is wrong with a field.
+/// The message about a field that is missing or not as `wanted`.
 fn wrong(field: &str, value: Option<&Value>, wanted: &str) -> String {
     match value {
         None => format!("{field} is missing"),
@@ -65,11 +65,11 @@ fn id(fields: &Map<String, Value>) -> Result<String, String> {
     }
 }
 
-/// A question's answers with text, and whether there are only others.
+/// A question's answers with text, and whether it has answers but none with text.
 fn answers(fields: &Map<String, Value>) -> Result<(Vec<QaAnswer>, bool), String> {
     match fields.get("is_impossible") {
         None | Some(Value::Null | Value::Bool(false)) => {}
-        // Whatever stands there is no answer.
+        // An impossible question has no answers, whatever the file lists.
         Some(Value::Bool(true)) => return Ok((vec![], false)),
         other => return Err(wrong("is_impossible", other, "true or false")),
     }
@@ -99,7 +99,7 @@ fn answers(fields: &Map<String, Value>) -> Result<(Vec<QaAnswer>, bool), String>
     Ok((answers, empty))
 }
 
-/// Where an answer begins; `None` where the file does not say: nothing, null or a negative number.
+/// The start of an answer; `None` if the file does not tell it: missing, null or negative.
 fn start(value: Option<&Value>) -> Result<Option<usize>, &Value> {
     let Some(value) = value else { return Ok(None) };
     let number = match value {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_text_is_none() {
+    fn answers_without_text_are_ignored() {
         let (found, empty) =
             with(r#""id": 1, "answers": [{"text": " ", "answer_start": 0}]"#).unwrap();
         assert!(found.answers.is_empty() && empty);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_question_s_answers_do_not_matter() {
+    fn answers_to_impossible_questions_are_ignored() {
         for answers in [
             "null",
             "7",

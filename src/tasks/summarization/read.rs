@@ -1,4 +1,4 @@
-//! Documents and summaries from CSV, TSV or JSON lines with named columns.
+//! Reads documents and summaries from CSV, TSV or JSON lines with named columns.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,21 @@ use crate::tasks::table::parse::{Columns, Record, read_records};
 use crate::tasks::{Split, TableFormat};
 use crate::{Error, Result};
 
-/// Extensions of the files looked for in a folder.
+/// Extensions of data files in a folder.
 const EXTENSIONS: [&str; 4] = ["jsonl", "ndjson", "csv", "tsv"];
 
-/// How to read summarization data.
+/// How to read summarization data from tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SummarizationOptions {
-    /// Column of the text to summarize: `document`, as in XSum.
+    /// Column of the text to summarize; XSum's is `document`.
     pub document: String,
-    /// Column of the summary: `summary`, as in XSum.
+    /// Column of the summary; XSum's is `summary`.
     pub summary: String,
-    /// The format; by default from the file's extension: `.csv`, `.tsv`, `.jsonl` or `.ndjson`.
+    /// Format of the file; by default from its extension: `.csv`, `.tsv`, `.jsonl` or `.ndjson`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<TableFormat>,
-    /// Whether `"` quotes; by default in CSV but not in TSV. Without meaning for JSON lines.
+    /// Whether `"` quotes fields; by default true for CSV and false for TSV. JSON lines ignore it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quoting: Option<bool>,
 }
@@ -35,20 +35,19 @@ impl Default for SummarizationOptions {
 }
 
 impl SummarizationOptions {
-    /// Columns `article` and `highlights`, as in CNN/DailyMail.
+    /// Columns of CNN/DailyMail: `article` and `highlights`.
     pub fn cnn_dailymail() -> Self {
         let (document, summary) = ("article".into(), "highlights".into());
         Self { document, summary, ..Self::default() }
     }
 
-    /// Columns `word` and `phonemes`: words and how they are pronounced.
+    /// Columns of words and their pronunciations: `word` and `phonemes`.
     pub fn g2p() -> Self {
         let (document, summary) = ("word".into(), "phonemes".into());
         Self { document, summary, ..Self::default() }
     }
 
-    /// Reads a file's documents and summaries. Rows without the one or the other are skipped and
-    /// counted.
+    /// Reads a file's documents and summaries. Rows that lack one of them are skipped and counted.
     ///
     /// # Errors
     /// If the file cannot be read, lacks a column, is broken, or has no usable row; the message
@@ -77,8 +76,8 @@ impl SummarizationOptions {
         Ok(SummarizationDataset { examples, skipped })
     }
 
-    /// Reads a file's documents only, to be summarized: every row, also empty ones, so that answers
-    /// stay beside their rows. The column of the summary need not be there.
+    /// Reads a file's documents without their summaries. Keeps empty ones, so that there is a
+    /// document for every row. The file need not have the column of the summary.
     ///
     /// # Errors
     /// If the file cannot be read, lacks the column, or is broken.
@@ -94,7 +93,7 @@ impl SummarizationOptions {
     /// with the extension `.jsonl`, `.ndjson`, `.csv` or `.tsv`.
     ///
     /// # Errors
-    /// If there is no such split or file, or more than one.
+    /// If there is no such split or file, or several files fit.
     pub fn find(&self, folder: impl AsRef<Path>, split: Split) -> Result<PathBuf> {
         let folder = folder.as_ref();
         let stems: &[&str] = match split {

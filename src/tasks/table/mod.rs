@@ -1,4 +1,6 @@
-//! Classification and regression on any CSV, TSV or JSON-lines file with named columns.
+//! Classification and regression on CSV, TSV or JSON-lines files with named columns.
+//!
+//! Begin with [`TableOptions::read_train`]. [`parse`] reads the columns; summarization shares it.
 
 pub(super) mod parse;
 
@@ -14,13 +16,13 @@ use super::rows::{error_at, parse_score};
 use super::{Example, Label, Task, TaskKind, TextDataset};
 use crate::{Error, Result};
 
-/// A file's format.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TableFormat {
-    /// Columns separated by commas, quoted with `"`, first row the names.
+    /// Columns separated by commas, quoted with `"`; the first row has their names.
     Csv,
-    /// Columns separated by tabs, not quoted unless asked for, first row the names.
+    /// Columns separated by tabs, by default not quoted; the first row has their names.
     Tsv,
     /// One JSON object a line.
     Jsonl,
@@ -34,14 +36,14 @@ pub enum TableTarget {
     Label {
         /// The column.
         column: String,
-        /// The labels in their order; by default those of the training file, sorted (as numbers,
-        /// if all are).
+        /// The labels in order; by default those of the training file, sorted, as numbers if all
+        /// are.
         #[serde(default)]
         labels: Option<Vec<String>>,
     },
     /// Regression.
     Score {
-        /// The column, finite numbers.
+        /// The column, of finite numbers.
         column: String,
     },
 }
@@ -50,7 +52,7 @@ pub enum TableTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableOptions {
-    /// What to call the task.
+    /// Name of the task.
     pub name: String,
     /// Column of the text.
     pub text: String,
@@ -59,21 +61,21 @@ pub struct TableOptions {
     pub pair: Option<String>,
     /// Column to predict.
     pub target: TableTarget,
-    /// The format; by default from the file's extension: `.csv`, `.tsv`, `.jsonl` or `.ndjson`.
+    /// Format of the file; by default from its extension: `.csv`, `.tsv`, `.jsonl` or `.ndjson`.
     #[serde(default)]
     pub format: Option<TableFormat>,
-    /// Whether `"` quotes; by default in CSV but not in TSV. Without meaning for JSON lines.
+    /// Whether `"` quotes fields; by default true for CSV and false for TSV. JSON lines ignore it.
     #[serde(default)]
     pub quoting: Option<bool>,
 }
 
 impl TableOptions {
-    /// Reads a training file. The task has accuracy (and F1, if there are two labels) or Pearson's
-    /// and Spearman's correlation as metrics; change them in the data set's `task` if need be.
+    /// Reads a training file. The metrics of the task are accuracy (and F1, if there are two
+    /// labels), or Pearson's and Spearman's correlation.
     ///
     /// # Errors
     /// If the file cannot be read, lacks a column, is broken, or has a label or score that cannot
-    /// be used; the message names the line, column and value.
+    /// be used; the message names line, column and value.
     pub fn read_train(&self, path: impl AsRef<Path>) -> Result<TextDataset> {
         let path = path.as_ref();
         let records = self.records(path, true)?;
@@ -98,7 +100,7 @@ impl TableOptions {
         self.dataset(path, records, task)
     }
 
-    /// Reads a file to evaluate `task` on.
+    /// Reads a file with the labels of `task`, to evaluate on.
     ///
     /// # Errors
     /// Those of [`TableOptions::read_train`], and if a label is not one of the task's.
@@ -121,7 +123,8 @@ impl TableOptions {
         self.dataset(path, self.records(path, true)?, task.clone())
     }
 
-    /// Reads a file's texts only, for prediction; the target column need not be there.
+    /// Reads a file's texts without labels, for prediction. The file need not have the target
+    /// column.
     ///
     /// # Errors
     /// If the file cannot be read, lacks a text column, or is broken.
@@ -183,10 +186,10 @@ impl TableOptions {
 }
 
 impl TableFormat {
-    /// The format a file's extension tells.
+    /// The format that a file's extension names.
     ///
     /// # Errors
-    /// If it tells none.
+    /// If it names none.
     pub fn of(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let extension = path.extension().and_then(|extension| extension.to_str());
@@ -225,7 +228,7 @@ impl Record {
     }
 }
 
-/// The different values, sorted; as numbers if all are.
+/// The distinct values, sorted, as numbers if all are.
 fn sorted_labels(mut values: Vec<String>) -> Vec<String> {
     values.sort_unstable();
     values.dedup();
@@ -236,7 +239,7 @@ fn sorted_labels(mut values: Vec<String>) -> Vec<String> {
     values
 }
 
-/// What to say of a label that the task does not have, in a file with the labels `found`.
+/// The message about a label that the task lacks, in a file with the labels `found`.
 fn other_labels(task: &Task, found: Vec<String>) -> String {
     let mut counts = BTreeMap::new();
     found.iter().for_each(|name| *counts.entry(name).or_insert(0) += 1);

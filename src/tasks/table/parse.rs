@@ -1,4 +1,4 @@
-//! The columns asked for, out of each format.
+//! Reads the columns that are asked for, from each format.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -6,40 +6,41 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::TableFormat;
-use crate::tasks::rows::{Dialect, Row, Rows, error_at, missing_column, read_text};
+use crate::files::read_text;
+use crate::tasks::rows::{Dialect, Row, Rows, error_at, missing_column};
 use crate::{Error, Result};
 
 /// The columns to read.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::tasks) struct Columns<'a> {
     pub text: &'a str,
-    /// A second column of text.
+    /// The second text of pairs.
     pub pair: Option<&'a str>,
     pub target: Option<&'a str>,
-    /// Whether `"` quotes; by default in CSV but not in TSV.
+    /// Whether `"` quotes fields; by default true for CSV and false for TSV.
     pub quoting: Option<bool>,
 }
 
-/// What a row says to predict.
+/// The value of a row's target column.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::tasks) enum Field {
     Text(String),
-    /// A JSON number or truth value, as JSON writes it.
+    /// A JSON number or boolean, as JSON writes it.
     Other(String),
 }
 
-/// The columns asked for, of one row.
+/// The columns of a row that are asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::tasks) struct Record {
     /// Line of the file the row begins at, from 1.
     pub line: u64,
     pub text: String,
     pub pair: Option<String>,
-    /// Unless the target is not asked for, or null.
+    /// `None` if the target is not asked for, or null.
     pub target: Option<Field>,
 }
 
-/// Reads a file's records; there is at least one.
+/// Reads the records of a file. There is at least one; a file without any is an error.
 pub(in crate::tasks) fn read_records(
     path: &Path,
     format: TableFormat,
@@ -66,8 +67,8 @@ pub(in crate::tasks) fn read_records(
     Ok(records.collect())
 }
 
-/// An error if a quoted field of several lines has one that is a whole row, with a value of the
-/// target that other rows have: its quote was open, and that of a later row closed it.
+/// Rejects a quoted field that spans lines if one of them is a whole row, with a target that other
+/// rows have: its quote was never closed, and a quote of a later row ended it.
 fn refuse_swallowed(rows: &Rows, target: usize, delimiter: u8) -> Result<()> {
     let (long, plain): (Vec<&Row>, Vec<&Row>) =
         rows.rows.iter().partition(|row| row.fields.iter().any(|field| field.contains('\n')));

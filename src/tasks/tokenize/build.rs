@@ -1,5 +1,5 @@
-//! Tokenizers as transformers' classes build them: a class takes the vocabulary of `tokenizer.json`, or
-//! of files older than it, and everything else from itself and the options of
+//! Tokenizers as transformers' classes build them: a class takes the vocabulary of
+//! `tokenizer.json`, or of files older than it, and everything else from itself and the options of
 //! `tokenizer_config.json`.
 //!
 //! Definitions: `models/{bert,mpnet,roberta,deberta_v2,herbert}/tokenization_*.py` of
@@ -239,8 +239,8 @@ impl Parts<'_> {
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": splits}, "decoder": words}))
     }
 
-    /// An error if a token that every text needs is in no vocabulary, so that it would get an id that
-    /// the model has no row for.
+    /// An error if a token that every text needs is in no vocabulary, so that it would get an id
+    /// that the model has no row for.
     fn check_special(&self, tokenizer: &Tokenizer, origin: &PathBuf) -> Result<()> {
         let mut needed = vec!["cls_token", "sep_token", "pad_token"];
         match self.named.class {

@@ -1,5 +1,5 @@
-//! Checks of a `tokenizer.json` before and after it is read: what the `tokenizers` crate takes as it
-//! comes, until it panics, asks for all memory or gives other ids than the file means.
+//! Checks of a `tokenizer.json` before and after it is read: what the `tokenizers` crate takes as
+//! it comes, until it panics, asks for all memory or gives other ids than the file means.
 
 use serde_json::{Map, Value};
 use tokenizers::{Model, Tokenizer};

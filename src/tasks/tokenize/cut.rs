@@ -1,5 +1,5 @@
-//! Long texts without tokenizing them whole: a tokenizer takes about a hundred bytes of memory for a
-//! byte of text, and of a long text most is cut off again.
+//! Long texts without tokenizing them whole: a tokenizer takes about a hundred bytes of memory for
+//! a byte of text, and of a long text most is cut off again.
 //!
 //! A text falls into pieces at places where neither words nor added tokens can reach across, so the
 //! tokens of a text begin with those of its first pieces.
@@ -11,8 +11,8 @@ use tokenizers::{ModelWrapper, Tokenizer};
 const BYTES_A_TOKEN: usize = 16;
 const LEAST_BYTES: usize = 4096;
 
-/// A run of letters and digits that is longer is unknown to WordPiece as a whole, which reads words of
-/// up to 100 characters; so much is kept of each of its ends.
+/// A run of letters and digits that is longer is unknown to WordPiece as a whole, which reads words
+/// of up to 100 characters; so much is kept of each of its ends.
 const LONGEST_RUN: usize = 1024;
 
 /// Where texts may be cut for a tokenizer.
@@ -57,8 +57,8 @@ impl Cuts {
         }
     }
 
-    /// The last place up to `most` where `text` may be cut, or else the first one after it; its end if
-    /// there is none.
+    /// The last place up to `most` where `text` may be cut, or else the first one after it; its end
+    /// if there is none.
     fn place(&self, text: &str, most: usize) -> usize {
         if !self.spaces || text.len() <= most {
             return text.len();
@@ -154,8 +154,8 @@ impl Cuts {
     }
 }
 
-/// Whether a normalizer leaves alone what is on the other side of a space between letters, and pieces
-/// that begin with one. Bytes of spaces at a text's ends count where words are of `bytes`.
+/// Whether a normalizer leaves alone what is on the other side of a space between letters, and
+/// pieces that begin with one. Bytes of spaces at a text's ends count where words are of `bytes`.
 fn local(normalizer: &Value, bytes: bool) -> bool {
     match normalizer["type"].as_str() {
         None => normalizer.is_null(),

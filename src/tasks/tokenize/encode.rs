@@ -8,8 +8,8 @@ use super::{
 use crate::{Error, Result};
 
 impl TextTokenizer {
-    /// Tokens of a text, without special ones and not truncated. What damaged files make of it is an
-    /// error.
+    /// Tokens of a text, without special ones and not truncated. What damaged files make of it is
+    /// an error.
     pub(super) fn words(&self, text: &str, offsets: bool) -> Result<Encoding> {
         let short = if offsets { None } else { self.cuts.shortened(text) };
         let text = short.as_deref().unwrap_or(text);
@@ -20,12 +20,13 @@ impl TextTokenizer {
         encoding.map_err(|error| Error::format(&self.origin, error.to_string()))
     }
 
-    /// The tokens of a text or pair, or of their beginnings where [`TextTokenizer::truncation`] cuts
-    /// off all that follows.
+    /// The tokens of a text or pair, or of their beginnings where [`TextTokenizer::truncation`]
+    /// cuts off all that follows.
     ///
-    /// Long stretches of text in which words cannot be told apart are tokenized whole, and so are all
-    /// texts that are cut at their left. Of a pair the longer text is cut first, and of an odd number
-    /// of tokens has one more: so where both are too long they are counted to the end of the shorter.
+    /// Long stretches of text in which words cannot be told apart are tokenized whole, and so are
+    /// all texts that are cut at their left. Of a pair the longer text is cut first, and of an odd
+    /// number of tokens has one more: so where both are too long they are counted to the end of the
+    /// shorter.
     pub(super) fn beginnings(
         &self,
         text: &str,

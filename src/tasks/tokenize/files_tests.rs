@@ -117,7 +117,8 @@ fn refusals_name_file_class_and_what_to_do() {
     }
 }
 
-/// A compressed folder's own `model_type` hides the architecture from others, not from its tokenizer.
+/// A compressed folder's own `model_type` hides the architecture from others, not from its
+/// tokenizer.
 #[test]
 fn a_compressed_model_keeps_its_tokenizer() {
     let fixture = fixture();

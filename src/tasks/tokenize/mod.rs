@@ -54,16 +54,17 @@ impl TextTokenizer {
     /// Reads the tokenizer of a model folder in Hugging Face's layout, as transformers'
     /// `AutoTokenizer` does: of the class that `tokenizer_class` in `tokenizer_config.json` or
     /// `config.json` names, or else of the one for `model_type`. BERT's, RoBERTa's and BART's,
-    /// MPNet's, DeBERTa-v2's and HerBERT's take their vocabulary from `tokenizer.json`, or the first
-    /// four and HerBERT's from the older `vocab.txt`, or `vocab.json` and `merges.txt`; their other
-    /// options from `tokenizer_config.json`. All other classes are as `tokenizer.json` says. Added
-    /// tokens are those of `tokenizer_config.json`, or else of `special_tokens_map.json`,
+    /// MPNet's, DeBERTa-v2's and HerBERT's take their vocabulary from `tokenizer.json`, or the
+    /// first four and HerBERT's from the older `vocab.txt`, or `vocab.json` and `merges.txt`; their
+    /// other options from `tokenizer_config.json`. All other classes are as `tokenizer.json` says.
+    /// Added tokens are those of `tokenizer_config.json`, or else of `special_tokens_map.json`,
     /// `added_tokens.json` and `tokenizer.json`. Any truncation or padding stored in the files is
     /// replaced by truncation to `max_length` tokens, special ones included.
     ///
     /// # Errors
-    /// If the class cannot be made of the folder's files, one is broken or contradicts another, there
-    /// is no padding token, or `max_length` leaves no room beside the special tokens of a pair.
+    /// If the class cannot be made of the folder's files, one is broken or contradicts another,
+    /// there is no padding token, or `max_length` leaves no room beside the special tokens of a
+    /// pair.
     pub fn from_folder(folder: impl AsRef<Path>, max_length: usize) -> Result<Self> {
         Self::assemble(Files::read(folder.as_ref())?, max_length)
     }
@@ -164,7 +165,8 @@ impl TextTokenizer {
     /// fault (BART's summarizers have no row for `<mask>`), but a text that has one is.
     ///
     /// # Errors
-    /// If an ordinary token or the padding is beyond them: tokenizer and model do not belong together.
+    /// If an ordinary token or the padding is beyond them: tokenizer and model do not belong
+    /// together.
     pub fn with_embeddings(mut self, count: usize) -> Result<Self> {
         if self.pad_id as usize >= count {
             let message = format!(
@@ -333,8 +335,8 @@ impl TextTokenizer {
     }
 }
 
-/// Runs `work` of the `tokenizers` crate, which panics over some damaged files: over some only at some
-/// text.
+/// Runs `work` of the `tokenizers` crate, which panics over some damaged files: over some only at
+/// some text.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
     guard::guarded(work).unwrap_or_else(|message| Err(message.into()))
 }
