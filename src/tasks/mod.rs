@@ -20,13 +20,13 @@ pub mod glue;
 mod label_counts;
 pub mod metrics;
 pub mod pronunciation;
-mod quotes;
 pub mod rouge;
 mod rows;
 pub mod squad;
 pub mod summarization;
 pub mod table;
 pub mod tokenize;
+mod unclosed_quotes;
 
 use serde::{Deserialize, Serialize};
 

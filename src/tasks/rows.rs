@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::quotes::first_fault;
+use super::unclosed_quotes::first_fault;
 use crate::files::read_text;
 use crate::{Error, Result};
 

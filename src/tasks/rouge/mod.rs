@@ -10,14 +10,14 @@
 //! Lines end at `\n` only, and texts are not split into sentences: for `rougeLsum`, put each
 //! sentence on its own line. For texts of one line it equals `rougeL`.
 
-mod evaluate;
 mod lcs;
+mod mean;
 mod porter;
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-pub use evaluate::RougeScores;
+pub use mean::RougeScores;
 
 use self::lcs::{UnionLcs, lcs_length};
 

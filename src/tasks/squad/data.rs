@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::parse;
+use super::json;
 use crate::files::read_text;
 use crate::tasks::dataset_methods;
 use crate::{Error, Result};
@@ -73,7 +73,7 @@ impl QaDataset {
     /// # Errors
     /// The message says what is wrong.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let questions = parse::questions(json)?;
+        let questions = json::questions(json)?;
         if questions.is_empty() {
             return Err("holds no question".into());
         }

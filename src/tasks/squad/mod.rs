@@ -11,8 +11,8 @@
 
 mod answers;
 mod data;
+mod json;
 mod metrics;
-mod parse;
 mod windows;
 
 use serde::{Deserialize, Serialize};

@@ -4,10 +4,10 @@
 //! their pronunciations are read and generated in the same way. Scores are in
 //! [`crate::tasks::rouge`] and [`crate::tasks::pronunciation`].
 
-mod read;
+mod data;
 mod settings;
 
-pub use read::SummarizationOptions;
+pub use data::SummarizationOptions;
 pub use settings::{SummarizationPreset, SummarizationSettings, TextMetrics};
 
 use super::{MetricKind, Task, TaskKind, dataset_methods};

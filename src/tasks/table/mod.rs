@@ -1,8 +1,8 @@
 //! Classification and regression on CSV, TSV or JSON-lines files with named columns.
 //!
-//! Begin with [`TableOptions::read_train`]. [`parse`] reads the columns; summarization shares it.
+//! Begin with [`TableOptions::read_train`]. [`records`] reads the columns; summarization shares it.
 
-pub(super) mod parse;
+pub(super) mod records;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use self::parse::{Columns, Field, Record, read_records};
+use self::records::{Columns, Field, Record, read_records};
 use super::label_counts::listed;
 use super::rows::{error_at, parse_score};
 use super::{Example, Label, Task, TaskKind, TextDataset};

@@ -1,12 +1,17 @@
-//! Text to token ids, with Hugging Face's `tokenizers`.
+//! Texts as token ids, by Hugging Face's `tokenizers` crate.
+//!
+//! Begin with [`TextTokenizer::from_folder`]. It reads the files ([`folder`]), finds the
+//! tokenizer's class ([`class`]) and special tokens ([`special_tokens`]), checks for damage
+//! ([`damage`]) and builds the tokenizer ([`build`]). [`encode`] tokenizes, and [`long_texts`]
+//! spares it most of what truncation would drop.
 
 mod build;
-mod check;
 mod class;
-mod cut;
+mod damage;
 mod encode;
-mod files;
-mod special;
+mod folder;
+mod long_texts;
+mod special_tokens;
 
 use std::path::{Path, PathBuf};
 
@@ -16,20 +21,20 @@ pub use tokenizers::{Encoding, TruncationDirection, TruncationParams, Truncation
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use self::class::{Class, Named};
-use self::cut::Cuts;
-use self::files::Files;
-use self::special::{NAMED, Specials};
+use self::damage::guarded;
+use self::folder::Files;
+use self::long_texts::Cuts;
+use self::special_tokens::{NAMED, SpecialTokens};
 use super::batch::EncodedExample;
 use super::{Example, TextDataset};
-use crate::checkpoint::guard;
 use crate::{Error, Result};
 
-/// A model's tokenizer with a maximum length. It adds special tokens and truncates; it never pads.
+/// A model's tokenizer with a maximum length. It adds special tokens and truncates, but never pads.
 #[derive(Debug, Clone)]
 pub struct TextTokenizer {
-    /// Without truncation, padding and post-processor. A `Tokenizer` that knows its maximum length
-    /// stops reading a text once it is reached, and then cannot tell which text of a pair is the
-    /// longer; so truncation and special tokens come in a second step, here.
+    /// The tokenizer without truncation, padding and post-processor. With a maximum length, a
+    /// `Tokenizer` stops reading a text once it is reached, and then cannot tell which text of a
+    /// pair is longer. So truncation and special tokens are a second step here.
     tokenizer: Tokenizer,
     /// Adds the special tokens.
     post_processor: Option<PostProcessorWrapper>,
@@ -38,38 +43,41 @@ pub struct TextTokenizer {
     direction: TruncationDirection,
     max_length: usize,
     pad_id: u32,
-    /// Whether the second text's tokens are told from the first's by their type.
+    /// Whether tokens of the second text have another type than those of the first.
     typed: bool,
-    /// Types of token that the model has, if it has any.
+    /// Number of token types that the model has, if any.
     types: Option<usize>,
-    /// Tokens that the model embeds, if not all.
+    /// Number of tokens that the model embeds, if not all.
     embedded: Option<u32>,
-    /// Where long texts may be cut before they are tokenized.
+    /// Where long texts can be cut before they are tokenized.
     cuts: Cuts,
-    /// The file it was read from, for messages.
+    /// The file of its vocabulary, for messages.
     origin: PathBuf,
 }
 
 impl TextTokenizer {
     /// Reads the tokenizer of a model folder in Hugging Face's layout, as transformers'
-    /// `AutoTokenizer` does: of the class that `tokenizer_class` in `tokenizer_config.json` or
-    /// `config.json` names, or else of the one for `model_type`. BERT's, RoBERTa's and BART's,
-    /// MPNet's, DeBERTa-v2's and HerBERT's take their vocabulary from `tokenizer.json`, or the
-    /// first four and HerBERT's from the older `vocab.txt`, or `vocab.json` and `merges.txt`; their
-    /// other options from `tokenizer_config.json`. All other classes are as `tokenizer.json` says.
+    /// `AutoTokenizer` does. Its class is the one that `tokenizer_class` in `tokenizer_config.json`
+    /// or `config.json` names, or else the one for `model_type`.
+    ///
+    /// The classes of BERT, RoBERTa and BART, MPNet, DeBERTa-v2 and HerBERT take their vocabulary
+    /// from `tokenizer.json`, and their options from `tokenizer_config.json`. Without
+    /// `tokenizer.json`, BERT and MPNet use the older `vocab.txt`, RoBERTa, BART and HerBERT
+    /// `vocab.json` and `merges.txt`. All other classes are as `tokenizer.json` describes.
+    ///
     /// Added tokens are those of `tokenizer_config.json`, or else of `special_tokens_map.json`,
-    /// `added_tokens.json` and `tokenizer.json`. Any truncation or padding stored in the files is
-    /// replaced by truncation to `max_length` tokens, special ones included.
+    /// `added_tokens.json` and `tokenizer.json`. Truncation to `max_length` tokens, special ones
+    /// included, replaces any truncation and padding of the files.
     ///
     /// # Errors
-    /// If the class cannot be made of the folder's files, one is broken or contradicts another,
+    /// If the folder lacks files that the class needs, a file is broken or contradicts another,
     /// there is no padding token, or `max_length` leaves no room beside the special tokens of a
     /// pair.
     pub fn from_folder(folder: impl AsRef<Path>, max_length: usize) -> Result<Self> {
         Self::assemble(Files::read(folder.as_ref())?, max_length)
     }
 
-    /// Makes a tokenizer of the contents of `tokenizer.json` and, if at hand,
+    /// Reads a tokenizer from the contents of `tokenizer.json` and, if given,
     /// `tokenizer_config.json`; see [`TextTokenizer::from_folder`].
     ///
     /// # Errors
@@ -85,12 +93,12 @@ impl TextTokenizer {
             Some(named) => named,
             None => unnamed(&files)?,
         };
-        let specials = Specials::read(&files, named.class)?;
+        let specials = SpecialTokens::read(&files, named.class)?;
         let (mut tokenizer, origin) = build::build(&files, &named, &specials)?;
         let mut config = files.config.clone();
         let pad_id = find_pad_id(&tokenizer, &specials, &files.model_config, &origin)?;
         for name in NAMED {
-            let stored = special::content(config.get(name).unwrap_or_default());
+            let stored = special_tokens::content(config.get(name).unwrap_or_default());
             if let Some(token) = specials.get(name).filter(|token| stored != Some(*token)) {
                 config.insert(name.into(), token.into());
             }
@@ -144,8 +152,8 @@ impl TextTokenizer {
         .with_max_length(max_length)
     }
 
-    /// The same tokenizer, truncating to `max_length` tokens, special ones included: from a pair,
-    /// tokens are taken off the longer text first (`longest_first`).
+    /// The same tokenizer, truncating to `max_length` tokens, special ones included. Of a pair, the
+    /// longer text loses tokens first (`longest_first`).
     ///
     /// # Errors
     /// If `max_length` leaves no room beside the special tokens of a pair.
@@ -161,11 +169,11 @@ impl TextTokenizer {
         Ok(self)
     }
 
-    /// The same tokenizer for a model that embeds `count` tokens. Special tokens beyond them are no
-    /// fault (BART's summarizers have no row for `<mask>`), but a text that has one is.
+    /// The same tokenizer for a model that embeds `count` tokens. Special tokens may be beyond them
+    /// (BART's summarizers have no row for `<mask>`), but a text with such a token is an error.
     ///
     /// # Errors
-    /// If an ordinary token or the padding is beyond them: tokenizer and model do not belong
+    /// If an ordinary token or the padding token is beyond them: tokenizer and model do not belong
     /// together.
     pub fn with_embeddings(mut self, count: usize) -> Result<Self> {
         if self.pad_id as usize >= count {
@@ -195,18 +203,18 @@ impl TextTokenizer {
         Ok(self)
     }
 
-    /// The same tokenizer for a model with embeddings of `count` types of token; `None` is one that
-    /// takes no types.
+    /// The same tokenizer for a model with embeddings of `count` token types; `None` for a model
+    /// without.
     ///
     /// # Errors
-    /// If a text alone has a type beyond them. A pair with one is an error when it comes.
+    /// If single texts get a type beyond them. For pairs, encoding one is the error.
     pub fn with_types(mut self, count: Option<usize>) -> Result<Self> {
         self.types = count;
         self.encode("", None)?;
         Ok(self)
     }
 
-    /// An error if a token or its type has no embedding.
+    /// Checks that every token and token type has an embedding.
     fn check_embedded(&self, encoding: &Encoding) -> Result<()> {
         let beyond = |count: usize| {
             let types = encoding.get_type_ids().iter();
@@ -228,22 +236,22 @@ impl TextTokenizer {
         Err(Error::option("text", message))
     }
 
-    /// Encodes one text or pair. The encoding's offsets are byte positions in the text it came
-    /// from (`get_sequence_ids` tells which), so tokens can be traced back.
+    /// Encodes a text or pair. The encoding's offsets are byte positions in the text that a token
+    /// is from (`get_sequence_ids` tells which of the two).
     ///
     /// # Errors
-    /// If the tokenizer cannot represent the text (a vocabulary without an unknown token).
+    /// If the tokenizer cannot represent the text (its vocabulary lacks an unknown token).
     pub fn encode(&self, text: &str, pair: Option<&str>) -> Result<Encoding> {
         let encode = |text: &str| self.words(text, true);
         let (text, pair) = self.beginnings(text, pair, encode)?;
         self.finish(text, pair, &self.truncation(), false)
     }
 
-    /// As [`TextTokenizer::encode`], truncated as `truncation` says; its `max_length` counts
-    /// special tokens. What is cut off is in the encoding's `get_overflowing`.
+    /// As [`TextTokenizer::encode`], with its own truncation, whose `max_length` includes special
+    /// tokens. The encoding's `get_overflowing` has what is cut off.
     ///
     /// # Errors
-    /// Those of [`TextTokenizer::encode`], and if the text to truncate is too short to reach
+    /// Those of [`TextTokenizer::encode`], and if truncating the given text alone cannot reach
     /// `max_length`, or pieces would be no longer than their overlap `stride`.
     pub fn encode_with(
         &self,
@@ -258,7 +266,7 @@ impl TextTokenizer {
         Ok(encoding)
     }
 
-    /// Encodes examples, on all cores, in their order.
+    /// Encodes examples on all cores; the results are in the order of the examples.
     ///
     /// # Errors
     /// Those of [`TextTokenizer::encode`].
@@ -291,24 +299,24 @@ impl TextTokenizer {
         self.pad_id
     }
 
-    /// Tokens an encoding has at most.
+    /// Largest number of tokens of an encoding.
     pub fn max_length(&self) -> usize {
         self.max_length
     }
 
-    /// The longest input the model was made for, if the tokenizer's configuration says so.
+    /// The longest input of the model, if the tokenizer's configuration states it.
     pub fn model_max_length(&self) -> Option<usize> {
-        // Models without a limit store about 1e30.
+        // Tokenizers of models without a limit store about 1e30.
         let length = self.config.get("model_max_length")?.as_u64()?;
         usize::try_from(length).ok().filter(|length| *length < 1 << 24)
     }
 
-    /// Number of token ids, added tokens included: the embeddings a model needs at least.
+    /// Number of token ids, added tokens included: a model needs at least as many embeddings.
     pub fn vocab_size(&self) -> usize {
         self.tokenizer.get_vocab_size(true)
     }
 
-    /// Text of the tokens, without special ones.
+    /// The text of token ids, without special tokens.
     ///
     /// # Errors
     /// If the tokenizer's decoder fails.
@@ -317,7 +325,7 @@ impl TextTokenizer {
         text.map_err(|error| Error::format(&self.origin, error.to_string()))
     }
 
-    /// Contents of a `tokenizer.json` for this tokenizer, without truncation and padding.
+    /// The contents of a `tokenizer.json` for this tokenizer, without truncation and padding.
     ///
     /// # Errors
     /// If serialization fails.
@@ -328,20 +336,14 @@ impl TextTokenizer {
         json.map_err(|error| Error::format(&self.origin, error.to_string()))
     }
 
-    /// Contents of a `tokenizer_config.json` for this tokenizer: what was read, and the padding
-    /// token.
+    /// The contents of a `tokenizer_config.json` for this tokenizer: those that were read, and the
+    /// padding token.
     pub fn config_json(&self) -> String {
         format!("{:#}", Value::Object(self.config.clone()))
     }
 }
 
-/// Runs `work` of the `tokenizers` crate, which panics over some damaged files: over some only at
-/// some text.
-fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
-    guard::guarded(work).unwrap_or_else(|message| Err(message.into()))
-}
-
-/// The class of a folder whose files name none.
+/// The class for a folder whose files name none.
 fn unnamed(files: &Files) -> Result<Named> {
     let (class, types) = if files.json.is_some() {
         (Class::Json, None)
@@ -364,11 +366,11 @@ fn unnamed(files: &Files) -> Result<Named> {
     Ok(Named { class, name: name.into(), place, types })
 }
 
-/// The padding token's id: that of the special token, or else from `config.json` or by its usual
-/// names.
+/// The id of the padding token: that of the special token `pad_token`, or else of `config.json`, or
+/// else of the token called `[PAD]` or `<pad>`.
 fn find_pad_id(
     tokenizer: &Tokenizer,
-    specials: &Specials,
+    specials: &SpecialTokens,
     model_config: &Map<String, Value>,
     origin: &Path,
 ) -> Result<u32> {
@@ -391,6 +393,6 @@ fn find_pad_id(
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
-mod files_tests;
+mod folder_tests;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{SummarizationDataset, SummarizationExample};
-use crate::tasks::table::parse::{Columns, Record, read_records};
+use crate::tasks::table::records::{Columns, Record, read_records};
 use crate::tasks::{Split, TableFormat};
 use crate::{Error, Result};
 
@@ -148,5 +148,5 @@ fn example(record: Record) -> SummarizationExample {
 }
 
 #[cfg(test)]
-#[path = "read_tests.rs"]
+#[path = "data_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! The files of a folder that describe its tokenizer.
+//! Reads the files of a folder that describe its tokenizer.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use crate::files::{read_json_text, read_text};
 use crate::{Error, Result};
 
-/// What a folder says about its tokenizer, its vocabulary files aside.
+/// The files of a folder that describe its tokenizer, except for old vocabulary files.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    /// None of a tokenizer that is in the program.
+    /// `None` for a tokenizer that is embedded in a program.
     folder: Option<PathBuf>,
     pub(super) json: Option<Json>,
     /// `tokenizer_config.json`.
@@ -30,7 +30,7 @@ pub(super) struct Json {
 }
 
 impl Files {
-    /// Reads what there is.
+    /// Reads the files that exist.
     pub(super) fn read(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::format(folder, "no such folder; a model's folder is expected"));
@@ -58,7 +58,7 @@ impl Files {
         })
     }
 
-    /// Those of a tokenizer that is in the program.
+    /// The files of a tokenizer that is embedded in a program.
     pub(super) fn embedded(json: &[u8], config: Option<&[u8]>) -> Result<Self> {
         let path = PathBuf::from("embedded tokenizer.json");
         let text = std::str::from_utf8(json);
@@ -70,7 +70,7 @@ impl Files {
         Ok(Self { json, config: config.unwrap_or_default(), ..Self::default() })
     }
 
-    /// Where the file `name` is, or would be.
+    /// The path of the file `name`, whether it exists or not.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         match &self.folder {
             Some(folder) => folder.join(name),
@@ -78,19 +78,19 @@ impl Files {
         }
     }
 
-    /// The text of the file `name`, if there is one.
+    /// The text of the file `name`, if it exists.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
         let path = self.path(name);
         if self.folder.is_some() && is_there(&path) { read_text(&path).map(Some) } else { Ok(None) }
     }
 
-    /// The folder, or the file if there is no folder.
+    /// The folder, or `tokenizer.json` without a folder, for messages.
     pub(super) fn place(&self) -> PathBuf {
         self.folder.clone().unwrap_or_else(|| self.path("tokenizer.json"))
     }
 }
 
-/// Whether there is something by this name; a link to nothing is an error for who reads it.
+/// Whether something has this name. A dangling link counts: reading it gives the error.
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -103,7 +103,7 @@ impl Json {
         Ok(Self { path: path.to_path_buf(), text, fields })
     }
 
-    /// An error about it.
+    /// An error about this file.
     pub(super) fn wrong(&self, message: impl std::fmt::Display) -> Error {
         Error::format(&self.path, format!("not a tokenizer of Hugging Face's format: {message}"))
     }

@@ -1,20 +1,26 @@
-//! Checks of a `tokenizer.json` before and after it is read: what the `tokenizers` crate takes as
-//! it comes, until it panics, asks for all memory or gives other ids than the file means.
+//! Rejects damaged `tokenizer.json` files. The `tokenizers` crate reads some of them, and later
+//! panics, asks for all memory or gives wrong ids.
 
 use serde_json::{Map, Value};
 use tokenizers::{Model, Tokenizer};
 
-use super::files::Json;
-use super::guarded;
+use super::folder::Json;
 use crate::Result;
+use crate::checkpoint::guard;
 
-/// No vocabulary is larger; an id beyond it is damage.
+/// Bound of token ids; no vocabulary is larger.
 const MOST_TOKENS: u64 = 1 << 24;
 
-/// The types of token that a model has if its configuration does not say how many.
+/// Number of token types of a model whose configuration does not state it.
 const TYPES: u64 = 2;
 
-/// Reads a `tokenizer.json` whole, or refuses it. `model_config` is the model's `config.json`.
+/// Runs a call of the `tokenizers` crate, and turns its panics into errors. The crate panics over
+/// some damaged files, over some of them only at certain texts.
+pub(super) fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    guard::guarded(work).unwrap_or_else(|message| Err(message.into()))
+}
+
+/// Reads a `tokenizer.json` and checks it. `model_config` is the model's `config.json`.
 pub(super) fn read(json: &Json, model_config: &Map<String, Value>) -> Result<Tokenizer> {
     let fields = &json.fields;
     let vocabulary = fields.get("model").and_then(|model| model.get("vocab"));
@@ -34,7 +40,7 @@ pub(super) fn read(json: &Json, model_config: &Map<String, Value>) -> Result<Tok
     Ok(tokenizer)
 }
 
-/// Ids of a vocabulary: each has one token.
+/// Checks that ids are within bounds and that no two tokens share one.
 pub(super) fn check_vocabulary(vocabulary: &Map<String, Value>) -> Result<(), String> {
     let mut ids = Vec::with_capacity(vocabulary.len());
     for (token, id) in vocabulary {
@@ -53,7 +59,7 @@ pub(super) fn check_vocabulary(vocabulary: &Map<String, Value>) -> Result<(), St
     }
 }
 
-/// Sizes that are allocated, or divided by, unseen.
+/// Checks sizes that the crate allocates or divides by without checking them.
 fn check_sizes(value: &Value) -> Result<(), String> {
     let fields = match value {
         Value::Array(list) => return list.iter().try_for_each(check_sizes),
@@ -78,11 +84,11 @@ fn check_sizes(value: &Value) -> Result<(), String> {
         }
         _ => {}
     }
-    // Vocabularies are large, and hold none.
+    // Vocabularies are large and hold no sizes.
     fields.iter().filter(|(name, _)| *name != "vocab").try_for_each(|(_, v)| check_sizes(v))
 }
 
-/// The first four bytes of base64.
+/// The first four bytes of base64 text.
 fn leading_bytes(text: &str) -> Option<[u8; 4]> {
     let bits = text.bytes().take(6).try_fold(0_u64, |bits, letter| {
         let value = match letter {
@@ -99,7 +105,7 @@ fn leading_bytes(text: &str) -> Option<[u8; 4]> {
     (text.len() >= 8).then_some(bytes)
 }
 
-/// Types of token are those that a model has.
+/// Checks that token types are below `types`, the number that the model has.
 fn check_types(value: &Value, types: u64) -> Result<(), String> {
     match value {
         Value::Array(list) => list.iter().try_for_each(|value| check_types(value, types)),
@@ -115,7 +121,8 @@ fn check_types(value: &Value, types: u64) -> Result<(), String> {
     }
 }
 
-/// Special tokens that a post-processor adds are the vocabulary's.
+/// Checks that the special tokens that a post-processor adds are in the vocabulary, with the same
+/// ids.
 fn check_processor(value: &Value, tokenizer: &Tokenizer) -> Result<(), String> {
     let fields = match value {
         Value::Array(list) => {
@@ -147,7 +154,7 @@ fn number(id: &Value) -> u32 {
 }
 
 fn check_token(id: u32, token: &str, tokenizer: &Tokenizer) -> Result<(), String> {
-    // Not the tokenizer's own, which may give the normalized form of an added token.
+    // `Tokenizer::id_to_token` may give the normalized form of an added token, so it is not used.
     let found = match tokenizer.get_added_vocabulary().get_added_tokens_decoder().get(&id) {
         Some(added) => Some(added.content.clone()),
         None => tokenizer.get_model().id_to_token(id),

@@ -1,33 +1,33 @@
-//! Long texts without tokenizing them whole: a tokenizer takes about a hundred bytes of memory for
-//! a byte of text, and of a long text most is cut off again.
+//! Cuts long texts before they are tokenized: a tokenizer takes about a hundred bytes of memory for
+//! each byte of text, and truncation drops most tokens of a long text.
 //!
-//! A text falls into pieces at places where neither words nor added tokens can reach across, so the
-//! tokens of a text begin with those of its first pieces.
+//! Texts are cut only where neither words nor added tokens can span the cut, so the tokens of a
+//! text's beginning are the first tokens of the text.
 
 use serde_json::Value;
 use tokenizers::{ModelWrapper, Tokenizer};
 
-/// Bytes given to the tokenizer first for each token that is needed, and at least.
+/// Bytes to tokenize first: so many for each token that is needed, and at least [`LEAST_BYTES`].
 const BYTES_A_TOKEN: usize = 16;
 const LEAST_BYTES: usize = 4096;
 
-/// A run of letters and digits that is longer is unknown to WordPiece as a whole, which reads words
-/// of up to 100 characters; so much is kept of each of its ends.
+/// Bytes to keep at each end of a longer run of letters and digits. WordPiece reads words of up to
+/// 100 characters, so such a run is one unknown token anyway.
 const LONGEST_RUN: usize = 1024;
 
-/// Where texts may be cut for a tokenizer.
+/// The places where a tokenizer allows cuts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cuts {
-    /// Before a single space between letters or digits of ASCII.
+    /// Before a single space between ASCII letters or digits.
     spaces: bool,
     /// Between two ideographs, and between one and a comma or full stop.
     ideographs: bool,
-    /// Words that are too long are one unknown token, however long they are.
+    /// Within words that are too long: each is one unknown token, however long it is.
     long_words: bool,
 }
 
 impl Cuts {
-    /// Those that normalizer, pre-tokenizer, model and added tokens allow.
+    /// The places that normalizer, pre-tokenizer, model and added tokens allow.
     pub(super) fn of(tokenizer: &Tokenizer) -> Self {
         let json = |value: serde_json::Result<Value>| value.unwrap_or_default();
         let normalizer = json(serde_json::to_value(tokenizer.get_normalizer()));
@@ -35,7 +35,7 @@ impl Cuts {
         let added = tokenizer.get_added_vocabulary().get_added_tokens_decoder();
         let contents = || added.values().map(|token| token.content.as_str());
         let none_has = |unwanted: fn(char) -> bool| !contents().any(|c| c.contains(unwanted));
-        // A token that takes spaces beside it may not end where a word does.
+        // An added token that takes in the spaces beside it may not begin or end like a word.
         let greedy = added.values().filter(|token| token.lstrip || token.rstrip);
         let ends = |text: &str| [text.chars().next(), text.chars().next_back()];
         let greedy_words = greedy.flat_map(|token| ends(&token.content)).flatten();
@@ -57,8 +57,8 @@ impl Cuts {
         }
     }
 
-    /// The last place up to `most` where `text` may be cut, or else the first one after it; its end
-    /// if there is none.
+    /// The last place up to `most` where `text` may be cut, or else the first place after it, or
+    /// else its end.
     fn place(&self, text: &str, most: usize) -> usize {
         if !self.spaces || text.len() <= most {
             return text.len();
@@ -84,7 +84,7 @@ impl Cuts {
         }
     }
 
-    /// The text with the middles of endless words left out, if that changes no token.
+    /// The text without the middles of very long words, if there are any and that changes no token.
     pub(super) fn shortened(&self, text: &str) -> Option<String> {
         if !self.long_words || text.len() <= LEAST_BYTES {
             return None;
@@ -106,8 +106,8 @@ impl Cuts {
         short.map(|short| short + &text[copied..])
     }
 
-    /// Gives `encode` the beginnings of `text`, each longer than the one before, until one has at
-    /// least `tokens` tokens or is the whole text. Tells whether it is.
+    /// Encodes longer and longer beginnings of `text`, until one has at least `tokens` tokens or is
+    /// the whole text. Returns also whether it is the whole text.
     pub(super) fn encode_until<T, E>(
         &self,
         text: &str,
@@ -126,7 +126,7 @@ impl Cuts {
         }
     }
 
-    /// Whether `text` has more tokens than `pair`, counted piece after piece and no further than
+    /// Whether `text` has more tokens than `pair`. Counts both piece by piece, no further than
     /// needed.
     pub(super) fn is_longer<E>(
         &self,
@@ -137,7 +137,8 @@ impl Cuts {
         let mut rest = [text, pair];
         let mut counted = [0, 0];
         loop {
-            // What is ahead waits; of two alike the one that is not at its end goes on.
+            // Count on with the text that has fewer tokens so far; if equal, with one that is not
+            // at its end.
             let ahead = match counted[0].cmp(&counted[1]) {
                 std::cmp::Ordering::Less => 1,
                 std::cmp::Ordering::Greater => 0,
@@ -154,8 +155,9 @@ impl Cuts {
     }
 }
 
-/// Whether a normalizer leaves alone what is on the other side of a space between letters, and
-/// pieces that begin with one. Bytes of spaces at a text's ends count where words are of `bytes`.
+/// Whether a normalizer treats the texts before and after a space between letters independently.
+/// With byte-level words (`bytes`), spaces at the ends of a text are tokens, so it must not strip
+/// them.
 fn local(normalizer: &Value, bytes: bool) -> bool {
     match normalizer["type"].as_str() {
         None => normalizer.is_null(),
@@ -202,7 +204,7 @@ fn is_bytes(splits: &Value) -> bool {
     splits.to_string().contains("ByteLevel")
 }
 
-/// Characters that BERT's normalizer puts spaces around; its rarer ones are left out.
+/// Whether BERT's normalizer puts spaces around a character. Rarer ranges are left out.
 fn ideograph(c: char) -> bool {
     matches!(c, '\u{4e00}'..='\u{9fff}')
 }
@@ -212,5 +214,5 @@ fn stop(c: char) -> bool {
 }
 
 #[cfg(test)]
-#[path = "cut_tests.rs"]
+#[path = "long_texts_tests.rs"]
 mod tests;

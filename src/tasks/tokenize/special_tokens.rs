@@ -1,4 +1,4 @@
-//! Special and added tokens, of all the files that may hold them, as transformers reads them.
+//! Reads special and added tokens from all files that may hold them, as transformers does.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,22 @@ use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Model, Tokenizer};
 
 use super::class::Class;
-use super::files::Files;
-use super::guarded;
+use super::damage::guarded;
+use super::folder::Files;
 use crate::{Error, Result};
 
-/// The tokens every tokenizer may have, in the order in which new ones get their ids.
+/// Names of the special tokens of every tokenizer, in the order in which new ones get their ids.
 pub(super) const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A folder's special and added tokens.
 #[derive(Debug, Default)]
-pub(super) struct Specials {
-    /// By name, in the order of [`NAMED`]; the model's own follow.
+pub(super) struct SpecialTokens {
+    /// Tokens by name: first those of [`NAMED`] in its order, then the model's own.
     named: Vec<(String, AddedToken)>,
     /// Special tokens without a name.
     extra: Vec<AddedToken>,
-    /// Tokens of which a file says the id, and the file.
+    /// Tokens whose id a file states, and that file.
     stated: BTreeMap<u32, (AddedToken, &'static str)>,
 }
 
@@ -30,8 +30,8 @@ const MAP: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 const JSON: &str = "tokenizer.json";
 
-impl Specials {
-    /// Those of a folder's files; a `class` has tokens of its own where they name none.
+impl SpecialTokens {
+    /// Reads the tokens of a folder's files. Tokens that no file names are the defaults of `class`.
     pub(super) fn read(files: &Files, class: Class) -> Result<Self> {
         let mut fields = files.config.clone();
         let empty = |value: Option<&Value>| match value {
@@ -47,7 +47,7 @@ impl Specials {
         }
         let mut specials = Self::default();
         if let Some(decoder) = fields.get("added_tokens_decoder") {
-            // It stands for all other files.
+            // It replaces the tokens of all other files.
             specials.read_decoder(decoder, files)?;
         } else {
             merge_map(&mut fields, files)?;
@@ -176,7 +176,7 @@ impl Specials {
                 return Err(wrong("extra_special_tokens", format!("{other} is no list of tokens")));
             }
         }
-        // What has a name is special, whatever is said of it.
+        // A token with a name is special, whatever its description.
         let named = self.named.iter_mut().map(|(_, token)| token);
         named.for_each(|token| token.special = true);
         for (token, _) in self.stated.values_mut() {
@@ -191,15 +191,15 @@ impl Specials {
         found.map(|(_, token)| token.content.as_str())
     }
 
-    /// Whether a file says the id of the token `text`.
+    /// Whether a file states the id of the token `text`.
     pub(super) fn states(&self, text: &str) -> bool {
         self.stated.values().any(|(token, _)| token.content == text)
     }
 
-    /// Makes each of them one token of `tokenizer`. One that its vocabulary lacks gets the next id.
+    /// Adds the tokens to `tokenizer`. A token that its vocabulary lacks gets the next id.
     ///
     /// # Errors
-    /// If a file states another id than a token has.
+    /// If a token's id differs from the one that a file states.
     pub(super) fn add_to(&self, tokenizer: &mut Tokenizer, files: &Files) -> Result<()> {
         let known = tokenizer.get_added_tokens_decoder();
         let mut tokens: Vec<AddedToken> =
@@ -239,7 +239,7 @@ impl Specials {
     }
 }
 
-/// Fields of `special_tokens_map.json` go over those of `tokenizer_config.json`.
+/// Lays the fields of `special_tokens_map.json` over those of `tokenizer_config.json`.
 fn merge_map(fields: &mut Map<String, Value>, files: &Files) -> Result<()> {
     for (name, value) in &files.special_tokens_map {
         let mut value = value.clone();
@@ -261,7 +261,7 @@ fn merge_map(fields: &mut Map<String, Value>, files: &Files) -> Result<()> {
     Ok(())
 }
 
-/// A token as files describe it: its text, or an object. What is `named` is special.
+/// Parses a token: its text, or an object. A `named` token is special.
 fn token(value: &Value, named: bool) -> Result<AddedToken, String> {
     let Value::Object(fields) = value else {
         let text = value.as_str().ok_or_else(|| format!("{value} is no token"))?;
@@ -283,12 +283,12 @@ fn token(value: &Value, named: bool) -> Result<AddedToken, String> {
         .normalized(flag("normalized")?.unwrap_or(!special)))
 }
 
-/// The text of a token.
+/// The text of a token as in files: a string, or the `content` of an object.
 pub(super) fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// The token that a class has where no file names one.
+/// The default token of a class.
 fn default(class: Class, name: &str, files: &Files) -> Option<AddedToken> {
     let text = match (class, name) {
         (Class::Bert, "bos_token" | "eos_token") => return None,
