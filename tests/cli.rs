@@ -80,8 +80,8 @@ fn help_of_every_command() {
         "\nMachine and output:\n",
         "[default: 0.2]",
         "[default: 0.05, or half of a ratio below",
-        "[default: 5e-5; to compress 2e-4, 1e-4 at a width",
-        "[default: as many as 100 updates take, 3 to 40]",
+        "[default: 5e-5; when compressing 2e-4",
+        "[default: enough for 100 updates, 3 to 40]",
         "[default: sensitivity]",
         "--layers <PATTERN>",
     ] {

@@ -40,8 +40,7 @@ fn a_plan_depends_on_seed_and_epoch_only() {
 
 #[test]
 fn a_plan_is_the_same_everywhere() {
-    // Written down once: a change of the generator or the shuffle must not pass unseen, since
-    // runs would no longer repeat.
+    // If the generator or the shuffle changes, earlier runs can no longer be repeated.
     let plan = BatchPlan::shuffled(&lengths(10), order(3, 42), 1).unwrap();
     assert_eq!(plan.batches, GOLDEN.map(<[usize]>::to_vec));
 }
@@ -91,11 +90,6 @@ fn collate_pads_to_the_longest() {
     assert_eq!(batch.attention_mask, [1, 0, 0, 1, 1, 1]);
     assert_eq!(batch.token_type_ids, [0, 0, 0, 0, 1, 1]);
     assert_eq!(batch.labels, Some(HostLabels::Classes(vec![0, 1])));
-
-    let wide = collate_to_multiple(&[&short, &long], 9, 8).unwrap();
-    assert_eq!(wide.seq_length, 8);
-    assert_eq!(wide.input_ids[8..], [5, 6, 7, 9, 9, 9, 9, 9]);
-    assert_eq!(wide.attention_mask[8..], [1, 1, 1, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -128,7 +122,7 @@ fn a_batch_arrives_on_the_device() {
     assert_eq!(ints(batch.input_ids), [5, 6, 70_000, 3]);
     assert_eq!(ints(batch.attention_mask), [1, 1, 1, 0]);
     assert_eq!(ints(batch.token_type_ids), [0, 1, 0, 0]);
-    let Some(Labels::Scores(scores)) = batch.labels else { panic!("no scores") };
+    let Some(Labels::Values(scores)) = batch.labels else { panic!("no scores") };
     assert_eq!(scores.into_data().convert::<f32>().try_to_vec::<f32>().unwrap(), [2.5, -1.0]);
 }
 

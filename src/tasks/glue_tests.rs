@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 
-/// The shared copies of the official files, if this machine has them.
+/// The folder of the official files, if `LOSPARSE_SHARED` names one.
 fn shared() -> Option<PathBuf> {
     let Some(shared) = std::env::var_os("LOSPARSE_SHARED") else {
         crate::say_skipped("LOSPARSE_SHARED is not set");
@@ -165,7 +165,7 @@ fn folders_are_found_in_any_spelling() {
         }
         let error = GlueTask::Sst2.load(root.path(), Split::Train).unwrap_err().to_string();
         assert!(error.contains("neither train.tsv nor SST-2/train.tsv"), "{error}");
-        // Another task's folder beside it is not taken for it.
+        // The folder of another task is not taken for this one's.
         let error = GlueTask::Stsb.load(root.path(), Split::Dev).unwrap_err().to_string();
         assert!(error.contains("STS-B/dev.tsv"), "{error}");
     }

@@ -48,7 +48,8 @@ fn every_kind_of_folder_agrees_with_transformers() {
     }
 }
 
-/// Writes `vocab.json` and `merges.txt` of the byte-level fixture, as old folders of BART have them.
+/// Writes `vocab.json` and `merges.txt` of the byte-level fixture, as old folders of BART have
+/// them.
 fn write_bpe_files(folder: &Path) {
     let json = fs::read_to_string(fixtures().join("bytelevel/tokenizer.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

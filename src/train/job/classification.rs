@@ -8,10 +8,10 @@ use super::labelled_data::{label_config, load_task_data};
 use super::{BatchSource, EvalSplit, Evaluator, Job, Loaded, Prepared, Start, StoredColumns};
 use super::{TrainableModel, tell_skipped};
 use crate::inspect::Answers;
-use crate::models::{self, AnySequenceClassifier, EncoderInput};
+use crate::models::{AnySequenceClassifier, EncoderInput, Labels};
 use crate::tasks::metrics::argmax;
 use crate::tasks::{
-    self, Example, Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset,
+    Example, Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset,
 };
 use crate::train::{Event, Observer, Recipe};
 use crate::{Error, Result};
@@ -95,7 +95,7 @@ pub struct ClassifierOutput {
     /// `[batch, num_labels]`.
     pub logits: Tensor<2>,
     /// The labels.
-    pub labels: tasks::Labels,
+    pub labels: Labels,
 }
 
 /// The encoder's input for a batch.
@@ -113,14 +113,7 @@ impl TrainableModel for AnySequenceClassifier {
         // Classification heads never read padding.
         let logits = self.forward(encoder_input(&batch).with_sequences(batch.sequences.clone()));
         let labels = batch.labels.expect("training and evaluation data are labelled");
-        let targets = match labels.clone() {
-            tasks::Labels::Classes(classes) => models::Labels::Classes(classes),
-            tasks::Labels::Scores(scores) => {
-                let [batch] = scores.dims();
-                models::Labels::Values(scores.reshape([batch, 1]))
-            }
-        };
-        let loss = self.loss(logits.clone(), targets);
+        let loss = self.loss(logits.clone(), labels.clone());
         (loss, ClassifierOutput { logits, labels })
     }
 }
