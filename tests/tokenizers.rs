@@ -49,7 +49,10 @@ fn the_class_is_found_in_every_file() {
         let parts = ["no tokenizer.json or vocab.json", "RobertaTokenizer", "save_pretrained"];
         fails(&["predict", &arg, "good"], 1, &parts);
         edit(&path, |config| config["tokenizer_class"] = "CamembertTokenizer".into());
-        fails(&["predict", &arg, "good"], 1, &["no tokenizer.json for the CamembertTokenizer"]);
+        let parts = ["a CamembertTokenizer is not supported", "PreTrainedTokenizerFast"];
+        fails(&["predict", &arg, "good"], 1, &parts);
+        edit(&path, |config| config["tokenizer_class"] = "XLMRobertaTokenizer".into());
+        fails(&["predict", &arg, "good"], 1, &["no tokenizer.json for the XLMRobertaTokenizer"]);
     }
 }
 

@@ -2,7 +2,7 @@
 //! `tokenizer.json` or from older files, and everything else from its own definition and the
 //! options of `tokenizer_config.json`.
 //!
-//! Definitions: `models/{bert,mpnet,roberta,deberta_v2,herbert}/tokenization_*.py` of
+//! Definitions: `models/{bert,mpnet,roberta,xlm_roberta,deberta_v2,herbert}/tokenization_*.py` of
 //! <https://github.com/huggingface/transformers>.
 
 use std::path::PathBuf;
@@ -135,6 +135,10 @@ impl Parts<'_> {
                 Ok(self.bpe(field("vocab"), field("merges")))
             }
             (Class::DebertaV2, "Unigram") => self.unigram(field("vocab")),
+            (Class::XlmRoberta, "Unigram") => {
+                Ok(json!({"type": "Unigram", "unk_id": 3, "vocab": field("vocab"),
+                    "byte_fallback": false}))
+            }
             _ => {
                 let Named { name, place, .. } = self.named;
                 let message = format!(
@@ -200,6 +204,7 @@ impl Parts<'_> {
                 "pre_tokenizer": {"type": "BertPreTokenizer"},
                 "decoder": {"type": "BPEDecoder", "suffix": "</w>"}}),
             Class::DebertaV2 => self.deberta()?,
+            Class::XlmRoberta => self.xlm_roberta()?,
             Class::Roberta | Class::Json => {
                 let bytes = |prefix: bool| {
                     json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true,
@@ -237,13 +242,34 @@ impl Parts<'_> {
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": splits}, "decoder": words}))
     }
 
+    /// The characters' map of the vocabulary's SentencePiece model is all that is taken from the
+    /// normalizer of `tokenizer.json`.
+    fn xlm_roberta(&self) -> Result<Value> {
+        let normalizer = self.files.json.as_ref().and_then(|json| json.fields.get("normalizer"));
+        let of_sequence = normalizer.and_then(|whole| whole.get("normalizers"));
+        let steps = match of_sequence.and_then(Value::as_array) {
+            Some(steps) => steps.iter().collect(),
+            None => Vec::from_iter(normalizer),
+        };
+        let mapped = steps.into_iter().rfind(|step| {
+            step.get("type").and_then(Value::as_str) == Some("Precompiled")
+                && step.get("precompiled_charsmap").is_some()
+        });
+        let scheme = if self.flag("add_prefix_space", true)? { "always" } else { "never" };
+        let words = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme,
+            "split": true});
+        Ok(json!({"normalizer": mapped, "decoder": words, "pre_tokenizer": {"type": "Sequence",
+            "pretokenizers": [{"type": "WhitespaceSplit"}, words]}}))
+    }
+
     /// Checks that the tokens that every text needs are in the vocabulary: others would get ids
     /// that the model has no embeddings of.
     fn check_special(&self, tokenizer: &Tokenizer, origin: &PathBuf) -> Result<()> {
-        let mut needed = vec!["cls_token", "sep_token", "pad_token"];
+        let [first, last] = self.around();
+        let mut needed = vec![first, last, "pad_token"];
         match self.named.class {
             Class::Bert | Class::Mpnet | Class::Herbert => needed.push("unk_token"),
-            Class::Roberta | Class::DebertaV2 | Class::Json => {}
+            Class::Roberta | Class::DebertaV2 | Class::XlmRoberta | Class::Json => {}
         }
         for name in needed {
             let token = self.specials.get(name).ok_or_else(|| {
@@ -264,6 +290,14 @@ impl Parts<'_> {
         Ok(())
     }
 
+    /// Names of the tokens around a text.
+    fn around(&self) -> [&'static str; 2] {
+        match self.named.class {
+            Class::XlmRoberta => ["bos_token", "eos_token"],
+            _ => ["cls_token", "sep_token"],
+        }
+    }
+
     fn post_processor(
         &self,
         tokenizer: &Tokenizer,
@@ -273,9 +307,9 @@ impl Parts<'_> {
             let token = self.token(name);
             (token, tokenizer.token_to_id(token))
         };
-        let (cls, sep) = (pair("cls_token"), pair("sep_token"));
+        let [cls, sep] = self.around().map(pair);
         let processor = match self.named.class {
-            Class::Roberta | Class::Mpnet | Class::Json => {
+            Class::Roberta | Class::Mpnet | Class::XlmRoberta | Class::Json => {
                 let is_roberta = self.named.class == Class::Roberta;
                 let trim = !is_roberta || self.flag("trim_offsets", true)?;
                 let prefix = is_roberta && self.flag("add_prefix_space", false)?;

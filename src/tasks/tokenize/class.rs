@@ -16,6 +16,8 @@ pub(super) enum Class {
     Roberta,
     /// Unigram; `[CLS] a [SEP] b [SEP]`, types 0 and 1.
     DebertaV2,
+    /// Unigram; `<s> a </s></s> b </s>`.
+    XlmRoberta,
     /// BPE whose words end in `</w>`; `<s> a </s> b </s>`.
     Herbert,
     /// As `tokenizer.json` describes.
@@ -42,9 +44,22 @@ const PYTHON: &str = "\
     Character CpmAnt Cpm Esm FSMT Flaubert GPTNeoXJapanese GPTSw3 M2M100 Marian Mecab MyT5 \
     PLBart Perceiver Phobert ProphetNet Rag RoCBert Siglip Tapas XLM";
 
+/// Classes that take no more than the vocabulary from `tokenizer.json` and are not built here,
+/// without `Tokenizer` at their ends.
+const BUILT: &str = "\
+    Albert Barthez BigBird Blenderbot CLIP Camembert CodeGen CodeLlama Cohere DPRContextEncoder \
+    DPRQuestionEncoder DPRReader Deberta Esmc Funnel GPT2 GPTNeoX Gemma Lasr LayoutLMv2 \
+    LayoutLMv3 LayoutXLM Llama Luke MBart MBart50 MLuke MarkupLM Nllb Nougat OpenAIGPT Pegasus \
+    Qwen2 Qwen3_5 Reformer RemBert RoFormer SeamlessM4T Siglip2 Splinter T5 Tipsv2 Udop \
+    VideoPrism Whisper XGLM XLNet";
+
 /// Further classes that give token types; `tokenizer.json` describes them.
-const TYPED: [&str; 4] =
-    ["ConvBertTokenizer", "DebertaTokenizer", "DPRQuestionEncoderTokenizer", "FNetTokenizer"];
+const TYPED: [&str; 4] = [
+    "ConvBertTokenizer",
+    "DPRContextEncoderTokenizer",
+    "DPRQuestionEncoderTokenizer",
+    "FNetTokenizer",
+];
 
 /// The class that `tokenizer_config.json` names, or else `config.json`, or else the one for its
 /// `model_type`; `None` without any of them. `has_json`: whether the folder has a `tokenizer.json`.
@@ -74,6 +89,16 @@ pub(super) fn find(
     named(name, "model_type of config.json", has_json).map(Some)
 }
 
+/// Advice on classes that are not built here.
+const BY_JSON: &str = "if a tokenizer.json does the same, name PreTrainedTokenizerFast as \
+                       tokenizer_class of tokenizer_config.json";
+
+/// Whether a list has the class `name`.
+fn among(list: &str, name: &str) -> bool {
+    let name = name.strip_suffix("Tokenizer");
+    list.split(' ').any(|listed| Some(listed) == name)
+}
+
 fn named(name: &str, place: &'static str, has_json: bool) -> Result<Named, String> {
     let short = name.strip_suffix("Fast").unwrap_or(name);
     let (class, types) = match short {
@@ -94,11 +119,18 @@ fn named(name: &str, place: &'static str, has_json: bool) -> Result<Named, Strin
         "MPNetTokenizer" => (Class::Mpnet, false),
         "DebertaV2Tokenizer" => (Class::DebertaV2, true),
         "HerbertTokenizer" => (Class::Herbert, false),
-        _ if PYTHON.split(' ').any(|name| short.strip_suffix("Tokenizer") == Some(name)) => {
+        "XLMRobertaTokenizer" => (Class::XlmRoberta, false),
+        _ if among(PYTHON, short) => {
             return Err(format!(
                 "{place}: a {short} is written in Python, and no file tells how it splits texts; \
-                 if a tokenizer.json does the same, name PreTrainedTokenizerFast as tokenizer_class \
-                 of tokenizer_config.json"
+                 {BY_JSON}"
+            ));
+        }
+        // Of these, the fast ones are classes of their own, which `tokenizer.json` describes.
+        _ if among(BUILT, short) && !(short.starts_with("DPR") && short != name) => {
+            return Err(format!(
+                "{place}: a {short} is not supported: transformers takes its vocabulary from \
+                 tokenizer.json and makes the rest itself; {BY_JSON}"
             ));
         }
         _ => (Class::Json, TYPED.contains(&short)),
