@@ -193,6 +193,9 @@ fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
         &["option --seed: 7", &folder, "started with 42", "leave the option out"],
     );
     fails(&["compress", "--resume", "-o", &folder], 1, &[&folder, "losparse finetune"]);
+    // How the result is stored is no part of the training.
+    stdout(&["finetune", "--resume", "-o", &folder, "--storage", "bf16"]);
+    assert_eq!(json_lines(&["inspect", &folder])[0]["storage"], "bf16");
     // A recipe that somebody changed, with a checkpoint that knows better.
     let file = place.path("run/recipe.toml");
     let recipe = fs::read_to_string(&file).unwrap();

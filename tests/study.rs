@@ -100,7 +100,7 @@ fn results_of_the_zoo_are_of_its_studies() {
 
 #[test]
 fn a_study_of_every_method_is_done_once_and_extended() {
-    let place = Place::new();
+    let place = Place::wide(32);
     let lists = "method = ['dense', 'losparse', 'itp', 'low-rank', 'movement', 'one-shot']\n\
                  ratio = [0.4]\nlow_rank_share = [0.5]\n";
     let file = grid(&place, 2, &format!("{lists}seed = [1]\n"));

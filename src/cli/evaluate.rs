@@ -192,6 +192,7 @@ impl Args {
                 data.truncate(most);
             }
             check_outputs(opened, &data.task)?;
+            opened.check_pairs(&data.examples, 0)?;
             global.note(&format!("· evaluating {split}: {} examples", data.len()));
             data.notes().iter().for_each(|note| global.note(&format!("{split}: {note}")));
             let never = Interrupt::default();

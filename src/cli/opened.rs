@@ -9,7 +9,7 @@ use losparse::linear::round_weights;
 use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::precision;
 use losparse::tasks::squad::QaSettings;
-use losparse::tasks::{GlueTask, SummarizationSettings, Task, TextTokenizer};
+use losparse::tasks::{Example, GlueTask, SummarizationSettings, Task, TextTokenizer};
 use losparse::train::{StoredColumns, TaskRecipe, TextGenerationRecipe, model_tokenizer};
 use losparse::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -111,6 +111,23 @@ impl Opened {
         }
         let task = self.task()?.and_then(|task| task.name.parse::<GlueTask>().ok());
         Ok(task.map(GlueTask::has_pairs))
+    }
+
+    /// Checks that examples are pairs if, and only if, the model was trained on pairs. `before`
+    /// counts the examples of earlier batches, for the message.
+    pub fn check_pairs(&self, examples: &[Example], before: usize) -> Result<()> {
+        let Some(pairs) = self.takes_pairs()? else { return Ok(()) };
+        let Some(at) = examples.iter().position(|example| example.pair.is_some() != pairs) else {
+            return Ok(());
+        };
+        let message = match pairs {
+            true => format!(
+                "missing: text {} stands alone, and the model was trained on pairs of texts",
+                before + at + 1
+            ),
+            false => "the model was trained on single texts, not on pairs".to_string(),
+        };
+        Err(Error::option("pair", message))
     }
 
     /// A task called `name` with the model's own labels.

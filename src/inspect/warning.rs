@@ -7,9 +7,6 @@ use crate::tasks::MetricReport;
 /// What a run should come to, as known before its training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Expected {
-    /// Share of the compressed layers' weights: that of their ranks, which are rounded up, and of what
-    /// pruning keeps of `S`.
-    pub linear_ratio: f64,
     /// Share that pruning may keep beyond: what is right at the threshold stays.
     pub boundary: f64,
     /// Loss of a model that knows nothing of its input.
@@ -38,8 +35,7 @@ impl RunReport {
     fn size(&self, expected: &Expected) -> Option<Warning> {
         let method = self.method.as_ref()?;
         let stored = self.account.linear_ratio();
-        let asked = method.ratio.max(expected.linear_ratio);
-        if stored <= SIZE_TOLERANCE * asked + expected.boundary {
+        if stored <= SIZE_TOLERANCE * method.ratio + expected.boundary {
             return None;
         }
         let single =
@@ -131,7 +127,7 @@ mod tests {
     use crate::tasks::MetricKind;
 
     fn expected() -> Expected {
-        Expected { linear_ratio: 0.2, boundary: 1.0 / 768.0, blind_loss: std::f64::consts::LN_2 }
+        Expected { boundary: 1.0 / 768.0, blind_loss: std::f64::consts::LN_2 }
     }
 
     fn kinds(report: &RunReport) -> Vec<WarningKind> {
@@ -156,9 +152,6 @@ mod tests {
         assert_eq!(kinds(&report), [], "a tenth more and a neuron");
         report.account.layers[0].stored_elements = (0.2215 * dense) as usize;
         assert_eq!(kinds(&report), [WarningKind::LargerThanAsked]);
-        // Ranks that are rounded up are known beforehand.
-        let wide = Expected { linear_ratio: 0.21, ..expected() };
-        assert_eq!(report.judge(&wide), []);
         report.account.layers[0].stored_elements = dense as usize;
         let text = message(&report);
         assert!(text.starts_with("100.0% of the compressed layers' weights are stored, and 20.0%"));

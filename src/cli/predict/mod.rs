@@ -87,7 +87,7 @@ impl Args {
                 let mut done = 0;
                 let checked = self.examples(opened, pairs)?.map(|examples| {
                     let examples = examples?;
-                    check_pairs(&examples, pairs, done)?;
+                    opened.check_pairs(&examples, done)?;
                     done += examples.len();
                     Ok(examples)
                 });
@@ -199,24 +199,6 @@ fn example(line: Line, divided: bool) -> Example {
         None => (line.text, None),
     };
     Example { text, pair, label: None }
-}
-
-/// Checks that examples are pairs if, and only if, the model was trained on `pairs`. `before`
-/// counts the examples of earlier batches, for the message.
-fn check_pairs(examples: &[Example], pairs: Option<bool>, before: usize) -> Result<()> {
-    let Some(pairs) = pairs else { return Ok(()) };
-    let Some(at) = examples.iter().position(|example| example.pair.is_some() != pairs) else {
-        return Ok(());
-    };
-    let number = before + at + 1;
-    let message = match pairs {
-        true => format!(
-            "missing: text {number} stands alone, and the model was trained on pairs of texts (on the \
-             standard input a tab divides a pair)"
-        ),
-        false => "the model was trained on single texts, not on pairs".to_string(),
-    };
-    Err(Error::option("pair", message))
 }
 
 /// Examples of `texts`, each with the text of `pairs` at its place, if there are any.

@@ -6,6 +6,7 @@ mod outcome;
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use losparse::checkpoint::atomic;
 use losparse::inspect::percent;
 use losparse::train::{Interrupt, Recipe, RunOptions, compress};
@@ -14,6 +15,7 @@ use serde_json::json;
 use self::built_in::{BuiltIn, Model};
 use self::outcome::Outcome;
 use crate::cli::global::GlobalArgs;
+use crate::cli::options::values::share;
 use crate::cli::output;
 use crate::cli::run::verdict;
 use crate::cli::signals::stop_on_ctrl_c;
@@ -37,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_enum, default_value_t)]
     model: Model,
     /// Share of the linear layers' weights to keep
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     ratio: Option<f64>,
     /// Seed of batch order and dropout
     #[arg(long, value_name = "SEED")]
@@ -51,16 +53,17 @@ impl Args {
         let interrupt = Interrupt::default();
         stop_on_ctrl_c(interrupt.clone())?;
         let built_in = self.model.built_in();
+        // Model and data are kept beside the result, whose recipe and checkpoints refer to them.
+        let start = self.output.join(built_in.name);
+        let recipe = self.recipe(built_in, &start)?;
+        recipe.validate()?;
         let options = RunOptions {
-            overwrite: true,
+            overwrite: self.is_own_run(),
             interrupt: interrupt.clone(),
             ..global.run_options(&self.output, device.clone())
         };
-        // Model and data are kept beside the result, whose recipe and checkpoints refer to them.
-        let start = self.output.join(built_in.name);
         options.check_output(Some(&start))?;
         unpack(built_in, &start)?;
-        let recipe = self.recipe(built_in, &start)?;
         let ratio = recipe.method.as_ref().map_or(1.0, |method| method.ratio);
         let about = built_in.about;
         global.note(&format!("{about}; its linear layers shrink to {}.", percent(ratio)));
@@ -81,6 +84,14 @@ impl Args {
         let (table, tried) = (outcome.table()?, outcome.try_out(&interrupt)?);
         output::print(&format!("\n{table}\n\n{tried}\n\n{}", self.next(built_in)))?;
         verdict(&report)
+    }
+
+    /// Whether the output folder holds an earlier run of this command, which is replaced.
+    fn is_own_run(&self) -> bool {
+        let Ok(earlier) = Recipe::read(self.output.join("recipe.toml")) else { return false };
+        let Ok(output) = std::path::absolute(&self.output) else { return false };
+        let models = Model::value_variants().iter().map(|model| output.join(model.built_in().name));
+        models.into_iter().any(|model| earlier.model.as_ref() == Some(&model))
     }
 
     /// The built-in recipe for the model and data in `start`, overridden by the options that were
@@ -117,7 +128,17 @@ impl Args {
 }
 
 /// Writes the built-in model and data to `folder`.
+///
+/// # Errors
+/// If the folder holds another file of one of their names.
 fn unpack(built_in: &BuiltIn, folder: &Path) -> losparse::Result<()> {
+    for (name, bytes) in built_in.files {
+        let path = folder.join(name);
+        if std::fs::read(&path).is_ok_and(|found| found != *bytes) {
+            let message = "is in the way of the built-in file of this name; choose another folder";
+            return Err(losparse::Error::format(path, message));
+        }
+    }
     std::fs::create_dir_all(folder).map_err(|e| losparse::Error::io(folder, e))?;
     built_in.files.iter().try_for_each(|(name, bytes)| atomic::write_file(folder.join(name), bytes))
 }

@@ -104,13 +104,17 @@ impl Recipe {
         paths.into_iter().filter_map(|(name, path)| Some((name, path.as_mut()?))).collect()
     }
 
-    /// The first setting in which the recipes differ, provenance apart. Settings whose defaults depend
-    /// on data or model come last, and do not differ if `other` leaves them open.
+    /// The first setting in which trainings by the recipes differ; provenance and storage are none of
+    /// theirs. Settings whose defaults depend on data or model come last, and do not differ if `other`
+    /// leaves them open.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let (mut first, mut second) = (self.settings().ok()?, other.settings().ok()?);
         let names: Vec<String> = first.keys().chain(second.keys()).cloned().collect();
         let (follow, own): (Vec<String>, Vec<String>) =
             names.into_iter().partition(|name| FOLLOW.contains(&name.as_str()));
+        for settings in [&mut first, &mut second] {
+            settings.remove("storage");
+        }
         let given = |name: &String| second.contains_key(name);
         let follow: Vec<String> = follow.into_iter().filter(given).collect();
         own.into_iter().chain(follow).find_map(|setting| {

@@ -17,6 +17,8 @@ const RECIPE: &str = "recipe.toml";
 const REPORT: &str = "report.json";
 /// Folder of its result.
 pub(super) const MODEL: &str = "model";
+/// Folder of its pictures.
+pub(super) const PLOTS: &str = "plots";
 /// Folder of its checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
 /// Lock file of whoever writes to the folder.
@@ -48,7 +50,7 @@ impl RunOptions {
             };
             return Err(Error::format(output, message));
         }
-        if self.overwrite && occupied {
+        if occupied {
             self.check_replaced(start)?;
         }
         if self.resume && !self.can_resume()? {
@@ -58,22 +60,22 @@ impl RunOptions {
         Ok(())
     }
 
-    /// Makes sure that the run which is replaced is none that the new one needs.
+    /// Makes sure that nothing that the run needs would be replaced by it.
     fn check_replaced(&self, start: Option<&Path>) -> Result<()> {
         let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let output = place(&self.output);
-        let baseline = self.baseline.as_deref();
-        let of_run = [MODEL, CHECKPOINTS].map(|folder| output.join(folder));
-        let model = start.filter(|path| of_run.iter().any(|part| place(path).starts_with(part)));
+        let written = [MODEL, CHECKPOINTS, PLOTS].map(|folder| output.join(folder));
+        let model = start.filter(|path| written.iter().any(|part| place(path).starts_with(part)));
+        let baseline = self.baseline.as_deref().filter(|_| self.overwrite);
         let baseline = baseline.filter(|path| place(path).starts_with(&output));
         match model.or(baseline) {
             None => Ok(()),
             Some(path) => {
                 let message = format!(
-                    "{} is of the run that would be replaced; give the new run another folder",
+                    "{} would be replaced, and the run needs it; choose another folder",
                     path.display()
                 );
-                Err(Error::option("overwrite", message))
+                Err(Error::format(&self.output, message))
             }
         }
     }
@@ -129,11 +131,9 @@ impl RunOptions {
                 CheckpointStore::open(self.checkpoints())?.clear()?;
             }
         }
-        // First of all files: by it a folder is known as a run's.
-        if !self.resume || !output.join(RECIPE).is_file() {
-            atomic::write_file(output.join(RECIPE), recipe.to_toml().as_bytes())?;
-        }
-        Ok(())
+        // First of all files: by it a folder is known as a run's. A resumed run may store its result
+        // otherwise.
+        atomic::write_file(output.join(RECIPE), recipe.to_toml().as_bytes())
     }
 
     /// Checks that a run that is resumed before its first checkpoint is the run that was begun.

@@ -107,11 +107,8 @@ fn decomposition(method: &MethodRecipe, sparse: bool) -> DecomposeConfig {
 /// low-rank part alone has it. Where rounding ranks up adds much, in small layers, less of `S` is kept.
 fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f64>> {
     let dense: usize = layers.iter().map(|l| l.d_input * l.d_output).sum();
-    let stored = |rank: &dyn Fn(&RankedLayer) -> usize| {
-        let elements: usize = layers.iter().map(|l| rank(l) * (l.d_input + l.d_output)).sum();
-        elements as f64 / dense.max(1) as f64
-    };
-    let low_rank = stored(&|layer| layer.rank);
+    let low_rank: usize = layers.iter().map(|l| l.rank * (l.d_input + l.d_output)).sum();
+    let low_rank = low_rank as f64 / dense.max(1) as f64;
     let share = match method.rank {
         None => method.low_rank_ratio(),
         Some(_) => low_rank,
@@ -128,14 +125,12 @@ fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f6
     }
     let sparse = keep > 1e-9;
     let most = SIZE_TOLERANCE * method.ratio;
-    // Without a sparse part nothing can give way, and ranks above 1 are as asked.
-    let least = if sparse { low_rank } else { stored(&|layer| layer.rank.min(1)) };
-    if least >= most {
+    if low_rank >= most {
         let message = format!(
             "{} is less than low-rank parts of these layers take, {:.1}% of the weights{}; ask for more",
             method.ratio,
-            100.0 * least,
-            if sparse { ", with nothing left for the sparse part" } else { " at rank 1" },
+            100.0 * low_rank,
+            if sparse { ", with nothing left for the sparse part" } else { "" },
         );
         return Err(Error::option("ratio", message));
     }

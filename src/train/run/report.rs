@@ -89,8 +89,6 @@ impl<J: Job> Run<'_, J> {
     /// The size that the result should have, and the loss that it should not exceed.
     fn expected(&self, layers: &[Decomposed], pruning: Option<PruningConfig>) -> Expected {
         let dense: usize = layers.iter().map(|layer| layer.d_input * layer.d_output).sum();
-        let low_rank = |layer: &Decomposed| layer.rank * (layer.d_input + layer.d_output);
-        let low_rank: usize = layers.iter().map(low_rank).sum();
         // A neuron at the threshold stays: one in the model, or one in each layer if layers are bounded.
         let groups = layers.iter().map(|layer| layer.d_input.max(layer.d_output));
         let boundary = match pruning {
@@ -98,11 +96,8 @@ impl<J: Job> Run<'_, J> {
             Some(config) if config.bounds_layers() => groups.sum(),
             Some(_) => groups.max().unwrap_or(0),
         };
-        let share = |elements: usize| elements as f64 / dense.max(1) as f64;
-        let kept = pruning.map_or(0.0, |config| config.schedule.final_keep_ratio);
         Expected {
-            linear_ratio: share(low_rank) + kept,
-            boundary: share(boundary),
+            boundary: boundary as f64 / dense.max(1) as f64,
             blind_loss: self.prepared.blind_loss,
         }
     }
