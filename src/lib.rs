@@ -65,7 +65,7 @@
 //! | to … | start at |
 //! |---|---|
 //! | compress a Burn module of your own | [`prelude`], [`linear::Compressible`] |
-//! | read the method | [`mod@decompose`], [`pruning`], [`mod@compact`] |
+//! | read the method | [`decompose`], [`pruning`], [`compact`] |
 //! | load or save Hugging Face models | [`checkpoint`] |
 //! | add an architecture | [`models`] |
 //! | add a fused operation | [`kernels`] |
