@@ -31,7 +31,9 @@ use divan::{Bencher, black_box};
 use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::generation::GenerationConfig;
-use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
+use losparse::linear::{
+    Compressible, CompressibleLinear, CompressibleLinearConfig, LayerSelection,
+};
 use losparse::models::{AnySeq2Seq, EncoderInput};
 
 /// Share of the weights in the low-rank part, and in percent with the kept neurons.
@@ -75,14 +77,15 @@ impl Compressible for Stack {
 fn bert_base(device: &Device) -> Stack {
     let shapes = [[768, 768]; 4].into_iter().chain([[768, 3072], [3072, 768]]);
     let layers = (0..12).flat_map(|_| shapes.clone());
-    Stack { layers: layers.map(|[i, o]| CompressibleLinear::new(i, o, device)).collect() }
+    Stack {
+        layers: layers.map(|[i, o]| CompressibleLinearConfig::new(i, o).init(device)).collect(),
+    }
 }
 
 /// `L·R + S` of the model's linear layers.
-fn in_training_form<M: Compressible>(mut model: M) -> M {
-    let config = DecomposeConfig { rank: Rank::Budget(LOW_RANK), sparse: true };
-    decompose(&mut model, &LayerSelection::all(), config).expect("a decomposition");
-    model
+fn in_training_form<M: Compressible>(model: M) -> M {
+    let config = DecomposeConfig::new(Rank::Budget(LOW_RANK));
+    decompose(model, &LayerSelection::all(), config).expect("a decomposition").0
 }
 
 /// A compact layer that keeps the neurons of a typical trained layer of its size, or none.

@@ -1,16 +1,13 @@
-//! Compresses a module of one's own: a small classifier of noisy seven-segment digits.
+//! Compresses a module that is no transformer: a small classifier of noisy seven-segment digits.
 //!
-//! All it takes is [`CompressibleLinear`] in place of `Linear`, and [`Compressible`] to name the
-//! layers. `cargo run --release --example compress_mlp`
+//! It takes [`CompressibleLinear`] in place of `Linear`, and [`compressible!`] to name the layers.
+//! `cargo run --release --example compress_mlp`
 
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::relu};
-use losparse::compact::{compact, layer_forms, restore_forms};
-use losparse::decompose::{DecomposeConfig, Rank, decompose};
-use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
 use losparse::models::{ProblemType, sequence_classification_loss};
-use losparse::pruning::{Pruner, PruningConfig, Schedule};
+use losparse::prelude::*;
 
 const SIDE: usize = 12;
 const PIXELS: usize = SIDE * SIDE;
@@ -26,18 +23,13 @@ struct Mlp {
     head: burn::nn::Linear,
 }
 
-impl Compressible for Mlp {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        f("up", &mut self.up);
-        f("middle", &mut self.middle);
-    }
-}
+compressible!(Mlp { up, middle });
 
 impl Mlp {
     fn new(device: &Device) -> Self {
         Self {
-            up: CompressibleLinear::new(PIXELS, 256, device),
-            middle: CompressibleLinear::new(256, 256, device),
+            up: CompressibleLinearConfig::new(PIXELS, 256).init(device),
+            middle: CompressibleLinearConfig::new(256, 256).init(device),
             head: burn::nn::LinearConfig::new(256, 10).init(device),
         }
     }
@@ -54,44 +46,42 @@ fn main() -> losparse::Result<()> {
     let mut model = Mlp::new(&training);
     let mut optimizer = AdamWConfig::new().init();
 
-    // 1. The dense model, trained.
+    // 1. Train the dense model.
     for step in 0..DENSE_STEPS {
         let gradients = gradients(&model, step, &training);
         model = optimizer.step(1e-3, model, gradients);
     }
     let dense = model.clone().valid();
 
-    // 2. Decomposed, then trained on while S loses all but 10% of its neurons.
-    let config = DecomposeConfig { rank: Rank::Budget(0.10), sparse: true };
-    let decomposed = decompose(&mut model, &LayerSelection::all(), config)?;
-    let mut pruner = Pruner::new(&model, PruningConfig::new(Schedule::new(0.10, STEPS)))?;
+    // 2. Decompose, then go on training while S loses all but 10% of its neurons.
+    let config = DecomposeConfig::new(Rank::Budget(0.10));
+    let (mut model, decomposed) = decompose(model, &LayerSelection::all(), config)?;
+    let mut pruner = PruningConfig::new(Schedule::new(0.10, STEPS)).init(&model)?;
     for step in 0..STEPS {
         let gradients = gradients(&model, DENSE_STEPS + step, &training);
         (model, _) = pruner.optimize(model, &mut optimizer, 1e-3, gradients)?;
     }
 
-    // 3. Folded.
+    // 3. Fold what is left into smaller dense matrices.
     let (small, report) = compact(model);
 
-    // 4. Loaded, as elsewhere: a new model takes the forms, then the record.
-    let (forms, record) = (layer_forms(&small), small.clone().into_record());
-    let mut loaded = Mlp::new(&device);
-    restore_forms(&mut loaded, &forms)?;
-    let small = loaded.load_record(record);
+    // 4. Load it as another program would: a new model takes the states of the layers, then the record.
+    let (specs, record) = (layer_specs(&small), small.clone().into_record());
+    let small = restore_layers(Mlp::new(&device), &specs)?.load_record(record);
 
     println!(
         "{:<8}{:>11}{:>6}{:>14}{:>7}{:>14}{:>10}",
-        "layer", "in × out", "rank", "W not in L·R", "kept", "form", "weights"
+        "layer", "in × out", "rank", "W not in L·R", "kept", "state", "weights"
     );
     for (before, after) in decomposed.iter().zip(&report) {
         println!(
             "{:<8}{:>11}{:>6}{:>13.0}%{:>7}{:>14}{:>9.1}%",
             after.name,
             format!("{} × {}", after.d_input, after.d_output),
-            after.rank,
+            after.state.rank(),
             100.0 * before.residual,
-            after.kept,
-            format!("{:?}", after.form),
+            after.state.kept(),
+            after.state.name(),
             100.0 * after.elements as f64 / (after.d_input * after.d_output) as f64,
         );
     }
@@ -120,8 +110,8 @@ fn accuracy(model: &Mlp, device: &Device) -> f32 {
     right.float().mean().into_scalar()
 }
 
-/// Seven-segment digits of random size and place under heavy noise: images `[count, 144]` and
-/// labels `[count]`, the same for the same `seed`.
+/// Draws seven-segment digits of random size and place under heavy noise: images `[count, 144]` and
+/// labels `[count]`. The same `seed` gives the same digits.
 fn digits(seed: u64, count: usize, device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
     // Segments a to g of each digit: top, right upper, right lower, bottom, left lower, left
     // upper, middle.

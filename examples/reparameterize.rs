@@ -11,9 +11,8 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::{Device, Distribution, Tensor, activation::relu};
-use losparse::decompose::Rank;
+use losparse::decompose::{Rank, reparameterize};
 use losparse::linear::LayerSelection;
-use losparse::linear::reparameterize::reparameterize;
 
 /// Knows nothing of this crate.
 #[derive(Module, Debug)]

@@ -1,66 +1,45 @@
-//! Compaction: fold, do not scatter.
+//! Compaction: fold, do not scatter. Begin with [`compact`].
 //!
-//! A kept neuron has a dense row anyway, `w_i = L_i·R + S_i`. So a layer stores the folded rows `K` of
-//! its kept neurons, `R`, and `L′` for the other neurons only: exact up to rounding, without an add,
-//! and fewer parameters and operations than `L` whole plus a scattered `S`. Feed-forward networks are
-//! narrowed first by neurons that are constant.
+//! The weights of a kept neuron are dense anyway, `w_i = L_i·R + S_i`. So a layer stores the folded
+//! weights `K` of its kept neurons, `R`, and `L′` for the other neurons only: exact up to rounding,
+//! without an add, and fewer parameters and operations than `L` whole plus a scattered `S`.
+//! Feed-forward networks are narrowed first, by their constant neurons.
 
-mod forms;
 mod narrow;
 
-pub use forms::{LayerForm, LayerParts, layer_forms, restore_forms};
 pub(crate) use narrow::narrow;
 
 use std::collections::HashMap;
 
+use burn::tensor::{Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use burn::tensor::{Int, Tensor, TensorData};
-
-use crate::decompose::to_vec;
 use crate::linear::{
-    ColumnCompactLinear, CompactLinear, Compressible, CompressibleLinear, LowRankSparseLinear, leaf,
+    CompactLinear, Compressible, CompressibleLinear, InputCompactLinear, LayerState,
+    LowRankSparseLinear, alive, leaf,
 };
 
-/// The form a layer was brought to: always the cheapest exact one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Form {
-    /// One dense matrix: too many neurons are kept for anything else to be smaller.
-    Dense,
-    /// Kept neurons folded, the others low-rank.
-    Folded,
-    /// No neuron is kept.
-    LowRank,
-    /// Kept input columns folded, the others low-rank.
-    ColumnFolded,
-}
-
-/// What became of one layer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Report of one compacted layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compacted {
     /// Full name of the layer.
     pub name: String,
-    /// Its form.
-    pub form: Form,
     /// Number of inputs, before any network was narrowed.
     pub d_input: usize,
     /// Number of outputs (neurons), before any network was narrowed.
     pub d_output: usize,
-    /// Rank of its low-rank part.
-    pub rank: usize,
-    /// Neurons (or, column-folded, input columns) with any entry left in `S`.
-    pub kept: usize,
+    /// Its state now: the smallest that computes the same.
+    pub state: LayerState,
     /// Weight elements stored now.
     pub elements: usize,
 }
 
-/// Brings every `L·R + S` layer of `model` to its cheapest exact form, in place, on a plain (not
-/// autodiff) device, after neurons that are constant have been folded through the activation of a
-/// feed-forward network (at rank 0). Other layers stay as they are.
+/// Brings every `L·R + S` layer of `model` to its smallest exact state, on a plain (not autodiff)
+/// device. Other layers stay as they are. Before, neurons of a feed-forward network that are constant
+/// (pruned, at rank 0) are folded through its activation into the next layer's bias.
 ///
-/// The result computes what the pruned model computes, up to rounding. Its layers have other forms than
-/// a new model's: to load a record of it, see [`restore_forms`].
+/// The result computes what the pruned model computes, up to rounding. Its layers have other states
+/// than a new model's: to load a record of it, see [`crate::linear::restore_layers`].
 pub fn compact<M: Compressible>(model: M) -> (M, Vec<Compacted>) {
     let mut model = model.valid();
     let mut whole = HashMap::new();
@@ -71,24 +50,21 @@ pub fn compact<M: Compressible>(model: M) -> (M, Vec<Compacted>) {
     let mut report = Vec::new();
     model.for_each_linear_mut(&mut |name, linear| {
         if let CompressibleLinear::LowRankSparse(layer) = &*linear {
-            let (compacted, mut entry) = compact_layer(name, layer);
+            let [_, narrowed] = linear.dims();
             let [d_input, d_output] = whole.get(name).copied().unwrap_or(linear.dims());
-            if entry.d_output < d_output && entry.form == Form::Dense {
-                entry.form = Form::Folded;
-            }
-            (entry.d_input, entry.d_output) = (d_input, d_output);
-            report.push(entry);
-            *linear = compacted;
+            *linear = compact_layer(layer);
+            let state = match linear.state() {
+                // Dense, but without the neurons that were constant.
+                LayerState::Dense if narrowed < d_output => {
+                    LayerState::Compact { kept: narrowed, rank: 0, ordered: false }
+                }
+                state => state,
+            };
+            let elements = linear.weight_elements();
+            report.push(Compacted { name: name.to_string(), d_input, d_output, state, elements });
         }
     });
     (model, report)
-}
-
-/// Which columns (Burn's orientation: neurons) of a plain `S` have any entry that is not zero; with
-/// `dim` 1 instead of 0, which rows (inputs). What is not a number was not pruned.
-pub(crate) fn alive(sparse: &Tensor<2>, dim: usize) -> Vec<bool> {
-    let largest = to_vec(sparse.clone().abs().max_dim(dim));
-    largest.into_iter().map(|value| value != 0.0).collect()
 }
 
 fn alive_indices(sparse: &Tensor<2>, dim: usize) -> Vec<usize> {
@@ -96,10 +72,10 @@ fn alive_indices(sparse: &Tensor<2>, dim: usize) -> Vec<usize> {
     alive.filter_map(|(at, alive)| alive.then_some(at)).collect()
 }
 
-fn compact_layer(name: &str, layer: &LowRankSparseLinear) -> (CompressibleLinear, Compacted) {
+fn compact_layer(layer: &LowRankSparseLinear) -> CompressibleLinear {
     let [d_input, d_output] = layer.dims();
     let rank = layer.rank();
-    let (neurons, columns) = match &layer.sparse {
+    let (neurons, inputs) = match &layer.sparse {
         Some(sparse) => {
             let sparse = sparse.val();
             (alive_indices(&sparse, 0), alive_indices(&sparse, 1))
@@ -107,25 +83,15 @@ fn compact_layer(name: &str, layer: &LowRankSparseLinear) -> (CompressibleLinear
         None => (Vec::new(), Vec::new()),
     };
     let dense = d_input * d_output;
-    let folded = d_input * (neurons.len() + rank) + rank * (d_output - neurons.len());
-    let column_folded = d_output * (columns.len() + rank) + rank * (d_input - columns.len());
-    let (form, kept) = if dense <= folded.min(column_folded) {
-        (Form::Dense, neurons.len())
-    } else if column_folded < folded {
-        (Form::ColumnFolded, columns.len())
-    } else if neurons.is_empty() && rank > 0 {
-        (Form::LowRank, 0)
+    let by_neurons = d_input * (neurons.len() + rank) + rank * (d_output - neurons.len());
+    let by_inputs = d_output * (inputs.len() + rank) + rank * (d_input - inputs.len());
+    if dense <= by_neurons.min(by_inputs) {
+        dense_layer(layer)
+    } else if by_inputs < by_neurons {
+        fold_inputs(layer, &inputs)
     } else {
-        (Form::Folded, neurons.len())
-    };
-    let linear = match form {
-        Form::Dense => dense_layer(layer),
-        Form::ColumnFolded => fold_columns(layer, &columns),
-        Form::Folded | Form::LowRank => fold_neurons(layer, &neurons),
-    };
-    let elements = linear.weight_elements();
-    let name = name.to_string();
-    (linear, Compacted { name, form, d_input, d_output, rank, kept, elements })
+        fold_neurons(layer, &neurons)
+    }
 }
 
 fn dense_layer(layer: &LowRankSparseLinear) -> CompressibleLinear {
@@ -135,7 +101,7 @@ fn dense_layer(layer: &LowRankSparseLinear) -> CompressibleLinear {
     })
 }
 
-/// `tensor`'s slices at `indices` of `dim`; empty where there are none.
+/// Slices of `tensor` at `indices` of `dim`; empty if there are none.
 fn select(tensor: Tensor<2>, dim: usize, indices: &[usize]) -> Tensor<2> {
     if indices.is_empty() {
         let mut shape: [usize; 2] = tensor.dims();
@@ -168,7 +134,7 @@ fn fold_neurons(layer: &LowRankSparseLinear, kept: &[usize]) -> CompressibleLine
     CompressibleLinear::Compact(CompactLinear::new(folded, low_rank, bias, kept, d_output))
 }
 
-fn fold_columns(layer: &LowRankSparseLinear, kept: &[usize]) -> CompressibleLinear {
+fn fold_inputs(layer: &LowRankSparseLinear, kept: &[usize]) -> CompressibleLinear {
     let [d_input, _] = layer.dims();
     let folded = select(layer.effective_weight(), 0, kept);
     let rest = others(kept, d_input);
@@ -178,9 +144,7 @@ fn fold_columns(layer: &LowRankSparseLinear, kept: &[usize]) -> CompressibleLine
         .filter(|_| !rest.is_empty())
         .map(|lr| (select(lr.right.val(), 0, &rest), lr.left.val()));
     let bias = layer.bias.as_ref().map(|b| b.val());
-    CompressibleLinear::ColumnCompact(ColumnCompactLinear::new(
-        folded, low_rank, bias, kept, d_input,
-    ))
+    CompressibleLinear::InputCompact(InputCompactLinear::new(folded, low_rank, bias, kept, d_input))
 }
 
 #[cfg(test)]
@@ -190,29 +154,25 @@ mod tests {
     use burn::tensor::{DType, Device, Distribution};
 
     use crate::decompose::{DecomposeConfig, Rank, decompose};
-    use crate::linear::LayerSelection;
+    use crate::linear::{CompressibleLinearConfig, LayerSelection};
 
     #[derive(Module, Debug)]
     struct One {
         layer: CompressibleLinear,
     }
 
-    impl Compressible for One {
-        fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-            f("layer", &mut self.layer);
-        }
-    }
+    crate::compressible!(One { layer });
 
-    /// A decomposed `[12, 20]` layer of which only the given neurons and columns of `S` are left.
-    fn pruned(rank: usize, neurons: &[usize], columns: &[usize]) -> One {
+    /// A decomposed `[12, 20]` layer of which only the given neurons and inputs of `S` are left.
+    fn pruned(rank: usize, neurons: &[usize], inputs: &[usize]) -> One {
         let device = Device::default();
-        let mut model = One { layer: CompressibleLinear::new(12, 20, &device) };
-        let config = DecomposeConfig { rank: Rank::Fixed(rank), sparse: true };
-        decompose(&mut model, &LayerSelection::all(), config).unwrap();
+        let model = One { layer: CompressibleLinearConfig::new(12, 20).init(&device) };
+        let config = DecomposeConfig::new(Rank::Fixed(rank));
+        let (mut model, _) = decompose(model, &LayerSelection::all(), config).unwrap();
         if let CompressibleLinear::LowRankSparse(layer) = &mut model.layer {
             let mut mask = vec![0f32; 12 * 20];
-            for &row in columns {
-                neurons.iter().for_each(|&neuron| mask[row * 20 + neuron] = 1.0);
+            for &input in inputs {
+                neurons.iter().for_each(|&neuron| mask[input * 20 + neuron] = 1.0);
             }
             let mask = Tensor::from_data(TensorData::new(mask, [12, 20]), &device);
             let sparse = layer.sparse.take().unwrap().val() * mask;
@@ -224,13 +184,13 @@ mod tests {
     #[test]
     fn parts_have_the_weights_format_and_what_is_no_number_is_not_pruned() {
         let device = Device::default();
-        let mut model = One { layer: CompressibleLinear::new(12, 20, &device) };
+        let mut model = One { layer: CompressibleLinearConfig::new(12, 20).init(&device) };
         if let CompressibleLinear::Dense(layer) = &mut model.layer {
             let weight = layer.weight.val().cast(DType::F16);
             layer.weight = Param::from_tensor(weight);
         }
-        let config = DecomposeConfig { rank: Rank::Fixed(2), sparse: true };
-        decompose(&mut model, &LayerSelection::all(), config).unwrap();
+        let config = DecomposeConfig::new(Rank::Fixed(2));
+        let (mut model, _) = decompose(model, &LayerSelection::all(), config).unwrap();
         let CompressibleLinear::LowRankSparse(layer) = &mut model.layer else { unreachable!() };
         let parts = layer.low_rank.as_ref().unwrap();
         let formats = [&parts.right, &parts.left].map(|part| part.val().dtype());
@@ -241,14 +201,18 @@ mod tests {
         let values = TensorData::new(values, [12, 20]);
         let values = Tensor::from_data(values, (&device, DType::F16));
         layer.sparse = Some(Param::from_tensor(values));
-        assert_eq!(compact(model).1[0].kept, 1);
+        assert_eq!(compact(model).1[0].state.kept(), 1);
     }
 
-    fn check(rank: usize, neurons: &[usize], columns: &[usize], form: Form) {
-        let model = pruned(rank, neurons, columns);
+    fn check(rank: usize, neurons: &[usize], inputs: &[usize], state: &str) {
+        let model = pruned(rank, neurons, inputs);
         let (small, report) = compact(model.clone());
-        let case = format!("rank {rank}, {} neurons, {} columns", neurons.len(), columns.len());
-        assert_eq!(report[0].form, form, "{case}");
+        let case = format!("rank {rank}, {} neurons, {} inputs", neurons.len(), inputs.len());
+        assert_eq!(
+            (report[0].state, state),
+            (small.layer.state(), report[0].state.name()),
+            "{case}"
+        );
         assert_eq!(report[0].elements, small.layer.weight_elements(), "{case}");
         let x = Tensor::<3>::random([2, 5, 12], Distribution::Default, &Device::default());
         let difference = (model.layer.forward(x.clone()) - small.layer.forward(x)).abs().max();
@@ -258,22 +222,22 @@ mod tests {
     }
 
     #[test]
-    fn every_form_computes_what_the_pruned_layer_computes() {
+    fn every_state_computes_what_the_pruned_layer_computes() {
         let all: Vec<usize> = (0..20).collect();
         let inputs: Vec<usize> = (0..12).collect();
-        check(2, &[0, 3, 4, 17], &inputs, Form::Folded);
-        check(2, &[0, 1, 2], &inputs, Form::Folded);
-        check(2, &[], &inputs, Form::LowRank);
-        check(2, &all, &inputs, Form::Dense);
-        check(0, &[19, 2], &inputs, Form::Folded);
-        check(0, &[], &inputs, Form::Folded);
-        check(12, &[], &inputs, Form::Dense);
-        check(2, &all, &[1, 7, 11], Form::ColumnFolded);
-        check(0, &all, &[5], Form::ColumnFolded);
+        check(2, &[0, 3, 4, 17], &inputs, "compact");
+        check(2, &[0, 1, 2], &inputs, "compact");
+        check(2, &[], &inputs, "compact");
+        check(2, &all, &inputs, "dense");
+        check(0, &[19, 2], &inputs, "compact");
+        check(0, &[], &inputs, "compact");
+        check(12, &[], &inputs, "dense");
+        check(2, &all, &[1, 7, 11], "column-compact");
+        check(0, &all, &[5], "column-compact");
     }
 
     #[test]
-    fn a_row_whose_entries_sum_to_zero_is_kept() {
+    fn a_neuron_whose_weights_sum_to_zero_is_kept() {
         let mut model = pruned(2, &[], &[]);
         if let CompressibleLinear::LowRankSparse(layer) = &mut model.layer {
             let mut values = vec![0f32; 12 * 20];
@@ -282,6 +246,6 @@ mod tests {
             layer.sparse = Some(Param::from_tensor(Tensor::from_data(data, &Device::default())));
         }
         let (_, report) = compact(model);
-        assert_eq!(report[0].kept, 1);
+        assert_eq!(report[0].state.kept(), 1);
     }
 }

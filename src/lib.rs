@@ -23,35 +23,30 @@
 //!
 //! # Example
 //!
-//! Layers that can be compressed are of type [`linear::CompressibleLinear`]; the module names them.
+//! Layers to compress have the type [`linear::CompressibleLinear`], and the module names them.
 //!
 //! ```
-//! use burn::optim::{AdamWConfig, GradientsParams};
-//! use burn::{module::Module, tensor::Tensor};
+//! use burn::{module::Module, optim::GradientsParams, tensor::Tensor};
 //! use losparse::prelude::*;
 //!
 //! #[derive(Module, Debug)]
-//! struct Mlp(CompressibleLinear);
-//! impl Compressible for Mlp {
-//!     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-//!         f("linear", &mut self.0);
-//!     }
-//! }
+//! struct Model { linear: CompressibleLinear }
+//! compressible!(Model { linear });
 //!
 //! # fn main() -> losparse::Result<()> {
 //! let device = losparse::device::open("auto")?.autodiff();
-//! let mut model = Mlp(CompressibleLinear::new(32, 64, &device));
-//! let parts = DecomposeConfig { rank: Rank::Budget(0.05), sparse: true };
-//! decompose(&mut model, &LayerSelection::all(), parts)?; // 5% of the weights in L and R
-//! let mut pruner = Pruner::new(&model, PruningConfig::new(Schedule::new(0.15, 40)))?; // 15% of S
+//! let model = Model { linear: CompressibleLinearConfig::new(32, 64).init(&device) };
+//! let low_rank = DecomposeConfig::new(Rank::Budget(0.05)); // 5% of the weights in L and R
+//! let (mut model, _) = decompose(model, &LayerSelection::all(), low_rank)?;
+//! let mut pruner = PruningConfig::new(Schedule::new(0.15, 40)).init(&model)?; // to 15% of S
 //! let mut optimizer = AdamWConfig::new().init();
 //! for _ in 0..40 {
-//!     let loss = model.0.forward(Tensor::<2>::ones([1, 32], &device)).square().mean();
-//!     let gradients = GradientsParams::from_grads(loss.backward(), &model);
+//!     let output = model.linear.forward(Tensor::<2>::ones([1, 32], &device));
+//!     let gradients = GradientsParams::from_grads(output.square().mean().backward(), &model);
 //!     (model, _) = pruner.optimize(model, &mut optimizer, 1e-3, gradients)?;
 //! }
 //! let (small, report) = compact(model);
-//! assert!(small.0.weight_elements() < 32 * 64 / 4, "{report:?}");
+//! assert!(small.linear.weight_elements() < 32 * 64 / 4, "{report:?}");
 //! # Ok(())
 //! # }
 //! ```

@@ -1,78 +1,84 @@
-//! AdamW in one pass over memory where a backend has it.
+//! AdamW, in one pass over memory on `flex`.
 
-pub(crate) mod guide;
+mod requests;
 mod state;
 
+pub(crate) use requests::{Request, step_with};
 pub use state::AdamWState;
 pub(crate) use state::spread;
 
 use std::sync::Arc;
 
-use burn::optim::{AdamWConfig, Optimizer};
+use burn::config::Config;
+use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::ActiveColumns;
 
-/// AdamW (Loshchilov & Hutter 2019): Burn's, with the same results; on `flex` one pass over weights,
-/// gradient and moments instead of fourteen. Of a matrix whose pruned columns are pruned for good, it
-/// updates the others alone and has moments of those alone: see
-/// [`crate::pruning::Pruner::with_adamw`].
-///
-/// ```ignore
-/// let optimizer: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
-/// ```
+/// AdamW (Loshchilov & Hutter 2019): Burn's, with the same results; on `flex` it makes one pass over
+/// weights, gradient and moments instead of fourteen. If neurons are pruned for good, it updates only the
+/// others and has moments of only those: see [`crate::pruning::Pruner::optimize`].
 #[derive(Clone)]
 pub struct AdamW {
     #[cfg(feature = "flex")]
-    settings: AdamWSettings,
+    config: AdamWConfig,
     burns: burn::optim::AdamW,
 }
 
-/// Settings of [`AdamW`]; the defaults are PyTorch's, without weight decay as in LoSparse.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWSettings {
+/// Settings of [`AdamW`], used as Burn's; the defaults are PyTorch's, without weight decay as in LoSparse.
+///
+/// ```
+/// let optimizer = losparse::optim::AdamWConfig::new().with_weight_decay(0.01).init();
+/// ```
+#[derive(Config, Debug, Copy, PartialEq)]
+pub struct AdamWConfig {
     /// β₁.
+    #[config(default = 0.9)]
     pub beta_1: f32,
     /// β₂.
+    #[config(default = 0.999)]
     pub beta_2: f32,
     /// ε.
+    #[config(default = 1e-8)]
     pub epsilon: f32,
     /// Decay of the weights, times the learning rate, at every step.
+    #[config(default = 0.0)]
     pub weight_decay: f32,
 }
 
-impl Default for AdamWSettings {
-    fn default() -> Self {
-        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+impl AdamWConfig {
+    /// An optimizer of whole modules.
+    pub fn init(&self) -> ModuleOptimizer {
+        self.build().into()
+    }
+
+    /// An optimizer of single tensors.
+    pub fn build(&self) -> AdamW {
+        let burns = burn::optim::AdamWConfig::new()
+            .with_beta_1(self.beta_1)
+            .with_beta_2(self.beta_2)
+            .with_epsilon(self.epsilon)
+            .with_weight_decay(self.weight_decay)
+            .build();
+        AdamW {
+            #[cfg(feature = "flex")]
+            config: *self,
+            burns,
+        }
     }
 }
 
 impl AdamW {
-    /// An optimizer with these settings.
-    pub fn new(settings: AdamWSettings) -> Self {
-        let burns = AdamWConfig::new()
-            .with_beta_1(settings.beta_1)
-            .with_beta_2(settings.beta_2)
-            .with_epsilon(settings.epsilon)
-            .with_weight_decay(settings.weight_decay)
-            .build();
-        Self {
-            #[cfg(feature = "flex")]
-            settings,
-            burns,
-        }
-    }
-
-    /// The update in one pass; what it was given where there is none.
+    /// The update in one pass; without one, gives back what it was given.
     #[cfg(feature = "flex")]
-    #[allow(clippy::type_complexity, clippy::result_large_err)] // What it was given, given back.
+    #[allow(clippy::type_complexity, clippy::result_large_err)]
     fn fused<const D: usize>(
         &self,
         rate: f64,
         tensor: Tensor<D>,
         gradient: &Tensor<D>,
         state: Option<AdamWState<D>>,
-        request: &guide::Request,
+        request: &Request,
     ) -> Result<(Tensor<D>, AdamWState<D>), (Tensor<D>, Option<AdamWState<D>>)> {
         use burn::optim::AdaptiveMomentumState;
 
@@ -80,7 +86,7 @@ impl AdamW {
         use crate::kernels::passes::{self, AdamWTask};
 
         let columns = request.columns.as_ref();
-        // Without an earlier step there are no moments: zeros, once.
+        // Before the first step there are no moments.
         let state = match state {
             Some(state) if state.momentum.max_moment_2.is_some() => {
                 return Err((tensor, Some(state)));
@@ -94,7 +100,7 @@ impl AdamW {
                 AdaptiveMomentumState::new(0, zeros(), zeros())
             }
         };
-        let AdamWSettings { beta_1, beta_2, epsilon, weight_decay } = self.settings;
+        let AdamWConfig { beta_1, beta_2, epsilon, weight_decay } = self.config;
         let time = state.time + 1;
         let power = |beta: f32| 1.0 - beta.powi(time as i32);
         let step = AdamWStep {
@@ -112,7 +118,7 @@ impl AdamW {
         match passes::adamw([tensor, state.moment_1, state.moment_2], gradient, step, task) {
             Ok(done) => {
                 if request.sums {
-                    guide::answer(done.sums);
+                    requests::answer(done.sums);
                 }
                 let [tensor, first, second] = done.tensors;
                 Ok((tensor, state_of(time, first, second)))
@@ -122,7 +128,7 @@ impl AdamW {
         }
     }
 
-    /// The update by Burn's AdamW, of the columns alone if such are given.
+    /// The update by Burn's AdamW; of `columns` alone if there are any.
     fn composed<const D: usize>(
         &self,
         rate: f64,
@@ -158,10 +164,10 @@ impl Optimizer for AdamW {
         gradient: Tensor<D>,
         state: Option<Self::State<D>>,
     ) -> (Tensor<D>, Option<Self::State<D>>) {
-        let request = guide::take_request();
+        let request = requests::take_request();
         let columns = request.columns.as_ref();
         let state = state.map(|state| state.fit(columns));
-        // A gradient of all columns where some are asked for: of a layer that has no other.
+        // Not every layer has a gradient of the requested columns alone.
         let gradient = match columns {
             Some(columns) if gradient.dims() == tensor.dims() => state::take(gradient, columns),
             _ => gradient,

@@ -108,6 +108,7 @@ mod tests {
     use burn::tensor::{Device, Distribution, TensorData};
 
     use super::*;
+    use crate::linear::CompressibleLinearConfig;
 
     fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
         Tensor::random(shape, Distribution::Default, &Device::flex())
@@ -127,7 +128,7 @@ mod tests {
     /// What is timed alone is what layers compute.
     #[test]
     fn parts_equal_burns_operations() {
-        let linear = CompressibleLinear::new(40, 70, &Device::flex());
+        let linear = CompressibleLinearConfig::new(40, 70).init(&Device::flex());
         let x = random([150, 40]);
         let mut output = vec![0.0; 150 * 70];
         PackedLinear::new(&linear).unwrap().forward(&values(&x), &mut output);

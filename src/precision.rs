@@ -4,10 +4,11 @@
 //! As PyTorch's `autocast` does, and for the whole process: the factors of the products of
 //! compressible layers, attention and vocabulary are rounded to the format, the results are `f32`
 //! again. Parameters, sums, normalisation, softmax, loss, gradients of parameters and the optimizer
-//! stay in `f32`. For inference [`round_weights`] rounds the weights once.
+//! stay in `f32`. For inference [`crate::linear::round_weights`] rounds the weights once.
 //!
 //! ```no_run
-//! use losparse::precision::{Precision, round_weights, set_products};
+//! use losparse::linear::round_weights;
+//! use losparse::precision::{Precision, set_products};
 //! # fn f<M: losparse::linear::Compressible>(model: M) -> losparse::Result<()> {
 //! let device = losparse::device::open("cuda")?;
 //! set_products(Precision::Bf16, &device)?;
@@ -20,12 +21,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::module::linear as burn_linear;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 use crate::device::computes_in;
-use crate::linear::Compressible;
 use crate::{Error, Result};
 
 /// A format of floating-point numbers for the factors of products.
@@ -66,7 +65,8 @@ impl Precision {
         }
     }
 
-    fn half(self) -> Option<FloatDType> {
+    /// The format, unless it is that of parameters.
+    pub(crate) fn half(self) -> Option<FloatDType> {
         match self {
             Self::F32 => None,
             Self::F16 => Some(FloatDType::F16),
@@ -113,28 +113,6 @@ pub fn set_products(precision: Precision, device: &Device) -> Result<()> {
     let index = Precision::ALL.iter().position(|&other| other == precision).unwrap_or_default();
     PRODUCTS.store(index as u8, Ordering::Relaxed);
     Ok(())
-}
-
-/// The model with the weights of its compressible layers rounded to `precision`: half the memory, and
-/// no rounding at each product. For inference; biases stay in `f32`.
-pub fn round_weights<M: Compressible>(mut model: M, precision: Precision) -> M {
-    let Some(half) = precision.half() else { return model };
-    model.for_each_linear_mut(&mut |_, linear| {
-        *linear = linear.clone().map(&mut Rounding(half));
-    });
-    model
-}
-
-/// Rounds matrices.
-struct Rounding(FloatDType);
-
-impl ModuleMapper for Rounding {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match D {
-            2 => param.map(|tensor| tensor.cast(self.0)),
-            _ => param,
-        }
-    }
 }
 
 /// Whether products are to be computed from rounded factors, which no kernel of ours does.

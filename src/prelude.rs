@@ -2,15 +2,18 @@
 //!
 //! | step | items |
 //! |---|---|
-//! | build | [`CompressibleLinear`] in place of `Linear`, [`Compressible`] to name the layers |
+//! | build | [`CompressibleLinearConfig`] in place of `LinearConfig`, [`compressible!`] to name the layers |
 //! | decompose | [`decompose()`], [`DecomposeConfig`], [`Rank`], [`LayerSelection`] |
-//! | train and prune | [`Pruner`], [`PruningConfig`], [`Schedule`] |
+//! | train and prune | [`PruningConfig`], [`Schedule`], [`Pruner`], [`AdamWConfig`] |
 //! | compact | [`compact()`] |
-//! | save and load as Burn records | [`layer_forms`], [`restore_forms`] |
+//! | save and load as Burn records | [`layer_specs`], [`restore_layers`] |
 //! | save and load Hugging Face folders | [`save_pretrained`], [`load_pretrained`], [`SaveOptions`], [`LoadOptions`] |
 
 pub use crate::checkpoint::{LoadOptions, SaveOptions, load_pretrained, save_pretrained};
-pub use crate::compact::{compact, layer_forms, restore_forms};
+pub use crate::compact::compact;
+pub use crate::compressible;
 pub use crate::decompose::{DecomposeConfig, Rank, decompose};
-pub use crate::linear::{Compressible, CompressibleLinear, LayerSelection};
+pub use crate::linear::{Compressible, CompressibleLinear, CompressibleLinearConfig};
+pub use crate::linear::{LayerSelection, layer_specs, restore_layers};
+pub use crate::optim::AdamWConfig;
 pub use crate::pruning::{Pruner, PruningConfig, Schedule};

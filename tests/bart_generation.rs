@@ -110,9 +110,9 @@ fn an_example_is_decoded_alone_as_in_a_batch_and_again_as_before() {
 }
 
 /// A decomposed model of which half the neurons of every `S` are left, and it compacted.
-fn pruned_and_compact(mut model: AnySeq2Seq) -> (AnySeq2Seq, AnySeq2Seq) {
-    let config = DecomposeConfig { rank: Rank::Budget(0.25), sparse: true };
-    decompose(&mut model, &LayerSelection::all(), config).unwrap();
+fn pruned_and_compact(model: AnySeq2Seq) -> (AnySeq2Seq, AnySeq2Seq) {
+    let config = DecomposeConfig::new(Rank::Budget(0.25));
+    let (mut model, _) = decompose(model, &LayerSelection::all(), config).unwrap();
     model.for_each_linear_mut(&mut |_, linear| {
         let CompressibleLinear::LowRankSparse(layer) = linear else { panic!("decomposed") };
         let sparse = layer.sparse.as_ref().unwrap().val();

@@ -36,9 +36,8 @@ fn model() -> Model {
 
 /// A compacted model whose layers keep some neurons.
 fn compacted() -> Model {
-    let mut model = model();
-    let config = DecomposeConfig { rank: Rank::Fixed(1), sparse: true };
-    decompose(&mut model, &LayerSelection::new(["**"]), config).unwrap();
+    let config = DecomposeConfig::new(Rank::Fixed(1));
+    let (mut model, _) = decompose(model(), &LayerSelection::all(), config).unwrap();
     model.for_each_linear_mut(&mut |_, linear| {
         let CompressibleLinear::LowRankSparse(layer) = linear else { panic!("not decomposed") };
         let sparse = layer.sparse.take().unwrap();

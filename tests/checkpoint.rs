@@ -11,7 +11,7 @@ use losparse::checkpoint::{
     read_config, save_pretrained,
 };
 use losparse::linear::{
-    ColumnCompactLinear, CompactLinear, Compressible, CompressibleLinear, LowRank,
+    CompactLinear, Compressible, CompressibleLinear, InputCompactLinear, LayerState, LowRank,
     LowRankSparseLinear,
 };
 use losparse::models::bert::{BertForSequenceClassification, BertModel};
@@ -137,14 +137,14 @@ pub(super) fn mixed() -> Model {
             }
             // Rank 0.
             6 => CompressibleLinear::Compact(compact(&[2, 5], None, bias)),
-            7 => CompressibleLinear::ColumnCompact(ColumnCompactLinear::new(
+            7 => CompressibleLinear::InputCompact(InputCompactLinear::new(
                 matrix(3, output, 8),
                 Some((matrix(input - 3, 2, 9), matrix(2, output, 10))),
                 bias,
                 &[8, 0, 3],
                 input,
             )),
-            8 => CompressibleLinear::ColumnCompact(ColumnCompactLinear::new(
+            8 => CompressibleLinear::InputCompact(InputCompactLinear::new(
                 matrix(2, output, 8),
                 None,
                 bias,
@@ -159,7 +159,7 @@ pub(super) fn mixed() -> Model {
     model
 }
 
-fn states(model: &Model) -> Vec<(String, &'static str, usize)> {
+fn states(model: &Model) -> Vec<(String, LayerState, usize)> {
     let mut states = Vec::new();
     model.for_each_linear(&mut |name, linear| {
         states.push((name.to_string(), linear.state(), linear.weight_elements()));

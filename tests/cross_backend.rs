@@ -20,7 +20,7 @@ use losparse::models::{
     AnyQuestionAnswerer, AnySequenceClassifier, EncoderInput, Labels, ModelConfig,
     question_answering_loss,
 };
-use losparse::pruning::{Pruner, PruningConfig, Schedule};
+use losparse::pruning::{PruningConfig, Schedule};
 
 use super::parity::distance;
 
@@ -233,12 +233,12 @@ fn bart(device: &Device) -> AnySequenceClassifier {
 fn run<M: Subject>(build: fn(&Device) -> M, device: &Device) -> Run {
     let training = device.clone().autodiff();
     let model = build(&training);
-    let mut model = model.map(&mut Fill { host: Host(230_611_222), field: Vec::new() });
+    let model = model.map(&mut Fill { host: Host(230_611_222), field: Vec::new() });
     let (plain_input, training_input) = (input(device), input(&training));
     let dense = host(model.clone().valid().outputs(plain_input.clone()));
 
-    let rank = Rank::Budget(0.2);
-    decompose(&mut model, &LayerSelection::all(), DecomposeConfig { rank, sparse: true }).unwrap();
+    let config = DecomposeConfig::new(Rank::Budget(0.2));
+    let (mut model, _) = decompose(model, &LayerSelection::all(), config).unwrap();
     let mut decomposed = Vec::new();
     model.for_each_linear(&mut |_, linear| decomposed.extend(parameters(linear, None)));
     let form = host(model.clone().valid().outputs(plain_input.clone()));
@@ -253,7 +253,7 @@ fn run<M: Subject>(build: fn(&Device) -> M, device: &Device) -> Run {
         interval: 1,
         curve: losparse::pruning::Curve::Cubic,
     };
-    let mut pruner = Pruner::new(&model, PruningConfig::new(schedule)).unwrap();
+    let mut pruner = PruningConfig::new(schedule).init(&model).unwrap();
     let mut optimizer = AdamWConfig::new().with_epsilon(EPSILON).init();
     let (mut losses, mut first) = (Vec::new(), Vec::new());
     for step in 0..STEPS {

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Int, Tensor};
 use losparse::checkpoint::{LoadOptions, TensorSource, load_pretrained};
-use losparse::compact::{Form, compact};
+use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::linear::{Compressible, CompressibleLinear, LayerSelection, linear_names};
 use losparse::models::deberta_v2::{
@@ -146,11 +146,11 @@ fn kept_projections_are_those_of_the_weights() {
 fn compacted_models_compute_what_the_training_form_does() {
     let device = Device::default();
     for name in ["v3", "own", "v2_conv"] {
-        let mut model: DebertaV2ForSequenceClassification = load(name, &device);
+        let model: DebertaV2ForSequenceClassification = load(name, &device);
         let ids = ints(&expected(name), "input_ids", &device).unwrap();
         let dense = model.forward(EncoderInput::new(ids.clone()));
-        let config = DecomposeConfig { rank: Rank::Fixed(2), sparse: true };
-        decompose(&mut model, &LayerSelection::all(), config).unwrap();
+        let config = DecomposeConfig::new(Rank::Fixed(2));
+        let (mut model, _) = decompose(model, &LayerSelection::all(), config).unwrap();
         let decomposed = model.forward(EncoderInput::new(ids.clone()));
         assert!(largest_difference(&decomposed, &dense) < 1e-5);
         // Two thirds of every layer's neurons are pruned.
@@ -165,7 +165,7 @@ fn compacted_models_compute_what_the_training_form_does() {
         let pruned = model.forward(EncoderInput::new(ids.clone()));
         assert!(largest_difference(&pruned, &dense) > 1e-2, "pruning changes the model");
         let (small, report) = compact(model);
-        assert!(report.iter().all(|layer| layer.form == Form::Folded), "{report:?}");
+        assert!(report.iter().all(|layer| layer.state.name() == "compact"), "{report:?}");
         for _ in 0..2 {
             let logits = small.forward(EncoderInput::new(ids.clone()));
             assert!(largest_difference(&logits, &pruned) < 1e-5);

@@ -22,9 +22,9 @@ fn all_matrices(bencher: Bencher<'_, '_>, share: f64) {
     let model = matrices();
     let (worst, name) = worst(&model, share);
     eprintln!("share {share}: ‖W − L·R‖ at most {worst:.9} times the optimum ({name})");
-    let config = DecomposeConfig { rank: Rank::Budget(share), sparse: true };
-    bencher.with_inputs(|| model.clone()).bench_local_values(|mut model| {
-        decompose(&mut model, &LayerSelection::all(), config).map(|done| done.len())
+    let config = DecomposeConfig::new(Rank::Budget(share));
+    bencher.with_inputs(|| model.clone()).bench_local_values(|model| {
+        decompose(model, &LayerSelection::all(), config).map(|(_, done)| done.len())
     });
 }
 

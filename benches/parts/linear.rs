@@ -13,7 +13,8 @@ fn forward(
     form: fn(Stack) -> Stack,
 ) {
     let device = device();
-    let stack = Stack { layers: vec![CompressibleLinear::new(d_input, d_output, &device)] };
+    let stack =
+        Stack { layers: vec![CompressibleLinearConfig::new(d_input, d_output).init(&device)] };
     let layer = form(stack).layers.remove(0);
     let x = random([tokens, d_input], &device);
     bencher.bench_local(|| layer.forward(black_box(x.clone())));
@@ -40,7 +41,8 @@ fn backward(
     form: fn(Stack) -> Stack,
 ) {
     let device = device().autodiff();
-    let stack = Stack { layers: vec![CompressibleLinear::new(d_input, d_output, &device)] };
+    let stack =
+        Stack { layers: vec![CompressibleLinearConfig::new(d_input, d_output).init(&device)] };
     let layer = form(stack).layers.remove(0);
     let x = random([tokens, d_input], &device).require_grad();
     bencher.bench_local(|| layer.forward(black_box(x.clone())).sum().backward());
@@ -62,7 +64,8 @@ fn packed(
     [d_input, d_output, tokens]: [usize; 3],
     form: fn(Stack) -> Stack,
 ) {
-    let stack = Stack { layers: vec![CompressibleLinear::new(d_input, d_output, &device())] };
+    let stack =
+        Stack { layers: vec![CompressibleLinearConfig::new(d_input, d_output).init(&device())] };
     let layer = PackedLinear::new(&form(stack).layers.remove(0)).expect("a layer on flex");
     let (x, mut y) = (weights(tokens, d_input), vec![0.0; tokens * d_output]);
     bencher.bench_local(|| layer.forward(black_box(&x), &mut y));

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use losparse::models::bert::{BertConfig, BertModel};
-use losparse::optim::{AdamW, AdamWSettings};
-use losparse::pruning::{Group, Pruner, PruningConfig, Schedule, threshold};
+use losparse::optim::AdamWConfig;
+use losparse::pruning::{Group, PruningConfig, Schedule, threshold};
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn selection(bencher: Bencher<'_, '_>) {
 #[divan::bench(sample_size = 1)]
 fn optimizer_step(bencher: Bencher<'_, '_>) {
     let device = device().autodiff();
-    let layers = (0..4).map(|_| CompressibleLinear::new(768, 3072, &device)).collect();
+    let layers = (0..4).map(|_| CompressibleLinearConfig::new(768, 3072).init(&device)).collect();
     let model = Cell::new(Some(Stack { layers }));
     let mut optimizer = optimizer();
     let inputs = || {
@@ -45,7 +45,7 @@ fn optimizer_step(bencher: Bencher<'_, '_>) {
 }
 
 fn optimizer() -> ModuleOptimizer {
-    AdamW::new(AdamWSettings::default()).into()
+    AdamWConfig::new().init()
 }
 
 fn gradients(stack: &Stack) -> GradientsParams {
@@ -61,7 +61,7 @@ fn step_of_two_layers_16x128(bencher: Bencher<'_, '_>) {
     let model = in_training_form(BertModel::new(&config, false, &device));
     let mut optimizer = optimizer();
     let schedule = Schedule::new(KEEP, 1000);
-    let mut pruner = Pruner::new(&model, PruningConfig::new(schedule)).expect("a pruner");
+    let mut pruner = PruningConfig::new(schedule).init(&model).expect("a pruner");
     let x = random([16, 128, 768], &device);
     let mut taken = Some(model);
     bencher.bench_local(|| {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 
-use losparse::linear::CompressibleLinear;
+use losparse::linear::CompressibleLinearConfig;
 use losparse::parts::PackedLinear;
 use server::Clock;
 
@@ -22,7 +22,7 @@ struct Product {
 impl Product {
     fn new([rows, d_input, d_output]: [usize; 3]) -> Result<Self, Box<dyn Error>> {
         let device = losparse::device::open("flex")?;
-        let linear = CompressibleLinear::new(d_input, d_output, &device);
+        let linear = CompressibleLinearConfig::new(d_input, d_output).init(&device);
         let weight = PackedLinear::new(&linear).ok_or("not a layer on flex")?;
         let input = (0..rows * d_input).map(|at| (at * 7919 % 1000) as f32 / 1000.0).collect();
         Ok(Self { weight, input, output: vec![0.0; rows * d_output] })

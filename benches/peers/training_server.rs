@@ -12,13 +12,13 @@ use std::cell::Cell;
 use std::error::Error;
 
 use burn::module::Module;
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
 use losparse::checkpoint::LoadOptions;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::linear::LayerSelection;
 use losparse::models::{AnySequenceClassifier, EncoderInput, Labels};
-use losparse::optim::{AdamW, AdamWSettings};
+use losparse::optim::AdamWConfig;
 use losparse::pruning::{Curve, Pruner, PruningConfig, Regrowth, Schedule};
 use server::Clock;
 
@@ -37,12 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = losparse::device::open(&name)?;
     let (mut model, _) = AnySequenceClassifier::load(folder, &device, &LoadOptions::default())?;
     if form != "dense" {
-        let layers = LayerSelection::all();
-        decompose(
-            &mut model,
-            &layers,
-            DecomposeConfig { rank: Rank::Budget(LOW_RANK), sparse: true },
-        )?;
+        let config = DecomposeConfig::new(Rank::Budget(LOW_RANK));
+        (model, _) = decompose(model, &LayerSelection::all(), config)?;
     }
     let frozen = form == "frozen";
     let schedule = Schedule {
@@ -57,11 +53,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let regrowth = if frozen { Regrowth::Frozen } else { Regrowth::Allowed };
     let config = PruningConfig { regrowth, ..PruningConfig::new(schedule) };
     let pruning = (form != "dense").then_some(config);
-    let pruner = Pruner::new_or_idle(&model, pruning, schedule.total_steps, &device)?;
-    let mut pruner = pruner.with_adamw();
+    let mut pruner = Pruner::new_or_idle(&model, pruning, schedule.total_steps, &device)?;
     let device = device.autodiff();
     let mut model = Some(model.train());
-    let mut optimizer: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
+    let mut optimizer = AdamWConfig::new().init();
     let ids: Vec<i64> =
         (0..shape[0] * shape[1]).map(|i| 1000 + (7919 * i as i64) % 20000).collect();
     let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, shape), &device);

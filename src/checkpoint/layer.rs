@@ -1,4 +1,4 @@
-//! One compressible layer in a file: which state its tensors are, and back.
+//! One compressible layer in a file: the state that its tensors make, and the layer read from them.
 
 use burn::module::{Param, ParamId};
 use burn::nn::Linear;
@@ -6,7 +6,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::names::transpose;
 use crate::linear::{
-    ColumnCompactLinear, CompactLinear, CompressibleLinear, LowRank, LowRankSparseLinear, leaf,
+    CompactLinear, CompressibleLinear, InputCompactLinear, LayerState, LowRank,
+    LowRankSparseLinear, leaf,
 };
 use crate::{Error, Result};
 
@@ -14,7 +15,7 @@ use crate::{Error, Result};
 pub(crate) const SUFFIXES: [&str; 8] =
     ["weight", "left", "right", "sparse", "kept_weight", "kept_columns", "order", "bias"];
 
-/// A checkpoint as one layer sees it: names are suffixes from [`SUFFIXES`].
+/// The tensors of one layer in a checkpoint; names are suffixes from [`SUFFIXES`].
 pub(crate) trait LayerTensors {
     /// Shape of a tensor of this layer, if the file has it.
     fn shape(&self, suffix: &str) -> Option<Vec<usize>>;
@@ -22,15 +23,6 @@ pub(crate) trait LayerTensors {
     fn read(&self, suffix: &str) -> Result<Vec<f32>>;
     /// Integers as stored.
     fn read_int(&self, suffix: &str) -> Result<Vec<i64>>;
-}
-
-/// The state that a layer's tensors make, with its sizes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StoredState {
-    Dense,
-    LowRankSparse { rank: usize, sparse: bool },
-    Compact { kept: usize, rank: usize },
-    ColumnCompact { kept: usize, rank: usize },
 }
 
 /// Decides the state of layer `name` from its tensors and checks every shape against `dims`
@@ -43,7 +35,7 @@ pub(crate) fn plan(
     tensors: &dyn LayerTensors,
     [d_input, d_output]: [usize; 2],
     bias: bool,
-) -> Result<StoredState> {
+) -> Result<LayerState> {
     let size = |suffix: &str, axis: usize| -> usize {
         tensors.shape(suffix).and_then(|shape| shape.get(axis).copied()).unwrap_or(0)
     };
@@ -60,17 +52,18 @@ pub(crate) fn plan(
             expected.push(("left", vec![d_output - kept, rank]));
             expected.push(("right", vec![rank, d_input]));
         }
-        // Where some neurons are kept, nothing but the order tells which.
-        if has("order") || (kept > 0 && kept < d_output) {
+        // If some neurons are kept and others not, only the order says which.
+        let ordered = has("order") || (kept > 0 && kept < d_output);
+        if ordered {
             expected.push(("order", vec![d_output]));
         }
-        StoredState::Compact { kept, rank }
+        LayerState::Compact { kept, rank, ordered }
     } else if has("kept_columns") {
         let (kept, rank) = (size("kept_columns", 1).min(d_input), size("right", 0));
         expected.push(("kept_columns", vec![d_output, kept]));
         if (rank > 0 && kept == d_input) || kept + rank == 0 {
             let message = format!(
-                "{kept} of {d_input} columns are kept beside rank {rank}, which no layer has; the \
+                "{kept} of {d_input} inputs are kept beside rank {rank}, which no layer has; the \
                  file is damaged"
             );
             return Err(Error::layer(format!("{name}.kept_columns"), message));
@@ -80,7 +73,7 @@ pub(crate) fn plan(
             expected.push(("right", vec![rank, d_input - kept]));
         }
         expected.push(("order", vec![d_input]));
-        StoredState::ColumnCompact { kept, rank }
+        LayerState::InputCompact { kept, rank }
     } else if has("sparse") || has("left") || has("right") {
         let (rank, sparse) = (size("right", 0), has("sparse"));
         if rank > 0 || !sparse {
@@ -90,10 +83,10 @@ pub(crate) fn plan(
         if sparse {
             expected.push(("sparse", vec![d_output, d_input]));
         }
-        StoredState::LowRankSparse { rank, sparse }
+        LayerState::LowRankSparse { rank, sparse }
     } else {
         expected.push(("weight", vec![d_output, d_input]));
-        StoredState::Dense
+        LayerState::Dense
     };
     if bias {
         expected.push(("bias", vec![d_output]));
@@ -123,7 +116,7 @@ pub(crate) fn plan(
 pub(crate) fn read(
     name: &str,
     tensors: &dyn LayerTensors,
-    state: StoredState,
+    state: LayerState,
     [d_input, d_output]: [usize; 2],
     bias: bool,
     device: &Device,
@@ -161,11 +154,11 @@ pub(crate) fn read(
         false => None,
     };
     Ok(match state {
-        StoredState::Dense => {
+        LayerState::Dense => {
             let weight = leaf(matrix("weight", d_output, d_input)?);
             CompressibleLinear::Dense(Linear { weight, bias })
         }
-        StoredState::LowRankSparse { rank, sparse } => {
+        LayerState::LowRankSparse { rank, sparse } => {
             let low_rank = match rank {
                 0 => None,
                 _ => Some(LowRank {
@@ -179,7 +172,7 @@ pub(crate) fn read(
             };
             CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(low_rank, sparse, bias))
         }
-        StoredState::Compact { kept, rank } => {
+        LayerState::Compact { kept, rank, ordered } => {
             let mut first = vec![matrix("kept_weight", kept, d_input)?];
             let mut left = None;
             if rank > 0 {
@@ -188,9 +181,9 @@ pub(crate) fn read(
             if rank > 0 && kept < d_output {
                 left = Some(leaf(matrix("left", d_output - kept, rank)?));
             }
-            let order = match tensors.shape("order") {
-                Some(_) => Some(order(d_output)?).filter(|values| !values.is_sorted()),
-                None => None,
+            let order = match ordered {
+                true => Some(order(d_output)?).filter(|values| !values.is_sorted()),
+                false => None,
             };
             let order = order.map(parameter);
             let first = leaf(join(first, 1));
@@ -198,7 +191,7 @@ pub(crate) fn read(
             let compact = CompactLinear { first, left, bias, order, kept, d_output, cache };
             CompressibleLinear::Compact(compact)
         }
-        StoredState::ColumnCompact { kept, rank } => {
+        LayerState::InputCompact { kept, rank } => {
             let mut second = vec![matrix("kept_columns", d_output, kept)?];
             let mut right = None;
             if rank > 0 {
@@ -206,7 +199,7 @@ pub(crate) fn read(
                 right = Some(leaf(matrix("right", rank, d_input - kept)?));
             }
             let (order, second) = (parameter(order(d_input)?), leaf(join(second, 0)));
-            CompressibleLinear::ColumnCompact(ColumnCompactLinear {
+            CompressibleLinear::InputCompact(InputCompactLinear {
                 order,
                 right,
                 second,

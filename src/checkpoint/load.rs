@@ -8,11 +8,11 @@ use burn::tensor::Device;
 use super::foreign::foreign_names;
 use super::format::{self, Format, config_beside};
 use super::head::check_task;
-use super::layer::{self, LayerTensors, SUFFIXES, StoredState};
+use super::layer::{self, LayerTensors, SUFFIXES};
 use super::names::{named_params, set_params};
 use super::source::TensorSource;
 use super::view::{Checkpoint, LayerView, narrowed};
-use crate::linear::Compressible;
+use crate::linear::{Compressible, LayerState};
 use crate::models::{LabelAlignment, LabelConfig, ModelConfig};
 use crate::{Error, Result, files};
 
@@ -242,7 +242,7 @@ pub fn load_from<M: PretrainedModel>(
 /// A load, checked against names and shapes before any value is read.
 struct Plan {
     /// State and `[d_input, d_output]` of every compressible layer.
-    layers: BTreeMap<String, (StoredState, [usize; 2])>,
+    layers: BTreeMap<String, (LayerState, [usize; 2])>,
     new: BTreeSet<String>,
     /// How a trained head is put in the order of the labels at hand.
     alignment: Option<LabelAlignment>,
@@ -296,7 +296,7 @@ impl Plan {
                 absent.push((format!("{name}.weight"), vec![dims[1], dims[0]]));
             }
             match layer::plan(name, &view, dims, has_bias(linear)) {
-                Ok(state) if state != StoredState::Dense && !own_format => {
+                Ok(state) if state != LayerState::Dense && !own_format => {
                     faults.push(Error::layer(name, NOT_OWN));
                 }
                 Ok(state) => {
@@ -314,7 +314,7 @@ impl Plan {
             left_out_prefix: checkpoint.wrapper.clone(),
             compressed_layers: layers
                 .iter()
-                .filter(|(name, (s, _))| *s != StoredState::Dense || narrowed.contains_key(*name))
+                .filter(|(name, (s, _))| *s != LayerState::Dense || narrowed.contains_key(*name))
                 .count(),
             ..LoadReport::default()
         };

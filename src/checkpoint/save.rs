@@ -172,7 +172,7 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
                 order = Some(Tensor::arange(0..layer.d_output as i64, &first.device()));
             }
         }
-        CompressibleLinear::ColumnCompact(layer) => {
+        CompressibleLinear::InputCompact(layer) => {
             let (kept, rank) = (layer.kept, layer.rank());
             let second = layer.second.val();
             matrix("kept_columns", narrow(&second, 0, 0, kept));

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use crate::checkpoint::{
     LoadOptions, PretrainedModel, SaveOptions, load_pretrained, save_pretrained,
 };
-use crate::compact::{Form, compact};
+use crate::compact::compact;
 use crate::decompose::{DecomposeConfig, Rank, decompose};
 use crate::inspect::ModelAccount;
 use crate::linear::{Compressible, CompressibleLinear, LayerSelection, leaf};
@@ -88,8 +88,9 @@ fn pruned<M: Compressible>(
             dense.bias = Some(leaf(random));
         }
     });
-    let config = DecomposeConfig { rank: Rank::Fixed(rank), sparse: true };
-    decompose(&mut model, &LayerSelection::new(layers.iter().copied()), config).unwrap();
+    let config = DecomposeConfig::new(Rank::Fixed(rank));
+    let selection = LayerSelection::new(layers.iter().copied());
+    let (mut model, _) = decompose(model, &selection, config).unwrap();
     model.for_each_linear_mut(&mut |name, linear| {
         if let CompressibleLinear::LowRankSparse(layer) = linear
             && let Some(sparse) = layer.sparse.take()
@@ -152,8 +153,8 @@ fn check<M: PretrainedModel>(model: M, squares: usize, logits: impl Fn(&M) -> Te
         assert_eq!([layer.d_input, layer.d_output], [entry.d_input, entry.d_output]);
         assert_eq!(layer.stored_elements, entry.elements, "{}", layer.name);
         if layer.name.ends_with("intermediate.dense") || layer.name.ends_with("fc1") {
-            assert_eq!((entry.form, layer.groups), (Form::Folded, WIDTH));
-            assert_eq!(layer.kept, entry.kept);
+            assert_eq!((entry.state.name(), layer.groups), ("compact", WIDTH));
+            assert_eq!(layer.kept, entry.state.kept());
         }
     }
 
@@ -176,7 +177,7 @@ fn constants_go_and_the_rest_computes_the_same() {
     check(pruned(bart(), 0, &["**"], third), 12, written);
 }
 
-/// A layer that has lost inputs beside neurons may be stored by its columns.
+/// A layer that has lost inputs beside neurons may be stored by its inputs.
 #[test]
 fn a_narrowed_layer_without_some_inputs_loads_again() {
     let mut model = pruned(bert(Activation::Gelu), 0, &["**"], third);
@@ -195,8 +196,8 @@ fn a_narrowed_layer_without_some_inputs_loads_again() {
     let account = ModelAccount::of(&small);
     for (layer, entry) in account.layers.iter().zip(&report) {
         if layer.name.ends_with("intermediate.dense") {
-            assert_eq!((entry.form, layer.d_output), (Form::ColumnFolded, WIDTH));
-            // Columns are counted, all but the six multiples of three.
+            assert_eq!((entry.state.name(), layer.d_output), ("column-compact", WIDTH));
+            // Inputs are counted, all but the six multiples of three.
             assert_eq!((layer.kept, layer.groups), (10, 16));
         }
     }
@@ -253,7 +254,7 @@ fn a_network_of_constants_is_its_bias() {
     let (small, report) = compact(model);
     assert_eq!(widths(&small), [[1, 1]; 2]);
     for layer in report.iter().filter(|layer| !layer.name.contains("attention")) {
-        assert_eq!((layer.elements, layer.kept), (0, 0), "{}", layer.name);
+        assert_eq!((layer.elements, layer.state.kept()), (0, 0), "{}", layer.name);
     }
     // Only one of two networks, before a layer that is not compressed.
     let model = pruned(bert(Activation::Gelu), 0, &["**.0.intermediate.dense"], |_, _| false);

@@ -1,38 +1,43 @@
-//! Initialisation by truncated SVD: `W ≈ L·R`, `S = W − L·R` (Li et al. 2023, algorithm 1).
+//! Initialisation by truncated SVD: `W ≈ L·R`, `S = W − L·R` (Li et al. 2023, algorithm 1). Begin with
+//! [`decompose`]; the SVD itself is in `svd.rs`.
 
 mod lanczos;
 mod rank;
+mod reparameterize;
 mod svd;
 #[cfg(test)]
 mod tests;
 
 pub use rank::Rank;
+pub use reparameterize::{AddLowRank, reparameterize};
 #[cfg(feature = "plots")]
 pub(crate) use svd::singular_values;
 pub use svd::{Factors, decompose_matrix};
 
 use std::collections::HashSet;
 
+use burn::config::Config;
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::linear::{
-    Compressible, CompressibleLinear, LayerSelection, LowRank, LowRankSparseLinear, leaf,
+    Compressible, CompressibleLinear, LayerSelection, LowRank, LowRankSparseLinear, leaf, to_vec,
 };
 use crate::{Error, Result};
 
-/// What a layer is decomposed into.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Settings of [`decompose`].
+#[derive(Config, Debug, Copy, PartialEq)]
 pub struct DecomposeConfig {
     /// Rank of the low-rank part.
     pub rank: Rank,
     /// Whether there is a sparse part; without one this is the low-rank baseline.
+    #[config(default = true)]
     pub sparse: bool,
 }
 
-/// What was done to one layer.
+/// Report of one decomposed layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decomposed {
     /// Full name of the layer.
@@ -84,14 +89,13 @@ pub fn ranked_layers<M: Compressible>(
 ///
 /// # Errors
 /// If a pattern matches nothing, or a selected layer is not dense, has rank 0 without a sparse part
-/// or holds a value that is not finite. The model is then as it was.
+/// or holds a value that is not finite. The model is lost then: keep a clone, which shares its tensors.
 pub fn decompose<M: Compressible>(
-    model: &mut M,
+    model: M,
     selection: &LayerSelection,
     config: DecomposeConfig,
-) -> Result<Vec<Decomposed>> {
-    let jobs = jobs(model, selection, config, true)?;
-    let done = jobs
+) -> Result<(M, Vec<Decomposed>)> {
+    let done = jobs(&model, selection, config, true)?
         .into_par_iter()
         .map(|Job { name, weight, d_input, d_output, rank }| {
             let factors = decompose_matrix(&name, &weight, d_input, d_output, rank)?;
@@ -101,17 +105,17 @@ pub fn decompose<M: Compressible>(
     Ok(replace(model, done, config))
 }
 
-/// What [`decompose`] makes, with zeros in place of values: the form that a checkpoint's record is
-/// read into, without the work of a decomposition.
+/// [`decompose`] with zeros in place of values: the layers that a checkpoint's record is read into,
+/// without the work of a decomposition.
 ///
 /// # Errors
 /// As [`decompose`], but weights are not looked at.
 pub fn decompose_shapes<M: Compressible>(
-    model: &mut M,
+    model: M,
     selection: &LayerSelection,
     config: DecomposeConfig,
-) -> Result<Vec<Decomposed>> {
-    let done = jobs(model, selection, config, false)?
+) -> Result<(M, Vec<Decomposed>)> {
+    let done = jobs(&model, selection, config, false)?
         .into_iter()
         .map(|Job { name, d_input, d_output, rank, .. }| {
             (name, Factors::zeros(d_input, d_output, rank))
@@ -120,7 +124,7 @@ pub fn decompose_shapes<M: Compressible>(
     Ok(replace(model, done, config))
 }
 
-/// What is to be done to the selected layers of `model`; `weights`: with their values.
+/// The decompositions of the selected layers of `model`; `weights`: with their values.
 fn jobs<M: Compressible>(
     model: &M,
     selection: &LayerSelection,
@@ -139,10 +143,10 @@ fn jobs<M: Compressible>(
 
 /// Puts the factors, by layer and in traversal order, in place of the dense layers.
 fn replace<M: Compressible>(
-    model: &mut M,
+    mut model: M,
     done: Vec<(String, Factors)>,
     config: DecomposeConfig,
-) -> Vec<Decomposed> {
+) -> (M, Vec<Decomposed>) {
     let mut report = Vec::with_capacity(done.len());
     let mut done = done.into_iter().peekable();
     model.for_each_linear_mut(&mut |name, linear| {
@@ -161,7 +165,7 @@ fn replace<M: Compressible>(
             *linear = CompressibleLinear::LowRankSparse(decomposed);
         }
     });
-    report
+    (model, report)
 }
 
 struct Job {
@@ -188,12 +192,6 @@ fn job(
     }
     let weight = if weights { to_vec(dense.weight.val()) } else { Vec::new() };
     Ok(Job { name: name.to_string(), weight, d_input, d_output, rank })
-}
-
-/// The tensor's values in f32, row by row.
-pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let data = tensor.into_data().convert::<f32>();
-    data.try_into_vec().unwrap_or_default()
 }
 
 fn layer(dense: &Linear, factors: Factors, sparse: bool, device: &Device) -> LowRankSparseLinear {

@@ -6,6 +6,7 @@ use nalgebra::DMatrix;
 use safetensors::SafeTensors;
 
 use super::*;
+use crate::linear::CompressibleLinearConfig;
 
 /// Numbers without a pattern, in −1..1.
 fn noise(rows: usize, columns: usize, seed: u64) -> DMatrix<f64> {
@@ -189,29 +190,25 @@ struct Two {
     small: CompressibleLinear,
 }
 
-impl Compressible for Two {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        f("large", &mut self.large);
-        f("small", &mut self.small);
-    }
-}
+crate::compressible!(Two { large, small });
 
 fn two() -> Two {
     let device = Device::default();
     Two {
-        large: CompressibleLinear::new(300, 280, &device),
-        small: CompressibleLinear::new(20, 30, &device),
+        large: CompressibleLinearConfig::new(300, 280).init(&device),
+        small: CompressibleLinearConfig::new(20, 30).init(&device),
     }
 }
 
 #[test]
 fn the_result_does_not_depend_on_the_number_of_threads() {
     let model = two();
-    let config = DecomposeConfig { rank: Rank::Budget(0.1), sparse: true };
+    let config = DecomposeConfig::new(Rank::Budget(0.1));
     let decomposed = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let mut model = model.clone();
-        let done = pool.install(|| decompose(&mut model, &LayerSelection::all(), config)).unwrap();
+        let all = LayerSelection::all();
+        let done = pool.install(|| decompose(model.clone(), &all, config));
+        let (model, done) = done.unwrap();
         let mut values = Vec::new();
         model.for_each_linear(&mut |_, linear| {
             let CompressibleLinear::LowRankSparse(layer) = linear else { panic!("not decomposed") };
@@ -231,10 +228,9 @@ fn shapes_are_those_of_a_decomposition_and_take_its_values() {
         [(Rank::Budget(0.1), true), (Rank::Fixed(3), false), (Rank::Fixed(0), true)]
     {
         let config = DecomposeConfig { rank, sparse };
-        let (mut whole, mut shapes) = (two(), two());
         let all = LayerSelection::all();
-        let done = decompose(&mut whole, &all, config).unwrap();
-        let made = decompose_shapes(&mut shapes, &all, config).unwrap();
+        let (whole, done) = decompose(two(), &all, config).unwrap();
+        let (shapes, made) = decompose_shapes(two(), &all, config).unwrap();
         let about = |of: &[Decomposed]| -> Vec<(String, [usize; 3])> {
             of.iter().map(|d| (d.name.clone(), [d.d_input, d.d_output, d.rank])).collect()
         };
@@ -245,9 +241,9 @@ fn shapes_are_those_of_a_decomposition_and_take_its_values() {
         assert_eq!(to_vec(expected), to_vec(found));
     }
     // What cannot be decomposed has no such shape either.
-    let config = DecomposeConfig { rank: Rank::Fixed(0), sparse: false };
-    assert!(decompose_shapes(&mut two(), &LayerSelection::all(), config).is_err());
+    let config = DecomposeConfig::new(Rank::Fixed(0)).with_sparse(false);
+    assert!(decompose_shapes(two(), &LayerSelection::all(), config).is_err());
     let nowhere = LayerSelection::new(["nowhere"]);
-    let config = DecomposeConfig { rank: Rank::Fixed(1), sparse: true };
-    assert!(decompose_shapes(&mut two(), &nowhere, config).is_err());
+    let config = DecomposeConfig::new(Rank::Fixed(1));
+    assert!(decompose_shapes(two(), &nowhere, config).is_err());
 }

@@ -8,8 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::compact::alive;
-use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear};
+use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, alive};
 use crate::{Error, Result};
 
 /// One layer's account. Weights only: biases and orders are not counted here.
@@ -44,7 +43,7 @@ impl LinearAccount {
         let (rank, kept, groups) = match linear {
             CompressibleLinear::Dense(_) => (0, d_output, d_output),
             CompressibleLinear::Compact(layer) => (layer.rank(), layer.kept, d_output),
-            CompressibleLinear::ColumnCompact(layer) => (layer.rank(), layer.kept, d_input),
+            CompressibleLinear::InputCompact(layer) => (layer.rank(), layer.kept, d_input),
             CompressibleLinear::LowRankSparse(layer) => {
                 let (neurons, columns) = kept(layer);
                 let rank = layer.rank();
@@ -264,7 +263,7 @@ mod tests {
 
     use crate::compact::compact;
     use crate::decompose::{DecomposeConfig, Rank, decompose};
-    use crate::linear::{LayerSelection, linear_names};
+    use crate::linear::{CompressibleLinearConfig, LayerSelection, linear_names};
     use crate::models::bert::{BertConfig, BertForSequenceClassification};
 
     /// BERT-base as it would be at a low-rank and a kept share. Its weights are never made: Burn
@@ -312,13 +311,13 @@ mod tests {
     /// `up` decomposed at rank 2 with some neurons and columns of `S` left, `down` dense.
     fn pruned(neurons: &[usize], columns: &[usize]) -> Pair {
         let device = Device::default();
-        let mut model = Pair {
-            up: CompressibleLinear::new(12, 20, &device),
-            down: CompressibleLinear::new(20, 12, &device),
+        let model = Pair {
+            up: CompressibleLinearConfig::new(12, 20).init(&device),
+            down: CompressibleLinearConfig::new(20, 12).init(&device),
             head: burn::nn::LinearConfig::new(12, 3).init(&device),
         };
-        let config = DecomposeConfig { rank: Rank::Fixed(2), sparse: true };
-        decompose(&mut model, &LayerSelection::new(["up"]), config).unwrap();
+        let config = DecomposeConfig::new(Rank::Fixed(2));
+        let (mut model, _) = decompose(model, &LayerSelection::new(["up"]), config).unwrap();
         if let CompressibleLinear::LowRankSparse(layer) = &mut model.up {
             let mut values = vec![0f32; 12 * 20];
             // An entry and its opposite: a sum of zero is no empty neuron.

@@ -65,8 +65,8 @@ fn compression(report: &RunReport, out: &mut String) -> fmt::Result {
     };
     let schedule = &pruning.schedule;
     let unit = match pruning.structure {
-        Structure::Rows => "neurons",
-        Structure::Columns => "input columns",
+        Structure::Neurons => "neurons",
+        Structure::Inputs => "input columns",
         Structure::Unstructured => "single entries",
     };
     writeln!(

@@ -7,7 +7,7 @@ pub enum SparseGradient {
     #[default]
     Active,
     /// That of the active columns alone, side by side, `[d_input, active]`. Only an optimizer that is told
-    /// of it can take that: see [`crate::pruning::Pruner::with_adamw`].
+    /// of it can take that: see [`crate::pruning::Pruner::optimize`].
     Gathered,
     /// All of it: the others are zero now, but may come back.
     Whole,

@@ -165,6 +165,13 @@ impl LowRankSparseLinear {
     }
 }
 
+/// Which neurons of a plain `S` have any weight that is not zero; with `dim` 1 instead of 0, which
+/// inputs. A weight that is not a number was not pruned.
+pub(crate) fn alive(sparse: &Tensor<2>, dim: usize) -> Vec<bool> {
+    let largest = super::to_vec(sparse.clone().abs().max_dim(dim));
+    largest.into_iter().map(|value| value != 0.0).collect()
+}
+
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use burn::module::ParamId;

@@ -1,4 +1,4 @@
-//! The compressible linear layer `y = x Wᵀ + b` and its states.
+//! The compressible linear layer `y = x Wᵀ + b` and its states. Begin with [`CompressibleLinear`].
 //!
 //! ```text
 //! Dense          W                                  pretrained weights
@@ -6,55 +6,101 @@
 //! LowRankSparse  W = L·R + S                        training: S loses neurons step by step
 //!   │ compact
 //! Compact        [K; R], L′, order                  deployment: kept neurons folded to K = L·R + S
+//! InputCompact   [D, L], R′, order                  the same after inputs were pruned
 //! ```
 //!
-//! Orientation: the paper and Hugging Face write `W: [out, in]` and prune *rows* of `S`; Burn keeps
-//! `[in, out]`, so here every matrix is the transpose of the paper's and a neuron is a *column*.
+//! Everything that happens to the layers of a model goes through one traversal, [`Compressible`], and
+//! uses nothing above: this folder knows tensors, kernels and precision, no method and no model.
+//!
+//! Orientation: the paper and Hugging Face write `W: [out, in]`, where a neuron is a row and an input a
+//! column; Burn keeps `[in, out]`, so here every matrix is the transpose of the paper's. Code says
+//! *neurons* and *inputs*, which mean the same in both.
 
-mod column;
 mod compact;
 mod feed_forward;
+mod input_compact;
 mod low_rank_sparse;
-pub mod reparameterize;
+mod round;
 mod select;
 mod shared;
+mod state;
 mod traverse;
 
-pub use column::ColumnCompactLinear;
 pub use compact::CompactLinear;
 pub use feed_forward::FeedForward;
+pub use input_compact::InputCompactLinear;
+pub(crate) use low_rank_sparse::alive;
 pub use low_rank_sparse::{LowRank, LowRankSparseLinear};
+pub use round::round_weights;
+pub(crate) use select::compile;
 pub use select::{LayerMatch, LayerSelection};
 pub use shared::SharedInput;
+pub use state::{LayerSpec, LayerState, layer_specs, restore_layers};
 pub use traverse::{Compressible, linear_names};
 
-use burn::module::Module;
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
 use crate::kernels::layers;
 use crate::precision;
 
-/// A linear layer that can be compressed: the building block of every model here.
+/// A linear layer that can be compressed: the building block of every model here. Made by
+/// [`CompressibleLinearConfig`].
 #[derive(Module, Debug)]
+#[module(custom_display)]
 #[allow(clippy::large_enum_variant)] // A handful per model, always behind a struct field.
 pub enum CompressibleLinear {
     /// One weight matrix, as pretrained.
     Dense(Linear),
     /// `W = L·R + S`, while training.
     LowRankSparse(LowRankSparseLinear),
-    /// Neurons folded, for deployment.
+    /// Kept neurons folded, for deployment.
     Compact(CompactLinear),
-    /// Input columns folded, for deployment after column pruning.
-    ColumnCompact(ColumnCompactLinear),
+    /// Kept inputs folded, for deployment after inputs were pruned.
+    InputCompact(InputCompactLinear),
+}
+
+/// Settings of a dense [`CompressibleLinear`], as of [`burn::nn::Linear`].
+#[derive(Config, Debug)]
+pub struct CompressibleLinearConfig {
+    /// Number of inputs.
+    pub d_input: usize,
+    /// Number of outputs (neurons).
+    pub d_output: usize,
+    /// Whether a bias is added.
+    #[config(default = true)]
+    pub bias: bool,
+}
+
+impl CompressibleLinearConfig {
+    /// A dense layer with freshly initialised weights.
+    pub fn init(&self, device: &Device) -> CompressibleLinear {
+        let config = LinearConfig::new(self.d_input, self.d_output).with_bias(self.bias);
+        CompressibleLinear::Dense(config.init(device))
+    }
+}
+
+impl ModuleDisplay for CompressibleLinear {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let ([d_input, d_output], state) = (self.dims(), self.state());
+        content
+            .add_debug_attribute("state", &format_args!("{state}"))
+            .add("d_input", &d_input)
+            .add("d_output", &d_output)
+            .add("rank", &state.rank())
+            .add("kept", &state.kept())
+            .add("bias", &self.bias().is_some())
+            .optional()
+    }
 }
 
 impl CompressibleLinear {
-    /// A dense layer with freshly initialised weights.
-    pub fn new(d_input: usize, d_output: usize, device: &Device) -> Self {
-        Self::Dense(LinearConfig::new(d_input, d_output).init(device))
-    }
-
     /// Applies the layer.
     ///
     /// # Shapes
@@ -69,7 +115,7 @@ impl CompressibleLinear {
             }
             Self::LowRankSparse(linear) => linear.forward(input),
             Self::Compact(linear) => linear.forward(input),
-            Self::ColumnCompact(linear) => linear.forward(input),
+            Self::InputCompact(linear) => linear.forward(input),
         }
     }
 
@@ -79,30 +125,36 @@ impl CompressibleLinear {
             Self::Dense(linear) => linear.weight.lazy_shape().dims(),
             Self::LowRankSparse(linear) => linear.dims(),
             Self::Compact(linear) => linear.dims(),
-            Self::ColumnCompact(linear) => linear.dims(),
+            Self::InputCompact(linear) => linear.dims(),
         }
     }
 
-    /// Stored weight elements, biases and orders left out (what the papers' ratio counts).
-    ///
-    /// In training form: what compaction by folding would store, `r·(in + out) + …` is measured by
-    /// [`crate::inspect::LinearAccount`]; here every allocated element counts.
+    /// Allocated weight elements, without biases and orders, as the papers' ratio counts them. A layer in
+    /// training form will store fewer once compacted: see [`crate::inspect::LinearAccount`].
     pub fn weight_elements(&self) -> usize {
         match self {
             Self::Dense(linear) => linear.weight.lazy_shape().num_elements(),
             Self::LowRankSparse(linear) => linear.weight_elements(),
             Self::Compact(linear) => linear.weight_elements(),
-            Self::ColumnCompact(linear) => linear.weight_elements(),
+            Self::InputCompact(linear) => linear.weight_elements(),
         }
     }
 
-    /// The state's name: `dense`, `low-rank + sparse`, `compact` or `column-compact`.
-    pub fn state(&self) -> &'static str {
+    /// The state with its sizes.
+    pub fn state(&self) -> LayerState {
         match self {
-            Self::Dense(_) => "dense",
-            Self::LowRankSparse(_) => "low-rank + sparse",
-            Self::Compact(_) => "compact",
-            Self::ColumnCompact(_) => "column-compact",
+            Self::Dense(_) => LayerState::Dense,
+            Self::LowRankSparse(linear) => {
+                LayerState::LowRankSparse { rank: linear.rank(), sparse: linear.sparse.is_some() }
+            }
+            Self::Compact(linear) => LayerState::Compact {
+                kept: linear.kept,
+                rank: linear.rank(),
+                ordered: linear.order.is_some(),
+            },
+            Self::InputCompact(linear) => {
+                LayerState::InputCompact { kept: linear.kept, rank: linear.rank() }
+            }
         }
     }
 
@@ -112,7 +164,7 @@ impl CompressibleLinear {
             Self::Dense(linear) => linear.weight.val(),
             Self::LowRankSparse(linear) => linear.effective_weight(),
             Self::Compact(linear) => linear.effective_weight(),
-            Self::ColumnCompact(linear) => linear.effective_weight(),
+            Self::InputCompact(linear) => linear.effective_weight(),
         }
     }
 
@@ -122,15 +174,15 @@ impl CompressibleLinear {
             Self::Dense(linear) => linear.bias.as_ref().map(|b| b.val()),
             Self::LowRankSparse(linear) => linear.bias.as_ref().map(|b| b.val()),
             Self::Compact(linear) => linear.bias.as_ref().map(|b| b.val()),
-            Self::ColumnCompact(linear) => linear.bias.as_ref().map(|b| b.val()),
+            Self::InputCompact(linear) => linear.bias.as_ref().map(|b| b.val()),
         }
     }
 }
 
 #[cfg(feature = "flex")]
 impl CompressibleLinear {
-    /// What a fused kernel packs; `None` in training form, after column pruning, under autodiff, in
-    /// other precisions and on other backends.
+    /// The parts that a fused kernel packs; `None` in training form, with pruned inputs, under autodiff,
+    /// in other precisions and on other backends.
     pub(crate) fn parts(&self) -> Option<crate::kernels::block::LinearParts> {
         use crate::kernels::block::LinearParts;
         let bias = self.bias();
@@ -147,12 +199,18 @@ impl CompressibleLinear {
                 let (kept, d_output) = (linear.kept, linear.d_output);
                 LinearParts::new(&first, left, order, bias.as_ref(), kept, d_output)
             }
-            Self::LowRankSparse(_) | Self::ColumnCompact(_) => None,
+            Self::LowRankSparse(_) | Self::InputCompact(_) => None,
         }
     }
 }
 
-/// `param` holding `tensor` as a fresh trainable leaf.
+/// The values of a tensor in f32, row by row.
+pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    let data = tensor.into_data().convert::<f32>();
+    data.try_into_vec().unwrap_or_default()
+}
+
+/// A fresh trainable parameter of the values of `tensor`.
 pub(crate) fn leaf<const D: usize>(tensor: Tensor<D>) -> burn::module::Param<Tensor<D>> {
     burn::module::Param::from_tensor(tensor.detach())
 }

@@ -102,7 +102,7 @@ impl LayerSelection {
     }
 }
 
-pub(super) fn compile(pattern: &str) -> Result<Regex> {
+pub(crate) fn compile(pattern: &str) -> Result<Regex> {
     let body = pattern.strip_prefix('!').unwrap_or(pattern);
     if body.is_empty() {
         return Err(Error::option("layers", "a pattern is empty"));

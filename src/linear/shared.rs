@@ -67,7 +67,7 @@ mod tests {
     use burn::module::Module;
     use burn::tensor::{Device, Distribution};
 
-    use super::super::CompactLinear;
+    use super::super::{CompactLinear, CompressibleLinearConfig};
     use super::*;
 
     /// 8 → 6, the named neurons kept, with rank 2 beside them.
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(off, 0.0);
         // Others than those that were joined.
         assert_alike(&shared, [value, query, query], &input);
-        let dense = CompressibleLinear::new(8, 6, &device);
+        let dense = CompressibleLinearConfig::new(8, 6).init(&device);
         assert_alike(&shared, [query, &dense, value], &input);
         assert!(shared.joined(&[query, &dense]).is_none());
     }

@@ -4,13 +4,13 @@ use burn::module::Module;
 
 use super::{CompressibleLinear, FeedForward};
 
-/// A Burn module whose [`CompressibleLinear`] layers can be visited.
-///
-/// Decomposition, pruning, compaction, accounting and reports all run through this one method.
+/// Implements [`Compressible`] for a module whose named fields are
+/// [`CompressibleLinear`](crate::linear::CompressibleLinear) layers.
 ///
 /// ```
 /// use burn::module::Module;
-/// use losparse::linear::{Compressible, CompressibleLinear};
+/// use losparse::compressible;
+/// use losparse::linear::CompressibleLinear;
 ///
 /// #[derive(Module, Debug)]
 /// struct Mlp {
@@ -18,10 +18,42 @@ use super::{CompressibleLinear, FeedForward};
 ///     down: CompressibleLinear,
 /// }
 ///
-/// impl Compressible for Mlp {
+/// compressible!(Mlp { up, down });
+/// ```
+#[macro_export]
+macro_rules! compressible {
+    ($model:ty { $($layer:ident),+ $(,)? }) => {
+        impl $crate::linear::Compressible for $model {
+            fn for_each_linear_mut(
+                &mut self,
+                f: &mut dyn FnMut(&str, &mut $crate::linear::CompressibleLinear),
+            ) {
+                $(f(stringify!($layer), &mut self.$layer);)+
+            }
+        }
+    };
+}
+
+/// A Burn module whose [`CompressibleLinear`] layers can be visited.
+///
+/// Decomposition, pruning, compaction, accounting and reports all go through this one method.
+/// [`compressible!`](crate::compressible) implements it for a struct of layers; modules that hold other
+/// modules implement it by hand:
+///
+/// ```
+/// use burn::module::Module;
+/// use losparse::linear::{Compressible, CompressibleLinear};
+///
+/// #[derive(Module, Debug)]
+/// struct Stack {
+///     layers: Vec<CompressibleLinear>,
+/// }
+///
+/// impl Compressible for Stack {
 ///     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-///         f("up", &mut self.up);
-///         f("down", &mut self.down);
+///         for (at, layer) in self.layers.iter_mut().enumerate() {
+///             f(&format!("layers.{at}"), layer);
+///         }
 ///     }
 /// }
 /// ```

@@ -1,4 +1,4 @@
-//! What AdamW remembers of a parameter.
+//! State of AdamW about one parameter.
 
 use std::sync::Arc;
 

@@ -6,7 +6,6 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Distribution, TensorData};
 
-use super::guide::Request;
 use super::*;
 use crate::kernels::SparseGradient;
 
@@ -17,8 +16,8 @@ fn random(shape: [usize; 2]) -> Tensor<2> {
 /// The same arithmetic, so equal to the last bit; a view and a fresh state among them.
 #[test]
 fn equals_burns_to_the_last_bit() {
-    let settings = AdamWSettings { beta_1: 0.85, beta_2: 0.98, epsilon: 1e-6, weight_decay: 0.03 };
-    let optimizer = AdamW::new(settings);
+    let settings = AdamWConfig { beta_1: 0.85, beta_2: 0.98, epsilon: 1e-6, weight_decay: 0.03 };
+    let optimizer = settings.build();
     for shape in [[3, 5], [300, 517]] {
         let start = random(shape);
         let (mut ours, mut burns) = ((start.clone(), None), (start.clone(), None));
@@ -43,7 +42,7 @@ fn equals_burns_to_the_last_bit() {
 fn weights_that_something_else_holds_are_not_changed() {
     let start = random([40, 30]);
     let before = start.to_data();
-    let optimizer = AdamW::new(AdamWSettings::default());
+    let optimizer = AdamWConfig::new().build();
     let (after, _) = optimizer.step(1e-2, start.clone(), random([40, 30]), None);
     start.into_data().assert_eq(&before, true);
     assert_ne!(after.into_data(), before);
@@ -62,7 +61,7 @@ impl Trained {
         let config = LinearConfig::new(d_input, d_output).with_bias(false);
         let mut model: Linear = config.init(&Device::flex().autodiff());
         model.weight = model.weight.map(|_| Tensor::from_inner(start.clone()).require_grad());
-        let optimizer = AdamW::new(AdamWSettings::default()).into();
+        let optimizer = AdamWConfig::new().init();
         Self { model, optimizer, steps: 0 }
     }
 
@@ -84,9 +83,9 @@ impl Trained {
         let request = Request { columns: columns.map(Arc::new), sums: true };
         let requests = HashMap::from([(id, request)]);
         let (model, mut sums) =
-            guide::step(&mut self.optimizer, 1e-2, self.model.clone(), gradients, requests);
+            step_with(&mut self.optimizer, 1e-2, self.model.clone(), gradients, requests);
         self.model = model;
-        sums.remove(&id)
+        sums.remove(&id).flatten()
     }
 
     fn weight(&self) -> Vec<f32> {
@@ -96,7 +95,7 @@ impl Trained {
     /// What a checkpoint keeps, and nothing else.
     fn resumed(&self) -> Self {
         let bytes = self.optimizer.into_bytes().unwrap();
-        let fresh: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
+        let fresh: ModuleOptimizer = AdamWConfig::new().init();
         let optimizer = fresh.from_bytes(bytes).unwrap();
         Self { model: self.model.clone(), optimizer, steps: self.steps }
     }
@@ -157,8 +156,8 @@ fn sums_equal_those_of_their_own_pass() {
             gradients.register(id, gradient.clone());
             let requests = HashMap::from([(id, Request { columns: None, sums: true })]);
             let (model, sums) =
-                guide::step(&mut trained.optimizer, 1e-2, trained.model, gradients, requests);
-            (model.weight.val().inner(), sums[&id].clone())
+                step_with(&mut trained.optimizer, 1e-2, trained.model, gradients, requests);
+            (model.weight.val().inner(), sums[&id].clone().unwrap())
         })
     };
     let (weight, sums) = run(1);
@@ -170,7 +169,7 @@ fn sums_equal_those_of_their_own_pass() {
 /// On other backends than `flex`, and where Burn's own arithmetic is all there is.
 #[test]
 fn the_composed_form_updates_the_same_columns() {
-    let optimizer = AdamW::new(AdamWSettings::default());
+    let optimizer = AdamWConfig::new().build();
     let (start, active) = (random([20, 9]), columns(&[0, 4, 8], 9));
     let gradient = state::take(random([20, 9]), &active);
     let columns = Some(Arc::new(active.clone()));

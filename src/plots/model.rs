@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Axis, Figure, Mark, Panel, Point, Series};
-use crate::decompose::{singular_values, to_vec};
+use crate::decompose::singular_values;
 use crate::inspect::ModelAccount;
-use crate::linear::Compressible;
+use crate::linear::{Compressible, to_vec};
 use crate::{Error, Result};
 
 /// Most lines in one panel: so many colours there are.
@@ -156,7 +156,7 @@ mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
 
     use crate::inspect::LinearAccount;
-    use crate::linear::CompressibleLinear;
+    use crate::linear::{CompressibleLinear, CompressibleLinearConfig};
 
     #[derive(Module, Debug)]
     struct One {
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn singular_values_of_a_scaled_permutation_are_its_scales() {
         let device = Device::default();
-        let mut layer = CompressibleLinear::new(2, 3, &device);
+        let mut layer = CompressibleLinearConfig::new(2, 3).init(&device);
         if let CompressibleLinear::Dense(linear) = &mut layer {
             let values = TensorData::new(vec![0.0f32, -4.0, 0.0, 3.0, 0.0, 0.0], [2, 3]);
             linear.weight = crate::linear::leaf(Tensor::from_data(values, &device));
@@ -198,7 +198,7 @@ mod tests {
         let figure = spectra_figure("spectra", &spectra(12));
         assert_eq!(figure.panels[1].series[5].name, "11.query");
         assert!(spectra_figure("spectra", &[]).is_empty());
-        let layer = CompressibleLinear::new(2, 3, &Device::default());
+        let layer = CompressibleLinearConfig::new(2, 3).init(&Device::default());
         let names = vec![String::new(); 97];
         let message = super::spectra(&One { layer }, &names).unwrap_err().to_string();
         assert!(message.contains("97 layers are more than the 96"), "{message}");

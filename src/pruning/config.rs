@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Schedule;
 use crate::{Error, Result};
 
-/// What an entry of `S` is worth.
+/// Criterion for the importance of an entry of `S`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Importance {
@@ -22,7 +22,7 @@ pub enum Importance {
     /// for all criteria, it is the one from after it.
     #[serde(alias = "snip-momentum")]
     SnipMomentum,
-    /// A number drawn once for every neuron: what any criterion must beat.
+    /// A number drawn once for every neuron: the baseline that every criterion must beat.
     Random,
 }
 
@@ -48,15 +48,17 @@ pub enum Reduction {
     Min,
 }
 
-/// What is pruned as one.
+/// The unit that is pruned as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Structure {
-    /// Neurons: rows of `S` in the paper's orientation `[out, in]`.
+    /// Neurons (outputs); written `rows`, as they are in the paper's orientation `[out, in]`.
     #[default]
-    Rows,
-    /// Input columns of `S`.
-    Columns,
+    #[serde(rename = "rows", alias = "neurons")]
+    Neurons,
+    /// Inputs; written `columns`.
+    #[serde(rename = "columns", alias = "inputs")]
+    Inputs,
     /// Single entries.
     Unstructured,
 }
@@ -77,7 +79,7 @@ pub enum Regrowth {
 pub struct PruningConfig {
     /// When and how far to prune.
     pub schedule: Schedule,
-    /// What an entry is worth.
+    /// Criterion for the importance of an entry.
     pub importance: Importance,
     /// Smoothing of the importance, `0 ≤ β₁ < 1` (`Ī ← β₁ Ī + (1 − β₁) w`).
     pub beta1: f64,
@@ -85,15 +87,15 @@ pub struct PruningConfig {
     pub beta2: f64,
     /// How a neuron's entries become one score.
     pub reduction: Reduction,
-    /// What is pruned as one.
+    /// The unit that is pruned as a whole.
     pub structure: Structure,
     /// Whether a pruned neuron may come back.
     pub regrowth: Regrowth,
-    /// Share of every layer's neurons that is kept, whatever they score; 0: no floor.
+    /// Share of the neurons of every layer that is kept whatever they score; 0: no floor.
     #[serde(default)]
     pub min_kept: f64,
-    /// Share of every layer's neurons beyond which none is kept in the end; 1: no cap. Until then
-    /// the cap falls from 1 as the kept share does, see [`super::cap_at`].
+    /// Largest share of the neurons of every layer that is kept in the end; 1: no cap. Until then the cap
+    /// falls from 1 as the kept share does, see [`super::cap_at`].
     #[serde(default = "one")]
     pub max_kept: f64,
     /// Seed of random importance.
@@ -102,7 +104,7 @@ pub struct PruningConfig {
     /// Keep importance per entry of `S` even where one number a neuron is enough.
     #[serde(default)]
     pub per_entry: bool,
-    /// So many updates in a row with a gradient that is not finite end the training.
+    /// Number of updates in a row with a gradient that is not finite that ends the training.
     pub max_skipped_in_a_row: usize,
 }
 
@@ -111,7 +113,7 @@ fn one() -> f64 {
 }
 
 impl PruningConfig {
-    /// LoSparse's settings (β₁ 0.85, β₂ 1, mean over rows, regrowth allowed) on `schedule`.
+    /// LoSparse's settings (β₁ 0.85, β₂ 1, mean over a neuron, regrowth allowed) on `schedule`.
     pub fn new(schedule: Schedule) -> Self {
         Self {
             schedule,

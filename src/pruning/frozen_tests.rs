@@ -5,9 +5,11 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, Tensor};
 
 use super::{Curve, Importance, Pruner, PruningConfig, Reduction, Regrowth, Schedule};
-use crate::decompose::{DecomposeConfig, Rank, decompose, to_vec};
-use crate::linear::{Compressible, CompressibleLinear, LayerSelection};
-use crate::optim::{AdamW, AdamWSettings};
+use crate::decompose::{DecomposeConfig, Rank, decompose};
+use crate::linear::{
+    Compressible, CompressibleLinear, CompressibleLinearConfig, LayerSelection, to_vec,
+};
+use crate::optim::AdamWConfig;
 
 /// Wide enough for kernels of its own, and a layer that is not.
 #[derive(Module, Debug)]
@@ -28,13 +30,13 @@ impl Compressible for Net {
 impl Net {
     fn new(rank: usize) -> Self {
         let device = Device::flex();
-        let mut net = Self {
-            up: CompressibleLinear::new(64, 48, &device),
-            down: CompressibleLinear::new(48, 48, &device),
-            small: CompressibleLinear::new(48, 6, &device),
+        let net = Self {
+            up: CompressibleLinearConfig::new(64, 48).init(&device),
+            down: CompressibleLinearConfig::new(48, 48).init(&device),
+            small: CompressibleLinearConfig::new(48, 6).init(&device),
         };
-        let config = DecomposeConfig { rank: Rank::Fixed(rank), sparse: true };
-        decompose(&mut net, &LayerSelection::all(), config).unwrap();
+        let config = DecomposeConfig::new(Rank::Fixed(rank));
+        let (net, _) = decompose(net, &LayerSelection::all(), config).unwrap();
         net.train()
     }
 
@@ -62,6 +64,8 @@ fn config(reduction: Reduction, importance: Importance) -> PruningConfig {
 }
 
 struct Run {
+    /// Whether the optimizer passes over neurons that are pruned for good.
+    passes_over: bool,
     net: Net,
     pruner: Pruner,
     optimizer: ModuleOptimizer,
@@ -69,14 +73,16 @@ struct Run {
 
 impl Run {
     fn new(net: Net, config: PruningConfig, passes_over: bool) -> Self {
-        let pruner = Pruner::new(&net, config).unwrap();
-        let pruner = if passes_over { pruner.with_adamw() } else { pruner };
-        let settings = AdamWSettings { weight_decay: 0.01, ..AdamWSettings::default() };
-        Self { net, pruner, optimizer: AdamW::new(settings).into() }
+        let pruner = config.init(&net).unwrap();
+        let optimizer = AdamWConfig::new().with_weight_decay(0.01).init();
+        Self { passes_over, net, pruner, optimizer }
     }
 
     /// An update; elements of the gradients of `S`.
     fn step(mut self, x: &Tensor<2>) -> (Self, usize) {
+        if !self.passes_over {
+            self.pruner.announce(&mut self.net, false);
+        }
         let gradients = GradientsParams::from_grads(self.net.loss(x).backward(), &self.net);
         let mut elements = 0;
         self.net.for_each_linear(&mut |_, linear| {
@@ -118,9 +124,9 @@ impl Run {
         let fresh = Self::new(Net::new(rank), config, true);
         let mut net = fresh.net.load_record(self.net.clone().into_record());
         let pruner = fresh.pruner.load_record(self.pruner.clone().into_record());
-        pruner.announce(&mut net);
+        pruner.announce(&mut net, true);
         let optimizer = fresh.optimizer.from_bytes(self.optimizer.into_bytes().unwrap()).unwrap();
-        Self { net, pruner, optimizer }
+        Self { passes_over: true, net, pruner, optimizer }
     }
 }
 

@@ -1,17 +1,18 @@
-//! Importance of one layer's neurons over the steps.
+//! Importance of the neurons of one layer over the steps, by the functions of [`super::equations`].
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Importance, NEVER_KEPT, PruningConfig, Reduction, Structure};
+use super::mask::Mask;
+use super::{Importance, NEVER_KEPT, PruningConfig, Reduction, Regrowth, Structure, equations};
 use crate::kernels::ActiveColumns;
 use crate::optim;
 use crate::random::split_mix_64;
 
-/// Running importance of one layer's `S`: state that training carries in its checkpoints.
+/// Running importance of the `S` of one layer, carried by checkpoints.
 ///
-/// Tensors have the shape of the scores: `[1, d_output]` for neurons, `[d_input, 1]` for columns, or
-/// `[d_input, d_output]` where state is kept per entry.
+/// Tensors have the shape of the scores: `[1, d_output]` for neurons, `[d_input, 1]` for inputs, or
+/// `[d_input, d_output]` if state is kept per entry.
 #[derive(Module, Debug)]
 pub struct LayerImportance {
     /// Mean of `I` over the valid steps of the current window, `w`.
@@ -20,15 +21,15 @@ pub struct LayerImportance {
     pub smoothed: Param<Tensor<2>>,
     /// Smoothed uncertainty `Ū`; `None` at `β₂ = 1`.
     pub uncertainty: Option<Param<Tensor<2>>>,
-    /// Kept so far (1) or pruned (0); only under frozen regrowth.
-    pub mask: Option<Param<Tensor<2>>>,
+    /// Neurons kept so far; only under frozen regrowth.
+    pub mask: Option<Mask>,
 }
 
 /// Shape of the scores of a `[d_input, d_output]` layer.
 fn score_shape(structure: Structure, [d_input, d_output]: [usize; 2]) -> [usize; 2] {
     match structure {
-        Structure::Rows => [1, d_output],
-        Structure::Columns => [d_input, 1],
+        Structure::Neurons => [1, d_output],
+        Structure::Inputs => [d_input, 1],
         Structure::Unstructured => [d_input, d_output],
     }
 }
@@ -36,8 +37,8 @@ fn score_shape(structure: Structure, [d_input, d_output]: [usize; 2]) -> [usize;
 /// Entries reduced over the pruned structure.
 fn reduce(entries: Tensor<2>, structure: Structure, reduction: Reduction) -> Tensor<2> {
     let dim = match structure {
-        Structure::Rows => 0,
-        Structure::Columns => 1,
+        Structure::Neurons => 0,
+        Structure::Inputs => 1,
         Structure::Unstructured => return entries,
     };
     match reduction {
@@ -67,14 +68,14 @@ fn random(seed: u64, layer: usize, shape: [usize; 2], device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// What a step shows of one layer's importance.
+/// Evidence of one step about the importance of one layer.
 #[allow(clippy::large_enum_variant)] // One a layer, and gone with the step.
 pub(super) enum Seen {
     /// The layer took no part in the loss: a gradient of zero.
     Nothing,
     /// The gradient of `S`.
     Gradient(Tensor<2>),
-    /// `Σᵢ |s[i, j] · g[i, j]|` of every column, or of the active ones.
+    /// `Σᵢ |s[i, j] · g[i, j]|` of every neuron `j`, or of the active ones.
     Sums(Vec<f32>),
 }
 
@@ -82,11 +83,11 @@ pub(super) enum Seen {
 pub(super) fn sums_suffice(config: &PruningConfig) -> bool {
     !config.needs_entries()
         && matches!(config.importance, Importance::Sensitivity | Importance::SnipMomentum)
-        && config.structure == Structure::Rows
+        && config.structure == Structure::Neurons
         && matches!(config.reduction, Reduction::Mean | Reduction::Sum)
 }
 
-/// What one step adds: `|s · ∂loss/∂s|`, or its criterion's like, reduced as far as it may be.
+/// The sample of one step: sensitivity or movement, reduced as far as the criterion allows.
 fn sample(
     config: &PruningConfig,
     sparse: &Param<Tensor<2>>,
@@ -120,10 +121,9 @@ fn sample(
     {
         return reduced(sums);
     }
-    let product = sparse * gradient;
     let entries = match config.importance {
-        Importance::Movement => -product,
-        _ => product.abs(),
+        Importance::Movement => equations::movement(sparse, gradient),
+        _ => equations::sensitivity(sparse, gradient),
     };
     match config.needs_entries() {
         true => entries,
@@ -142,7 +142,7 @@ impl LayerImportance {
     ) -> Self {
         let shape = if config.needs_entries() { dims } else { score_shape(config.structure, dims) };
         let zeros = || state(Tensor::zeros(shape, device));
-        let frozen = config.regrowth == super::Regrowth::Frozen;
+        let frozen = config.regrowth == Regrowth::Frozen;
         Self {
             window: zeros(),
             smoothed: match config.importance {
@@ -150,29 +150,27 @@ impl LayerImportance {
                 _ => zeros(),
             },
             uncertainty: config.uses_uncertainty().then(zeros),
-            mask: frozen.then(|| state(Tensor::ones(score_shape(config.structure, dims), device))),
+            mask: frozen.then(|| Mask::new(score_shape(config.structure, dims), device)),
         }
     }
 
     /// Ends a window: `Ī ← β₁ Ī + (1 − β₁) w`, then `Ū ← β₂ Ū + (1 − β₂)|w − Ī|`.
-    pub(crate) fn fold(&mut self, config: &PruningConfig) {
+    pub(super) fn close_window(&mut self, config: &PruningConfig) {
         if config.importance != Importance::Sensitivity {
             return;
         }
         let window = self.window.val();
         update(&mut self.smoothed, |smoothed| {
-            smoothed * config.beta1 + window.clone() * (1.0 - config.beta1)
+            equations::moving_average(smoothed, window.clone(), config.beta1)
         });
-        let smoothed = self.smoothed.val();
         if let Some(uncertainty) = &mut self.uncertainty {
-            update(uncertainty, |u| {
-                u * config.beta2 + (window - smoothed).abs() * (1.0 - config.beta2)
-            });
+            let found = equations::uncertainty(window, self.smoothed.val());
+            update(uncertainty, |average| equations::moving_average(average, found, config.beta2));
         }
     }
 
-    /// Adds one valid step to a window of `valid` earlier ones, `w ← (w·k + I)/(k + 1)` with
-    /// `I = |s · ∂loss/∂s|`; criteria without windows add it to what they have.
+    /// Adds one valid step to a window of `valid` earlier ones; criteria without windows add it to their
+    /// sum.
     pub(super) fn observe(
         &mut self,
         config: &PruningConfig,
@@ -189,26 +187,23 @@ impl LayerImportance {
             }
             _ => {}
         }
-        update(&mut self.window, |window| match valid {
-            0 => sample,
-            k => (window * k as f64 + sample) / (k + 1) as f64,
-        });
+        update(&mut self.window, |window| equations::window_mean(window, sample, valid));
     }
 
-    /// One score a neuron.
-    pub(crate) fn scores(&self, config: &PruningConfig, sparse: Tensor<2>) -> Tensor<2> {
+    /// The scores, one a neuron.
+    pub(super) fn scores(&self, config: &PruningConfig, sparse: Tensor<2>) -> Tensor<2> {
         let entries = match config.importance {
             Importance::Magnitude => sparse.abs(),
-            _ => match &self.uncertainty {
-                Some(uncertainty) => self.smoothed.val() * uncertainty.val(),
-                None => self.smoothed.val(),
-            },
+            _ => {
+                let uncertainty = self.uncertainty.as_ref().map(|uncertainty| uncertainty.val());
+                equations::score(self.smoothed.val(), uncertainty)
+            }
         };
         let reduced = config.importance != Importance::Magnitude && !config.needs_entries();
         let scores =
             if reduced { entries } else { reduce(entries, config.structure, config.reduction) };
         match &self.mask {
-            // What is frozen stays pruned.
+            // Pruned for good.
             Some(mask) => scores.mask_fill(mask.val().equal_scalar(0.0), NEVER_KEPT),
             None => scores,
         }

@@ -1,16 +1,19 @@
-//! Pruning whole neurons of `S` by importance, on a cubic schedule.
+//! Pruning of whole neurons of `S` by importance, on a cubic schedule.
 //!
 //! ```text
 //! gradient of S ─► Importance (window mean, β₁, β₂) ─► scores ─► selection (one threshold over the
 //! optimizer step ─► weights ─┘                          whole model) ─► S ← S ∘ mask
 //! ```
-//! [`Pruner`] is all of it in one step; the parts are usable alone.
+//! Begin with [`PruningConfig`]. [`Pruner`] is all of it in one step; the parts are usable alone:
+//! [`equations`], [`Schedule`], [`threshold`].
 
 mod config;
 mod counters;
+pub mod equations;
 #[cfg(all(test, feature = "flex"))]
 mod frozen_tests;
 mod importance;
+mod mask;
 mod norm;
 mod pruner;
 #[cfg(test)]
@@ -20,17 +23,18 @@ mod pruner_reference;
 #[cfg(test)]
 mod pruner_tests;
 mod schedule;
+mod scores;
 mod selection;
 mod sparse;
-mod standing;
 
 pub use config::{Importance, PruningConfig, Reduction, Regrowth, Structure};
 pub use importance::LayerImportance;
+pub use mask::Mask;
 pub use norm::{gradient_norm, scale_gradients};
 pub use pruner::{PruneStep, Pruner};
 pub use schedule::{Curve, Phase, Schedule};
 #[cfg(feature = "train")]
 pub(crate) use schedule::{WARMUP_SHARES, share_of};
+pub use scores::{LayerKept, LayerScores};
 pub use selection::{Group, NEVER_KEPT, above_never_kept, bound, cap_at};
 pub use selection::{kept_share, prune_count, threshold};
-pub use standing::{LayerKept, LayerScores};

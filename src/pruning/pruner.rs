@@ -1,12 +1,11 @@
 //! One pruning step over a whole model.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ParamId};
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::counters::Counters;
 use super::importance::{Seen, sums_suffice};
@@ -15,33 +14,24 @@ use super::{
     Group, LayerImportance, LayerScores, PruningConfig, Regrowth, Structure, above_never_kept,
     bound, cap_at, gradient_norm, kept_share, threshold,
 };
-use crate::kernels::{ActiveColumns, SparseGradient, layers};
-use crate::linear::Compressible;
-use crate::optim::guide::{self, Request};
+use crate::kernels::layers;
+use crate::linear::{Compressible, to_vec};
+use crate::optim::{Request, step_with};
 use crate::{Error, Result};
 
-/// Prunes the sparse parts of a model while it trains.
+/// Prunes the sparse parts of a model while it trains. Made by [`PruningConfig::init`].
 ///
 /// A Burn module: put it beside the model and checkpoints carry importance and step, so a resumed
 /// run goes on exactly. One [`Pruner::optimize`] replaces the optimizer's own `step`.
 #[derive(Module, Debug)]
 pub struct Pruner {
     layers: Vec<LayerImportance>,
-    /// `[step, valid samples in the window, skipped updates, skipped in a row]`.
-    counters: Param<Tensor<1, Int>>,
-    #[module(skip)]
-    host: Option<Counters>,
+    counters: Counters,
     #[module(skip)]
     config: PruningConfig,
-    /// Columns that are not pruned for good, once known: of the masks, so they change with those.
-    #[module(skip)]
-    columns: Option<Vec<Arc<ActiveColumns>>>,
-    /// Whether the optimizer takes gradients of some columns alone.
-    #[module(skip)]
-    adamw: bool,
 }
 
-/// What one step did.
+/// Report of one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PruneStep {
     /// The step, `t`.
@@ -58,28 +48,29 @@ pub struct PruneStep {
     pub gradient_norm: f64,
 }
 
-impl Pruner {
+impl PruningConfig {
     /// A pruner for the decomposed layers of `model`, at step 0.
     ///
     /// # Errors
     /// If a setting is impossible or the model has no sparse part to prune.
-    pub fn new<M: Compressible>(model: &M, config: PruningConfig) -> Result<Self> {
-        config.validate()?;
+    pub fn init<M: Compressible>(&self, model: &M) -> Result<Pruner> {
+        self.validate()?;
         let mut layers = Vec::new();
         let mut device = None;
         for_each_sparse(&mut model.clone(), |_, sparse| {
             let on = sparse.lazy_device().without_autodiff();
             let dims = sparse.lazy_shape().dims();
-            layers.push(LayerImportance::new(&config, layers.len(), dims, &on));
+            layers.push(LayerImportance::new(self, layers.len(), dims, &on));
             device = Some(on);
         });
         let device = device.ok_or_else(|| {
             Error::layer("all", "no layer has a sparse part to prune; decompose the model first")
         })?;
-        // Counters are mirrored on the host from the first use on, so that a record may come first.
-        Ok(Self::with(layers, Counters::default().to_param(&device), config))
+        Ok(Pruner { layers, counters: Counters::new(&device), config: *self })
     }
+}
 
+impl Pruner {
     /// A pruner without layers, for models that are trained without pruning.
     pub fn idle(total_steps: usize, device: &Device) -> Self {
         let config = PruningConfig::new(super::Schedule {
@@ -91,23 +82,14 @@ impl Pruner {
             interval: 10,
             curve: super::Curve::default(),
         });
-        let device = device.clone().without_autodiff();
-        let counters = Counters::default().to_param(&device);
-        Self::with(Vec::new(), counters, config)
-    }
-
-    fn with(
-        layers: Vec<LayerImportance>,
-        counters: Param<Tensor<1, Int>>,
-        config: PruningConfig,
-    ) -> Self {
-        Self { layers, counters, host: None, config, columns: None, adamw: false }
+        let counters = Counters::new(&device.clone().without_autodiff());
+        Self { layers: Vec::new(), counters, config }
     }
 
     /// A pruner of `model` with the settings, or an idle one for a training without pruning.
     ///
     /// # Errors
-    /// As [`Pruner::new`].
+    /// As [`PruningConfig::init`].
     pub fn new_or_idle<M: Compressible>(
         model: &M,
         config: Option<PruningConfig>,
@@ -115,19 +97,9 @@ impl Pruner {
         device: &Device,
     ) -> Result<Self> {
         match config {
-            Some(config) => Self::new(model, config),
+            Some(config) => config.init(model),
             None => Ok(Self::idle(total_steps, device)),
         }
-    }
-
-    /// Says that the model is updated by [`Pruner::optimize`] with [`crate::optim::AdamW`] always.
-    ///
-    /// Neurons that are pruned for good then have neither gradients nor moments, and the optimizer
-    /// passes them over. Another optimizer would find gradients of another shape than the weights'.
-    pub fn with_adamw(mut self) -> Self {
-        self.adamw = true;
-        self.columns = None;
-        self
     }
 
     /// The settings.
@@ -136,13 +108,13 @@ impl Pruner {
     }
 
     /// The next step, `t`.
-    pub fn step(&mut self) -> usize {
-        self.counters().step
+    pub fn step(&self) -> usize {
+        self.counters.step
     }
 
     /// Updates skipped so far because a gradient was not finite.
-    pub fn skipped(&mut self) -> usize {
-        self.counters().skipped
+    pub fn skipped(&self) -> usize {
+        self.counters.skipped
     }
 
     /// Per-layer importance, in the order of the model's layers.
@@ -150,16 +122,13 @@ impl Pruner {
         &self.layers
     }
 
-    /// Forgets what is mirrored on the host; call it after a record was loaded into the pruner.
-    pub fn reload(&mut self) {
-        self.host = None;
-        self.columns = None;
-    }
-
     /// One update: optimizer step, importance, selection and masking. Replaces
-    /// `optimizer.step(lr, model, gradients)`.
+    /// `optimizer.step(lr, model, gradients)`. An update with a gradient that is not finite is skipped
+    /// whole.
     ///
-    /// An update with a gradient that is not finite is skipped whole.
+    /// Under frozen regrowth, [`crate::optim::AdamW`] passes over neurons that are pruned for good: from
+    /// its first update on, layers have no gradients for them. Another optimizer, which needs gradients of
+    /// the weights' shape, cannot take its place within a training.
     ///
     /// # Errors
     /// If too many updates in a row were skipped.
@@ -188,7 +157,7 @@ impl Pruner {
         optimizer: &mut ModuleOptimizer,
         lr: impl Into<ModuleLearningRate>,
         gradients: GradientsParams,
-        updated: impl FnOnce(&mut Self, &M),
+        updated: impl FnOnce(&Self, &M),
     ) -> (M, PruneStep) {
         let taken = self.sparse_gradients(&model, &gradients);
         let mut requests = HashMap::new();
@@ -199,18 +168,20 @@ impl Pruner {
             requests.insert(sparse.id, Request { columns, sums });
             ids.push(sparse.id);
         });
-        let (mut model, mut sums) = guide::step(optimizer, lr, model, gradients, requests);
+        let (mut model, mut answers) = step_with(optimizer, lr, model, gradients, requests);
         updated(self, &model);
-        let seen = taken.into_iter().zip(ids).map(|(gradient, id)| match sums.remove(&id) {
-            Some(sums) => Seen::Sums(sums),
-            None => gradient.map_or(Seen::Nothing, Seen::Gradient),
+        let seen = taken.into_iter().zip(ids).map(|(gradient, id)| {
+            match answers.get_mut(&id).and_then(Option::take) {
+                Some(sums) => Seen::Sums(sums),
+                None => gradient.map_or(Seen::Nothing, Seen::Gradient),
+            }
         });
         let seen = seen.collect();
-        let done = self.observe(&mut model, seen);
+        let done = self.observe(&mut model, seen, |id| answers.contains_key(&id));
         (model, done)
     }
 
-    /// Gradients of the sparse parts, to be taken before the optimizer consumes them.
+    /// Gradients of the sparse parts, taken before the optimizer consumes them.
     pub fn sparse_gradients<M: Compressible>(
         &self,
         model: &M,
@@ -235,41 +206,39 @@ impl Pruner {
             Some(gradient) => Seen::Gradient(gradient.clone()),
             None => Seen::Nothing,
         };
-        self.observe(model, gradients.iter().map(seen).collect())
+        self.observe(model, gradients.iter().map(seen).collect(), |_| false)
     }
 
-    /// [`Pruner::update`] with what there is to see of every layer.
-    fn observe<M: Compressible>(&mut self, model: &mut M, seen: Vec<Seen>) -> PruneStep {
-        let mut counters = self.counters();
-        let step = counters.step;
+    /// [`Pruner::update`] by the evidence of every layer. `takes_columns` says of a parameter whether its
+    /// optimizer takes gradients of some columns alone.
+    fn observe<M: Compressible>(
+        &mut self,
+        model: &mut M,
+        seen: Vec<Seen>,
+        takes_columns: impl Fn(ParamId) -> bool,
+    ) -> PruneStep {
+        let step = self.counters.step;
         let config = self.config;
         let schedule = config.schedule;
-        if step.is_multiple_of(schedule.interval) {
-            self.fold(&mut counters);
-        }
+        self.close_window();
+        let window = self.counters.window;
         let mut layers = self.layers.iter_mut().zip(seen);
         for_each_frozen(model, |sparse, frozen| {
             if let Some((layer, seen)) = layers.next() {
-                let columns = frozen.as_deref();
-                layer.observe(&config, sparse, columns, seen, counters.window);
+                layer.observe(&config, sparse, frozen.as_deref(), seen, window);
             }
         });
         drop(layers);
-        counters.window += 1;
-        counters.in_a_row = 0;
+        self.counters.window += 1;
+        self.counters.in_a_row = 0;
         let keep_ratio = schedule.keep_ratio(step);
         let prunes = schedule.prunes(step) && !self.layers.is_empty();
         let pruned = if prunes { self.prune(model, keep_ratio) } else { None };
         if config.regrowth == Regrowth::Frozen {
-            if prunes {
-                self.columns = None;
-            }
             self.apply_masks(model, prunes);
-            self.columns = Some(self.columns(model));
-            self.announce(model);
+            self.tell_layers(model, takes_columns);
         }
-        counters.step += 1;
-        self.set_counters(counters);
+        self.counters.step += 1;
         PruneStep {
             step,
             keep_ratio,
@@ -285,20 +254,16 @@ impl Pruner {
     /// # Errors
     /// If it was one too many in a row.
     pub fn skip(&mut self, gradient_norm: f64) -> Result<PruneStep> {
-        let mut counters = self.counters();
-        let step = counters.step;
-        if step.is_multiple_of(self.config.schedule.interval) {
-            self.fold(&mut counters);
-        }
-        counters.step += 1;
-        counters.skipped += 1;
-        counters.in_a_row += 1;
-        self.set_counters(counters);
-        if counters.in_a_row >= self.config.max_skipped_in_a_row {
+        let step = self.counters.step;
+        self.close_window();
+        self.counters.step += 1;
+        self.counters.skipped += 1;
+        self.counters.in_a_row += 1;
+        let in_a_row = self.counters.in_a_row;
+        if in_a_row >= self.config.max_skipped_in_a_row {
             return Err(Error::Training(format!(
-                "{} updates in a row had a gradient that is not finite (the last at step {step}); \
-                 lower the learning rate or look for bad values in the data and weights",
-                counters.in_a_row
+                "{in_a_row} updates in a row had a gradient that is not finite (the last at step \
+                 {step}); lower the learning rate or look for bad values in the data and weights"
             )));
         }
         let keep_ratio = self.config.schedule.keep_ratio(step);
@@ -312,12 +277,13 @@ impl Pruner {
         })
     }
 
-    fn fold(&mut self, counters: &mut Counters) {
-        if counters.window > 0 {
-            for layer in &mut self.layers {
-                layer.fold(&self.config);
-            }
-            counters.window = 0;
+    /// Closes the importance window if it ends at this step and is not empty.
+    fn close_window(&mut self) {
+        if self.counters.step.is_multiple_of(self.config.schedule.interval)
+            && self.counters.window > 0
+        {
+            self.layers.iter_mut().for_each(|layer| layer.close_window(&self.config));
+            self.counters.window = 0;
         }
     }
 
@@ -335,8 +301,8 @@ impl Pruner {
             groups.push((
                 score.dims(),
                 match config.structure {
-                    Structure::Rows => d_input,
-                    Structure::Columns => d_output,
+                    Structure::Neurons => d_input,
+                    Structure::Inputs => d_output,
                     Structure::Unstructured => 1,
                 },
             ));
@@ -359,7 +325,7 @@ impl Pruner {
         for_each_sparse(model, |_, sparse| {
             let mask = scores[at].clone().greater_equal_scalar(threshold).float();
             if frozen && let Some(kept) = &mut self.layers[at].mask {
-                *kept = kept.clone().map(|kept| kept * mask);
+                kept.and(mask);
             } else {
                 apply_mask(sparse, mask);
             }
@@ -369,78 +335,45 @@ impl Pruner {
     }
 
     /// Tells the layers of `model` which neurons are pruned for good, which makes frozen training
-    /// faster. [`Pruner::update`] does so too: before the first step it matters only where a resumed
-    /// training is to be equal to the last bit.
-    pub fn announce<M: Compressible>(&self, model: &mut M) {
-        let mut columns = self.columns(model).into_iter();
-        for_each_frozen(model, |_, frozen| {
-            *frozen = columns.next().filter(|columns| !columns.others.is_empty());
-        });
+    /// faster. [`Pruner::optimize`] does so too: before the first step it matters only if a resumed
+    /// training is to be equal to the last bit. `adamw`: [`crate::optim::AdamW`] trains the model.
+    pub fn announce<M: Compressible>(&self, model: &mut M, adamw: bool) {
+        self.tell_layers(model, |_| adamw);
     }
 
-    /// Columns that are not pruned for good, of every layer; empty where none are pruned for good.
-    fn columns<M: Compressible>(&self, model: &mut M) -> Vec<Arc<ActiveColumns>> {
-        if let Some(columns) = &self.columns {
-            return columns.clone();
-        }
+    /// [`Pruner::announce`], by parameter.
+    fn tell_layers<M: Compressible>(&self, model: &mut M, takes_columns: impl Fn(ParamId) -> bool) {
         let config = &self.config;
-        if config.regrowth != Regrowth::Frozen || config.structure != Structure::Rows {
-            return Vec::new();
-        }
-        let gathers = self.adamw && (sums_suffice(config) || !config.importance.needs_gradients());
-        let mut columns = Vec::with_capacity(self.layers.len());
+        let no_entries = sums_suffice(config) || !config.importance.needs_gradients();
         let mut layers = self.layers.iter();
-        for_each_sparse(model, |_, sparse| {
-            let Some(mask) = layers.next().and_then(|layer| layer.mask.as_ref()) else { return };
-            let found = ActiveColumns::of_mask(&crate::decompose::to_vec(mask.val()));
-            let gradient = match gathers && layers::gathers(&sparse.val()) {
-                true => SparseGradient::Gathered,
-                false => SparseGradient::Active,
-            };
-            columns.push(Arc::new(ActiveColumns { gradient, ..found }));
+        for_each_frozen(model, |sparse, frozen| {
+            let mask = layers.next().and_then(|layer| layer.mask.as_ref());
+            let mask = mask.filter(|_| config.structure == Structure::Neurons);
+            let gathered = no_entries && takes_columns(sparse.id) && layers::gathers(&sparse.val());
+            let columns = mask.map(|mask| mask.active(gathered).clone());
+            *frozen = columns.filter(|columns| !columns.others.is_empty());
         });
-        columns
     }
 
     /// Zeroes what is pruned for good, in layers where it can have changed: anywhere if something was
     /// `pruned` just now, else where the optimizer does not pass it over.
     fn apply_masks<M: Compressible>(&self, model: &mut M, pruned: bool) {
-        let whole = |at: usize| {
-            let columns = self.columns.as_ref().and_then(|columns| columns.get(at));
-            columns.is_some_and(|columns| columns.others.is_empty())
-        };
-        let mut layers = self.layers.iter().enumerate();
+        let by_neuron = self.config.structure == Structure::Neurons;
+        let mut layers = self.layers.iter();
         for_each_frozen(model, |sparse, frozen| {
-            let Some((at, layer)) = layers.next() else { return };
+            let Some(mask) = layers.next().and_then(|layer| layer.mask.as_ref()) else { return };
             let passed_over = frozen.as_ref().is_some_and(|columns| columns.gathered());
-            if let Some(mask) = &layer.mask
-                && (pruned || !(passed_over || whole(at)))
-            {
+            let whole = || by_neuron && mask.active(false).others.is_empty();
+            if pruned || !(passed_over || whole()) {
                 apply_mask(sparse, mask.val());
             }
         });
     }
 
-    fn counters(&mut self) -> Counters {
-        let counters = self.host.unwrap_or_else(|| Counters::from_param(&self.counters));
-        self.host = Some(counters);
-        counters
-    }
-
-    fn set_counters(&mut self, counters: Counters) {
-        let device = self.counters.lazy_device();
-        let id = self.counters.id;
-        self.counters = Param::initialized(id, counters.to_tensor(&device));
-        self.host = Some(counters);
-    }
-
     /// [`Pruner::scores`] as the next [`Pruner::update`] will have them before it masks anything.
     pub fn scores_ahead<M: Compressible>(&self, model: &M) -> Vec<LayerScores> {
         let mut ahead = self.clone();
-        let mut counters = ahead.counters();
-        if counters.step.is_multiple_of(self.config.schedule.interval) {
-            ahead.fold(&mut counters);
-        }
+        ahead.close_window();
         ahead.scores(model)
     }
 }
@@ -456,7 +389,7 @@ fn read_groups(scores: &[Tensor<2>], shapes: &[([usize; 2], usize)]) -> Vec<Grou
             s.clone().reshape([count]).to_device(&device)
         })
         .collect();
-    let all = crate::decompose::to_vec(Tensor::cat(flat, 0));
+    let all = to_vec(Tensor::cat(flat, 0));
     let mut rest = all.as_slice();
     shapes
         .iter()

@@ -19,7 +19,7 @@ fn a_floor_and_a_cap_bound_what_each_layer_keeps() {
             }
             other => other,
         };
-        let mut pruner = Pruner::new(&model, config).unwrap();
+        let mut pruner = config.init(&model).unwrap();
         for t in 0..20 {
             let still = SHAPES.map(|[a, b]| Some(vec![0.0; a * b])).to_vec();
             (model, _) = update(&mut pruner, model, &mut optimizer(), &still).unwrap();
@@ -78,7 +78,7 @@ fn wide() -> Wide {
 fn kept_by_step(config: PruningConfig) -> Vec<Option<[usize; 2]>> {
     let config = PruningConfig { importance: Importance::Magnitude, ..config };
     let mut model = wide();
-    let mut pruner = Pruner::new(&model, config).unwrap();
+    let mut pruner = config.init(&model).unwrap();
     let steps = (0..config.schedule.total_steps).map(|_| {
         let done = pruner.update(&mut model, &[]);
         let kept: Vec<usize> = Pruner::kept(&model).iter().map(|layer| layer.kept).collect();

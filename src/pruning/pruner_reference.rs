@@ -125,8 +125,8 @@ impl Reference {
     fn groups(&self, layer: usize) -> Vec<Vec<usize>> {
         let [d_input, d_output] = self.shapes[layer];
         let group = |at: usize| match self.config.structure {
-            Structure::Rows => (0..d_input).map(|i| i * d_output + at % d_output).collect(),
-            Structure::Columns => (0..d_output).map(|j| at / d_output * d_output + j).collect(),
+            Structure::Neurons => (0..d_input).map(|i| i * d_output + at % d_output).collect(),
+            Structure::Inputs => (0..d_output).map(|j| at / d_output * d_output + j).collect(),
             Structure::Unstructured => vec![at],
         };
         (0..d_input * d_output).map(group).collect()
@@ -148,8 +148,8 @@ impl Reference {
         let layers = 0..self.sparse.len();
         if self.config.importance == Importance::Magnitude {
             let length = |layer: usize| match (self.config.needs_entries(), self.config.structure) {
-                (false, Structure::Rows) => self.shapes[layer][1],
-                (false, Structure::Columns) => self.shapes[layer][0],
+                (false, Structure::Neurons) => self.shapes[layer][1],
+                (false, Structure::Inputs) => self.shapes[layer][0],
                 _ => self.sparse[layer].len(),
             };
             return layers.map(|layer| vec![0.0; length(layer)]).collect();
@@ -161,7 +161,7 @@ impl Reference {
             let [d_input, d_output] = self.shapes[layer];
             let groups = self.groups(layer);
             let firsts: Vec<usize> = match self.config.structure {
-                Structure::Rows => (0..d_output).collect(),
+                Structure::Neurons => (0..d_output).collect(),
                 _ => (0..d_input).map(|i| i * d_output).collect(),
             };
             let of = |first: usize| groups[first].iter().map(|&at| self.smoothed[layer][at]);

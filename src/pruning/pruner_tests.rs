@@ -10,8 +10,7 @@ use super::{
     Schedule, Structure,
 };
 use crate::Error;
-use crate::decompose::to_vec;
-use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, leaf};
+use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, leaf, to_vec};
 
 const LR: f64 = 0.5;
 /// `[d_input, d_output]` of the layers.
@@ -23,12 +22,7 @@ pub(super) struct Mlp {
     pub(super) down: CompressibleLinear,
 }
 
-impl Compressible for Mlp {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        f("up", &mut self.up);
-        f("down", &mut self.down);
-    }
-}
+crate::compressible!(Mlp { up, down });
 
 /// Numbers in `(-1, 1)`, other ones for every seed.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -138,7 +132,7 @@ fn assert_close(found: &[f32], expected: impl IntoIterator<Item = f64>, what: &s
 /// Settings in all combinations.
 fn all_settings() -> Vec<PruningConfig> {
     let mut all = Vec::new();
-    for structure in [Structure::Rows, Structure::Columns, Structure::Unstructured] {
+    for structure in [Structure::Neurons, Structure::Inputs, Structure::Unstructured] {
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::Max, Reduction::Min] {
             for (importance, beta2) in [
                 (Importance::Sensitivity, 1.0),
@@ -169,7 +163,7 @@ fn every_setting_does_what_the_method_says_entry_by_entry() {
     for (seed, config) in all_settings().into_iter().enumerate() {
         let seed = seed as u64;
         let mut model = model(seed);
-        let mut pruner = Pruner::new(&model, config).unwrap();
+        let mut pruner = config.init(&model).unwrap();
         let mut reference = Reference::new(config, &SHAPES, weights(seed));
         let mut prunings = 0;
         for t in 0..config.schedule.total_steps {
@@ -202,7 +196,7 @@ fn every_setting_does_what_the_method_says_entry_by_entry() {
 /// Runs all steps with gradients of `seed`; which neurons ended pruned, and the thresholds.
 fn trained(config: PruningConfig, seed: u64) -> (Vec<Vec<bool>>, Vec<Option<f32>>) {
     let mut model = model(seed);
-    let mut pruner = Pruner::new(&model, config).unwrap();
+    let mut pruner = config.init(&model).unwrap();
     let mut thresholds = Vec::new();
     for _ in 0..config.schedule.total_steps {
         let done;
@@ -234,7 +228,7 @@ fn one_shot_pruning_keeps_to_its_one_choice() {
         ..config()
     };
     let mut model = model(3);
-    let mut pruner = Pruner::new(&model, config).unwrap();
+    let mut pruner = config.init(&model).unwrap();
     let mut chosen = Vec::new();
     for t in 0..20 {
         (model, _) = step(&mut pruner, model, 3);
@@ -252,7 +246,7 @@ fn one_shot_pruning_keeps_to_its_one_choice() {
 #[test]
 fn state_per_entry_and_per_neuron_prune_the_same() {
     for seed in 0..8 {
-        for structure in [Structure::Rows, Structure::Columns] {
+        for structure in [Structure::Neurons, Structure::Inputs] {
             for reduction in [Reduction::Mean, Reduction::Sum] {
                 let interval = 2 + seed as usize % 4;
                 let neurons = PruningConfig {
@@ -263,8 +257,8 @@ fn state_per_entry_and_per_neuron_prune_the_same() {
                 let entries = PruningConfig { per_entry: true, ..neurons };
                 assert!(entries.needs_entries() && !neurons.needs_entries());
                 let (mut a, mut b) = (model(seed), model(seed));
-                let mut by_neuron = Pruner::new(&a, neurons).unwrap();
-                let mut by_entry = Pruner::new(&b, entries).unwrap();
+                let mut by_neuron = neurons.init(&a).unwrap();
+                let mut by_entry = entries.init(&b).unwrap();
                 for t in 0..20 {
                     let (done_a, done_b);
                     (a, done_a) = step(&mut by_neuron, a, seed);
@@ -277,7 +271,7 @@ fn state_per_entry_and_per_neuron_prune_the_same() {
                     }
                 }
                 for (a, b) in by_neuron.importance().iter().zip(by_entry.importance()) {
-                    let dim = usize::from(structure == Structure::Columns);
+                    let dim = usize::from(structure == Structure::Inputs);
                     let entries = b.smoothed.val();
                     let reduced = match reduction {
                         Reduction::Sum => entries.sum_dim(dim),
@@ -292,10 +286,10 @@ fn state_per_entry_and_per_neuron_prune_the_same() {
 }
 
 #[test]
-fn a_gradient_that_is_not_finite_skips_the_update_and_folds_the_window() {
+fn a_gradient_that_is_not_finite_skips_the_update_and_closes_the_window() {
     let config = PruningConfig { per_entry: true, ..config() };
     let mut model = model(1);
-    let mut pruner = Pruner::new(&model, config).unwrap();
+    let mut pruner = config.init(&model).unwrap();
     let mut mean = vec![0f64; SHAPES[0][0] * SHAPES[0][1]];
     for t in 0..4 {
         (model, _) = step(&mut pruner, model, 1);
@@ -309,8 +303,8 @@ fn a_gradient_that_is_not_finite_skips_the_update_and_folds_the_window() {
     assert!(!done.gradient_norm.is_finite());
     assert_eq!(sparse(&model), before, "nothing was updated or pruned");
     assert_eq!((pruner.step(), pruner.skipped()), (5, 1));
-    let folded = mean.iter().map(|m| m * 0.15);
-    assert_close(&to_vec(pruner.importance()[0].smoothed.val()), folded, "smoothed");
+    let closed = mean.iter().map(|m| m * 0.15);
+    assert_close(&to_vec(pruner.importance()[0].smoothed.val()), closed, "smoothed");
 
     // The next window has the valid samples only.
     let (model, done) = step(&mut pruner, model, 1);
@@ -331,11 +325,11 @@ fn a_gradient_that_is_not_finite_skips_the_update_and_folds_the_window() {
 #[test]
 fn an_empty_window_leaves_the_importance_as_it_is() {
     let mut model = model(2);
-    let mut pruner = Pruner::new(&model, config()).unwrap();
+    let mut pruner = config().init(&model).unwrap();
     for _ in 0..4 {
         (model, _) = step(&mut pruner, model, 2);
     }
-    // Steps 4 to 7 all fail: step 4 folds, step 8 has nothing to fold.
+    // Steps 4 to 7 all fail: step 4 closes a window, step 8 has none to close.
     for _ in 0..4 {
         (model, _) = skipped(&mut pruner, model).unwrap();
     }
@@ -350,7 +344,7 @@ fn an_empty_window_leaves_the_importance_as_it_is() {
 fn too_many_skipped_in_a_row_end_the_training() {
     let config = PruningConfig { max_skipped_in_a_row: 3, ..config() };
     let mut model = model(3);
-    let mut pruner = Pruner::new(&model, config).unwrap();
+    let mut pruner = config.init(&model).unwrap();
     for _ in 0..2 {
         (model, _) = skipped(&mut pruner, model).unwrap();
         (model, _) = skipped(&mut pruner, model).unwrap();
@@ -369,7 +363,7 @@ fn too_many_skipped_in_a_row_end_the_training() {
 #[test]
 fn a_layer_without_a_gradient_counts_as_unimportant_for_that_step() {
     let mut model = model(4);
-    let mut pruner = Pruner::new(&model, config()).unwrap();
+    let mut pruner = config().init(&model).unwrap();
     for _ in 0..4 {
         (model, _) = step(&mut pruner, model, 4);
     }
@@ -384,11 +378,11 @@ fn a_layer_without_a_gradient_counts_as_unimportant_for_that_step() {
 #[test]
 fn keep_ratio_0_prunes_everything_and_1_nothing() {
     for (final_keep_ratio, share) in [(0.0, 0), (1.0, 1)] {
-        for structure in [Structure::Rows, Structure::Columns, Structure::Unstructured] {
+        for structure in [Structure::Neurons, Structure::Inputs, Structure::Unstructured] {
             let schedule = Schedule { final_keep_ratio, ..schedule(4) };
             let config = PruningConfig { structure, ..PruningConfig::new(schedule) };
             let mut model = model(5);
-            let mut pruner = Pruner::new(&model, config).unwrap();
+            let mut pruner = config.init(&model).unwrap();
             for _ in 0..20 {
                 (model, _) = step(&mut pruner, model, 5);
             }
@@ -404,11 +398,11 @@ fn keep_ratio_0_prunes_everything_and_1_nothing() {
 
 #[test]
 fn what_is_pruned_comes_back_unless_it_is_frozen() {
-    for structure in [Structure::Rows, Structure::Columns, Structure::Unstructured] {
+    for structure in [Structure::Neurons, Structure::Inputs, Structure::Unstructured] {
         for regrowth in [Regrowth::Allowed, Regrowth::Frozen] {
             let config = PruningConfig { structure, regrowth, ..config() };
             let mut model = model(6);
-            let mut pruner = Pruner::new(&model, config).unwrap();
+            let mut pruner = config.init(&model).unwrap();
             let mut was_zero = zeros(&sparse(&model));
             let mut returned = 0;
             for _ in 0..20 {
@@ -426,7 +420,8 @@ fn what_is_pruned_comes_back_unless_it_is_frozen() {
 
 fn state(layer: &LayerImportance) -> Vec<Vec<f32>> {
     let mut state = vec![to_vec(layer.window.val()), to_vec(layer.smoothed.val())];
-    state.extend([&layer.uncertainty, &layer.mask].into_iter().flatten().map(|p| to_vec(p.val())));
+    state.extend(layer.uncertainty.iter().map(|uncertainty| to_vec(uncertainty.val())));
+    state.extend(layer.mask.iter().map(|mask| to_vec(mask.val())));
     state
 }
 
@@ -435,7 +430,7 @@ fn a_pruner_from_a_record_goes_on_exactly() {
     for (beta2, regrowth) in [(1.0, Regrowth::Allowed), (0.9, Regrowth::Frozen)] {
         let config = PruningConfig { beta2, regrowth, ..config() };
         let mut original = model(7);
-        let mut pruner = Pruner::new(&original, config).unwrap();
+        let mut pruner = config.init(&original).unwrap();
         // To the middle of a window, one update of it skipped.
         for _ in 0..9 {
             (original, _) = step(&mut pruner, original, 7);
@@ -443,11 +438,10 @@ fn a_pruner_from_a_record_goes_on_exactly() {
         (original, _) = skipped(&mut pruner, original).unwrap();
 
         let mut resumed = original.clone();
-        let mut loaded = Pruner::new(&resumed, config).unwrap();
+        let mut loaded = config.init(&resumed).unwrap();
         // Counters were read before the record came.
         assert_eq!(loaded.step(), 0);
         loaded = loaded.try_load_record(pruner.clone().into_record()).unwrap();
-        loaded.reload();
         assert_eq!((loaded.step(), loaded.skipped()), (10, 1));
         for _ in 10..20 {
             let (done, again);
@@ -462,22 +456,22 @@ fn a_pruner_from_a_record_goes_on_exactly() {
     }
 }
 
-/// Burn's learner loads a record into a fresh module and knows nothing of `reload`.
+/// As Burn's learner loads it.
 #[test]
-fn a_record_in_a_fresh_pruner_needs_no_reload() {
+fn a_fresh_pruner_has_the_step_of_the_record_loaded_into_it() {
     let mut original = model(8);
-    let mut pruner = Pruner::new(&original, config()).unwrap();
+    let mut pruner = config().init(&original).unwrap();
     for _ in 0..6 {
         (original, _) = step(&mut pruner, original, 8);
     }
-    let fresh = Pruner::new(&original, config()).unwrap();
-    let mut loaded = fresh.try_load_record(pruner.into_record()).unwrap();
+    let fresh = config().init(&original).unwrap();
+    let loaded = fresh.try_load_record(pruner.into_record()).unwrap();
     assert_eq!(loaded.step(), 6);
 }
 
 #[test]
 fn a_pruner_that_could_never_prune_is_refused() {
-    let refused = |schedule: Schedule| Pruner::new(&model(1), PruningConfig::new(schedule));
+    let refused = |schedule: Schedule| PruningConfig::new(schedule).init(&model(1));
     let short = Schedule { interval: 10, ..Schedule::new(0.3, 6) };
     let error = refused(short).unwrap_err().to_string();
     assert!(error.starts_with("option interval: no importance is known"), "{error}");

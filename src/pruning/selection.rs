@@ -4,7 +4,7 @@
 //! entries. Sorting neurons and adding up row lengths finds the same threshold thousands of times
 //! cheaper.
 
-use crate::decompose::to_vec;
+use crate::linear::to_vec;
 use burn::tensor::Tensor;
 
 /// Scores of one layer's neurons and the number of entries of `S` behind each.

@@ -154,12 +154,12 @@ fn read<'a, J: Job>(
     recipe: &'a Recipe,
     options: &'a RunOptions,
 ) -> Result<Read<'a, J>> {
-    let (mut model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
+    let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let segments = prepared.outline(&model, recipe)?.segments;
     let pace = Arc::default();
     let (baseline, resumed) = (None, true);
     let run: Run<'_, J> = Run { recipe, options, prepared, segments, baseline, resumed, pace };
-    let (decomposed, pruning) = run.decompose(&mut model, false)?;
+    let (model, decomposed, pruning) = run.decompose(model, false)?;
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, &options.device)?;
     let (model, pruner) = read_checkpoint(folder, model, pruner)?;
     let layers = decomposed.into_iter().map(|layer| layer.name).collect();

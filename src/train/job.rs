@@ -234,15 +234,15 @@ impl<M: TrainableModel, E> Prepared<M, E> {
     /// If a pattern matches nothing, or rank, ratio or schedule are impossible.
     pub fn decompose(
         &self,
-        model: &mut M,
+        model: M,
         recipe: &Recipe,
         values: bool,
-    ) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
-        let Some(method) = &recipe.method else { return Ok((Vec::new(), None)) };
-        let pruning = self.outline(model, recipe)?.pruning;
+    ) -> Result<(M, Vec<Decomposed>, Option<PruningConfig>)> {
+        let Some(method) = &recipe.method else { return Ok((model, Vec::new(), None)) };
+        let pruning = self.outline(&model, recipe)?.pruning;
         let config = decomposition(method, pruning.is_some());
         let decompose = if values { decompose } else { decompose_shapes };
-        let done = decompose(model, &method.selection(), config)?;
-        Ok((done, pruning))
+        let (model, done) = decompose(model, &method.selection(), config)?;
+        Ok((model, done, pruning))
     }
 }

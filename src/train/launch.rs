@@ -22,7 +22,7 @@ use super::renderer::QuietRenderer;
 use super::strategy::Follow;
 use super::{Evaluator, Interrupt, Keep, Observer, TrainableModel, TrainingRecipe};
 use crate::linear::CompressibleLinear;
-use crate::optim::{AdamW, AdamWSettings};
+use crate::optim::AdamWConfig;
 use crate::pruning::{LayerScores, Phase, Pruner, PruningConfig};
 use crate::tasks::{BatchOrder, BatchPlan, MetricReport};
 use crate::{Error, Result};
@@ -166,14 +166,14 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             training = training.checkpoint(state.segment);
         }
         let model = CompressingModel::new(model, pruner, run.clone()).train();
-        let optimizer = AdamW::new(AdamWSettings {
+        let optimizer = AdamWConfig {
             beta_1: self.recipe.adam_beta1,
             beta_2: self.recipe.adam_beta2,
             epsilon: self.recipe.adam_epsilon,
             weight_decay: self.recipe.weight_decay,
-        });
+        };
         let scheduler = LearningRateScheduler::new(self.learning_rate());
-        let result = training.launch(Learner::new(model, optimizer.into(), scheduler));
+        let result = training.launch(Learner::new(model, optimizer.init(), scheduler));
         if let Some(error) = run.failure().or_else(|| store.failure()) {
             return Err(error);
         }
@@ -211,13 +211,12 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         pruner: Pruner,
     ) -> Result<(M, Pruner)> {
         store.go_on_from(step)?;
-        let (model, mut pruner) = read_checkpoint(&store.path(step), model, pruner)?;
+        let (model, pruner) = read_checkpoint(&store.path(step), model, pruner)?;
         let found = pruner.step();
         if found != step {
             let message = format!("is of step {found}, not of step {step}");
             return Err(Error::format(store.path(step).join("model.bpk"), message));
         }
-        pruner.reload();
         Ok((model, pruner))
     }
 
@@ -351,7 +350,6 @@ pub(super) fn read_checkpoint<M: TrainableModel>(
     let whole = Checkpointed { model, pruner };
     let whole =
         checkpoints::guarded(&file, || whole.try_load_record(record).map_err(|e| e.to_string()))?;
-    let Checkpointed { model, mut pruner } = whole.valid();
-    pruner.reload();
+    let Checkpointed { model, pruner } = whole.valid();
     Ok((model, pruner))
 }

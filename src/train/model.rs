@@ -95,7 +95,7 @@ impl RunHandle {
     }
 
     /// Before the first pruning that has any scores to go by, notes them down.
-    fn note_importance<M: TrainableModel>(&self, pruner: &mut Pruner, model: &M) {
+    fn note_importance<M: TrainableModel>(&self, pruner: &Pruner, model: &M) {
         let step = pruner.step();
         let config = pruner.config();
         let none = pruner.importance().is_empty() || config.structure == Structure::Unstructured;
@@ -217,7 +217,7 @@ impl<O> Adaptor<LossInput> for StepOutput<O> {
 impl<M: TrainableModel> CompressingModel<M> {
     /// A model that is pruned while it trains, by [`crate::optim::AdamW`].
     pub fn new(model: M, pruner: Pruner, run: RunHandle) -> Self {
-        Self { model: Shared::new(model), pruner: pruner.with_adamw(), run }
+        Self { model: Shared::new(model), pruner, run }
     }
 
     /// The user's model, and its pruner.
@@ -275,7 +275,7 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
         // What checkpoints know of pruned neurons, layers learn before their first batch.
         if !self.run.0.announced.swap(true, Ordering::SeqCst) {
             self.model.update(|mut model| {
-                self.pruner.announce(&mut model);
+                self.pruner.announce(&mut model, true);
                 (model, ())
             });
         }
@@ -296,7 +296,7 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
         gradients: GradientsParams,
     ) -> Self {
         drop(self.run.take_optimizer());
-        let mut updated = self.update(optimizer, lr, gradients);
+        let updated = self.update(optimizer, lr, gradients);
         updated.run.keep_optimizer(updated.pruner.step(), optimizer);
         updated
     }

@@ -168,7 +168,7 @@ impl<J: Job> Run<'_, J> {
 
     /// The whole job, `from` where its training is; `model` is handed on, so that training has the
     /// only one.
-    fn run(self, mut model: J::Model, from: CheckpointState) -> Result<RunReport> {
+    fn run(self, model: J::Model, from: CheckpointState) -> Result<RunReport> {
         let starting = match self.prepared.start.new_head {
             true => Vec::new(),
             false => {
@@ -178,7 +178,7 @@ impl<J: Job> Run<'_, J> {
         };
         // A resumed run's values are its checkpoint's.
         let values = !self.resumed;
-        let (decomposed, pruning) = self.decompose(&mut model, values)?;
+        let (model, decomposed, pruning) = self.decompose(model, values)?;
         self.stage(match &pruning {
             Some(_) => "Training and pruning",
             None => "Training",
@@ -261,9 +261,9 @@ impl<J: Job> Run<'_, J> {
     /// how they will be pruned.
     pub fn decompose(
         &self,
-        model: &mut J::Model,
+        model: J::Model,
         values: bool,
-    ) -> Result<(Vec<Decomposed>, Option<PruningConfig>)> {
+    ) -> Result<(J::Model, Vec<Decomposed>, Option<PruningConfig>)> {
         if self.recipe.method.is_some() && values {
             self.stage("Decomposing")?;
         }

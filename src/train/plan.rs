@@ -16,7 +16,7 @@ use super::{Classification, Event, JobKind, QuestionAnswering, Recipe, Silent, S
 use super::{Outline, PlannedPattern};
 use crate::Result;
 use crate::decompose::RankedLayer;
-use crate::optim::{AdamW, AdamWSettings};
+use crate::optim::AdamWConfig;
 use crate::pruning::{Pruner, Schedule};
 
 /// What a run would do.
@@ -83,10 +83,10 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
             notes.push(message.clone());
         }
     };
-    let (mut model, prepared) = J::prepare(recipe, device, &observer)?;
+    let (model, prepared) = J::prepare(recipe, device, &observer)?;
     let Outline { patterns, layers, segments, learning_rate, pruning } =
         prepared.outline(&model, recipe)?;
-    prepared.decompose(&mut model, recipe, true)?;
+    let (model, ..) = prepared.decompose(model, recipe, true)?;
     let schedule = pruning.map(|config| config.schedule);
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, device)?;
     let trained_parameters = model.num_params();
@@ -159,7 +159,7 @@ fn time_updates<M: TrainableModel, E>(
     };
     let run = RunHandle::new(settings, Arc::new(Silent), Interrupter::new());
     let mut model = CompressingModel::new(model, pruner, run.clone()).train();
-    let mut optimizer = AdamW::new(AdamWSettings::default()).into();
+    let mut optimizer = AdamWConfig::new().init();
     let device = device.clone().autodiff();
     // Examples of middle length.
     let mut order: Vec<usize> = (0..prepared.train.lengths.len()).collect();

@@ -121,7 +121,7 @@ impl<M: Module + ModuleDisplay> ModuleDisplay for Shared<M> {
 mod tests {
     use super::*;
     use crate::kernels::float_address;
-    use crate::optim::{AdamW, AdamWSettings};
+    use crate::optim::AdamWConfig;
     use burn::nn::{Linear, LinearConfig};
     use burn::optim::{GradientsParams, ModuleOptimizer};
 
@@ -144,7 +144,7 @@ mod tests {
     fn updates_are_in_place_while_nothing_else_holds_the_model() {
         let model: Linear = LinearConfig::new(40, 30).init(&Device::flex().autodiff());
         let mut learner = Shared::new(model);
-        let mut optimizer: ModuleOptimizer = AdamW::new(AdamWSettings::default()).into();
+        let mut optimizer: ModuleOptimizer = AdamWConfig::new().init();
         let (before, values) = (address(&learner), learner.get().weight.val().to_data());
         update(&mut learner, &mut optimizer);
         assert_eq!(address(&learner), before);

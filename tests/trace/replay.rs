@@ -33,10 +33,10 @@ fn replay_as<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Out
 
 /// The SVD of the dense weights; signs of singular vectors are free, `L·R` and `S` are not.
 fn decomposition<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
-    let mut model: M = run.initial(device)?;
+    let model: M = run.initial(device)?;
     let selection = LayerSelection::new(run.trace.compressed_layers.clone());
     let rank = Rank::Budget(run.trace.method.low_rank_parameter_ratio);
-    let layers = decompose(&mut model, &selection, DecomposeConfig { rank, sparse: true })?;
+    let (model, layers) = decompose(model, &selection, DecomposeConfig::new(rank))?;
     let decomposed: BTreeSet<&String> = layers.iter().map(|layer| &layer.name).collect();
     let listed: BTreeSet<&String> = run.trace.compressed_layers.iter().collect();
     found.note(
@@ -91,7 +91,7 @@ fn training<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outc
         .with_weight_decay(settings.weight_decay)
         .init();
     let mut model: M = run.decomposed(device)?;
-    let mut pruner = Pruner::new(&model, config)?;
+    let mut pruner = config.init(&model)?;
     let batches = run.open_tensors("batches")?;
     let observed = run.tensors("observed")?;
 
@@ -115,7 +115,7 @@ fn training<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outc
         };
         found.note("thresh", threshold, &place);
         // Columns and single entries leave every row something.
-        if config.structure == Structure::Rows {
+        if config.structure == Structure::Neurons {
             compare_rows(&Pruner::kept(&model), step, &place, found);
         }
     }

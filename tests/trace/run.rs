@@ -80,8 +80,8 @@ impl Method {
             other => return unknown("importance", other),
         };
         config.structure = match self.direction.as_str() {
-            "row" => Structure::Rows,
-            "col" => Structure::Columns,
+            "row" => Structure::Neurons,
+            "col" => Structure::Inputs,
             other => return unknown("direction", other),
         };
         match self.reduction.as_str() {

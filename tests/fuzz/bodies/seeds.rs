@@ -7,7 +7,7 @@ use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use losparse::checkpoint::{PretrainedModel, SaveOptions, StorageDtype, save_pretrained};
 use losparse::linear::{
-    ColumnCompactLinear, CompactLinear, Compressible, CompressibleLinear, LowRank,
+    CompactLinear, Compressible, CompressibleLinear, InputCompactLinear, LowRank,
     LowRankSparseLinear,
 };
 use losparse::models::ModelConfig;
@@ -192,14 +192,14 @@ fn compressed<M: Compressible>(mut model: M) -> M {
                 &[1, 5],
                 output,
             )),
-            5 => CompressibleLinear::ColumnCompact(ColumnCompactLinear::new(
+            5 => CompressibleLinear::InputCompact(InputCompactLinear::new(
                 matrix(3, output),
                 Some((matrix(input - 3, 2), matrix(2, output))),
                 bias,
                 &[7, 0, 2],
                 input,
             )),
-            6 => CompressibleLinear::ColumnCompact(ColumnCompactLinear::new(
+            6 => CompressibleLinear::InputCompact(InputCompactLinear::new(
                 matrix(2, output),
                 None,
                 bias,

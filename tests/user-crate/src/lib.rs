@@ -1,13 +1,10 @@
-//! A user's own Burn model, compressed in ten lines.
+//! A user's own Burn model, compressed in seven lines.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, activation::gelu};
-use losparse::compact::compact;
-use losparse::decompose::{DecomposeConfig, Rank, decompose};
-use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
-use losparse::pruning::{Pruner, PruningConfig, Schedule};
+use losparse::prelude::*;
 
 /// `[batch, 32]` → `[batch, 4]`.
 #[derive(Module, Debug)]
@@ -20,8 +17,8 @@ pub struct Mlp {
 impl Mlp {
     pub fn new(device: &Device) -> Self {
         Self {
-            up: CompressibleLinear::new(32, 128, device),
-            down: CompressibleLinear::new(128, 32, device),
+            up: CompressibleLinearConfig::new(32, 128).init(device),
+            down: CompressibleLinearConfig::new(128, 32).init(device),
             head: LinearConfig::new(32, 4).init(device),
         }
     }
@@ -31,32 +28,27 @@ impl Mlp {
     }
 }
 
-impl Compressible for Mlp {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        f("up", &mut self.up); // line 1 of 10
-        f("down", &mut self.down); // 2
-    }
-}
+compressible!(Mlp { up, down }); // line 1 of 7
 
 /// Trains `model` on `target(x)` while it is compressed; returns it before and after compaction.
 pub fn compress(
-    mut model: Mlp,
+    model: Mlp,
     steps: usize,
     x: Tensor<2>,
     target: Tensor<2>,
 ) -> losparse::Result<(Mlp, Mlp)> {
     let mut optimizer = AdamWConfig::new().init();
-    let config = DecomposeConfig { rank: Rank::Budget(0.05), sparse: true }; // 3
-    decompose(&mut model, &LayerSelection::all(), config)?; // 4
-    let schedule = Schedule::new(0.15, steps); // 5
-    let mut pruner = Pruner::new(&model, PruningConfig::new(schedule))?; // 6
+    let config = DecomposeConfig::new(Rank::Budget(0.05)); // 2
+    let (mut model, _) = decompose(model, &LayerSelection::all(), config)?; // 3
+    let schedule = Schedule::new(0.15, steps); // 4
+    let mut pruner = PruningConfig::new(schedule).init(&model)?; // 5
     for _ in 0..steps {
         let loss = (model.forward(x.clone()) - target.clone()).square().mean();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        (model, _) = pruner.optimize(model, &mut optimizer, 1e-3, gradients)?; // 7
+        (model, _) = pruner.optimize(model, &mut optimizer, 1e-3, gradients)?; // 6
     }
     let pruned = model.clone().valid();
-    let (small, _) = compact(model); // 8
+    let (small, _) = compact(model); // 7
     Ok((pruned, small))
 }
 

@@ -182,10 +182,9 @@ fn changed_weights_are_seen() {
 
 #[test]
 fn composed_in_training_form_and_for_other_activations() {
-    let mut training = model("dense");
     let layer = LayerSelection::new(["decoder.layers.1.fc1"]);
-    let settings = DecomposeConfig { rank: Rank::Budget(0.2), sparse: true };
-    decompose(&mut training, &layer, settings).unwrap();
+    let settings = DecomposeConfig::new(Rank::Budget(0.2));
+    let (training, _) = decompose(model("dense"), &layer, settings).unwrap();
     let tanh = config(serde_json::json!({ "activation_function": "tanh" }));
     let tanh = BartForConditionalGeneration::new(&tanh, &Device::flex());
     for model in [training, tanh] {

@@ -1,9 +1,9 @@
 //! Requests about single parameters that go along with an optimizer's step.
 //!
-//! Burn's `ModuleOptimizer` hands an optimizer weights, gradient and state, and nothing of whose they
-//! are. [`step`] walks the model with it, and puts what is asked about a parameter where
-//! [`super::AdamW`] finds it on the same thread: which of its columns are trained, and whether the
-//! importance of the columns is wanted, which costs nothing while weights and gradient are at hand.
+//! Burn's `ModuleOptimizer` hides which optimizer it holds and hands it weights, gradient and state of a
+//! parameter without its id. [`step_with`] walks the model along with it, and leaves the request about
+//! the parameter that comes next where [`super::AdamW`] finds it, on the same thread, since clones of an
+//! optimizer may step in several. Nothing of it outlives the call.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,25 +16,26 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use crate::kernels::ActiveColumns;
 
-/// What is asked about one matrix.
+/// Request about one matrix.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(not(feature = "flex"), allow(dead_code))] // Only `flex` has sums at hand.
 pub(crate) struct Request {
     /// The only columns that are trained; the gradient has no others.
     pub columns: Option<Arc<ActiveColumns>>,
-    /// Whether `Σᵢ |w[i, j] · g[i, j]|` is wanted, with the new weights.
+    /// Whether to return `Σᵢ |w[i, j] · g[i, j]|`, with the new weights: it costs nothing while weights
+    /// and gradient are at hand.
     pub sums: bool,
 }
 
 thread_local! {
-    /// About the parameter that is being updated on this thread.
-    static REQUEST: RefCell<Request> = RefCell::default();
+    /// About the parameter that is being updated on this thread; taken by AdamW.
+    static REQUEST: RefCell<Option<Request>> = const { RefCell::new(None) };
     static SUMS: RefCell<Option<Vec<f32>>> = const { RefCell::new(None) };
 }
 
-/// Takes what is asked about the parameter that is being updated.
+/// Takes the request about the parameter that is being updated.
 pub(super) fn take_request() -> Request {
-    REQUEST.take()
+    REQUEST.take().unwrap_or_default()
 }
 
 /// Answers it: a sum for every column that was updated.
@@ -43,22 +44,22 @@ pub(super) fn answer(sums: Vec<f32>) {
     SUMS.set(Some(sums));
 }
 
-type Sums = HashMap<ParamId, Vec<f32>>;
+/// The parameters with a request that [`super::AdamW`] updated, with the sums if it has them.
+pub(crate) type Answers = HashMap<ParamId, Option<Vec<f32>>>;
 
-/// `optimizer.step(rate, model, gradients)` with requests; also the sums that were asked for, of those
-/// parameters where the optimizer had them.
-pub(crate) fn step<M: Module>(
+/// `optimizer.step(rate, model, gradients)` with requests, and the answers to them.
+pub(crate) fn step_with<M: Module>(
     optimizer: &mut ModuleOptimizer,
     rate: impl Into<ModuleLearningRate>,
     model: M,
     gradients: GradientsParams,
     requests: HashMap<ParamId, Request>,
-) -> (M, Sums) {
-    let sums = Arc::new(Mutex::new(Sums::new()));
-    let guided = Guided { model, requests: Arc::new(requests), sums: sums.clone() };
+) -> (M, Answers) {
+    let answers = Arc::new(Mutex::new(Answers::new()));
+    let guided = Guided { model, requests: Arc::new(requests), answers: answers.clone() };
     let model = optimizer.step(rate, guided, gradients).model;
-    let sums = std::mem::take(&mut *sums.lock().unwrap_or_else(PoisonError::into_inner));
-    (model, sums)
+    let answers = std::mem::take(&mut *answers.lock().unwrap_or_else(PoisonError::into_inner));
+    (model, answers)
 }
 
 /// A module that is mapped with a [`Guide`].
@@ -66,7 +67,7 @@ pub(crate) fn step<M: Module>(
 struct Guided<M> {
     model: M,
     requests: Arc<HashMap<ParamId, Request>>,
-    sums: Arc<Mutex<Sums>>,
+    answers: Arc<Mutex<Answers>>,
 }
 
 impl<M: Module> Guided<M> {
@@ -105,9 +106,9 @@ impl<M: Module> Module for Guided<M> {
     }
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
-        let Self { model, requests, sums } = self;
-        let model = model.map(&mut Guide { mapper, requests: &requests, sums: &sums });
-        Self { model, requests, sums }
+        let Self { model, requests, answers } = self;
+        let model = model.map(&mut Guide { mapper, requests: &requests, answers: &answers });
+        Self { model, requests, answers }
     }
 }
 
@@ -115,17 +116,18 @@ impl<M: Module> Module for Guided<M> {
 struct Guide<'a, Mapper> {
     mapper: &'a mut Mapper,
     requests: &'a HashMap<ParamId, Request>,
-    sums: &'a Mutex<Sums>,
+    answers: &'a Mutex<Answers>,
 }
 
 impl<Mapper: ModuleMapper> ModuleMapper for Guide<'_, Mapper> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let id = param.id;
-        REQUEST.set(self.requests.get(&id).cloned().unwrap_or_default());
+        let Some(request) = self.requests.get(&id) else { return self.mapper.map_float(param) };
+        REQUEST.set(Some(request.clone()));
         let param = self.mapper.map_float(param);
-        REQUEST.set(Request::default());
-        if let Some(found) = SUMS.take() {
-            self.sums.lock().unwrap_or_else(PoisonError::into_inner).insert(id, found);
+        let (left, sums) = (REQUEST.take(), SUMS.take());
+        if left.is_none() {
+            self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sums);
         }
         param
     }

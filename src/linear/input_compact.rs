@@ -1,4 +1,4 @@
-//! The deployed form after column pruning: kept input columns folded, the others low-rank.
+//! State for deployment after inputs were pruned: kept inputs folded, the others low-rank.
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
@@ -6,39 +6,39 @@ use burn::tensor::{Int, Tensor, TensorData, assert_shape};
 use super::leaf;
 use crate::precision::linear;
 
-/// The mirror of [`super::CompactLinear`]: kept columns `C` of `S` fold to `D = L·R_C + S_C`, and
-/// `y = [D, L]·[x_C; R′·x_rest]`.
+/// A linear layer whose kept inputs `C` have their dense weights `D = L·R_C + S_C` and whose other inputs
+/// are low-rank: `y = [D, L]·[x_C; R′·x_rest]`. It mirrors [`super::CompactLinear`].
 #[derive(Module, Debug)]
-pub struct ColumnCompactLinear {
-    /// `[d_input]`: kept input columns first, then the others.
+pub struct InputCompactLinear {
+    /// `[d_input]`: kept inputs first, then the others.
     pub order: Param<Tensor<1, Int>>,
-    /// `R′ᵀ: [d_input − kept, rank]`; `None` at rank 0 or when every column is kept.
+    /// `R′ᵀ: [d_input − kept, rank]`; `None` at rank 0 or when every input is kept.
     pub right: Option<Param<Tensor<2>>>,
     /// `[D, L]ᵀ: [kept + rank, d_output]`.
     pub second: Param<Tensor<2>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// Number of kept columns.
+    /// Number of kept inputs.
     pub kept: usize,
 }
 
-impl ColumnCompactLinear {
-    /// Builds the layer from its matrices (Burn's orientation) and the indices of kept columns.
+impl InputCompactLinear {
+    /// Builds the layer from its matrices (Burn's orientation) and the indices of kept inputs.
     ///
     /// # Shapes
-    /// - `folded`: `[kept, d_output]`, rows in the order of `kept_columns`
-    /// - `right`: `[d_input − kept, rank]`, other columns in order; `left`: `[rank, d_output]`
+    /// - `folded`: `[kept, d_output]`, rows in the order of `kept_inputs`
+    /// - `right`: `[d_input − kept, rank]`, other inputs in order; `left`: `[rank, d_output]`
     pub fn new(
         folded: Tensor<2>,
         low_rank: Option<(Tensor<2>, Tensor<2>)>,
         bias: Option<Tensor<1>>,
-        kept_columns: &[usize],
+        kept_inputs: &[usize],
         d_input: usize,
     ) -> Self {
         let device = folded.device();
-        let kept = kept_columns.len();
-        let mut order: Vec<i64> = kept_columns.iter().map(|&c| c as i64).collect();
-        order.extend((0..d_input as i64).filter(|c| !kept_columns.contains(&(*c as usize))));
+        let kept = kept_inputs.len();
+        let mut order: Vec<i64> = kept_inputs.iter().map(|&at| at as i64).collect();
+        order.extend((0..d_input as i64).filter(|at| !kept_inputs.contains(&(*at as usize))));
         let (right, second) = match low_rank {
             Some((right, left)) if kept == 0 => (Some(right), left),
             Some((right, left)) => (Some(right), Tensor::cat(vec![folded, left], 0)),

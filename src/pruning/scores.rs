@@ -1,40 +1,40 @@
-//! How the neurons of a model stand.
+//! Kept neurons and scores of a model as it is.
 
 use serde::{Deserialize, Serialize};
 
 use super::sparse::for_each_sparse;
 use super::{NEVER_KEPT, Pruner, Structure};
-use crate::compact::alive;
 use crate::linear::Compressible;
+use crate::linear::alive;
 
 /// Neurons of one layer that have any non-zero entry in `S`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerKept {
     /// Full name of the layer.
     pub name: String,
-    /// Kept neurons (columns of `S`, in Burn's orientation).
+    /// Kept neurons.
     pub kept: usize,
     /// All neurons.
     pub neurons: usize,
 }
 
-/// Scores of one layer's neurons (or columns) as selection compares them.
+/// Scores of the neurons (or inputs) of one layer, as selection compares them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LayerScores {
     /// Full name of the layer.
     pub name: String,
     /// Scores of those that have any non-zero entry in `S`.
     pub kept: Vec<f32>,
-    /// Scores of the others; what is frozen has none.
+    /// Scores of the others; those pruned for good have none.
     pub pruned: Vec<f32>,
 }
 
 impl Pruner {
-    /// Scores of every layer of `model` as they stand; empty where single entries are pruned.
+    /// Current scores of every layer of `model`; empty if single entries are pruned.
     pub fn scores<M: Compressible>(&self, model: &M) -> Vec<LayerScores> {
         let dim = match self.config().structure {
-            Structure::Rows => 0,
-            Structure::Columns => 1,
+            Structure::Neurons => 0,
+            Structure::Inputs => 1,
             Structure::Unstructured => return Vec::new(),
         };
         let mut all = Vec::new();
@@ -43,7 +43,7 @@ impl Pruner {
             let Some(layer) = layers.next() else { return };
             let sparse = sparse.val().inner();
             let alive = alive(&sparse, dim);
-            let scores = crate::decompose::to_vec(layer.scores(self.config(), sparse));
+            let scores = crate::linear::to_vec(layer.scores(self.config(), sparse));
             let mut found = LayerScores { name: name.to_string(), ..LayerScores::default() };
             for (score, alive) in scores.into_iter().zip(alive) {
                 match alive {

@@ -9,7 +9,7 @@
 //!   `weight.base()`), so it can be scored and masked.
 //! - [`Module::materialize`] merges all of it back into one dense weight.
 //! - **Not compaction**: the layer stays a `Linear` with a weight of full size, so nothing becomes
-//!   smaller or faster. For that use [`super::CompressibleLinear`] in the model.
+//!   smaller or faster. For that use [`crate::linear::CompressibleLinear`] in the model.
 
 use std::collections::HashMap;
 
@@ -19,9 +19,8 @@ use burn::module::{
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::select::compile;
-use super::{LayerSelection, LowRank, leaf};
-use crate::decompose::{Decomposed, Factors, Rank, decompose_matrix, to_vec};
+use super::{Decomposed, Factors, Rank, decompose_matrix};
+use crate::linear::{LayerSelection, LowRank, compile, leaf, to_vec};
 use crate::{Error, Result};
 
 /// The low-rank part attached to a weight: the effective value is `base + (L·R)ᵀ`.
