@@ -1,7 +1,7 @@
-//! Compact layers, GELU and a BERT on `flex` against what Burn's operations give.
+//! Times compact layers, GELU and a BERT on `flex` against the same composed of Burn's operations.
 //!
-//! `cargo bench --bench kernels`. All contestants of a line take turns in one run; compare within
-//! lines only. Which neurons compact layers keep was a trained model's choice at a ratio of 20%
+//! `cargo bench --bench kernels`. The contestants of a line alternate in one run; compare within lines
+//! only. Compact layers keep the neurons that a trained model kept at a ratio of 20%
 //! (`benches/peers/kept.py`).
 
 #[path = "peers/kept.rs"]
@@ -21,7 +21,7 @@ use losparse::models::bert::{BertConfig, BertModel};
 fn main() -> Result<()> {
     let device = losparse::device::open("flex")?;
     println!(
-        "linear layers of BERT-base's sizes, those that keep the median share among their like"
+        "linear layers of BERT-base's sizes, each with the median share of kept neurons of its size"
     );
     let trained = kept::bert_base(20);
     for dims in [[768, 768], [768, 3072], [3072, 768]] {

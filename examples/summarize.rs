@@ -1,7 +1,7 @@
 //! Summarizes texts with the model of a folder, dense or compressed.
 //!
-//! `cargo run --release --example summarize -- FOLDER "first text" "second text" …`; the device is
-//! `auto`, or what `LOSPARSE_DEVICE` names.
+//! `cargo run --release --example summarize -- FOLDER "first text" "second text" …`.
+//! `LOSPARSE_DEVICE` names the device (default `auto`).
 
 use std::error::Error;
 
@@ -27,9 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (model, report) = AnySeq2Seq::load(&folder, &device, &LoadOptions::default())?;
     println!("{report}");
-    // Special tokens, and how the model likes to search.
+    // Special tokens and the model's own search settings.
     let own = GenerationConfig::from_folder(&folder)?;
-    // A folder that losparse wrote says how it was trained; for others, defaults that fit.
+    // Settings of the training if losparse wrote the folder, otherwise defaults that fit the model.
     let settings: SummarizationSettings =
         match model.config_json()?["losparse"]["summarization"].take() {
             Value::Null => TextGenerationRecipe::default().settings(&own, model.max_length())?,

@@ -7,7 +7,7 @@ use losparse::parts;
 
 use super::*;
 
-/// BERT's, in training.
+/// BERT's dropout in training.
 const DROPOUT: f64 = 0.1;
 
 #[divan::bench(args = BATCHES.map(Shape))]
@@ -33,7 +33,7 @@ fn residual_norm(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     bencher.bench_local(|| norm.forward(black_box(&mut x), &added));
 }
 
-/// Of Burn's operations.
+/// The same, composed of Burn's operations.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn residual_norm_composed(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let device = device();
@@ -56,7 +56,7 @@ fn residual_norm_trained(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     bencher.bench_local(trained(shape));
 }
 
-/// With that of a sum, which is little.
+/// Includes the backward pass of a sum, which takes little time.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn residual_norm_backward(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let output = trained(shape);

@@ -24,13 +24,13 @@ fn bert_compact(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     bert(bencher, shape, |model| compacted(model, Some(RATIO)));
 }
 
-/// What is left when no neuron is kept: attention and normalisations, and products of rank 20.
+/// A layer that keeps no neuron: attention, normalisation and products of rank 20.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn bert_attention_and_norms(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     bert(bencher, shape, |model| compacted(model, None));
 }
 
-/// Attention of Burn's operations, with its projections, as where its probabilities are asked for.
+/// Attention with its projections, composed of Burn's operations as when attention maps are requested.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn bert_attention_composed(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let device = device();

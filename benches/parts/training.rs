@@ -1,4 +1,4 @@
-//! What an update is made of besides its passes, and an update of two layers.
+//! Parts of an update beside forward and backward pass, and an update of two layers.
 
 use std::cell::Cell;
 

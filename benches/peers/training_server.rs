@@ -1,14 +1,11 @@
-//! Makes a training step whenever a line `run` comes in, so that a benchmark in another language can
-//! let it take turns with others (`benches/peers/training.py`).
+//! Does a training step for each line `run`, so that `training.py` can alternate it with other programs.
 //!
-//! `training_server FOLDER BATCH LENGTH RATIO allowed|frozen|dense`: decomposes the classifier in
-//! FOLDER (low-rank share 5%) and trains it with a selection every ten steps: `allowed` is at the
-//! beginning of its schedule, `frozen` has pruned to RATIO already, and `dense` fine-tunes. Answers
-//! `ready`, then to every `run` with milliseconds: wall clock and CPU time of the step, and wall clock of
-//! its forward and backward pass and of optimizer and pruning; to `loss` with the first step's, to
-//! `memory` with the greatest resident size so far in MB.
+//! `training_server FOLDER BATCH LENGTH RATIO allowed|frozen|dense` decomposes the classifier in FOLDER
+//! (low-rank share 5%), trains it with a selection every ten steps, and prints `ready`. `allowed` is at the
+//! beginning of its schedule, `frozen` has already pruned to RATIO, `dense` only fine-tunes. It answers `run`
+//! with milliseconds: wall clock and CPU time of the step, wall clock of forward and backward pass, and of
+//! optimizer and pruning; `loss` with the loss of the first step; `memory` with the peak resident size in MB.
 
-#[path = "common/server.rs"]
 mod server;
 
 use std::cell::Cell;

@@ -1,12 +1,10 @@
-//! Generates whenever a line comes in, so that a benchmark in another language can let it take turns with
-//! others (`benches/peers/generation.py`).
+//! Generates with a BART once for each line, so that `generation.py` can alternate it with other programs.
 //!
-//! `generation_server FOLDER`: loads a BART, answers `ready`, and then to lines such as `run cached 8x6`
-//! (batch 8, 6 beams; or `uncached`: every token is read anew for each next one) with wall-clock and CPU
-//! milliseconds, to `tokens cached 8x6` with the tokens, to `memory` with the greatest resident size so
-//! far in MB. The source has 256 tokens, `4 + 7919 i mod 50000`; 64 are written.
+//! `generation_server FOLDER` prints `ready`. It answers `run cached 8x6` (batch 8, 6 beams; `uncached`
+//! reads all tokens again for each next one) with wall-clock and CPU milliseconds, `tokens cached 8x6` with
+//! the tokens, `memory` with the peak resident size in MB. The source has 256 tokens,
+//! `4 + 7919 i mod 50000`; 64 are generated.
 
-#[path = "common/server.rs"]
 mod server;
 
 use std::error::Error;
@@ -22,7 +20,7 @@ use server::Clock;
 const SOURCE: usize = 256;
 const NEW_TOKENS: usize = 64;
 
-/// The same model, reading every token anew for each next one.
+/// The same model without a cache: it reads all tokens again for each next one.
 struct Uncached<'a>(&'a BartForConditionalGeneration);
 
 struct Read {
@@ -78,7 +76,7 @@ impl CachedDecoder for Uncached<'_> {
     }
 }
 
-/// A generation that is asked for by words such as `cached 8x6`.
+/// A request such as `cached 8x6`.
 struct Asked {
     cached: bool,
     batch: usize,

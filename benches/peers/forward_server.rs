@@ -1,11 +1,9 @@
-//! Runs the model of a folder whenever a line `run` comes in, so that a benchmark in another language
-//! can let it take turns with others (`benches/peers/`).
+//! Runs a classifier once for each line `run`, so that `peers.py` can alternate it with other programs.
 //!
-//! `forward_server FOLDER BATCH LENGTH`: answers `ready`, and then to every `run` with the wall-clock
-//! and CPU milliseconds of a forward pass, to `logits` with its logits, to `memory` with the greatest
-//! resident size so far in MB. Tokens are `1000 + 7919 i mod 20000`, without padding.
+//! `forward_server FOLDER BATCH LENGTH` prints `ready`. It answers `run` with the wall-clock and CPU
+//! milliseconds of a forward pass, `logits` with the logits, `memory` with the peak resident size in MB.
+//! Tokens are `1000 + 7919 i mod 20000`, without padding.
 
-#[path = "common/server.rs"]
 mod server;
 
 use std::error::Error;

@@ -1,10 +1,8 @@
-//! Matrix products of this crate's kernel whenever a line comes in, beside bare `sgemm` of others
-//! (`benches/peers/sgemm.py`).
+//! Multiplies matrices once for each line, so that `sgemm.py` can alternate it with the `sgemm` of others.
 //!
-//! `sgemm_server`: answers `ready`, and then to lines such as `run 128 768 3072` (rows, inputs, outputs)
-//! with wall-clock and CPU milliseconds of a product with a weight that was packed before.
+//! `sgemm_server` prints `ready`. It answers `run 128 768 3072` (rows, inputs, outputs) with wall-clock and
+//! CPU milliseconds of a product with a weight that is already packed.
 
-#[path = "common/server.rs"]
 mod server;
 
 use std::collections::HashMap;

@@ -1,11 +1,11 @@
-//! What the servers of `benches/peers/` share: lines in, lines out, and what the process has used.
+//! Common parts of the servers: lines in, lines out, and resources the process has used.
 
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-/// Answers `ready`, then every line with what `answer` makes of its first word and the rest; `memory`
-/// with the greatest resident size so far in MB.
+/// Prints `ready`, then answers each input line by calling `answer` with its first word and the rest. The
+/// line `memory` is answered with the peak resident size in MB.
 pub fn serve(
     mut answer: impl FnMut(&str, &str) -> Result<String, Box<dyn Error>>,
 ) -> Result<(), Box<dyn Error>> {
@@ -21,7 +21,7 @@ pub fn serve(
     Ok(())
 }
 
-/// Wall-clock and CPU milliseconds since its making.
+/// Measures wall-clock and CPU milliseconds from its creation on.
 pub struct Clock {
     start: Instant,
     cpu: f64,
