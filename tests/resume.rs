@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cli::{Place, fails, json_lines, losparse, refs, text};
+use super::cli::{Place, fails, json_lines, losparse, refs, stdout, text};
 
 /// 1200 updates, a checkpoint every 4, pruning and dropout on.
 const RUN: [&str; 10] = [

@@ -1,4 +1,4 @@
-//! What a run tells whoever watches it: a progress line, JSON lines, a test.
+//! Events of a run, for whoever observes it: a progress line, JSON lines, a test.
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +6,17 @@ use serde::{Serialize, Serializer};
 
 use crate::tasks::MetricReport;
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
     /// A stage begins: loading, evaluating, decomposing, training, compacting, …
     Stage {
-        /// What is being done, for people.
+        /// Its name, for people.
         name: String,
     },
-    /// Something people should know.
+    /// A note for people.
     Note {
         /// One line.
         message: String,
@@ -29,29 +29,29 @@ pub enum Event {
         total: usize,
         /// Passes over the training data so far.
         epoch: f64,
-        /// Loss of the update's batches, mean.
+        /// Mean loss of the update's batches.
         loss: f64,
         /// Learning rate of the update.
         learning_rate: f64,
         /// Share of `S` that the schedule keeps; 1 in plain fine-tuning.
         keep_ratio: f64,
-        /// Share of `S` that is left, as counted when this update pruned; `None` if it did not.
+        /// Share of `S` left after this update pruned; `None` if it did not prune.
         kept: Option<f64>,
         /// Norm of the whole gradient.
         gradient_norm: f64,
-        /// Whether the update was skipped, because the loss or a gradient was not finite.
+        /// Whether the update was skipped because the loss or a gradient was not finite.
         skipped: bool,
-        /// Seconds since the training began (or went on).
+        /// Seconds since the training began or was resumed.
         seconds: f64,
     },
-    /// An evaluation goes on; told now and then.
+    /// Progress of an evaluation.
     Progress {
-        /// Examples that are answered.
+        /// Examples answered so far.
         done: usize,
         /// Examples in all.
         total: usize,
     },
-    /// The model was evaluated in the midst of training.
+    /// The model was evaluated during training.
     Evaluation {
         /// Updates done.
         step: usize,
@@ -59,10 +59,10 @@ pub enum Event {
         total: usize,
         /// Metrics on the evaluation data.
         metrics: MetricReport,
-        /// Whether this is the best so far among those that count.
+        /// Whether this is the best evaluation so far, among those that count.
         best: bool,
     },
-    /// A checkpoint was written, whole.
+    /// A whole checkpoint was written.
     Checkpoint {
         /// Updates done.
         step: usize,
@@ -72,18 +72,18 @@ pub enum Event {
     },
 }
 
-/// A path as people read it: not every path is UTF-8, as JSON is.
+/// Writes a path for people, since JSON cannot hold one that is not UTF-8.
 fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
 }
 
-/// Watches a run. Events come from several threads, in order.
+/// Observes a run. Events come from several threads, in order.
 pub trait Observer: Send + Sync {
-    /// Called with every event; should return at once.
+    /// Receives an event; should return at once.
     fn event(&self, event: &Event);
 }
 
-/// Watches nothing.
+/// Ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

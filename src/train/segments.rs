@@ -2,8 +2,8 @@
 
 use crate::{Error, Result};
 
-/// How a training is cut into batches, updates and segments (Burn's epochs here: what lies between
-/// two checkpoints).
+/// How a training is cut into batches, updates and segments. A segment lies between two checkpoints;
+/// to Burn it is an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segments {
     /// Passes over the data.
@@ -21,8 +21,8 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Cuts a training of `epochs` passes. Every update has exactly `accumulation` batches; what is
-    /// left over at the very end is not trained on.
+    /// Cuts a training of `epochs` passes. Every update has exactly `accumulation` batches; those left
+    /// over at the end are not trained on.
     ///
     /// # Errors
     /// If there is no whole update, or `save_steps` does not divide `eval_steps`.
@@ -61,7 +61,7 @@ impl Segments {
         self.total_steps.div_ceil(self.save_steps)
     }
 
-    /// Updates done after `segments` segments.
+    /// Number of updates after `segments` segments.
     pub fn steps_after(&self, segments: usize) -> usize {
         (segments * self.save_steps).min(self.total_steps)
     }

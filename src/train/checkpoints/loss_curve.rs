@@ -1,5 +1,5 @@
-//! What a training notes down besides its weights, for pictures: the loss over its updates, and how
-//! important neurons were before any was pruned. Checkpoints carry it.
+//! A training's record for pictures: loss over updates, and importance of neurons before pruning.
+//! Checkpoints store it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pruning::LayerScores;
 
-/// Most points of a [`LossCurve`].
+/// Largest number of points in a [`LossCurve`].
 const POINTS: usize = 200;
 
 /// The training loss over a run's updates, in at most 200 means.
@@ -22,7 +22,7 @@ pub struct LossCurve {
 }
 
 impl LossCurve {
-    /// Takes in the loss of update `step`, from 1, of `total`. One that is not finite is left out.
+    /// Adds the loss of update `step` (from 1) of `total`; one that is not finite is left out.
     pub fn add(&mut self, step: usize, total: usize, loss: f64) {
         self.step = step;
         if loss.is_finite() {
@@ -35,13 +35,13 @@ impl LossCurve {
         }
     }
 
-    /// Updates done, and the mean loss of those since the point before.
+    /// Points of the curve: updates done, and the mean loss since the point before.
     pub fn points(&self) -> Vec<(usize, f64)> {
         let open = (self.count > 0).then(|| (self.step, self.sum / self.count as f64));
         self.points.iter().copied().chain(open).collect()
     }
 
-    /// Whether it has seen `step` updates, and can have come about so.
+    /// Whether this can be the curve of `step` updates.
     pub(super) fn is_of(&self, step: usize) -> bool {
         let steps: Vec<usize> = self.points().iter().map(|(step, _)| *step).collect();
         self.step == step
@@ -53,13 +53,12 @@ impl LossCurve {
     }
 }
 
-/// What a run has noted down so far.
+/// Record of a training so far.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Record {
     /// The loss.
     pub losses: LossCurve,
-    /// Scores of neurons as the first pruning compares them; `None` until then, empty where they
-    /// are not known.
+    /// Scores of neurons as the first pruning compares them; `None` until then.
     pub importance: Option<Arc<Vec<LayerScores>>>,
 }
 

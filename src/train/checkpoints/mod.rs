@@ -1,4 +1,4 @@
-//! Checkpoints of a training: a folder each, there whole or not at all.
+//! Checkpoints of a training: a folder for each, which is whole or absent.
 //!
 //! ```text
 //! checkpoints/step-000120/model.bpk      weights, importance and step counters
@@ -8,8 +8,10 @@
 //!                         importance.json  scores before the first pruning, once there are any
 //!                         SHA256SUMS     of all of these
 //! ```
-//! A run that is interrupted writes one between two of its segments, too.
-//! Random numbers need no state: batch order and dropout are functions of the seed and the step.
+//! An interrupted run also writes one within a segment. Random numbers need no state: batch order and
+//! dropout are functions of the seed and the step.
+//!
+//! [`CheckpointStore`] writes them, [`CheckpointState`] is `state.json`. Uses nothing of jobs or runs.
 
 mod loss_curve;
 mod state;
@@ -28,7 +30,7 @@ use crate::checkpoint::checksum::sha256_of_file;
 use crate::checkpoint::guard;
 use crate::{Error, Result};
 
-/// Ending of a checkpoint's folder while it is written.
+/// Extension of a checkpoint's folder while it is written.
 const PARTIAL: &str = "partial";
 const PARTS: [&str; 3] = ["model", "optimizer", "scheduler"];
 
@@ -42,30 +44,30 @@ type Written = Box<dyn Fn(usize, &Path) + Send>;
 
 #[derive(Default)]
 struct Shared {
-    /// Checkpoints being written, by segment. A thread writes each part, so the next checkpoint may
-    /// begin while the last parts of one are written.
+    /// Checkpoints being written, by segment. Each part has its thread, so the next checkpoint may
+    /// begin before the last is whole.
     pending: BTreeMap<usize, Pending>,
-    /// Told of every whole checkpoint.
+    /// Called with every whole checkpoint.
     written: Option<Written>,
-    /// The step whose checkpoint the run goes on from.
+    /// The step whose checkpoint the run continues from.
     from: Option<usize>,
-    /// Why a checkpoint could not be written; Burn hands on a text only.
+    /// Why a checkpoint could not be written; Burn passes on only the text of errors.
     failure: Option<Error>,
 }
 
 /// A checkpoint being written.
 struct Pending {
     state: CheckpointState,
-    /// SHA-256 of the parts that are there, by file name.
+    /// SHA-256 of the parts written so far, by file name.
     sums: BTreeMap<String, String>,
 }
 
 impl CheckpointStore {
-    /// The checkpoints in `folder`, which is made if need be. What a killed run left half-written is
-    /// removed; what is no checkpoint is left alone.
+    /// Opens the checkpoints in `folder`, which is created if missing. Removes what a killed run left
+    /// half-written, and leaves alone what is no checkpoint.
     ///
     /// # Errors
-    /// If the folder cannot be made or cleaned.
+    /// If the folder cannot be created or cleaned.
     pub fn open(folder: impl AsRef<Path>) -> Result<Arc<Self>> {
         let folder = folder.as_ref().to_path_buf();
         fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
@@ -86,7 +88,7 @@ impl CheckpointStore {
         let mut steps = Vec::new();
         for entry in entries {
             let path = entry.map_err(|e| Error::io(folder, e))?.path();
-            // Another spelling of a number is not a folder of ours.
+            // A number in another spelling is not one of these folders.
             steps.extend(step_of(&path).filter(|step| folder.join(Self::name(*step)) == path));
         }
         steps.sort_unstable();
@@ -98,7 +100,7 @@ impl CheckpointStore {
         format!("step-{step:08}")
     }
 
-    /// Removes those checkpoints, whole or half-written, whose path `which` picks.
+    /// Removes the checkpoints, whole or half-written, whose path `which` selects.
     fn remove(&self, which: impl Fn(&Path) -> bool) -> Result<()> {
         for entry in fs::read_dir(&self.folder).map_err(|e| Error::io(&self.folder, e))? {
             let path = entry.map_err(|e| Error::io(&self.folder, e))?.path();
@@ -112,7 +114,7 @@ impl CheckpointStore {
         Ok(())
     }
 
-    /// Has `f` called with the step and folder of every checkpoint once it is whole.
+    /// Calls `f` with the step and folder of every checkpoint once it is whole.
     pub fn on_written(&self, f: impl Fn(usize, &Path) + Send + 'static) {
         if let Ok(mut shared) = self.shared.lock() {
             shared.written = Some(Box::new(f));
@@ -127,12 +129,11 @@ impl CheckpointStore {
         Self::steps_in(&self.folder)
     }
 
-    /// Has the run go on from the checkpoint of `step`.
+    /// Makes Burn continue from the checkpoint of `step`.
     ///
     /// # Errors
-    /// If a part of it that only Burn reads is of another format; of the model and its pruner
-    /// something is made elsewhere.
-    pub(in crate::train) fn go_on_from(&self, step: usize) -> Result<()> {
+    /// If its optimizer or scheduler cannot be read. The model is read elsewhere.
+    pub(in crate::train) fn continue_from(&self, step: usize) -> Result<()> {
         use burn::lr_scheduler::LrSchedulerRecord;
         use burn::optim::OptimizerRecord;
         let [_, optimizer, scheduler] = PARTS.map(|part| part_file(&self.path(step), part));
@@ -155,7 +156,7 @@ impl CheckpointStore {
         self.remove(|_| true)
     }
 
-    /// Remembers why a checkpoint could not be written.
+    /// Keeps the reason why a checkpoint could not be written, with what to do.
     fn fail(&self, error: Error) {
         let last = self.steps().ok().and_then(|steps| steps.last().copied());
         let left = match last {
@@ -176,28 +177,27 @@ impl CheckpointStore {
         }
     }
 
-    /// Why a checkpoint could not be written, if one could not.
+    /// Takes the reason why a checkpoint could not be written, if one could not.
     pub(in crate::train) fn failure(&self) -> Option<Error> {
         self.shared.lock().ok()?.failure.take()
     }
 
-    /// Announces the checkpoint whose parts come next.
+    /// Announces a checkpoint, whose parts follow.
     pub(in crate::train) fn begin(&self, state: CheckpointState) {
         if let Ok(mut shared) = self.shared.lock() {
             shared.pending.insert(state.segment, Pending { state, sums: BTreeMap::new() });
         }
     }
 
-    /// The three parts for Burn's checkpointers.
+    /// The three parts as Burn's checkpointers.
     pub(in crate::train) fn parts(self: &Arc<Self>) -> [PartCheckpointer; 3] {
         PARTS.map(|part| PartCheckpointer { part, store: self.clone() })
     }
 
-    /// Writes a part of the checkpoint that was announced for `segment`; the last to come makes it
-    /// whole.
+    /// Writes a part of the checkpoint announced for `segment`; the last part makes it whole.
     ///
     /// # Errors
-    /// If a file cannot be written; the checkpoints before are then kept.
+    /// If a file cannot be written; earlier checkpoints are then kept.
     pub(in crate::train) fn save<R: Checkpoint>(
         &self,
         part: &str,
@@ -256,7 +256,7 @@ impl CheckpointStore {
     }
 }
 
-/// What went wrong, of a message that names the file, too.
+/// The cause in a message that also names the file.
 fn cause(message: &str) -> String {
     let cause = message.rsplit("': ").next().unwrap_or(message);
     format!("could not be written: {cause}")
@@ -269,13 +269,13 @@ fn part_file(folder: &Path, part: &str) -> PathBuf {
 /// Reads a record.
 ///
 /// # Errors
-/// Names the file if it cannot be read or is no such record.
+/// Names the file if it cannot be read or is not such a record.
 pub(in crate::train) fn load<R: Checkpoint>(file: &Path) -> Result<R> {
     let path = file.to_path_buf();
     guarded(file, || R::load(path).map_err(|e| e.to_string()))
 }
 
-/// Runs other people's code on the contents of `file`; a panic of it is an error, too.
+/// Runs a reader of another crate on `file`; its panics become errors.
 pub(in crate::train) fn guarded<T>(
     file: &Path,
     read: impl FnOnce() -> Result<T, String>,
@@ -288,7 +288,7 @@ fn poisoned() -> Error {
     Error::Training("a thread that wrote a checkpoint panicked".to_string())
 }
 
-/// Writes one part of each checkpoint; the last one to come makes it whole.
+/// Burn's checkpointer for one part of each checkpoint.
 pub(in crate::train) struct PartCheckpointer {
     part: &'static str,
     store: Arc<CheckpointStore>,
@@ -304,7 +304,7 @@ impl<R: Checkpoint> Checkpointer<R> for PartCheckpointer {
         self.store.save(self.part, epoch, record).map_err(failed)
     }
 
-    /// The store itself removes what is no longer needed, once the next one is whole.
+    /// Does nothing: the store removes old checkpoints once the next one is whole.
     fn delete(&self, _epoch: usize) -> Result<(), CheckpointerError> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a checkpoint says of itself, and how damage to it is noticed.
+//! `state.json` of a checkpoint, and the checksums that reveal damage.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,58 +17,58 @@ use crate::{Error, Result, files};
 
 /// File of a checkpoint's [`CheckpointState`].
 pub(super) const STATE: &str = "state.json";
-/// File of its importance.
+/// File of the importance before pruning.
 pub(super) const IMPORTANCE: &str = "importance.json";
-/// File of the SHA-256 of all others, as `sha256sum -c` reads it.
+/// File with the SHA-256 of all others, in the format of `sha256sum -c`.
 const SUMS: &str = "SHA256SUMS";
 /// Files that every checkpoint has.
 const REQUIRED: [&str; 4] = ["model.bpk", "optimizer.bpk", "scheduler.bpk", STATE];
 
-/// What a checkpoint says of itself.
+/// State of a training, besides weights and optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointState {
     /// Segments done.
     pub segment: usize,
-    /// Updates done: those of whole segments, and of the next one where the run was interrupted.
+    /// Updates done: those of whole segments, and of the segment in which the run was interrupted.
     pub step: usize,
     /// The recipe of the run; another recipe cannot resume it.
     pub recipe: String,
-    /// Sums of what the run reads; other inputs cannot resume it.
+    /// Checksums of what the run reads; other inputs cannot resume it.
     pub inputs: Inputs,
     /// The dense run that the report compares with.
     #[serde(default)]
     pub baseline: Option<PathBuf>,
-    /// The best evaluation so far among those that count, and its segment.
+    /// The best evaluation so far among those that count, and its step.
     pub best: Option<(usize, MetricReport)>,
     /// Evaluations since the best.
     pub evaluations_since_best: usize,
-    /// Every evaluation so far, by step.
+    /// Every evaluation so far, with its step.
     pub history: Vec<(usize, MetricReport)>,
     /// Seconds of training so far.
     pub seconds: f64,
     /// The training loss so far.
     pub losses: LossCurve,
-    /// Scores of neurons before the first pruning: a file of its own, see
+    /// Scores of neurons before the first pruning. They have a file of their own, see
     /// [`CheckpointState::read_importance`].
     #[serde(skip)]
     pub importance: Option<Arc<Vec<LayerScores>>>,
 }
 
-/// SHA-256 of what a run reads, each as 64 hexadecimal digits.
+/// SHA-256 of what a run reads, as 64 hexadecimal digits each.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Inputs {
-    /// Of the training examples as the model takes them, in their order.
+    /// SHA-256 of the training examples as tokens, in their order.
     pub train: String,
-    /// Of the evaluation examples.
+    /// SHA-256 of the evaluation examples.
     pub dev: String,
-    /// Of the starting model's `config.json`.
+    /// SHA-256 of the starting model's `config.json`.
     pub config: String,
-    /// Of its weights.
+    /// SHA-256 of its weights.
     pub weights: String,
 }
 
 impl Inputs {
-    /// What is another in `now`, for people.
+    /// Says which input differs in `now`, if one does.
     pub(in crate::train) fn changed(&self, now: &Self) -> Option<&'static str> {
         let changed = [
             (self.config != now.config, "the starting model's config.json has changed"),
@@ -107,12 +107,11 @@ impl CheckpointState {
         folder.join(STATE).is_file()
     }
 
-    /// Reads the state of a checkpoint folder, but for its importance, once every file of it has the
-    /// SHA-256 that it was written with.
+    /// Reads the state of a checkpoint folder, without its importance, after checking the SHA-256 of
+    /// every file.
     ///
     /// # Errors
-    /// If a file cannot be read or is damaged, or the checkpoint is of another step than its folder's
-    /// name says.
+    /// If a file cannot be read or is damaged, or the folder's name says another step.
     pub fn read(folder: &Path) -> Result<Self> {
         verify(folder)?;
         let file = folder.join(STATE);
@@ -127,10 +126,10 @@ impl CheckpointState {
         }
     }
 
-    /// Checks that the numbers are possible in a training that is cut into `segments`.
+    /// Checks that the numbers are possible in a training of `segments`; `folder` is the checkpoint's.
     ///
     /// # Errors
-    /// Names the first that is not; `folder` is the checkpoint's.
+    /// Names the first impossible number.
     pub(in crate::train) fn check(&self, segments: &Segments, folder: &Path) -> Result<()> {
         let wrong = |what: String| {
             let message = format!("is not a state of this run: {what}");
@@ -166,15 +165,15 @@ impl CheckpointState {
         Ok(())
     }
 
-    /// What the run had noted down.
+    /// The run's record so far.
     pub(in crate::train) fn record(&self) -> Record {
         Record { losses: self.losses.clone(), importance: self.importance.clone() }
     }
 
-    /// Reads the importance of a checkpoint folder; `None` if nothing was pruned yet.
+    /// Reads the importance in a checkpoint folder; `None` if nothing was pruned yet.
     ///
     /// # Errors
-    /// If it is there and cannot be read.
+    /// If the file exists but cannot be read.
     pub fn read_importance(folder: &Path) -> Result<Option<Arc<Vec<LayerScores>>>> {
         let file = folder.join(IMPORTANCE);
         if !file.is_file() {
@@ -183,8 +182,8 @@ impl CheckpointState {
         files::read_json(&file).map(|scores| Some(Arc::new(scores)))
     }
 
-    /// Writes the state and importance to `folder`, and the SHA-256 of every file: of the others,
-    /// they are in `sums` by name.
+    /// Writes state and importance to `folder`, and the SHA-256 of every file; `sums` holds those of the
+    /// other files by name.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -203,7 +202,7 @@ impl CheckpointState {
     }
 }
 
-/// The step that a checkpoint folder's name says: `step-00000120`.
+/// The step in a checkpoint folder's name, `step-00000120`.
 pub(super) fn step_of(folder: &Path) -> Option<usize> {
     let digits = folder.file_name()?.to_str()?.strip_prefix("step-")?;
     digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
@@ -241,7 +240,7 @@ fn verify(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The sums by file name; nothing unless they are those of a whole checkpoint.
+/// Parses checksums by file name; `None` unless they are those of a whole checkpoint.
 fn parse(text: &str) -> Option<BTreeMap<&str, &str>> {
     let mut sums = BTreeMap::new();
     for line in text.lines() {

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::random::split_mix_64;
-use crate::train::{Event, Observer};
+use crate::tasks::Split;
+use crate::train::{Event, Observer, Recipe, TaskRecipe};
 use crate::{Error, Result};
 
 /// Keeps these random numbers apart from those that order batches and drop units.
@@ -72,6 +73,52 @@ pub(super) fn hold_out<E, G: Eq + Hash>(
         if held { dev.push(example) } else { train.push(example) }
     }
     Ok(HeldOut { train, dev })
+}
+
+/// Training and evaluation examples of a run.
+pub(super) struct Splits<E> {
+    pub train: Vec<E>,
+    pub dev: Vec<E>,
+    /// Examples that were left out of `train` and `dev`.
+    pub skipped: [usize; 2],
+    /// Number of examples in `dev`, if they were held out of the training data.
+    pub held_out: Option<usize>,
+}
+
+impl<E> Splits<E> {
+    /// Reads both splits, or holds examples out of the training file. `read` reads the examples of a
+    /// split and how many it left out. Examples of a `group` stay in one split.
+    ///
+    /// # Errors
+    /// Those of `read`, and as [`hold_out`].
+    pub fn read<G: Eq + Hash>(
+        recipe: &Recipe,
+        observer: &dyn Observer,
+        read: impl Fn(&TaskRecipe, Split) -> Result<(Vec<E>, usize)>,
+        group: impl Fn(&E) -> G,
+    ) -> Result<Self> {
+        let task = &recipe.task;
+        let Some(share) = task.dev_share() else {
+            let (train, in_train) = read(task, Split::Train)?;
+            let (dev, in_dev) = read(task, Split::Dev)?;
+            return Ok(Self { train, dev, skipped: [in_train, in_dev], held_out: None });
+        };
+        let whole = TaskRecipe { max_train_examples: None, ..task.clone() };
+        let (examples, skipped) = read(&whole, Split::Train)?;
+        let seed = recipe.training.seed;
+        let HeldOut { mut train, mut dev } =
+            hold_out(examples, share, seed, |example| (0, group(example)))?;
+        train.truncate(task.max_train_examples.unwrap_or(usize::MAX));
+        dev.truncate(task.max_eval_examples.unwrap_or(usize::MAX));
+        tell_held_out(observer, dev.len(), train.len(), seed);
+        let held_out = Some(dev.len());
+        Ok(Self { train, dev, skipped: [skipped, 0], held_out })
+    }
+
+    /// Name of the evaluation split.
+    pub fn dev_name(&self) -> String {
+        self.held_out.map_or("dev", |_| HELD_OUT).to_string()
+    }
 }
 
 /// Tells the observer that examples were held out.

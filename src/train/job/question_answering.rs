@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::{Map, json};
 
 use super::classification::{encoder_input, rows};
-use super::hold_out::{HELD_OUT, hold_out, tell_held_out, tell_shared};
+use super::hold_out::{Splits, tell_shared};
 use super::{BatchSource, EvalSplit, Evaluator, Job, Loaded, Prepared, Start, TrainableModel};
 use super::{collect_answers, tell_skipped};
 use crate::checkpoint::checksum::Sum;
@@ -17,7 +17,7 @@ use crate::tasks::squad::{
     self, QaDataset, QaExample, QaPrediction, QaSettings, QaWindow, WindowLogits, best_answer,
     encode_windows, find_file,
 };
-use crate::tasks::{EncodedExample, MetricReport, Task, TextBatch, TextTokenizer};
+use crate::tasks::{EncodedExample, MetricReport, Split, Task, TextBatch, TextTokenizer};
 use crate::train::{Interrupt, Observer, Recipe, Silent, TaskRecipe};
 use crate::{Error, Result};
 
@@ -37,33 +37,23 @@ impl Job for QuestionAnswering {
         let settings = recipe.task.qa_settings();
         settings.validate()?;
         let task = squad::task(&recipe.task.name, settings.version_2_with_negative);
-        let mut held_out = None;
-        let (train, dev) = match recipe.task.dev_share() {
-            Some(share) => {
-                let (train, dev) = read_and_hold_out(recipe, share)?;
-                held_out = Some(dev.len());
-                tell_held_out(observer, dev.len(), train.len(), recipe.training.seed);
-                (train, dev)
-            }
-            None => (read_split(&recipe.task, "train")?, read_split(&recipe.task, "dev")?),
-        };
-        tell_skipped(observer, "dev", dev.skipped, "questions");
-        let [seen, asked] = [&train, &dev].map(|set| set.examples.iter());
+        let splits = Splits::read(recipe, observer, read_examples, |q| q.context.clone())?;
+        tell_skipped(observer, "dev", splits.skipped[1], "questions");
+        let name = splits.dev_name();
+        let Splits { train, dev, held_out, skipped } = splits;
+        let [seen, asked] = [&train, &dev].map(|set| set.iter());
         let question = |example: &QaExample| (example.question.clone(), example.context.clone());
         tell_shared(observer, "dev", seen.map(question), asked.map(question));
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
-        tell_skipped(observer, "train", train.skipped, "questions");
-        let mut windows = encode_windows(&start.tokenizer, &train.examples, &settings)?;
+        tell_skipped(observer, "train", skipped[0], "questions");
+        let mut windows = encode_windows(&start.tokenizer, &train, &settings)?;
         // Training needs no offsets, which are most of a window's memory.
         windows.iter_mut().for_each(|window| window.offsets = Vec::new());
         let train = qa_batches(Arc::new(windows), pad_id);
-        let evaluator = QaEvaluator::new(&task, dev.examples, &start.tokenizer, settings)?;
-        let dev = EvalSplit {
-            name: held_out.map_or("dev", |_| HELD_OUT).to_string(),
-            source: qa_batches(evaluator.windows.clone(), pad_id),
-            evaluator,
-        };
+        let evaluator = QaEvaluator::new(&task, dev, &start.tokenizer, settings)?;
+        let dev =
+            EvalSplit { name, source: qa_batches(evaluator.windows.clone(), pad_id), evaluator };
         let about = Map::from_iter([("question_answering".to_string(), json!(settings))]);
         // Every token is equally likely to begin or end the answer.
         let blind_loss = (start.tokenizer.max_length() as f64).ln();
@@ -81,17 +71,9 @@ impl Job for QuestionAnswering {
     }
 }
 
-/// Reads the training questions and holds some out to evaluate on. No context is in both sets.
-fn read_and_hold_out(recipe: &Recipe, share: f64) -> Result<(QaDataset, QaDataset)> {
-    let task = &recipe.task;
-    let whole = read_split(&TaskRecipe { max_train_examples: None, ..task.clone() }, "train")?;
-    let context = |example: &QaExample| (0, example.context.clone());
-    let parts = hold_out(whole.examples, share, recipe.training.seed, context)?;
-    let mut train = QaDataset::of(parts.train, whole.skipped);
-    let mut dev = QaDataset::of(parts.dev, 0);
-    train.truncate(task.max_train_examples.unwrap_or(usize::MAX));
-    dev.truncate(task.max_eval_examples.unwrap_or(usize::MAX));
-    Ok((train, dev))
+fn read_examples(task: &TaskRecipe, split: Split) -> Result<(Vec<QaExample>, usize)> {
+    let name = if split == Split::Train { "train" } else { "dev" };
+    read_split(task, name).map(|data| (data.examples, data.skipped))
 }
 
 /// Reads the questions of a split, `train` or `dev`.
@@ -352,13 +334,15 @@ mod tests {
         };
         let hold = |most| {
             let recipe = Recipe { task: task(most), ..Recipe::default() };
-            read_and_hold_out(&recipe, recipe.task.dev_share().unwrap()).unwrap()
+            let group = |example: &QaExample| example.context.clone();
+            let splits = Splits::read(&recipe, &Silent, read_examples, group).unwrap();
+            (splits.train, splits.dev)
         };
         let (train, dev) = hold(None);
         assert_eq!(train.len() + dev.len(), 63);
         assert!((6..=11).contains(&dev.len()), "{}", dev.len());
-        let contexts = |set: &QaDataset| -> HashSet<String> {
-            set.examples.iter().map(|example| example.context.to_string()).collect()
+        let contexts = |set: &[QaExample]| -> HashSet<String> {
+            set.iter().map(|example| example.context.to_string()).collect()
         };
         assert!(contexts(&train).is_disjoint(&contexts(&dev)));
         // Fewer to train on are no fewer to evaluate on.

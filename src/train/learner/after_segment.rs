@@ -1,4 +1,4 @@
-//! After each segment: what the evaluation says, which checkpoint is best, whether to stop.
+//! After each segment: takes in the evaluation, marks the best checkpoint, decides whether to stop.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,23 +12,23 @@ use super::task_metric::Latest;
 use crate::train::checkpoints::{CheckpointState, CheckpointStore};
 use crate::train::{Event, Segments};
 
-/// Follows the evaluations of a run, and saves a checkpoint after each segment.
+/// Keeps the state of a training, and saves a checkpoint of it after each segment.
 #[derive(Clone)]
-pub(crate) struct Follow {
+pub(crate) struct AfterSegment {
     pub segments: Segments,
     pub store: Arc<CheckpointStore>,
     pub latest: Latest,
     pub run: RunHandle,
-    /// State of the last checkpoint, carried on.
+    /// State of the last checkpoint.
     pub state: Arc<Mutex<CheckpointState>>,
-    /// Evaluations before this step do not count: the model is larger than it will be.
+    /// First step whose evaluation counts; before it, the model is larger than asked.
     pub counts_from: usize,
     pub patience: Option<usize>,
     pub started: Instant,
     pub seconds_before: f64,
 }
 
-impl Follow {
+impl AfterSegment {
     fn after(&self, segment: usize) {
         let Ok(mut state) = self.state.lock() else { return };
         state.segment = segment;
@@ -61,8 +61,7 @@ impl Follow {
         self.store.begin(state.clone());
     }
 
-    /// The state after update `step` in the midst of a segment; nothing if that is a checkpoint
-    /// already.
+    /// The state after update `step` within a segment; `None` if that is a checkpoint already.
     pub fn between(&self, step: usize) -> Option<CheckpointState> {
         let mut state = self.state.lock().ok()?.clone();
         if step == state.step {
@@ -73,7 +72,7 @@ impl Follow {
         Some(state)
     }
 
-    /// Takes down how long the training took so far, and what it noted down.
+    /// Adds the time so far, the losses and the importance.
     fn note(&self, state: &mut CheckpointState) {
         state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         let record = self.run.record();
@@ -81,7 +80,7 @@ impl Follow {
     }
 }
 
-impl CheckpointingStrategy for Follow {
+impl CheckpointingStrategy for AfterSegment {
     fn checkpointing(
         &mut self,
         epoch: usize,
@@ -92,7 +91,7 @@ impl CheckpointingStrategy for Follow {
     }
 }
 
-impl EarlyStoppingStrategy for Follow {
+impl EarlyStoppingStrategy for AfterSegment {
     fn should_stop(&mut self, _epoch: usize, _store: &EventStoreClient) -> bool {
         let since = self.state.lock().map_or(0, |state| state.evaluations_since_best);
         self.patience.is_some_and(|patience| since >= patience)

@@ -1,4 +1,5 @@
-//! The model under training: the user's model with its pruner, and the hook in which they meet.
+//! The model under training: the user's model with its pruner. [`TrainStep::optimize`] is where
+//! pruning happens.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,9 +21,9 @@ use crate::train::checkpoints::Record;
 use crate::train::job::TrainableModel;
 use crate::train::{Event, Observer};
 
-/// A model and its pruner, as one module: checkpoints carry both.
+/// A model and its pruner as one module, so that checkpoints carry both.
 ///
-/// Clones share the model: an update of one is an update of all.
+/// Clones share the model: an update of one updates all.
 #[derive(Module, Debug)]
 pub struct CompressingModel<M: Module> {
     model: Shared<M>,
@@ -31,7 +32,7 @@ pub struct CompressingModel<M: Module> {
     run: RunHandle,
 }
 
-/// Handle to what a run shares between its threads.
+/// Handle to the state that a training's threads share.
 #[derive(Clone)]
 pub struct RunHandle(Arc<RunState>);
 
@@ -48,13 +49,13 @@ struct RunState {
     started: Instant,
     /// Losses of the batches of the update under way.
     losses: Mutex<Vec<f64>>,
-    /// A loss of the update under way is not finite.
+    /// Whether a loss of the update under way is not finite.
     poisoned: AtomicBool,
-    /// The layers know which neurons are pruned for good.
+    /// Whether the layers know which neurons are pruned for good.
     announced: AtomicBool,
     record: Mutex<Record>,
-    /// Updates done, and the optimizer after them: what only Burn's learner has, and a run that is
-    /// interrupted writes down.
+    /// Updates done and the optimizer after them, which otherwise only Burn's learner has; an
+    /// interrupted run saves it.
     optimizer: Mutex<Option<(usize, ModuleOptimizer)>>,
     failure: Mutex<Option<Error>>,
 }
@@ -75,7 +76,7 @@ pub struct RunSettings {
 }
 
 impl RunHandle {
-    /// A handle for a run that begins now.
+    /// Makes a handle for a training that begins now.
     pub fn new(
         settings: RunSettings,
         observer: Arc<dyn Observer>,
@@ -95,7 +96,7 @@ impl RunHandle {
         }))
     }
 
-    /// Before the first pruning that has any scores to go by, notes them down.
+    /// Records the scores of the first pruning that has any, before it prunes.
     fn note_importance<M: TrainableModel>(&self, pruner: &Pruner, model: &M) {
         let step = pruner.step();
         let config = pruner.config();
@@ -109,7 +110,7 @@ impl RunHandle {
         }
         let mut layers = pruner.scores_ahead(model);
         for scores in layers.iter_mut().flat_map(|layer| [&mut layer.kept, &mut layer.pruned]) {
-            // JSON has no other numbers.
+            // JSON cannot hold the others.
             scores.retain(|score| score.is_finite());
         }
         let mut scores = layers.iter().flat_map(|layer| layer.kept.iter().chain(&layer.pruned));
@@ -118,7 +119,7 @@ impl RunHandle {
         }
     }
 
-    /// Ends the training with `error`; the first one counts.
+    /// Ends the training with `error`; the first error counts.
     pub fn fail(&self, error: Error) {
         self.0.interrupter.stop(Some(&error.to_string()));
         if let Ok(mut failure) = self.0.failure.lock() {
@@ -131,29 +132,29 @@ impl RunHandle {
         self.0.failure.lock().ok().and_then(|mut failure| failure.take())
     }
 
-    /// Tells whoever watches.
+    /// Sends an event to the observer.
     pub fn tell(&self, event: &Event) {
         self.0.observer.event(event);
     }
 
-    /// What the run has noted down so far.
+    /// Losses and importance recorded so far.
     pub fn record(&self) -> Record {
         self.0.record.lock().map(|record| record.clone()).unwrap_or_default()
     }
 
-    /// Goes on with what an earlier part of the run noted down.
+    /// Restores the record of an earlier part of the run.
     pub fn set_record(&self, record: Record) {
         if let Ok(mut own) = self.0.record.lock() {
             *own = record;
         }
     }
 
-    /// The optimizer after the last update, and how many there were; nothing before the first.
+    /// Takes the optimizer after the last update, with the number of updates; `None` before the first.
     pub(super) fn take_optimizer(&self) -> Option<(usize, ModuleOptimizer)> {
         self.0.optimizer.lock().ok().and_then(|mut optimizer| optimizer.take())
     }
 
-    /// Keeps a handle to the optimizer until its next update: while there are two, updates copy.
+    /// Keeps a handle to the optimizer until its next update; an update while there are two would copy.
     fn keep_optimizer(&self, step: usize, optimizer: &ModuleOptimizer) {
         if let Ok(mut kept) = self.0.optimizer.lock() {
             *kept = Some((step, optimizer.clone()));
@@ -193,7 +194,7 @@ impl RunHandle {
     }
 }
 
-/// What a step gives to metrics.
+/// A step's output for metrics.
 #[derive(Debug, Clone)]
 pub struct StepOutput<O> {
     /// Loss `[1]`.
@@ -216,12 +217,12 @@ impl<O> Adaptor<LossInput> for StepOutput<O> {
 }
 
 impl<M: TrainableModel> CompressingModel<M> {
-    /// A model that is pruned while it trains, by [`crate::optim::AdamW`].
+    /// Joins a model and its pruner; the model trains by [`crate::optim::AdamW`].
     pub fn new(model: M, pruner: Pruner, run: RunHandle) -> Self {
         Self { model: Shared::new(model), pruner, run }
     }
 
-    /// The user's model, and its pruner.
+    /// Splits into model and pruner.
     pub fn into_parts(self) -> (M, Pruner) {
         (self.model.into_inner(), self.pruner)
     }
@@ -230,7 +231,7 @@ impl<M: TrainableModel> CompressingModel<M> {
         Module::devices(&self.model).into_iter().next().unwrap_or_default()
     }
 
-    /// One update, or none if its loss or gradient is not finite.
+    /// Does one update; skips it if its loss or gradient is not finite.
     fn update(
         mut self,
         optimizer: &mut ModuleOptimizer,
@@ -271,9 +272,9 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
 
     fn step(&self, item: Self::Input) -> TrainOutput<Self::Output> {
         let settings = &self.run.0.settings;
-        // By the batch's number, so that dropout does not depend on how a run got there.
+        // Seeding by the batch's number makes dropout the same in a resumed run.
         self.device().seed(split_mix_64(settings.seed, item.number as u64));
-        // What checkpoints know of pruned neurons, layers learn before their first batch.
+        // A resumed run's layers learn from the pruner which neurons are pruned for good.
         if !self.run.0.announced.swap(true, Ordering::SeqCst) {
             self.model.update(|mut model| {
                 self.pruner.announce(&mut model, true);
@@ -284,7 +285,7 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
         let (loss, _) = model.forward_loss(item.batch);
         let value: f32 = loss.clone().inner().into_scalar();
         self.run.observe_loss(f64::from(value));
-        // Burn sums the gradients of an update's batches; their mean is wanted.
+        // Burn sums the gradients of an update's batches; this makes the sum their mean.
         let share = loss.clone() / settings.accumulation as f64;
         let output = StepOutput { loss: loss.inner(), output: None };
         TrainOutput::new(&model, share.backward(), output)

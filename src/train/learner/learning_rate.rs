@@ -9,16 +9,16 @@ use crate::train::LrDecay;
 pub struct LearningRate {
     /// The largest rate.
     pub peak: f64,
-    /// How it falls after the warmup.
+    /// Decay after the warmup.
     pub decay: LrDecay,
-    /// Updates over which it rises from 0.
+    /// Updates of the linear rise from 0.
     pub warmup_steps: usize,
     /// Updates of the whole training.
     pub total_steps: usize,
 }
 
 impl LearningRate {
-    /// The rate of update `t = 0, 1, …`, as in Hugging Face's `get_scheduler`.
+    /// The rate at update `step`, from 0, as in Hugging Face's `get_scheduler`.
     pub fn at(&self, step: usize) -> f64 {
         if step < self.warmup_steps {
             return self.peak * step as f64 / self.warmup_steps as f64;
@@ -42,12 +42,12 @@ pub struct LearningRateScheduler {
 }
 
 impl LearningRateScheduler {
-    /// A scheduler before its first step.
+    /// Makes a scheduler before its first step.
     pub fn new(rate: LearningRate) -> Self {
         Self { rate, step: 0 }
     }
 
-    /// A scheduler after `step` updates.
+    /// Makes a scheduler after `step` updates.
     pub(super) fn after(rate: LearningRate, step: usize) -> Self {
         Self { rate, step: step as u64 }
     }

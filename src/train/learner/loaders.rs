@@ -1,5 +1,5 @@
-//! Batches as a stream that is a pure function of the seed: any segment of it can be served again,
-//! so a resumed run sees what an uninterrupted one would have seen.
+//! Batches as a stream that is a pure function of the seed. Any segment can be served again, so a
+//! resumed run sees the batches of an uninterrupted one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::tasks::{BatchOrder, BatchPlan};
 use crate::train::Segments;
 use crate::train::job::BatchSource;
 
-/// A training batch and its place in the stream, from which dropout is seeded.
+/// A training batch and its place in the stream, which seeds dropout.
 #[derive(Debug, Clone)]
 pub struct TrainItem<B> {
     /// The batch.
@@ -25,23 +25,22 @@ pub struct TrainItem<B> {
 /// Segments served so far, shared by the loaders of a run.
 pub type SegmentCounter = Arc<AtomicUsize>;
 
-/// Serves segment after segment of the training batches.
+/// Serves the training batches, one segment at a time.
 #[derive(Clone)]
 pub struct TrainLoader<B> {
     /// The data.
     pub source: Arc<BatchSource<B>>,
-    /// How examples are put into batches.
+    /// Order of the examples in batches.
     pub order: BatchOrder,
     /// How the training is cut.
     pub segments: Segments,
     /// Segments served so far.
     pub served: SegmentCounter,
-    /// Updates done before: of a segment in whose midst a run was interrupted, only the rest is
-    /// served.
+    /// Updates done before; of a segment that was interrupted only the rest is served.
     pub done: usize,
-    /// Where batches go.
+    /// Device of the batches.
     pub device: Device,
-    /// Batches of each segment that are served.
+    /// Range of the batches to serve in each segment.
     pub window: std::ops::Range<usize>,
 }
 
@@ -118,8 +117,7 @@ impl<B: Clone + Send + 'static> DataLoader<TrainItem<B>> for TrainLoader<B> {
     }
 }
 
-/// Serves the evaluation batches after segments that end with an evaluation, and nothing after
-/// others.
+/// Serves the evaluation batches after segments that end with an evaluation, none after others.
 #[derive(Clone)]
 pub struct EvalLoader<B> {
     /// The data.
@@ -130,9 +128,9 @@ pub struct EvalLoader<B> {
     pub segments: Segments,
     /// Training segments served so far.
     pub served: SegmentCounter,
-    /// Where batches go.
+    /// Device of the batches.
     pub device: Device,
-    /// Batches that are served.
+    /// Range of the batches to serve.
     pub window: std::ops::Range<usize>,
 }
 

@@ -1,4 +1,7 @@
 //! One training through Burn's `SupervisedTraining`: set up, launched or resumed, and its result.
+//!
+//! Begin with [`Training::launch`]. A file for each part that Burn is given. `CompressingModel` is where
+//! pruning happens. Uses jobs, checkpoints and recipes, and knows nothing of runs and reports.
 
 mod after_segment;
 mod compressing_model;
@@ -19,9 +22,9 @@ use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use burn::train::logger::InMemoryMetricLogger;
 use burn::train::metric::LossMetric;
-use burn::train::{ExecutionStrategy, Learner, SupervisedTraining, TrainingStrategy};
+use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 
-use self::after_segment::Follow;
+use self::after_segment::AfterSegment;
 pub use self::compressing_model::{CompressingModel, RunHandle, RunSettings};
 use self::learning_rate::{LearningRate, LearningRateScheduler};
 pub use self::loaders::TrainItem;
@@ -37,16 +40,16 @@ use crate::pruning::{LayerScores, Phase, Pruner, PruningConfig};
 use crate::tasks::{BatchOrder, BatchPlan, MetricReport};
 use crate::{Error, Result};
 
-/// What a [`CompressingModel`]'s record holds, to read one without a run.
+/// The contents of a [`CompressingModel`]'s record, to read it without a run.
 #[derive(Module, Debug)]
 struct Checkpointed<M: Module> {
     model: M,
     pruner: Pruner,
 }
 
-/// A training to be launched.
+/// A training to launch.
 pub struct Training<'a, M: TrainableModel, E> {
-    /// Settings of the pruner; `None`: plain fine-tuning.
+    /// Settings of the pruner; `None` for plain fine-tuning.
     pub pruning: Option<PruningConfig>,
     /// Training data.
     pub train: BatchSource<M::Batch>,
@@ -54,95 +57,91 @@ pub struct Training<'a, M: TrainableModel, E> {
     pub eval: BatchSource<M::Batch>,
     /// Scores the evaluations.
     pub evaluator: E,
-    /// Settings, with the learning rate: its default is that of plain fine-tuning.
+    /// Settings, with the learning rate set; its default is that of fine-tuning.
     pub recipe: &'a TrainingRecipe,
     /// How the training is cut.
     pub segments: Segments,
-    /// Where checkpoints go.
+    /// Folder of the checkpoints.
     pub checkpoints: &'a Path,
-    /// Where the training is: at its beginning, or at the last checkpoint.
+    /// State to start from: the beginning or the last checkpoint.
     pub from: CheckpointState,
-    /// Burn's dashboard.
+    /// Show Burn's dashboard.
     pub tui: bool,
-    /// Where to train.
+    /// Device to train on.
     pub device: Device,
-    /// Who watches.
+    /// Receives the training's events.
     pub observer: Arc<dyn Observer>,
-    /// Stops the run.
+    /// Stops the training on request.
     pub interrupt: Interrupt,
 }
 
 /// A finished training.
 #[cfg_attr(not(feature = "plots"), allow(dead_code))]
 pub struct Trained<M> {
-    /// The model that was kept, on a plain device, still in training form.
+    /// The kept model on a plain device, still in training form.
     pub model: M,
-    /// Scores of neurons in it; empty without pruning.
+    /// Scores of its neurons; empty without pruning.
     pub importance: Vec<LayerScores>,
     /// Scores of neurons before the first pruning; empty without pruning.
     pub importance_before: Vec<LayerScores>,
-    /// Every evaluation, by step.
+    /// Every evaluation, with the updates before it.
     pub history: Vec<(usize, MetricReport)>,
-    /// How many of them count where the best is kept: those at the final ratio.
+    /// Number of evaluations at the final ratio, among which the best is kept.
     pub counted: usize,
-    /// Training loss: updates done, and the mean of those since the entry before; at most 200.
+    /// Training loss: updates done, and the mean loss since the entry before; at most 200 entries.
     pub history_loss: Vec<(usize, f64)>,
-    /// Updates done.
+    /// Number of updates.
     pub steps: usize,
-    /// Updates after which the kept model was evaluated.
+    /// Number of updates of the kept model.
     pub kept_step: usize,
-    /// Updates that were skipped because a loss or gradient was not finite.
+    /// Updates skipped because a loss or gradient was not finite.
     pub skipped: usize,
-    /// Seconds of training, evaluations included, over all resumptions.
+    /// Seconds of training with its evaluations, over all resumptions.
     pub seconds: f64,
 }
 
 impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
-    /// Trains `model`, or goes on training it, to the end; decomposed if it is to be pruned, on a plain
-    /// device. Nothing else should hold it: what is held twice is copied once.
+    /// Trains `model` to the end, from the beginning or from a checkpoint. The model is on a plain device,
+    /// and decomposed if it is to be pruned; nothing else should hold it, or its weights are copied.
     ///
     /// A run that is stopped writes a checkpoint of the last update.
     ///
     /// # Errors
     /// If a setting is impossible, a checkpoint cannot be read or written, too many updates were not
     /// finite, or the run was stopped.
-    pub fn launch(self, model: M) -> Result<Trained<M>> {
+    pub fn launch(self, mut model: M) -> Result<Trained<M>> {
         let store = CheckpointStore::open(self.checkpoints)?;
         let state = self.starting_state(&store)?;
         let plain = self.device.clone().without_autodiff();
         let total_steps = self.segments.total_steps;
-        let mut model = model;
         let mut pruner = Pruner::new_or_idle(&model, self.pruning, total_steps, &plain)?;
         let since = state.evaluations_since_best;
-        let stopped_early =
-            self.recipe.early_stopping_patience.is_some_and(|patience| since >= patience);
+        let patience = self.recipe.early_stopping_patience;
+        let stopped_early = patience.is_some_and(|patience| since >= patience);
         if stopped_early || state.segment == self.segments.count() {
             return self.finish(&store, state, model, pruner, None);
         }
         if state.step > 0 {
-            (model, pruner) = self.go_on(&store, state.step, model, pruner)?;
+            (model, pruner) = self.read_last(&store, state.step, model, pruner)?;
         }
-        let autodiff = plain.clone().autodiff();
+        let interrupter = self.interrupt.for_training();
         let settings = RunSettings {
             seed: self.recipe.seed,
             accumulation: self.recipe.gradient_accumulation,
             max_grad_norm: self.recipe.max_grad_norm,
-            total_steps: self.segments.total_steps,
+            total_steps,
             batches_per_epoch: self.segments.batches_per_epoch,
         };
-        let interrupter = self.interrupt.for_training();
         let run = RunHandle::new(settings, self.observer.clone(), (*interrupter).clone());
         run.set_record(state.record());
-        let latest = Latest::default();
-        let shared = Arc::new(Mutex::new(state.clone()));
-        let follow = Follow {
+        let after = AfterSegment {
             segments: self.segments,
             store: store.clone(),
-            latest: latest.clone(),
+            latest: Latest::default(),
             run: run.clone(),
-            state: shared.clone(),
+            state: Arc::new(Mutex::new(state.clone())),
             counts_from: self.counts_from(),
-            patience: self.recipe.early_stopping_patience,
+            patience,
             started: Instant::now(),
             seconds_before: state.seconds,
         };
@@ -150,32 +149,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         store.on_written(move |step, path| {
             observer.event(&Event::Checkpoint { step, path: path.to_path_buf() });
         });
-        let [model_part, optimizer_part, scheduler_part] = store.parts();
-        let (train, eval) = self.loaders(&autodiff, &state)?;
-        let mut training =
-            SupervisedTraining::new(self.checkpoints, Arc::new(train), Arc::new(eval))
-                .with_application_logger(None)
-                .with_metric_logger(InMemoryMetricLogger::default())
-                .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
-                .with_checkpointing_strategy(follow.clone())
-                .early_stopping(follow.clone())
-                .with_interrupter((*interrupter).clone())
-                .with_training_strategy(TrainingStrategy::Default(ExecutionStrategy::SingleDevice(
-                    autodiff.clone(),
-                )))
-                .metric_train_numeric(LossMetric::new())
-                .metric_valid_numeric(LossMetric::new())
-                .metric_valid_numeric(TaskMetric::new(self.evaluator.clone(), latest))
-                .num_epochs(self.segments.count());
-        if self.recipe.gradient_accumulation > 1 {
-            training = training.grads_accumulation(self.recipe.gradient_accumulation);
-        }
-        if !self.tui {
-            training = training.renderer(Box::new(QuietRenderer));
-        }
-        if state.step > 0 {
-            training = training.checkpoint(state.segment);
-        }
+        let training = self.supervised(&after, &interrupter, &state)?;
         let model = CompressingModel::new(model, pruner, run.clone()).train();
         let optimizer = AdamWConfig {
             beta_1: self.recipe.adam_beta1,
@@ -191,88 +165,26 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         if let Some(error) = &result.error {
             return Err(Error::Training(error.to_string()));
         }
-        // Burn's dashboard can stop it, too.
+        // Burn's dashboard can stop the training, too.
         if let Some(stopped) = interrupter.interruption() {
             let reason = stopped.reason.unwrap_or_else(|| "stopped".to_string());
-            self.save_interrupted(&store, &follow, result.model)?;
+            self.save_interrupted(&store, &after, result.model)?;
             return Err(Error::Interrupted(reason));
         }
-        let state = shared.lock().map(|state| state.clone()).unwrap_or(state);
+        let state = after.state.lock().map(|state| state.clone()).unwrap_or(state);
         let (model, pruner) = result.model.into_parts();
         let step = state.step;
         self.finish(&store, state, model, pruner, Some(step))
     }
 
-    /// The state to start from, with its importance. Without a checkpoint there is none left.
-    fn starting_state(&self, store: &CheckpointStore) -> Result<CheckpointState> {
-        let mut state = self.from.clone();
-        match state.step {
-            0 => store.clear()?,
-            step => state.importance = CheckpointState::read_importance(&store.path(step))?,
-        }
-        Ok(state)
-    }
-
-    /// Model and pruner of the checkpoint of `step`, which Burn will go on from.
-    fn go_on(
+    /// Burn's training, set up to continue at `from`.
+    fn supervised(
         &self,
-        store: &CheckpointStore,
-        step: usize,
-        model: M,
-        pruner: Pruner,
-    ) -> Result<(M, Pruner)> {
-        store.go_on_from(step)?;
-        let (model, pruner) = read_checkpoint(&store.path(step), model, pruner)?;
-        let found = pruner.step();
-        if found != step {
-            let message = format!("is of step {found}, not of step {step}");
-            return Err(Error::format(store.path(step).join("model.bpk"), message));
-        }
-        Ok((model, pruner))
-    }
-
-    /// Writes a checkpoint of the last update, unless there is one already.
-    fn save_interrupted(
-        &self,
-        store: &CheckpointStore,
-        follow: &Follow,
-        model: CompressingModel<M>,
-    ) -> Result<()> {
-        let Some((step, optimizer)) = follow.run.take_optimizer() else { return Ok(()) };
-        let Some(state) = follow.between(step) else { return Ok(()) };
-        let segment = state.segment;
-        store.begin(state);
-        store.save("model", segment, model.into_record())?;
-        store.save("optimizer", segment, optimizer.to_record())?;
-        let scheduler = LearningRateScheduler::after(self.learning_rate(), step);
-        store.save("scheduler", segment, ModuleLrScheduler::from(scheduler).to_record())
-    }
-
-    /// The first step whose evaluation counts: the final ratio is reached.
-    fn counts_from(&self) -> usize {
-        let Some(config) = &self.pruning else { return 0 };
-        let last = self.segments.total_steps;
-        let first = (0..last).find(|&t| config.schedule.phase(t) == Phase::Final);
-        // After `t + 1` updates, the update of step `t` was pruned to the final ratio.
-        first.map_or(last, |t| t + 1)
-    }
-
-    fn learning_rate(&self) -> LearningRate {
-        let total_steps = self.segments.total_steps;
-        LearningRate {
-            peak: self.recipe.learning_rate(None),
-            decay: self.recipe.lr_decay,
-            warmup_steps: self.recipe.lr_warmup_steps(total_steps),
-            total_steps,
-        }
-    }
-
-    #[allow(clippy::type_complexity)]
-    fn loaders(
-        &self,
-        device: &Device,
+        after: &AfterSegment,
+        interrupter: &Interrupter,
         from: &CheckpointState,
-    ) -> Result<(TrainLoader<M::Batch>, EvalLoader<M::Batch>)> {
+    ) -> Result<SupervisedTraining<CompressingModel<M>>> {
+        let device = self.device.clone().without_autodiff().autodiff();
         let served = Arc::new(AtomicUsize::new(from.segment));
         let plan =
             BatchPlan::sequential_by_length(&self.eval.lengths, self.recipe.eval_batch_size)?;
@@ -297,11 +209,100 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             device: device.clone(),
             window: 0..usize::MAX,
         };
-        Ok((train, eval))
+        let metric = TaskMetric::new(self.evaluator.clone(), after.latest.clone());
+        let single = ExecutionStrategy::SingleDevice(device);
+        let [model_part, optimizer_part, scheduler_part] = after.store.parts();
+        let mut training =
+            SupervisedTraining::new(self.checkpoints, Arc::new(train), Arc::new(eval))
+                .with_application_logger(None)
+                .with_metric_logger(InMemoryMetricLogger::default())
+                .with_custom_checkpointers(model_part, optimizer_part, scheduler_part)
+                .with_checkpointing_strategy(after.clone())
+                .early_stopping(after.clone())
+                .with_interrupter(interrupter.clone())
+                .with_training_strategy(TrainingStrategy::Default(single))
+                .metric_train_numeric(LossMetric::new())
+                .metric_valid_numeric(LossMetric::new())
+                .metric_valid_numeric(metric)
+                .num_epochs(self.segments.count());
+        if self.recipe.gradient_accumulation > 1 {
+            training = training.grads_accumulation(self.recipe.gradient_accumulation);
+        }
+        if !self.tui {
+            training = training.renderer(Box::new(QuietRenderer));
+        }
+        if from.step > 0 {
+            training = training.checkpoint(from.segment);
+        }
+        Ok(training)
     }
 
-    /// The result: the last model, or the best one read back. `model` and `pruner` are those after
-    /// step `at`, `None`: of their form only.
+    /// The state to start from, with its importance. At the beginning, old checkpoints are removed.
+    fn starting_state(&self, store: &CheckpointStore) -> Result<CheckpointState> {
+        let mut state = self.from.clone();
+        match state.step {
+            0 => store.clear()?,
+            step => state.importance = CheckpointState::read_importance(&store.path(step))?,
+        }
+        Ok(state)
+    }
+
+    /// Reads model and pruner of the checkpoint of `step`, from which Burn will continue.
+    fn read_last(
+        &self,
+        store: &CheckpointStore,
+        step: usize,
+        model: M,
+        pruner: Pruner,
+    ) -> Result<(M, Pruner)> {
+        store.continue_from(step)?;
+        let (model, pruner) = read_checkpoint(&store.path(step), model, pruner)?;
+        let found = pruner.step();
+        if found != step {
+            let message = format!("is of step {found}, not of step {step}");
+            return Err(Error::format(store.path(step).join("model.bpk"), message));
+        }
+        Ok((model, pruner))
+    }
+
+    /// Writes a checkpoint of the last update, unless there is one already.
+    fn save_interrupted(
+        &self,
+        store: &CheckpointStore,
+        after: &AfterSegment,
+        model: CompressingModel<M>,
+    ) -> Result<()> {
+        let Some((step, optimizer)) = after.run.take_optimizer() else { return Ok(()) };
+        let Some(state) = after.between(step) else { return Ok(()) };
+        let segment = state.segment;
+        store.begin(state);
+        store.save("model", segment, model.into_record())?;
+        store.save("optimizer", segment, optimizer.to_record())?;
+        let scheduler = LearningRateScheduler::after(self.learning_rate(), step);
+        store.save("scheduler", segment, ModuleLrScheduler::from(scheduler).to_record())
+    }
+
+    /// The first step at the final ratio, from which evaluations count.
+    fn counts_from(&self) -> usize {
+        let Some(config) = &self.pruning else { return 0 };
+        let last = self.segments.total_steps;
+        let first = (0..last).find(|&t| config.schedule.phase(t) == Phase::Final);
+        // After `t + 1` updates, the update of step `t` was pruned to the final ratio.
+        first.map_or(last, |t| t + 1)
+    }
+
+    fn learning_rate(&self) -> LearningRate {
+        let total_steps = self.segments.total_steps;
+        LearningRate {
+            peak: self.recipe.learning_rate(None),
+            decay: self.recipe.lr_decay,
+            warmup_steps: self.recipe.lr_warmup_steps(total_steps),
+            total_steps,
+        }
+    }
+
+    /// The result: the last model, or the best one read back. `model` and `pruner` are those after step
+    /// `at`; with `None` only their shapes count.
     fn finish(
         &self,
         store: &CheckpointStore,
@@ -336,8 +337,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
     }
 }
 
-/// Has no layer of `model` know of neurons that are pruned for good: those of another step may be
-/// others.
+/// Clears the layers' record of neurons pruned for good, which may be others at another step.
 fn forget_frozen<M: TrainableModel>(model: &mut M) {
     model.for_each_linear_mut(&mut |_, linear| {
         if let CompressibleLinear::LowRankSparse(layer) = linear {
@@ -346,8 +346,7 @@ fn forget_frozen<M: TrainableModel>(model: &mut M) {
     });
 }
 
-/// The model of a checkpoint folder with its pruner. `model` and `pruner` are
-/// of the same form.
+/// Reads the model and pruner of a checkpoint folder. `model` and `pruner` give their shapes.
 ///
 /// # Errors
 /// If the file is missing, damaged or of another model.

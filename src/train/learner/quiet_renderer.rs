@@ -1,4 +1,4 @@
-//! A renderer that shows nothing: events go to the run's observer instead.
+//! A renderer that shows nothing; the run's observer gets events instead.
 
 use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::MetricDefinition;

@@ -1,8 +1,8 @@
 //! One model behind all its handles.
 //!
-//! Burn's learner keeps its model while a clone of it is updated. Values that two modules hold cannot
-//! be changed in place, so every update would copy all weights. The learner's module holds its model
-//! in here instead: the clone takes the model out, and nobody else has it while it is updated.
+//! Burn's learner keeps its module while it updates a clone. Weights that two modules hold cannot be
+//! changed in place, so every update would copy them all. `Shared` holds the model for all clones: an
+//! update takes it out, and is its only holder meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,8 +12,8 @@ use burn::module::{
 };
 use burn::tensor::Device;
 
-/// A module of which clones are handles to the same values; what makes another module of it (`valid`,
-/// `fork`, a record loaded) makes one of its own.
+/// A module whose clones are handles to the same values. What makes another module of it (`valid`,
+/// `fork`, loading a record) gives that its own values.
 pub struct Shared<M>(Arc<Mutex<Option<M>>>);
 
 impl<M> Clone for Shared<M> {
@@ -38,7 +38,7 @@ impl<M: Module> Shared<M> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The model as it is; while this clone lives, updates copy.
+    /// Clones the model; while the clone lives, updates copy.
     pub fn get(&self) -> M {
         match &*self.lock() {
             Some(model) => model.clone(),
@@ -46,7 +46,7 @@ impl<M: Module> Shared<M> {
         }
     }
 
-    /// Changes the model for all handles; nobody sees it meanwhile.
+    /// Changes the model for all handles; other threads wait meanwhile.
     pub fn update<T>(&self, f: impl FnOnce(M) -> (M, T)) -> T {
         let mut slot = self.lock();
         let Some(model) = slot.take() else { unreachable!("an update puts the model back") };
@@ -55,7 +55,7 @@ impl<M: Module> Shared<M> {
         result
     }
 
-    /// The model; its own values if this is the only handle.
+    /// Takes the model out; its weights are copied if there are other handles.
     pub fn into_inner(self) -> M {
         match Arc::try_unwrap(self.0) {
             Ok(slot) => match slot.into_inner().unwrap_or_else(PoisonError::into_inner) {

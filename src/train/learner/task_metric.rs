@@ -1,4 +1,4 @@
-//! A task's metrics over the whole evaluation data, as a Burn metric.
+//! A task's metric over the whole evaluation data, as a Burn metric.
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
@@ -14,10 +14,10 @@ use crate::Result;
 use crate::tasks::MetricReport;
 use crate::train::job::Evaluator;
 
-/// The latest evaluation's result, from the metrics' thread to the training's.
+/// Result of the latest evaluation, handed from the metrics' thread to the training's.
 pub type Latest = Arc<Mutex<Option<Result<MetricReport>>>>;
 
-/// Collects answers batch by batch and scores them at the end: GLUE's metrics are not means of
+/// Collects answers batch by batch and scores them at the end, as metrics such as F1 are not means over
 /// batches.
 pub struct TaskMetric<E, O> {
     evaluator: E,
@@ -44,7 +44,7 @@ impl<E: Clone, O> Clone for TaskMetric<E, O> {
 }
 
 impl<E: Evaluator<O>, O> TaskMetric<E, O> {
-    /// A metric that puts its results into `latest`.
+    /// Makes a metric that puts its results into `latest`.
     pub fn new(evaluator: E, latest: Latest) -> Self {
         let name = Arc::new(evaluator.primary());
         Self {

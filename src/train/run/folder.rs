@@ -1,4 +1,4 @@
-//! The folder of a run: whose it is, what may lie in it, and what a killed run left there.
+//! The output folder of a run: whether it may be written to, who writes to it, and its cleaning.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,26 +11,25 @@ use crate::train::Recipe;
 use crate::train::checkpoints::CheckpointStore;
 use crate::{Error, Result};
 
-/// File of a run's settings, by which its folder is known.
+/// File of a run's settings; its presence marks a folder as a run's.
 const RECIPE: &str = "recipe.toml";
-/// File of its report: where it is, the run is done.
+/// File of its report; its presence marks a run as done.
 const REPORT: &str = "report.json";
-/// Folder of its result.
+/// Folder of the resulting model.
 pub(super) const MODEL: &str = "model";
-/// Folder of its pictures.
+/// Folder of the pictures.
 pub(super) const PLOTS: &str = "plots";
-/// Folder of its checkpoints.
+/// Folder of the checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
-/// Lock file of whoever writes to the folder.
+/// Lock file of the process that writes to the folder.
 const LOCK: &str = ".lock";
 
 impl RunOptions {
-    /// Makes sure that the output folder is ours to write to: new, empty but for the folder
-    /// `start` of the model to begin with, or an earlier run that may be replaced or resumed. Makes
-    /// nothing yet.
+    /// Checks that the run may write to the output folder: it is new, empty but for the model folder
+    /// `start`, or an earlier run to replace or resume. Writes nothing.
     ///
     /// # Errors
-    /// What is in the way.
+    /// Says what is in the way.
     pub fn check_output(&self, start: Option<&Path>) -> Result<()> {
         let output: &Path = &self.output;
         let earlier = output.join(RECIPE).is_file();
@@ -60,7 +59,7 @@ impl RunOptions {
         Ok(())
     }
 
-    /// Makes sure that nothing that the run needs would be replaced by it.
+    /// Checks that the run replaces nothing that it needs.
     fn check_replaced(&self, start: Option<&Path>) -> Result<()> {
         let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let output = place(&self.output);
@@ -80,8 +79,7 @@ impl RunOptions {
         }
     }
 
-    /// Whether the output folder is a run with a checkpoint, or one that was stopped before its
-    /// first.
+    /// Whether the output folder holds a run with a checkpoint, or one stopped before its first.
     fn can_resume(&self) -> Result<bool> {
         let began = self.output.join(RECIPE).is_file() && !self.output.join(REPORT).is_file();
         Ok(began || self.has_checkpoint()?)
@@ -99,10 +97,10 @@ impl RunOptions {
         self.output.join(CHECKPOINTS)
     }
 
-    /// Claims the output folder, which must exist, until what is returned is dropped.
+    /// Claims the output folder, which must exist, for as long as the result lives.
     ///
     /// # Errors
-    /// Names who has it.
+    /// Names the process that has it.
     pub(crate) fn claim(&self) -> Result<Claim> {
         let path = self.output.join(LOCK);
         let holder = match Claim::take(&path, &self.command)? {
@@ -117,12 +115,13 @@ impl RunOptions {
         Err(Error::format(&self.output, format!("is in use by {who}; {advice}")))
     }
 
-    /// Makes the claimed folder ready: of an earlier run only what is gone on with stays.
+    /// Prepares the claimed folder: removes an earlier run's report and checkpoints unless it is resumed,
+    /// and writes the recipe.
     pub(super) fn prepare_output(&self, recipe: &Recipe) -> Result<()> {
         let output: &Path = &self.output;
         atomic::remove_leftovers(output)?;
         if !self.resume {
-            // A report stands for a run that is done.
+            // The report would mark this run as done.
             let report = output.join(REPORT);
             if report.is_file() {
                 fs::remove_file(&report).map_err(|e| Error::io(&report, e))?;
@@ -131,12 +130,11 @@ impl RunOptions {
                 CheckpointStore::open(self.checkpoints())?.clear()?;
             }
         }
-        // First of all files: by it a folder is known as a run's. A resumed run may store its result
-        // otherwise.
+        // Written first, to mark the folder as a run's. A resumed run may store its result otherwise.
         atomic::write_file(output.join(RECIPE), recipe.to_toml().as_bytes())
     }
 
-    /// Checks that a run that is resumed before its first checkpoint is the run that was begun.
+    /// Checks that a run resumed before its first checkpoint has the recipe it began with.
     pub(super) fn check_begun(&self, recipe: &Recipe) -> Result<()> {
         let file = self.output.join(RECIPE);
         let begun = Recipe::read(&file)?.with_absolute_paths();
@@ -151,7 +149,7 @@ impl RunOptions {
     }
 }
 
-/// Whether a file says nothing about a folder: systems, editors and this program leave such.
+/// Whether a file is one that systems, editors or this program leave behind.
 fn is_noise(path: &Path) -> bool {
     let name = path.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
     let known = [

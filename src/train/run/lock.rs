@@ -1,9 +1,9 @@
-//! Claims on folders, so that no two processes write to one: a lock of the operating system on a
-//! file that says who has it.
+//! Lock files, so that no two processes write to one folder. The operating system locks the file, and
+//! its contents name the holder.
 //!
-//! The lock ends with its process, in whatever way that ends. What the file says then tells whether
-//! the process can be known to be gone: on this machine it can. On another one's it cannot, since
-//! not every network's file system hands locks on, so whoever comes is told which file to remove.
+//! The lock ends with its process. Network file systems may not pass locks on, so the contents are
+//! checked, too: a holder on this machine is looked up, and for one on another machine the error says
+//! which file to remove.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
@@ -15,21 +15,21 @@ use sysinfo::{Pid, ProcessesToUpdate, System};
 
 use crate::{Error, Result};
 
-/// A claim that lasts until it is dropped, or its process ends in whatever way.
+/// A claim on a folder, until it is dropped or its process ends.
 #[derive(Debug)]
 pub(crate) struct Claim {
     file: File,
     path: PathBuf,
-    /// What the file says, once it says so.
+    /// Contents of the file, once written.
     holder: Option<Holder>,
 }
 
-/// Who has a claim.
+/// The process that has a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holder {
     pid: u32,
     host: String,
-    /// Seconds since 1970 at which the process started: numbers of processes are used again.
+    /// Start of the process in seconds since 1970, as process numbers are used again.
     started: u64,
     /// When the claim was made.
     since: String,
@@ -38,12 +38,12 @@ pub(crate) struct Holder {
     claim: u64,
 }
 
-/// What becomes of an attempt at a claim.
+/// Outcome of an attempt to claim.
 #[derive(Debug)]
 pub(crate) enum Attempt {
-    /// It is ours.
+    /// The claim is ours.
     Ours(Claim),
-    /// Another process has it; who, if that can be read.
+    /// Another process has it; `None` if the file does not say which.
     Taken(Option<Holder>),
 }
 
@@ -51,14 +51,14 @@ impl Claim {
     /// Claims the lock file at `path`, whose folder must exist, for `command`.
     ///
     /// # Errors
-    /// If the lock file cannot be made, locked or written.
+    /// If the lock file cannot be created, locked or written.
     pub fn take(path: &Path, command: &str) -> Result<Attempt> {
         loop {
             let file = open(path)?;
             let locked = match file.try_lock() {
                 Ok(()) => true,
                 Err(TryLockError::WouldBlock) => return Ok(Attempt::Taken(Holder::read(path))),
-                // A file system without locks: there is only what the file says.
+                // The file system has no locks: only the file's contents count.
                 Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => false,
                 Err(TryLockError::Error(e)) => return Err(Error::io(path, e)),
             };
@@ -73,7 +73,7 @@ impl Claim {
         }
     }
 
-    /// Claims the lock file at `path` as soon as no other process has it.
+    /// Waits until no other process has the lock file at `path`, and claims it.
     ///
     /// # Errors
     /// As [`Claim::take`].
@@ -95,8 +95,8 @@ impl Claim {
         Self { file, path: path.to_path_buf(), holder: None }
     }
 
-    /// Writes down who has the claim; nothing if the file that was locked has been removed meanwhile
-    /// by whoever had it before, so that another process may lock another one of its name.
+    /// Writes the holder into the file. `None` if the previous holder removed the locked file meanwhile,
+    /// so that another process may lock a new one of its name.
     fn sign(mut self, command: &str) -> Result<Option<Self>> {
         let holder = Holder::here(command);
         let text = serde_json::to_string(&holder).unwrap_or_default();
@@ -106,7 +106,7 @@ impl Claim {
             self.file.write_all(text.as_bytes())
         };
         write().map_err(|e| Error::io(&self.path, e))?;
-        // Windows lets nobody read what is locked, nor remove it.
+        // On Windows a locked file can be neither read nor removed.
         let valid = cfg!(windows) || Holder::read(&self.path).as_ref() == Some(&holder);
         self.holder = valid.then_some(holder);
         Ok(valid.then_some(self))
@@ -115,7 +115,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Nobody is left to tell if this fails; who comes next finds the process gone.
+        // A failure is harmless: the next process finds this one gone.
         if cfg!(unix) && self.holder.is_some() && Holder::read(&self.path) == self.holder {
             let _ = fs::remove_file(&self.path);
         }
@@ -138,23 +138,23 @@ impl Holder {
         }
     }
 
-    /// Who has the claim at `path`, if the file says so.
+    /// Reads the holder of the claim at `path`, if the file names one.
     fn read(path: &Path) -> Option<Self> {
         serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
     }
 
-    /// Whether the process is another machine's, so that nobody here can know whether it is there.
+    /// Whether the process is on another machine, where it cannot be looked up.
     pub fn is_elsewhere(&self) -> bool {
         self.host != host()
     }
 
-    /// Whether the process, of this machine, still is there.
+    /// Whether the process still runs on this machine.
     fn is_alive(&self) -> bool {
-        // Clocks are set while machines run.
+        // Clocks may be adjusted meanwhile.
         started(self.pid).is_some_and(|started| started.abs_diff(self.started) <= 2)
     }
 
-    /// Who it is, for people.
+    /// Describes the process for people.
     pub fn told(&self) -> String {
         let command = match self.command.as_str() {
             "" => String::new(),
@@ -168,7 +168,7 @@ fn host() -> String {
     System::host_name().unwrap_or_else(|| "this machine".to_string())
 }
 
-/// When a process of this machine started, in seconds since 1970.
+/// Start of a process on this machine, in seconds since 1970.
 fn started(pid: u32) -> Option<u64> {
     let mut system = System::new();
     let pid = Pid::from_u32(pid);

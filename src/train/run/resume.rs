@@ -1,5 +1,4 @@
-//! Going on with a run: from its last checkpoint, if that is whole, of the same recipe and the same
-//! inputs.
+//! Resuming a run from its last checkpoint, if that is whole and of the same recipe and inputs.
 
 use std::path::Path;
 
@@ -7,11 +6,10 @@ use crate::train::checkpoints::{CheckpointState, CheckpointStore, Inputs};
 use crate::train::{Keep, Recipe, Segments};
 use crate::{Error, Result};
 
-/// State of the last checkpoint in `folder`; nothing if there is none yet.
+/// Reads the state of the last checkpoint in `folder`; `None` if there is no checkpoint.
 ///
 /// # Errors
-/// If it is damaged: names the file, and the checkpoint before that can be gone on from, if there is
-/// a whole one.
+/// If it is damaged. Names the file, and an earlier checkpoint that is whole, if there is one.
 pub(super) fn last_state(folder: &Path) -> Result<Option<CheckpointState>> {
     let mut paths = CheckpointStore::steps_in(folder)?
         .into_iter()
@@ -33,7 +31,7 @@ pub(super) fn last_state(folder: &Path) -> Result<Option<CheckpointState>> {
     Err(with_advice(damaged, &advice))
 }
 
-/// What a run finds again.
+/// Settings and inputs of the run that resumes.
 pub(super) struct Found<'a> {
     /// Every setting, paths absolute.
     pub recipe: &'a Recipe,
@@ -41,11 +39,11 @@ pub(super) struct Found<'a> {
     pub segments: &'a Segments,
 }
 
-/// Checks that a run of what was `found` can go on from `state`, the last in `folder`.
+/// Checks that a run with what was `found` can continue from `state`, the last in `folder`.
 ///
 /// # Errors
-/// Names the setting or the input that has changed, a number that is impossible, or the best
-/// checkpoint's file that is damaged.
+/// Names a setting or input that has changed, an impossible number, or a damaged file of the best
+/// checkpoint.
 pub(super) fn check(state: &CheckpointState, found: &Found<'_>, folder: &Path) -> Result<()> {
     let at = folder.join(CheckpointStore::name(state.step));
     let parsed = Recipe::parse(&state.recipe);
@@ -76,7 +74,7 @@ pub(super) fn check(state: &CheckpointState, found: &Found<'_>, folder: &Path) -
     Ok(())
 }
 
-/// The same error with what to do about it.
+/// Adds advice to an error.
 fn with_advice(error: Error, advice: &str) -> Error {
     match error {
         Error::Format { path, message } => Error::format(path, format!("{message}; {advice}")),

@@ -13,7 +13,7 @@ use serde_json::{Map, json};
 use self::batches::{GenerationBatch, GenerationData};
 pub use self::evaluator::{GenerationEvaluator, speed_note};
 use super::classification::encoder_input;
-use super::hold_out::{HELD_OUT, hold_out, tell_held_out, tell_shared};
+use super::hold_out::{Splits, tell_shared};
 use super::{EvalSplit, Job, Loaded, Prepared, Start, StoredColumns, TrainableModel};
 use super::{collect_answers, tell_skipped};
 use crate::generation::GenerationConfig;
@@ -38,21 +38,11 @@ impl Job for TextGeneration {
         observer: &dyn Observer,
     ) -> Result<Loaded<AnySeq2Seq, GenerationEvaluator>> {
         let asked = recipe.task.summarization();
-        let mut held_out = None;
-        let (train, dev) = match recipe.task.dev_share() {
-            Some(share) => {
-                let (train, dev) = read_and_hold_out(recipe, share)?;
-                held_out = Some(dev.len());
-                tell_held_out(observer, dev.len(), train.len(), recipe.training.seed);
-                (train, dev)
-            }
-            None => {
-                (recipe.task.read_summaries(Split::Train)?, recipe.task.read_summaries(Split::Dev)?)
-            }
-        };
-        tell_skipped(observer, "train", train.skipped, "rows");
-        tell_skipped(observer, "dev", dev.skipped, "rows");
-        let [seen, new] = [&train, &dev].map(|set| set.examples.iter());
+        let splits = Splits::read(recipe, observer, read_examples, |e| e.document.clone())?;
+        tell_skipped(observer, "train", splits.skipped[0], "rows");
+        tell_skipped(observer, "dev", splits.skipped[1], "rows");
+        let (dev_name, Splits { train, dev, held_out, .. }) = (splits.dev_name(), splits);
+        let [seen, new] = [&train, &dev].map(|set| set.iter());
         let document = |example: &SummarizationExample| example.document.clone();
         tell_shared(observer, "dev", seen.map(document), new.map(document));
         let mut settings = SummarizationSettings::default();
@@ -75,11 +65,11 @@ impl Job for TextGeneration {
         let data = |examples: &[SummarizationExample], generation: &Arc<GenerationConfig>| {
             GenerationData::new(examples, &start.tokenizer, &settings, generation.clone())
         };
-        let mut train = data(&train.examples, &generation)?;
+        let mut train = data(&train, &generation)?;
         train.label_smoothing = asked.label_smoothing.unwrap_or(0.0);
         let split = |examples: &[SummarizationExample], generation| -> Result<_> {
             Ok(EvalSplit {
-                name: held_out.map_or("dev", |_| HELD_OUT).to_string(),
+                name: dev_name.clone(),
                 source: data(examples, generation)?.batches(),
                 evaluator: GenerationEvaluator::new(&task, examples, &start.tokenizer, &settings)?,
             })
@@ -87,10 +77,10 @@ impl Job for TextGeneration {
         let few = asked.training_eval_examples.unwrap_or(dev.len()).min(dev.len());
         let cheaper = few < dev.len() || training_generation.num_beams != generation.num_beams;
         let while_training = match cheaper {
-            true => Some(split(&dev.examples[..few], &training_generation)?),
+            true => Some(split(&dev[..few], &training_generation)?),
             false => None,
         };
-        let dev = vec![split(&dev.examples, &generation)?];
+        let dev = vec![split(&dev, &generation)?];
         let columns = StoredColumns::of(&recipe.task);
         let about = Map::from_iter([
             ("summarization".to_string(), json!(settings)),
@@ -105,21 +95,8 @@ impl Job for TextGeneration {
     }
 }
 
-/// Reads the training documents and holds some out to evaluate on. No document is in both sets.
-fn read_and_hold_out(
-    recipe: &Recipe,
-    share: f64,
-) -> Result<(SummarizationDataset, SummarizationDataset)> {
-    let task = &recipe.task;
-    let whole = TaskRecipe { max_train_examples: None, ..task.clone() };
-    let whole = whole.read_summaries(Split::Train)?;
-    let document = |example: &SummarizationExample| (0, example.document.clone());
-    let parts = hold_out(whole.examples, share, recipe.training.seed, document)?;
-    let mut train = SummarizationDataset { examples: parts.train, skipped: whole.skipped };
-    let mut dev = SummarizationDataset { examples: parts.dev, skipped: 0 };
-    train.truncate(task.max_train_examples.unwrap_or(usize::MAX));
-    dev.truncate(task.max_eval_examples.unwrap_or(usize::MAX));
-    Ok((train, dev))
+fn read_examples(task: &TaskRecipe, split: Split) -> Result<(Vec<SummarizationExample>, usize)> {
+    task.read_summaries(split).map(|data| (data.examples, data.skipped))
 }
 
 /// Texts that a model generated for a batch.
@@ -265,6 +242,7 @@ impl TextGenerator<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::Silent;
 
     #[test]
     fn no_document_is_both_trained_and_evaluated_on() {
@@ -281,10 +259,11 @@ mod tests {
             ..TaskRecipe::default()
         };
         let recipe = Recipe { task, ..Recipe::default() };
-        let share = recipe.task.resolved().dev_share.unwrap();
-        let (train, dev) = read_and_hold_out(&recipe, share).unwrap();
+        let document = |example: &SummarizationExample| example.document.clone();
+        let splits = Splits::read(&recipe, &Silent, read_examples, document).unwrap();
+        let Splits { train, dev, .. } = splits;
         assert_eq!((train.len(), dev.len()), (72, 7));
-        let held = |document: &str| dev.examples.iter().any(|example| example.document == document);
-        assert!(!train.examples.iter().any(|example| held(&example.document)));
+        let held = |document: &str| dev.iter().any(|example| example.document == document);
+        assert!(!train.iter().any(|example| held(&example.document)));
     }
 }
