@@ -64,7 +64,7 @@ impl QaDataset {
     }
 
     /// A data set of `examples`, from which `skipped` others were left out.
-    pub fn of(examples: Vec<QaExample>, skipped: usize) -> Self {
+    pub(crate) fn of(examples: Vec<QaExample>, skipped: usize) -> Self {
         Self { examples, skipped, empty: Vec::new() }
     }
 
@@ -88,7 +88,7 @@ impl QaDataset {
     ///
     /// # Errors
     /// If no question is left.
-    pub fn drop_empty(&mut self) -> Result<(), String> {
+    pub(crate) fn drop_empty(&mut self) -> Result<(), String> {
         let empty = std::mem::take(&mut self.empty);
         for &at in empty.iter().rev() {
             self.examples.remove(at);
@@ -105,7 +105,7 @@ impl QaDataset {
     ///
     /// # Errors
     /// If no question is left; the message names the first one left out.
-    pub fn drop_astray(&mut self) -> Result<(), String> {
+    pub(crate) fn drop_astray(&mut self) -> Result<(), String> {
         let astray = |example: &QaExample| {
             let answer = example.answers.iter().find(|answer| !stands(answer, &example.context))?;
             let place = match answer.start {
@@ -126,7 +126,7 @@ impl QaDataset {
     }
 
     /// The first question without an answer.
-    pub fn unanswered(&self) -> Option<&QaExample> {
+    pub(crate) fn unanswered(&self) -> Option<&QaExample> {
         self.examples.iter().find(|example| example.answers.is_empty())
     }
 }
