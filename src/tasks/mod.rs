@@ -197,8 +197,7 @@ impl Task {
     }
 
     /// Index of the class called `label`. Without an exact match, the only class whose name differs
-    /// in case, the way a number is written, or a usual short form; see
-    /// [`crate::models::label_index`].
+    /// in case, the way a number is written, or a usual short form (`models/alignment.rs`).
     pub fn label_index(&self, label: &str) -> Option<usize> {
         crate::models::label_index(self.labels(), label)
     }
