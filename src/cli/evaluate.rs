@@ -82,22 +82,12 @@ impl Args {
         {
             global.note(&note);
         }
-        let recipe = recipe;
-        let tokenizer = |default| opened.tokenizer(opened.max_length(recipe.max_length, default)?);
-        let results = match &opened.model {
-            AnyModel::SequenceClassifier(model) => {
-                let tokenizer = tokenizer(TaskRecipe::default().max_length())?;
-                self.classify(model, &opened, &recipe, &tokenizer, global, &device)?
-            }
-            AnyModel::QuestionAnswerer(model) => {
-                // The default length is SQuAD's, whatever the task is called.
-                let squad = TaskRecipe { name: "squad".into(), ..TaskRecipe::default() };
-                let tokenizer = tokenizer(squad.max_length())?;
-                vec![self.answer(model, &opened, &recipe, &tokenizer, global, &device)?]
-            }
-            AnyModel::Seq2Seq(model) => {
-                vec![self.summarize(model, &opened, &recipe, global, &device)?]
-            }
+        let batch_size = self.batch_size.unwrap_or(BATCH_SIZE);
+        let evaluation = Evaluation { opened, recipe, batch_size, global, device };
+        let results = match &evaluation.opened.model {
+            AnyModel::SequenceClassifier(model) => evaluation.classify(model)?,
+            AnyModel::QuestionAnswerer(model) => vec![evaluation.answer(model)?],
+            AnyModel::Seq2Seq(model) => vec![evaluation.summarize(model)?],
         };
         self.print(&results, global)
     }
@@ -130,10 +120,6 @@ impl Args {
             AnyModel::Seq2Seq(_) => (questions.given().or(labels), "the model writes texts"),
         };
         given.map_or(Ok(()), |option| Err(Error::option(option, what)))
-    }
-
-    fn batch_size(&self) -> usize {
-        self.batch_size.unwrap_or(BATCH_SIZE)
     }
 
     fn print(&self, results: &[SplitMetrics], global: &GlobalArgs) -> anyhow::Result<()> {
@@ -176,18 +162,23 @@ impl Args {
         };
         Ok(evaluate_checkpoint(&self.model, adjust, &options)?)
     }
+}
 
-    fn classify(
-        &self,
-        model: &AnySequenceClassifier,
-        opened: &Opened,
-        recipe: &TaskRecipe,
-        tokenizer: &TextTokenizer,
-        global: &GlobalArgs,
-        device: &Device,
-    ) -> Result<Vec<SplitMetrics>> {
+/// A model, and the task to evaluate it on.
+struct Evaluation<'a> {
+    opened: Opened,
+    recipe: TaskRecipe,
+    batch_size: usize,
+    global: &'a GlobalArgs,
+    device: Device,
+}
+
+impl Evaluation<'_> {
+    fn classify(&self, model: &AnySequenceClassifier) -> Result<Vec<SplitMetrics>> {
+        let Self { opened, recipe, batch_size, global, device } = self;
+        let tokenizer = self.tokenizer(TaskRecipe::default().max_length())?;
         let mut results = Vec::new();
-        for (split, mut data) in self.datasets(recipe, opened)? {
+        for (split, mut data) in self.datasets()? {
             if let Some(most) = recipe.max_eval_examples {
                 data.truncate(most);
             }
@@ -196,22 +187,18 @@ impl Args {
             global.note(&format!("· evaluating {split}: {} examples", data.len()));
             data.notes().iter().for_each(|note| global.note(&format!("{split}: {note}")));
             let never = Interrupt::default();
-            let batch_size = self.batch_size();
-            let (metrics, _) = evaluate_model(model, tokenizer, &data, batch_size, device, &never)?;
+            let (metrics, _) =
+                evaluate_model(model, &tokenizer, &data, *batch_size, device, &never)?;
             results.push(SplitMetrics { split, metrics });
         }
         Ok(results)
     }
 
-    fn answer(
-        &self,
-        model: &AnyQuestionAnswerer,
-        opened: &Opened,
-        recipe: &TaskRecipe,
-        tokenizer: &TextTokenizer,
-        global: &GlobalArgs,
-        device: &Device,
-    ) -> Result<SplitMetrics> {
+    fn answer(&self, model: &AnyQuestionAnswerer) -> Result<SplitMetrics> {
+        let Self { opened, recipe, global, device, .. } = self;
+        // The default length is SQuAD's, whatever the task is called.
+        let squad = TaskRecipe { name: "squad".into(), ..TaskRecipe::default() };
+        let tokenizer = self.tokenizer(squad.max_length())?;
         let settings = opened.qa_settings(recipe)?;
         let version_2 = settings.version_2_with_negative;
         let recipe = TaskRecipe { version_2_with_negative: Some(version_2), ..recipe.clone() };
@@ -222,20 +209,14 @@ impl Args {
         };
         global.note(&format!("· evaluating dev: {} questions{skipped}", data.len()));
         let task = squad::task("squad", version_2);
-        let (examples, batch_size) = (data.examples, self.batch_size());
+        let (examples, batch_size) = (data.examples, self.batch_size);
         let evaluator =
-            answer_questions(model, tokenizer, &task, examples, settings, batch_size, device)?;
+            answer_questions(model, &tokenizer, &task, examples, settings, batch_size, device)?;
         Ok(SplitMetrics { split: "dev".into(), metrics: evaluator.report()? })
     }
 
-    fn summarize(
-        &self,
-        model: &AnySeq2Seq,
-        opened: &Opened,
-        recipe: &TaskRecipe,
-        global: &GlobalArgs,
-        device: &Device,
-    ) -> Result<SplitMetrics> {
+    fn summarize(&self, model: &AnySeq2Seq) -> Result<SplitMetrics> {
+        let Self { opened, recipe, batch_size, global, device } = self;
         let (settings, own) = opened.summarization(recipe, &|text| global.note(text))?;
         let mut recipe = recipe.clone();
         if let (true, Some(task)) = (recipe.name.is_empty(), opened.task()?) {
@@ -244,15 +225,21 @@ impl Args {
         let data = recipe.read_summaries(Split::Dev)?;
         global.note(&format!("· evaluating dev: {} documents", data.len()));
         let tokenizer = &opened.tokenizer(settings.max_source_length)?;
-        let (settings, own, batch_size) = (&settings, &own, self.batch_size());
+        let (settings, own, batch_size) = (&settings, &own, *batch_size);
         let summarizer = TextGenerator { model, tokenizer, settings, own, batch_size, device };
         let progress = Progress::new(global.quiet, false);
         let done = summarizer.generate(&data.examples, &progress, &Interrupt::default())?;
         Ok(SplitMetrics { split: "dev".into(), metrics: done.report()? })
     }
 
+    fn tokenizer(&self, default_length: usize) -> Result<TextTokenizer> {
+        let opened = &self.opened;
+        opened.tokenizer(opened.max_length(self.recipe.max_length, default_length)?)
+    }
+
     /// The data to evaluate on: name and examples of each split.
-    fn datasets(&self, recipe: &TaskRecipe, opened: &Opened) -> Result<Vec<(String, TextDataset)>> {
+    fn datasets(&self) -> Result<Vec<(String, TextDataset)>> {
+        let Self { opened, recipe, .. } = self;
         let stored = opened.task()?;
         if let Some(path) = &recipe.dev {
             let task = match (&recipe.labels, stored) {

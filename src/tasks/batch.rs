@@ -1,7 +1,7 @@
 //! Encoded examples as batches on a device.
 //!
-//! A [`BatchPlan`] decides which examples form a batch, [`collate`] pads a batch on the host, and
-//! [`HostBatch::to_device`] uploads it.
+//! A [`BatchPlan`] decides which examples form a batch; [`TextBatch::new`] pads a batch and uploads
+//! it.
 
 use std::sync::Arc;
 
@@ -116,7 +116,7 @@ fn check_batch_size(batch_size: usize) -> Result<()> {
 
 /// Labels of a batch on the host.
 #[derive(Debug, Clone, PartialEq)]
-pub enum HostLabels {
+pub(crate) enum HostLabels {
     /// Class indices, `[batch]`.
     Classes(Vec<i32>),
     /// Scores, `[batch]`.
@@ -125,7 +125,7 @@ pub enum HostLabels {
 
 /// A padded batch on the host, row-major.
 #[derive(Debug, Clone, PartialEq)]
-pub struct HostBatch {
+pub(crate) struct HostBatch {
     /// Number of examples.
     pub batch_size: usize,
     /// Length every example is padded to.
@@ -144,7 +144,7 @@ pub struct HostBatch {
 ///
 /// # Errors
 /// If there are no examples, only some have a label, or some have classes and others scores.
-pub fn collate(examples: &[&EncodedExample], pad_id: u32) -> Result<HostBatch> {
+pub(crate) fn collate(examples: &[&EncodedExample], pad_id: u32) -> Result<HostBatch> {
     let longest = examples.iter().map(|example| example.input_ids.len()).max();
     let Some(longest) = longest else {
         return Err(Error::Training("a batch without examples".into()));
@@ -241,10 +241,10 @@ impl HostLabels {
 }
 
 impl TextBatch {
-    /// Pads and uploads `examples`: [`collate`], then [`HostBatch::to_device`].
+    /// Pads `examples` on the right to the length of the longest, and uploads them.
     ///
     /// # Errors
-    /// Those of [`collate`].
+    /// If there are no examples, only some have a label, or some have classes and others scores.
     pub fn new(examples: &[&EncodedExample], pad_id: u32, device: &Device) -> Result<Self> {
         Ok(collate(examples, pad_id)?.to_device(device))
     }

@@ -1,11 +1,11 @@
 use super::*;
 
-/// Lengths from 1 to 97 without any order.
+/// Unordered lengths from 1 to 97.
 fn lengths(count: usize) -> Vec<usize> {
     (0..count).map(|index| 1 + (index * index + 31 * index) % 97).collect()
 }
 
-/// In buckets of 50 batches.
+/// An order with buckets of 50 batches.
 fn order(batch_size: usize, seed: u64) -> BatchOrder {
     BatchOrder { batch_size, bucket_batches: 50, seed }
 }
@@ -57,7 +57,7 @@ fn batches_hold_similar_lengths() {
     let tokens: usize = lengths.iter().sum();
     let shuffled = BatchPlan::shuffled(&lengths, order(16, 0), 0).unwrap();
     assert!(padded(&shuffled) < tokens * 105 / 100, "{} of {tokens}", padded(&shuffled));
-    // Still shuffled: short and long batches come in no order.
+    // Batches are still shuffled: short and long ones alternate at random.
     let first: Vec<usize> = shuffled.batches.iter().map(|batch| lengths[batch[0]]).collect();
     let rises = first.windows(2).filter(|pair| pair[0] < pair[1]).count();
     assert!((80..170).contains(&rises), "{rises} of 249");
@@ -135,6 +135,6 @@ fn without_buckets_the_order_is_the_shuffled_one() {
         let longest = |batch: &Vec<usize>| batch.iter().map(|&index| lengths[index]).max();
         plan.batches.iter().filter_map(longest).sum::<usize>()
     };
-    // Padded lengths: the larger the buckets, the less is padded.
+    // Larger buckets need less padding.
     assert!(spread(1) > spread(4) && spread(4) > spread(50), "{} {}", spread(1), spread(50));
 }

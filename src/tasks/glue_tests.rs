@@ -11,7 +11,7 @@ fn shared() -> Option<PathBuf> {
     Some(Path::new(&shared).join("data/glue"))
 }
 
-/// A folder with a task's miniature files, in the official layout.
+/// A folder with small files of a task in the official layout.
 fn folder(name: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let task = root.path().join(name);

@@ -1,7 +1,7 @@
 //! Text tasks: reads data, tokenizes it, forms batches, and scores answers.
 //!
 //! ```text
-//! glue / table ──► TextDataset ──► TextTokenizer ──► EncodedExample ──► BatchPlan + collate ──► TextBatch
+//! glue / table ──► TextDataset ──► TextTokenizer ──► EncodedExample ──► BatchPlan ──► TextBatch
 //!                   (Example)        (tokenize)                              (batch)
 //! logits + labels ──► Predictions ──► MetricReport        (metrics)
 //! ```
@@ -30,7 +30,8 @@ mod unclosed_quotes;
 
 use serde::{Deserialize, Serialize};
 
-pub use batch::{BatchOrder, BatchPlan, EncodedExample, HostBatch, TextBatch, collate};
+pub(crate) use batch::collate;
+pub use batch::{BatchOrder, BatchPlan, EncodedExample, TextBatch};
 pub use glue::{GlueTask, Split};
 pub use metrics::{MetricKind, MetricReport, Predictions};
 pub use pronunciation::PhonemeScores;
@@ -196,8 +197,7 @@ impl Task {
     }
 
     /// Index of the class called `label`. Without an exact match, the only class whose name differs
-    /// in case, the way a number is written, or a usual short form; see
-    /// [`crate::models::label_index`].
+    /// in case, the way a number is written, or a usual short form (`models/alignment.rs`).
     pub fn label_index(&self, label: &str) -> Option<usize> {
         crate::models::label_index(self.labels(), label)
     }

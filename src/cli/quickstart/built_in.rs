@@ -56,24 +56,23 @@ pub enum Timed {
     Write(usize),
 }
 
-/// A file of `models/` under its name in the unpacked folder.
-macro_rules! file {
-    ($path:literal as $name:literal) => {
-        ($name, include_bytes!(concat!("../../../models/", $path)) as &[u8])
+/// Files of a folder of `models/`, and after `;` those of its folder `data`, by their names.
+macro_rules! files {
+    ($model:literal: $($file:literal),*; $($data:literal),*) => {
+        &[
+            $(($file, include_bytes!(concat!("../../../models/", $model, "/", $file))),)*
+            $(($data, include_bytes!(concat!("../../../models/", $model, "/data/", $data))),)*
+        ]
     };
 }
 
 static MOVIE_SENTIMENT: BuiltIn = BuiltIn {
     name: "movie-sentiment",
     about: "A small BERT (2 layers, width 384) rates film reviews",
-    files: &[
-        file!("movie-sentiment/config.json" as "config.json"),
-        file!("movie-sentiment/model.safetensors" as "model.safetensors"),
-        file!("movie-sentiment/tokenizer.json" as "tokenizer.json"),
-        file!("movie-sentiment/data/train.tsv" as "train.tsv"),
-        file!("movie-sentiment/data/dev.tsv" as "dev.tsv"),
-        file!("movie-sentiment/data/LICENSE" as "LICENSE"),
-    ],
+    files: files!(
+        "movie-sentiment": "config.json", "model.safetensors", "tokenizer.json";
+        "train.tsv", "dev.tsv", "LICENSE"
+    ),
     recipe: include_str!("../../../models/movie-sentiment/recipe.toml"),
     metrics: &[(MetricKind::Accuracy, "accuracy on held-out sentences")],
     timed: Timed::Pass([32, 32]),
@@ -90,15 +89,10 @@ static MOVIE_SENTIMENT: BuiltIn = BuiltIn {
 static G2P_BART: BuiltIn = BuiltIn {
     name: "g2p-bart",
     about: "A small BART (2 + 2 layers, width 128) writes how words are pronounced",
-    files: &[
-        file!("g2p-bart/config.json" as "config.json"),
-        file!("g2p-bart/model.safetensors" as "model.safetensors"),
-        file!("g2p-bart/tokenizer.json" as "tokenizer.json"),
-        file!("g2p-bart/tokenizer_config.json" as "tokenizer_config.json"),
-        file!("g2p-bart/data/train.tsv" as "train.tsv"),
-        file!("g2p-bart/data/dev.tsv" as "dev.tsv"),
-        file!("g2p-bart/data/LICENSE" as "LICENSE"),
-    ],
+    files: files!(
+        "g2p-bart": "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json";
+        "train.tsv", "dev.tsv", "LICENSE"
+    ),
     recipe: include_str!("../../../models/g2p-bart/recipe.toml"),
     metrics: &[
         (MetricKind::WordAccuracy, "held-out words all right"),

@@ -11,7 +11,7 @@ use losparse::train::{Silent, TextGenerator};
 use super::*;
 use crate::cli::opened::Opened;
 
-/// Bytes that a built-in model with its data may take of the program.
+/// Largest size of a built-in model with its data, bytes.
 const LARGEST: [(Model, usize); 2] =
     [(Model::MovieSentiment, 6_000_000), (Model::G2pBart, 3_000_000)];
 
@@ -19,7 +19,7 @@ fn args(model: Model, output: PathBuf) -> Args {
     Args { output, model, ratio: None, seed: None }
 }
 
-/// The model's files unpacked, and the recipe for them.
+/// Unpacks a model's files; returns the model, its folder and the recipe.
 fn unpacked(model: Model, folder: &Path) -> (&'static BuiltIn, PathBuf, Recipe) {
     let built_in = model.built_in();
     let start = folder.join(built_in.name);
@@ -107,7 +107,7 @@ fn the_built_in_speller_spells() {
     assert_eq!(done.texts().unwrap(), words.map(|(_, phonemes)| phonemes));
 }
 
-/// The command's own path from the built-in files to what it prints, on a little of the data.
+/// A run of the command on a little of the data, from the built-in files to what is printed.
 struct ShortRun {
     built_in: &'static BuiltIn,
     report: RunReport,
@@ -151,7 +151,7 @@ impl ShortRun {
         Self { built_in, report, ratio, printed, output, _folder: folder }
     }
 
-    /// Checks what every run must give.
+    /// Checks results that every run must have.
     fn check(&self) {
         let Self { report, ratio, printed: [table, said], .. } = self;
         assert_eq!(report.agreement.as_ref().unwrap().examples, 40);
@@ -167,7 +167,7 @@ impl ShortRun {
         assert!(next.contains(self.built_in.own_columns), "{next}");
     }
 
-    /// The order of every compact layer's outputs: which neurons were kept.
+    /// The order of every compact layer's outputs, which tells the kept neurons.
     fn orders(&self) -> Vec<Vec<i64>> {
         let source = TensorSource::open(self.output.join("model")).unwrap();
         let names = source.names().filter(|name| name.ends_with(".order"));
@@ -196,7 +196,7 @@ fn the_built_in_speller_is_compressed() {
     run.check();
     let [table, said] = &run.printed;
     assert!(table.contains("words a second"), "{table}");
-    // As built in, the model gets more than every other word right; so few updates spoil it.
+    // The built-in model gets more than half of the words right; so few updates spoil it.
     let before = metric(&run.report.starting, MetricKind::WordAccuracy);
     assert!(before > 0.5, "{before}");
     assert!(metric(&run.report.compacted, MetricKind::PhonemeErrorRate) > 0.0);

@@ -100,7 +100,7 @@ impl MetricKind {
     ///
     /// # Errors
     /// The error says why it cannot.
-    pub fn check(self, kind: &TaskKind) -> Result<()> {
+    pub(crate) fn check(self, kind: &TaskKind) -> Result<()> {
         let regression = matches!(self, Self::Pearson | Self::Spearman);
         let answering = matches!(kind, TaskKind::QuestionAnswering { .. });
         let message = match kind {

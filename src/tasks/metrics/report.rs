@@ -49,13 +49,13 @@ impl MetricReport {
     }
 
     /// Whether the model is no better than one that answers every example alike.
-    pub fn is_no_better_than_constant(&self) -> bool {
+    pub(crate) fn is_no_better_than_constant(&self) -> bool {
         self.above_constant().is_some_and(|(above, _)| above < 1e-12)
     }
 
     /// Whether the model is better than one that answers every example alike by more than chance:
     /// three standard deviations.
-    pub fn is_clearly_better_than_constant(&self) -> bool {
+    pub(crate) fn is_clearly_better_than_constant(&self) -> bool {
         self.above_constant().is_some_and(|(above, chance)| above > 3.0 * chance)
     }
 }

@@ -120,7 +120,7 @@ fn a_model_is_compared_with_one_that_answers_every_example_alike() {
     let standing = |report: MetricReport| {
         (report.is_no_better_than_constant(), report.is_clearly_better_than_constant())
     };
-    // Chance moves an accuracy about 0.5 by 0.05 here.
+    // Here, chance moves an accuracy around 0.5 by 0.05.
     for (accuracy, expected) in
         [(0.49, (true, false)), (0.5, (true, false)), (0.6, (false, false)), (0.66, (false, true))]
     {

@@ -63,11 +63,6 @@ impl QaDataset {
         Ok(set)
     }
 
-    /// A data set of `examples`, from which `skipped` others were left out.
-    pub fn of(examples: Vec<QaExample>, skipped: usize) -> Self {
-        Self { examples, skipped, empty: Vec::new() }
-    }
-
     /// Parses the text of a file in SQuAD's format; see [`QaDataset::read`].
     ///
     /// # Errors
@@ -88,7 +83,7 @@ impl QaDataset {
     ///
     /// # Errors
     /// If no question is left.
-    pub fn drop_empty(&mut self) -> Result<(), String> {
+    pub(crate) fn drop_empty(&mut self) -> Result<(), String> {
         let empty = std::mem::take(&mut self.empty);
         for &at in empty.iter().rev() {
             self.examples.remove(at);
@@ -105,7 +100,7 @@ impl QaDataset {
     ///
     /// # Errors
     /// If no question is left; the message names the first one left out.
-    pub fn drop_astray(&mut self) -> Result<(), String> {
+    pub(crate) fn drop_astray(&mut self) -> Result<(), String> {
         let astray = |example: &QaExample| {
             let answer = example.answers.iter().find(|answer| !stands(answer, &example.context))?;
             let place = match answer.start {
@@ -126,7 +121,7 @@ impl QaDataset {
     }
 
     /// The first question without an answer.
-    pub fn unanswered(&self) -> Option<&QaExample> {
+    pub(crate) fn unanswered(&self) -> Option<&QaExample> {
         self.examples.iter().find(|example| example.answers.is_empty())
     }
 }

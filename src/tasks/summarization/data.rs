@@ -136,10 +136,14 @@ impl SummarizationOptions {
     }
 
     fn records(&self, path: &Path, summary: Option<&str>) -> Result<Vec<Record>> {
-        let format = self.format.map_or_else(|| TableFormat::of(path), Ok)?;
-        let columns =
-            Columns { text: &self.document, pair: summary, target: None, quoting: self.quoting };
-        read_records(path, format, columns)
+        let columns = Columns {
+            text: &self.document,
+            pair: summary,
+            target: None,
+            format: self.format,
+            quoting: self.quoting,
+        };
+        read_records(path, columns)
     }
 }
 

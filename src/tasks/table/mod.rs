@@ -1,6 +1,7 @@
 //! Classification and regression on CSV, TSV or JSON-lines files with named columns.
 //!
-//! Begin with [`TableOptions::read_train`]. [`records`] reads the columns; summarization shares it.
+//! Begin with [`TableOptions::read_train`]. `records.rs` reads the columns; summarization shares
+//! it.
 
 pub(super) mod records;
 
@@ -142,14 +143,14 @@ impl TableOptions {
     }
 
     fn records(&self, path: &Path, with_target: bool) -> Result<Vec<Record>> {
-        let format = self.format.map_or_else(|| TableFormat::of(path), Ok)?;
         let columns = Columns {
             text: &self.text,
             pair: self.pair.as_deref(),
             target: with_target.then(|| self.target_column()),
+            format: self.format,
             quoting: self.quoting,
         };
-        read_records(path, format, columns)
+        read_records(path, columns)
     }
 
     fn dataset(&self, path: &Path, records: Vec<Record>, task: Task) -> Result<TextDataset> {

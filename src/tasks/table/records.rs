@@ -17,6 +17,8 @@ pub(in crate::tasks) struct Columns<'a> {
     /// The second text of pairs.
     pub pair: Option<&'a str>,
     pub target: Option<&'a str>,
+    /// Format of the file; by default from its extension.
+    pub format: Option<TableFormat>,
     /// Whether `"` quotes fields; by default true for CSV and false for TSV.
     pub quoting: Option<bool>,
 }
@@ -41,11 +43,8 @@ pub(in crate::tasks) struct Record {
 }
 
 /// Reads the records of a file. There is at least one; a file without any is an error.
-pub(in crate::tasks) fn read_records(
-    path: &Path,
-    format: TableFormat,
-    columns: Columns<'_>,
-) -> Result<Vec<Record>> {
+pub(in crate::tasks) fn read_records(path: &Path, columns: Columns<'_>) -> Result<Vec<Record>> {
+    let format = columns.format.map_or_else(|| TableFormat::of(path), Ok)?;
     let dialect = match format {
         TableFormat::Csv => Dialect { delimiter: b',', quoting: columns.quoting.unwrap_or(true) },
         TableFormat::Tsv => Dialect { delimiter: b'\t', quoting: columns.quoting.unwrap_or(false) },

@@ -1,5 +1,5 @@
-//! Folders whose files describe a tokenizer in every way transformers knows, against what its
-//! `AutoTokenizer` makes of some texts with each (by `tests/fixtures/tokenizer_files.py`).
+//! Folders that describe a tokenizer in every way that transformers knows. Encodings equal those of
+//! its `AutoTokenizer` (by `tests/fixtures/tokenizer_files.py`).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ struct Fixture {
     cases: Vec<Case>,
 }
 
-/// Index of the text, `max_length`, ids, types; no types are zeros.
+/// Index of the text, `max_length`, ids, types; `None` means types of zeros.
 type Row = (usize, usize, Vec<u32>, Option<Vec<u32>>);
 
 #[derive(Deserialize)]
@@ -75,7 +75,7 @@ fn every_way_to_describe_a_tokenizer_agrees_with_transformers() {
         let tokenizer = read.unwrap_or_else(|error| panic!("{}: {error}", case.name));
         check(&tokenizer, &fixture, rows, &case.name);
         agreed += 1;
-        // What is saved of it reads back as the same.
+        // The saved tokenizer reads back as the same.
         let (json, config) = (tokenizer.to_json().unwrap(), tokenizer.config_json());
         let again =
             TextTokenizer::from_bytes(json.as_bytes(), Some(config.as_bytes()), 64).unwrap();
@@ -117,7 +117,7 @@ fn refusals_name_file_class_and_what_to_do() {
     }
 }
 
-/// A compressed folder's own `model_type` hides the architecture from others, not from its
+/// A compressed folder's `model_type` hides the architecture from other programs, not from the
 /// tokenizer.
 #[test]
 fn a_compressed_model_keeps_its_tokenizer() {

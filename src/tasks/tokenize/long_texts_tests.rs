@@ -1,4 +1,4 @@
-//! Texts cut before they are tokenized have the tokens that whole ones have.
+//! Texts that are cut before they are tokenized have the same tokens as whole texts.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn tokenizers() -> Vec<(&'static str, TextTokenizer)> {
     ]
 }
 
-/// What the tokenizer gives if every text is tokenized whole.
+/// Token ids if every text is tokenized whole.
 fn whole(tokenizer: &TextTokenizer, text: &str, pair: Option<&str>) -> Vec<u32> {
     let words = |text: &str| tokenizer.words(text, true).unwrap();
     let (text, pair) = (words(text), pair.map(words));
@@ -46,7 +46,7 @@ fn assert_same(name: &str, tokenizer: &TextTokenizer, text: &str, pair: Option<&
     assert_eq!(found.get_ids(), expected, "{name}, {what}, {} tokens", tokenizer.max_length());
 }
 
-/// Random texts of words, signs and endless stretches.
+/// Random texts of words, punctuation and very long runs.
 fn random(rng: &mut ChaCha8Rng, bytes: usize, parts: &[&str]) -> String {
     let mut text = String::new();
     while text.len() < bytes {
@@ -109,7 +109,7 @@ fn cut_texts_have_the_tokens_of_whole_ones() {
     }
 }
 
-/// Of an odd number of tokens the longer text has one more, however far its end is.
+/// If the number of tokens is odd, the longer text keeps one more, however far its end is.
 #[test]
 fn the_longer_text_of_a_pair_is_known_to_the_last_token() {
     for (name, tokenizer) in tokenizers() {
@@ -151,7 +151,7 @@ fn added_tokens_are_never_cut() {
     }
 }
 
-/// Bytes given to the tokenizer for a text of 20 MB.
+/// Number of bytes that the tokenizer gets of a text of 20 MB.
 #[test]
 fn the_tokenizer_gets_as_much_as_the_longest_input_needs() {
     const SIZE: usize = 20_000_000;

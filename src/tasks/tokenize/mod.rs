@@ -1,9 +1,9 @@
 //! Texts as token ids, by Hugging Face's `tokenizers` crate.
 //!
-//! Begin with [`TextTokenizer::from_folder`]. It reads the files ([`folder`]), finds the
-//! tokenizer's class ([`class`]) and special tokens ([`special_tokens`]), checks for damage
-//! ([`damage`]) and builds the tokenizer ([`build`]). [`encode`] tokenizes, and [`long_texts`]
-//! spares it most of what truncation would drop.
+//! Begin with [`TextTokenizer::from_folder`]. It reads the files (`folder.rs`), finds the
+//! tokenizer's class (`class.rs`) and special tokens (`special_tokens.rs`), checks for damage
+//! (`damage.rs`) and builds the tokenizer (`build.rs`). `encode.rs` tokenizes; `long_texts.rs`
+//! spares it most of the text that truncation would drop.
 
 mod build;
 mod class;
