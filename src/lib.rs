@@ -13,6 +13,7 @@ mod kept;
 pub mod kernels;
 pub mod linear;
 pub mod models;
+mod ops;
 pub mod optim;
 #[cfg(feature = "flex")]
 #[doc(hidden)]

@@ -41,19 +41,20 @@ mod extension;
 #[cfg(feature = "flex")]
 mod flex;
 #[cfg(feature = "flex")]
+pub(crate) mod fused;
+#[cfg(feature = "flex")]
 mod gelu;
 #[cfg(feature = "flex")]
 mod host;
 #[cfg(feature = "flex")]
 mod lanes;
-pub(crate) mod layers;
+#[cfg(feature = "flex")]
+mod neuron_plan;
 mod neurons;
 #[cfg(feature = "flex")]
 mod padded;
 #[cfg(feature = "flex")]
 pub(crate) mod passes;
-#[cfg(feature = "flex")]
-mod plan;
 #[cfg(feature = "flex")]
 mod positions;
 #[cfg(feature = "flex")]
@@ -79,15 +80,17 @@ pub use dropout::DropoutMask;
 #[cfg(feature = "flex")]
 pub use extension::{KernelGradients, Kernels, NormSettings};
 #[cfg(all(test, feature = "flex"))]
-pub(crate) use neurons::float_address;
-pub use neurons::{NeuronCache, NeuronWeights};
+pub(crate) use host::float_address;
 #[cfg(feature = "flex")]
-pub use plan::NeuronPlan;
+pub use neuron_plan::NeuronPlan;
+pub use neurons::NeuronWeights;
 #[cfg(feature = "flex")]
 pub use positions::PositionSettings;
 pub use sequences::Sequences;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
+
+use crate::precision::{Precision, products};
 
 /// `x Φ(x)`, the GELU with `erf`, elementwise; differentiable.
 ///
@@ -108,20 +111,28 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// What attention to relative positions adds to the scores: of query `i` and key `j`,
 /// `scale · q_i · keys[j − i + length − 1] + k_j · queries[i − j + length − 1]`.
+///
+/// Each part is a table `[.., hidden_size]` and `[2·length]`: which of its rows stands for each
+/// difference, the last one not used.
 #[derive(Debug, Clone)]
-#[cfg_attr(not(feature = "flex"), allow(dead_code))]
 pub(crate) struct RelativeScores {
-    /// A table `[.., hidden_size]`, and which of its rows stands for each difference.
-    pub(crate) keys: Option<(Tensor<2>, Vec<usize>)>,
-    /// Like `keys`.
-    pub(crate) queries: Option<(Tensor<2>, Vec<usize>)>,
+    /// For the differences `length − 1, …, 1 − length` of query and key.
+    pub(crate) keys: Option<(Tensor<2>, Tensor<1, Int>)>,
+    /// For the differences `1 − length, …, length − 1`.
+    pub(crate) queries: Option<(Tensor<2>, Tensor<1, Int>)>,
 }
 
 /// Whether `tensor` holds 32-bit floats on the `flex` backend, tracked by autodiff or not.
-#[cfg(feature = "flex")]
 pub(crate) fn is_flex_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
-    use burn::backend::DispatchDevice;
-    use burn::tensor::DType;
-    let device = tensor.device().without_autodiff();
-    tensor.dtype() == DType::F32 && matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+    match tensor.device().without_autodiff().as_dispatch() {
+        #[cfg(feature = "flex")]
+        burn::backend::DispatchDevice::Flex(_) => tensor.dtype() == burn::tensor::DType::F32,
+        #[allow(unreachable_patterns)] // On `flex` alone.
+        _ => false,
+    }
+}
+
+/// Whether kernels compute products with `factor`.
+pub(crate) fn fuses_products<const D: usize>(factor: &Tensor<D>) -> bool {
+    is_flex_f32(factor) && products() == Precision::F32
 }

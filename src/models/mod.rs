@@ -3,7 +3,6 @@
 //! Each computes exactly what the Hugging Face model of the same name does, with the same names of
 //! layers and the same `config.json`.
 
-mod activation;
 mod alignment;
 mod any;
 mod any_model;
@@ -15,17 +14,13 @@ mod classification;
 mod config;
 pub mod deberta_v2;
 mod encoder;
-mod fused;
 pub(crate) mod init;
 mod labels;
 pub mod mpnet;
 mod question_answering;
-mod residual;
 pub mod roberta;
 mod seq2seq;
-mod words;
 
-pub use activation::Activation;
 #[cfg(feature = "train")]
 pub(crate) use alignment::label_index;
 pub use alignment::{LabelAlignment, LabelMismatch};
@@ -35,9 +30,9 @@ pub use any_question_answerer::AnyQuestionAnswerer;
 pub use any_seq2seq::AnySeq2Seq;
 pub use classification::{Labels, sequence_classification_loss};
 pub use config::{ModelConfig, Shown, SizeShown};
-pub(crate) use encoder::Unpadded;
 pub use encoder::{EncoderInput, EncoderOutput};
 pub use labels::{LabelConfig, ProblemType};
 pub use question_answering::{question_answering_loss, span_logits};
-pub(crate) use residual::residual_norm;
 pub use seq2seq::{Seq2SeqInput, Seq2SeqOutput, language_model_loss, shift_tokens_right};
+
+pub use crate::ops::{Activation, ForwardContext};

@@ -15,8 +15,9 @@ use super::{
     Group, LayerImportance, LayerScores, PruningConfig, Regrowth, Structure, above_never_kept,
     bound, cap_at, gradient_norm, kept_share, threshold,
 };
-use crate::kernels::{ActiveColumns, SparseGradient, layers};
+use crate::kernels::{ActiveColumns, SparseGradient};
 use crate::linear::Compressible;
+use crate::ops;
 use crate::optim::guide::{self, Request};
 use crate::{Error, Result};
 
@@ -393,7 +394,7 @@ impl Pruner {
         for_each_sparse(model, |_, sparse| {
             let Some(mask) = layers.next().and_then(|layer| layer.mask.as_ref()) else { return };
             let found = ActiveColumns::of_mask(&crate::decompose::to_vec(mask.val()));
-            let gradient = match gathers && layers::gathers(&sparse.val()) {
+            let gradient = match gathers && ops::gathers_gradients(&sparse.val()) {
                 true => SparseGradient::Gathered,
                 false => SparseGradient::Active,
             };
