@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 
+use losparse::bench::PackedLinear;
 use losparse::linear::CompressibleLinear;
-use losparse::parts::PackedLinear;
 use server::Clock;
 
 struct Product {

@@ -1,6 +1,9 @@
 //! LoSparse: `W ≈ L·R + S` compression of transformers, on Burn.
 #![deny(missing_docs)]
 
+#[cfg(feature = "flex")]
+#[doc(hidden)]
+pub mod bench;
 pub mod checkpoint;
 pub mod compact;
 pub mod decompose;
@@ -15,9 +18,6 @@ pub mod linear;
 pub mod models;
 mod ops;
 pub mod optim;
-#[cfg(feature = "flex")]
-#[doc(hidden)]
-pub mod parts;
 #[cfg(feature = "plots")]
 pub mod plots;
 pub mod precision;

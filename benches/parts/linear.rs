@@ -1,6 +1,6 @@
 //! One linear layer, forwards and backwards.
 
-use losparse::parts::PackedLinear;
+use losparse::bench::PackedLinear;
 
 use super::*;
 

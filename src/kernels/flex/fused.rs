@@ -29,6 +29,11 @@ pub(crate) struct HeadSettings<'a> {
     pub(crate) sequences: Option<&'a Arc<Sequences>>,
 }
 
+/// `x Φ(x)`, the GELU with `erf`, of [`is_flex_f32`] values, in place if nothing else holds them.
+pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as Kernels>::gelu_erf(x.into_dispatch()))
+}
+
 /// Products of fewer operations are not worth packing a weight.
 const SMALLEST: usize = 1 << 18;
 /// Nor are weights that meet fewer rows.
