@@ -13,10 +13,9 @@ use burn::tensor::module::linear;
 use burn::tensor::{Device, Distribution, Int, Tensor, activation};
 use losparse::Result;
 use losparse::inspect::latency::{Contestant, Repetitions, measure};
-use losparse::kernels;
 use losparse::linear::{CompactLinear, Compressible, CompressibleLinear};
-use losparse::models::EncoderInput;
 use losparse::models::bert::{BertConfig, BertModel};
+use losparse::models::{Activation, EncoderInput};
 
 fn main() -> Result<()> {
     let device = losparse::device::open("flex")?;
@@ -89,7 +88,7 @@ fn gelu(tokens: usize, device: &Device) -> Result<()> {
     let y = x.clone();
     let contestants: Vec<Contestant<'_>> = vec![
         contestant("Burn's", || drop(activation::gelu(x.clone() + 0.0))),
-        contestant("ours", || drop(kernels::gelu(y.clone() + 0.0))),
+        contestant("ours", || drop(Activation::Gelu.forward(y.clone() + 0.0))),
         contestant("the addition in both", || drop(x.clone() + 0.0)),
     ];
     report(&format!("{tokens}x1536"), contestants, [1, tokens], device)

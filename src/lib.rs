@@ -82,6 +82,9 @@
 #![deny(missing_docs)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "flex")]
+#[doc(hidden)]
+pub mod bench;
 pub mod checkpoint;
 pub mod compact;
 pub mod decompose;
@@ -94,10 +97,8 @@ mod kept;
 pub mod kernels;
 pub mod linear;
 pub mod models;
+mod ops;
 pub mod optim;
-#[cfg(feature = "flex")]
-#[doc(hidden)]
-pub mod parts;
 #[cfg(feature = "plots")]
 pub mod plots;
 pub mod precision;

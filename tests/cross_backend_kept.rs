@@ -5,6 +5,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 use losparse::device::{Backend, DeviceSpec};
 use losparse::linear::{CompactLinear, CompressibleLinear, SharedInput};
+use losparse::models::ForwardContext;
 use losparse::models::deberta_v2::{DebertaV2Config, DebertaV2Model};
 
 use super::cross_backend::on_every_other_backend;
@@ -98,8 +99,9 @@ fn projected_positions(backend: Backend, device: &Device) {
     // Attention is far enough from uniform for positions to matter.
     model.encoder = model.encoder.map(&mut Scaled(20.0));
     let input = random([2, 9, SIZE], device);
+    let context = ForwardContext::default().with_attentions(true);
     let outputs = |model: &DebertaV2Model| {
-        let output = model.encoder.forward(input.clone(), None, true, |_, _| {});
+        let output = model.encoder.forward(input.clone(), None, &context, |_, _| {});
         output.try_into_vec_as::<f32>().unwrap()
     };
     let first = outputs(&model);

@@ -8,7 +8,8 @@ use std::path::Path;
 
 /// The modules of the crate from highest to lowest, as CONTRIBUTING lists them. Each uses only those
 /// after it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 24] = [
+    "prelude",
     "cli",
     "study",
     "train",
@@ -21,8 +22,9 @@ const ORDER: [&str; 22] = [
     "pruning",
     "compact",
     "decompose",
-    "parts",
+    "bench",
     "linear",
+    "ops",
     "kept",
     "optim",
     "kernels",

@@ -1,7 +1,7 @@
 //! Attention without its projections: 12 heads of 64.
 
 use burn::tensor::activation::softmax;
-use losparse::parts;
+use losparse::bench;
 
 use super::*;
 
@@ -13,7 +13,7 @@ const DROPOUT: f64 = 0.1;
 /// In inference.
 fn forward(bencher: Bencher<'_, '_>, shape: &Shape<2>, positions: bool) {
     let [batch, length] = shape.0;
-    let attention = parts::Attention::new(HEADS, SIZE);
+    let attention = bench::Attention::new(HEADS, SIZE);
     let table = positions.then(|| weights(2 * length - 1, SIZE));
     let mut projected = weights(batch * length, 3 * SIZE);
     bencher.bench_local(|| {
@@ -56,7 +56,7 @@ fn trained(shape: &Shape<2>, bias: bool) -> impl Fn() -> Tensor<3> {
     let [query, key, value] =
         [(); 3].map(|()| random([batch, length, SIZE], &device).require_grad());
     let bias = bias.then(|| random([batch, HEADS, length, length], &device).require_grad());
-    move || parts::attention([&query, &key, &value], bias.as_ref(), HEADS, DROPOUT)
+    move || bench::attention([&query, &key, &value], bias.as_ref(), HEADS, DROPOUT)
 }
 
 #[divan::bench(args = BATCHES.map(Shape))]

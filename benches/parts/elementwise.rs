@@ -2,8 +2,9 @@
 
 use burn::backend::Dispatch;
 use burn::nn::LayerNormConfig;
-use losparse::kernels::{self, Kernels};
-use losparse::parts;
+use losparse::bench;
+use losparse::kernels::Kernels;
+use losparse::models::Activation;
 
 use super::*;
 
@@ -13,7 +14,7 @@ const DROPOUT: f64 = 0.1;
 #[divan::bench(args = BATCHES.map(Shape))]
 fn gelu(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let x = random([shape.0[0], shape.0[1], 3072], &device());
-    bencher.bench_local(|| kernels::gelu(black_box(x.clone())));
+    bencher.bench_local(|| Activation::Gelu.forward(black_box(x.clone())));
 }
 
 #[divan::bench(args = BATCHES.map(Shape))]
@@ -28,7 +29,7 @@ fn gelu_backward(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
 /// In inference.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn residual_norm(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
-    let (norm, rows) = (parts::Norm::new(768, 1e-12), shape.0[0] * shape.0[1]);
+    let (norm, rows) = (bench::Norm::new(768, 1e-12), shape.0[0] * shape.0[1]);
     let (mut x, added) = (weights(rows, 768), weights(rows, 768));
     bencher.bench_local(|| norm.forward(black_box(&mut x), &added));
 }
@@ -48,7 +49,7 @@ fn trained(shape: &Shape<2>) -> impl Fn() -> Tensor<3> {
     let norm = LayerNormConfig::new(768).init(&device);
     let [x, residual] =
         [(); 2].map(|()| random([shape.0[0], shape.0[1], 768], &device).require_grad());
-    move || parts::residual_norm(&x, &residual, &norm, DROPOUT)
+    move || bench::residual_norm(&x, &residual, &norm, DROPOUT)
 }
 
 #[divan::bench(args = BATCHES.map(Shape))]

@@ -1,6 +1,6 @@
 //! One linear layer, forward and backward.
 
-use losparse::parts::PackedLinear;
+use losparse::bench::PackedLinear;
 
 use super::*;
 

@@ -13,8 +13,8 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use losparse::Result;
 use losparse::checkpoint::{LoadOptions, load_pretrained};
 use losparse::generation::{CachedDecoder, Generated, GenerationConfig, generate};
-use losparse::models::EncoderInput;
 use losparse::models::bart::{BartForConditionalGeneration, DecoderContext};
+use losparse::models::{EncoderInput, ForwardContext};
 use server::Clock;
 
 const SOURCE: usize = 256;
@@ -43,7 +43,7 @@ impl CachedDecoder for Uncached<'_> {
     fn start(&self, input: &EncoderInput, beams: usize, _max_length: usize) -> Result<Read> {
         let model = &self.0.model;
         let embedded = model.shared.forward(input.input_ids.clone());
-        let encoded = model.encoder.forward(embedded, None, false, |_, _| {});
+        let encoded = model.encoder.forward(embedded, &ForwardContext::default(), |_, _| {});
         let [batch, source, d_model] = encoded.dims();
         let encoded = encoded.unsqueeze_dim::<4>(1).repeat_dim(1, beams).reshape([
             batch * beams,
@@ -59,14 +59,15 @@ impl CachedDecoder for Uncached<'_> {
         let shape = [read.rows.len(), read.rows[0].len()];
         let ids = Tensor::<2, Int>::from_data(TensorData::new(read.rows.concat(), shape), &device);
         let later = Tensor::<2, Bool>::tril_mask([shape[1], shape[1]], 0, &device);
+        let mask = Tensor::<4>::zeros([1, 1, shape[1], shape[1]], &device)
+            .mask_fill(later.unsqueeze::<4>(), f32::MIN);
         let context = DecoderContext {
             encoder_hidden_states: read.encoded.clone(),
-            encoder_mask: None,
-            mask: Tensor::<4>::zeros([1, 1, shape[1], shape[1]], &device)
-                .mask_fill(later.unsqueeze::<4>(), f32::MIN),
+            cross: ForwardContext::default(),
+            own: ForwardContext::new(Some(mask)),
         };
         let embedded = self.0.model.shared.forward(ids);
-        let states = self.0.model.decoder.forward(embedded, &context, false, |_, _| {});
+        let states = self.0.model.decoder.forward(embedded, &context, |_, _| {});
         let last = states.narrow(1, shape[1] - 1, 1);
         self.0.logits(last).reshape([shape[0] as i64, -1])
     }

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::error::Error;
 
+use losparse::bench::PackedLinear;
 use losparse::linear::CompressibleLinearConfig;
-use losparse::parts::PackedLinear;
 use server::Clock;
 
 struct Product {

@@ -14,8 +14,8 @@ use super::{
     Group, LayerImportance, LayerScores, PruningConfig, Regrowth, Structure, above_never_kept,
     bound, cap_at, gradient_norm, kept_share, threshold,
 };
-use crate::kernels::layers;
 use crate::linear::{Compressible, to_vec};
+use crate::ops;
 use crate::optim::{Request, step_with};
 use crate::{Error, Result};
 
@@ -349,7 +349,8 @@ impl Pruner {
         for_each_frozen(model, |sparse, frozen| {
             let mask = layers.next().and_then(|layer| layer.mask.as_ref());
             let mask = mask.filter(|_| config.structure == Structure::Neurons);
-            let gathered = no_entries && takes_columns(sparse.id) && layers::gathers(&sparse.val());
+            let gathered =
+                no_entries && takes_columns(sparse.id) && ops::gathers_gradients(&sparse.val());
             let columns = mask.map(|mask| mask.active(gathered).clone());
             *frozen = columns.filter(|columns| !columns.others.is_empty());
         });

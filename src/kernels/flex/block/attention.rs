@@ -6,7 +6,7 @@ use super::layers::grow;
 use super::norm::total;
 use super::product::{Epilogue, Rows, RowsMut, product};
 use super::weight::PackedWeight;
-use crate::kernels::exp::exp;
+use crate::kernels::flex::exp::exp;
 
 /// Queries whose scores are in cache together.
 pub(super) const QUERIES: usize = 64;

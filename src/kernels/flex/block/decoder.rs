@@ -20,7 +20,7 @@ use super::layers::grow;
 use super::product::{Epilogue, Rows, RowsMut, product_shared};
 use super::weight::PackedWeight;
 use super::{BLOCK, Norm, PackedLayers, SCRATCH};
-use crate::kernels::scratch::with_scratch;
+use crate::kernels::flex::scratch::with_scratch;
 
 /// Multiplications of attention that are worth more than one thread.
 const SHARED: usize = 64 * 1024;

@@ -3,9 +3,9 @@
 use burn::nn::{Dropout, DropoutConfig, LayerNorm};
 use burn::tensor::Tensor;
 
-use crate::kernels::block::{self, Epilogue, PackedLayers};
-use crate::kernels::layers;
+use crate::kernels::{block, fused};
 use crate::linear::CompressibleLinear;
+use crate::ops;
 
 /// A layer packed as for inference.
 pub struct PackedLinear(block::Linears);
@@ -13,9 +13,8 @@ pub struct PackedLinear(block::Linears);
 impl PackedLinear {
     /// `None` in training form, and where it is not of 32-bit floats on `flex`.
     pub fn new(linear: &CompressibleLinear) -> Option<Self> {
-        let (parts, [d_input, _]) = (linear.parts()?, linear.dims());
-        let layers = PackedLayers::new(&[parts.source()], None, false, Epilogue::Identity);
-        Some(Self(block::Linears { layers, d_input }))
+        let [d_input, _] = linear.dims();
+        Some(Self(block::Linears { layers: ops::pack(&[linear])?, d_input }))
     }
 
     /// Writes `output: [rows, d_output]` of `input: [rows, d_input]`.
@@ -78,14 +77,14 @@ pub fn attention(
     let dropout: Dropout = DropoutConfig::new(dropout).init();
     let [_, _, size] = inputs[0].dims();
     let scale = 1.0 / ((size / heads) as f64).sqrt();
-    let heads = layers::Heads {
+    let heads = fused::HeadSettings {
         count: heads,
         scale,
         dropout: &dropout,
         mask_replaces: false,
         sequences: None,
     };
-    layers::attention(inputs, None, bias, heads).expect("tensors on flex")
+    fused::attention(inputs, None, bias, heads).expect("tensors on flex")
 }
 
 /// Dropout, residual and layer normalisation in training, of `[batch, length, d]`.
@@ -99,7 +98,7 @@ pub fn residual_norm(
     dropout: f64,
 ) -> Tensor<3> {
     let dropout: Dropout = DropoutConfig::new(dropout).init();
-    layers::residual_norm(x, residual, &dropout, (norm, 1e-12)).expect("tensors on flex")
+    fused::residual_norm(x, residual, &dropout, (norm, 1e-12)).expect("tensors on flex")
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::columns::{ActiveColumns, SparseGradient};
 use super::extension::{KernelGradients, NormSettings};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
 use super::host::{row_major, slice};
-use super::plan::NeuronPlan;
+use super::neuron_plan::NeuronPlan;
 use super::positions::{PositionSettings, Positions};
 use super::residual_norm::ResidualNorm;
 use super::{Kernels, products};

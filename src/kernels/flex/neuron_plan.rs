@@ -1,4 +1,7 @@
-//! What one pass over a compact layer's outputs needs, prepared once.
+//! The preparation of a compact layer for one pass over its outputs.
+
+use super::NeuronWeights;
+use super::host::plain;
 
 /// Where every output of a layer of kept and low-rank neurons comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +18,31 @@ pub struct NeuronPlan {
 }
 
 impl NeuronPlan {
+    /// Prepares the layer of these weights; `None` unless they are on `flex`, without autodiff, and fit.
+    pub(crate) fn of(weights: &NeuronWeights) -> Option<Self> {
+        let left = match &weights.left {
+            Some(left) => Some(plain(left)?),
+            None => None,
+        };
+        let left = match &left {
+            Some(left) => Some(left.as_slice::<f32>()?),
+            None => None,
+        };
+        let order = weights.order.as_ref().map(|order| order.to_data().iter::<i64>().collect());
+        let order: Option<Vec<i64>> = order;
+        Self::new(left, order.as_deref(), weights.kept, weights.d_output)
+    }
+
+    /// Length of the low-rank code.
+    pub(crate) fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Whether this is the plan of a layer of these sizes.
+    pub(crate) fn is_of(&self, kept: usize, d_output: usize) -> bool {
+        self.neurons.len() == kept && self.d_output == d_output
+    }
+
     /// Prepares a layer of `kept` dense neurons and `d_output − kept` low-rank ones.
     ///
     /// `left` is `L′ᵀ: [rank, d_output − kept]`, `None` at rank 0; `order` holds the position of

@@ -6,7 +6,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::plan::NeuronPlan;
+use super::neuron_plan::NeuronPlan;
 
 /// Rows that share each load of `spread`.
 const TILE: usize = 4;

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::linear::{CompactLinear, CompressibleLinear};
-use crate::models::Activation;
 use crate::models::bert::{BertConfig, BertLayer};
 use crate::models::deberta_v2::{DebertaV2Config, DebertaV2Encoder};
 use burn::module::{Module, Param};
@@ -68,12 +67,19 @@ fn fused(
     states: Tensor<3>,
     mask: Option<&Tensor<4>>,
 ) -> Result<Tensor<3>, Tensor<3>> {
-    layer.fused.forward(layer, layer.parts(), states, mask, None)
+    let context = ForwardContext::new(mask.cloned());
+    layer.packed.fused(layer, layer.parts(), states, &context, None)
+}
+
+/// Attention to all tokens.
+fn forward(layer: &BertLayer, states: Tensor<3>) -> Tensor<3> {
+    layer.forward(states, &ForwardContext::default()).0
 }
 
 /// Largest difference between kernel and Burn's operations.
 fn difference(layer: &BertLayer, states: Tensor<3>, mask: Option<&Tensor<4>>) -> f32 {
-    let expected = layer.forward(states.clone(), mask).0;
+    let composed = ForwardContext::new(mask.cloned()).with_attentions(true);
+    let expected = layer.forward(states.clone(), &composed).0;
     let actual = fused(layer, states, mask).expect("the kernel applies");
     assert_eq!(actual.dims(), expected.dims());
     (actual - expected).abs().max().into_scalar()
@@ -124,7 +130,7 @@ fn states_that_are_held_elsewhere_stay() {
     let view = states.clone().narrow(2, 8, 16);
     assert!(difference(&layer, view, None) < 5e-5);
     states.into_data().assert_eq(&before, true);
-    assert_eq!(layer.forward_fused(random([0, 6, 16], 1.0), None, None).dims(), [0, 6, 16]);
+    assert_eq!(forward(&layer, random([0, 6, 16], 1.0)).dims(), [0, 6, 16]);
 }
 
 #[test]
@@ -143,14 +149,14 @@ fn changed_weights_are_seen() {
 fn composed_in_training_and_for_other_activations() {
     let layer = layer(2, 16, 30, "dense");
     let states = random([2, 6, 16], 1.0);
-    let expected = layer.forward_fused(states.clone(), None, None).into_data();
+    let expected = forward(&layer, states.clone()).into_data();
     let device = Device::flex().autodiff();
     let training = layer.clone().train();
     let tracked = Tensor::<3>::from_data(states.to_data(), &device);
     assert!(fused(&training, tracked.clone(), None).is_err());
     // With dropout, so not the same values.
-    assert_eq!(training.forward_fused(tracked, None, None).dims(), [2, 6, 16]);
-    let again = training.valid().forward_fused(states.clone(), None, None).into_data();
+    assert_eq!(forward(&training, tracked).dims(), [2, 6, 16]);
+    let again = forward(&training.valid(), states.clone()).into_data();
     again.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-6));
 
     let config = BertConfig {
@@ -162,7 +168,7 @@ fn composed_in_training_and_for_other_activations() {
     };
     let layer = BertLayer::new(&config, &Device::flex());
     assert!(fused(&layer, states.clone(), None).is_err());
-    assert_eq!(layer.forward_fused(states, None, None).dims(), [2, 6, 16]);
+    assert_eq!(forward(&layer, states).dims(), [2, 6, 16]);
 }
 
 fn deberta(parts: &[&str], share: bool, buckets: i64, compacted: bool) -> DebertaV2Encoder {
@@ -202,10 +208,16 @@ fn equals_the_composed_layers_of_deberta() {
                 let padding = TensorData::new(padding, [batch, length]);
                 let padding = Tensor::<2, Int>::from_data(padding, &Device::flex());
                 for mask in [None, Some(&padding)] {
-                    let run = |maps| encoder.forward(states.clone(), mask, maps, |_, _| {});
+                    let run = |maps| {
+                        let context = ForwardContext::default().with_attentions(maps);
+                        encoder.forward(states.clone(), mask, &context, |_, _| {})
+                    };
+                    let (layer, context) = (&encoder.layer[0], ForwardContext::default());
                     let positions = encoder.relative_positions(length);
-                    let layer = &encoder.layer[0];
-                    let done = layer.in_one_kernel(states.clone(), None, positions.as_ref());
+                    let relative =
+                        positions.map(|p| layer.attention.self_attention.relative_scores(&p));
+                    let (own, relative) = (layer.parts(), relative.as_ref());
+                    let done = layer.packed.fused(layer, own, states.clone(), &context, relative);
                     assert!(done.is_ok(), "the kernel applies");
                     let error: f32 = (run(false) - run(true)).abs().max().into_scalar();
                     let case = format!("{parts:?} {share} {buckets} {batch}x{length}");

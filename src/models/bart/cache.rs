@@ -1,4 +1,4 @@
-//! Decoding token by token, composed of Burn's operations.
+//! The keys and values of a generation, and its steps composed of operations.
 //!
 //! The hypotheses of an example are queries of one attention: its keys and values hold every
 //! hypothesis' tokens, `beams` places a position, and a mask shows each the path it came by. So
@@ -8,13 +8,14 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::BartForConditionalGeneration;
+use crate::ops::ForwardContext;
 
-/// One generation.
+/// Keys and values of one generation.
 #[derive(Debug)]
-pub(super) struct ComposedDecoding {
+pub(super) struct DecoderCache {
     layers: Vec<LayerCache>,
-    /// `[batch, 1, 1, source]`, added to the cross-attention scores.
-    encoder_mask: Option<Tensor<4>>,
+    /// Masks the encoder's padding, `[batch, 1, 1, source]`.
+    cross: ForwardContext,
     beams: usize,
     /// Greatest number of tokens read.
     capacity: usize,
@@ -58,14 +59,13 @@ impl LayerCache {
     }
 }
 
-impl ComposedDecoding {
+impl DecoderCache {
     /// Makes ready to decode `beams` rows, of up to `capacity` tokens, for every example of `encoded:
-    /// [batch, source, d_model]`; `encoder_mask: [batch, 1, 1, source]` is added to the
-    /// cross-attention scores.
+    /// [batch, source, d_model]`, whose padding `cross` masks.
     pub(super) fn start(
         model: &BartForConditionalGeneration,
         encoded: &Tensor<3>,
-        encoder_mask: Option<Tensor<4>>,
+        cross: ForwardContext,
         beams: usize,
         capacity: usize,
     ) -> Self {
@@ -73,7 +73,7 @@ impl ComposedDecoding {
             own: None,
             cross: layer.encoder_attn.keys_and_values(encoded.clone()),
         });
-        Self { layers: layers.collect(), encoder_mask, beams, capacity }
+        Self { layers: layers.collect(), cross, beams, capacity }
     }
 
     /// The logits `[rows, vocab_size]` behind another token of every row; `paths` say in which row
@@ -95,17 +95,16 @@ impl ComposedDecoding {
         let decoder = &model.model.decoder;
         let mut hidden_states = decoder.embeddings.forward_at(embedded, position);
 
-        let mask = self.path_mask(paths, &hidden_states);
+        let own = ForwardContext::new(self.path_mask(paths, &hidden_states));
         for (layer, remembered) in decoder.layers.iter().zip(&mut self.layers) {
             let [query, key, value] = layer.self_attn.own(hidden_states.clone());
             let (keys, values) = remembered.append((key, value), position * beams, self.capacity);
-            let (attended, _) = layer.self_attn.attend(query, keys, values, mask.as_ref());
+            let attended = layer.self_attn.attend([query, keys, values], &own);
             hidden_states = layer.after_self_attention(attended, hidden_states);
 
             let query = layer.encoder_attn.queries(hidden_states.clone());
             let (keys, values) = remembered.cross.clone();
-            let cross_mask = self.encoder_mask.as_ref();
-            let (attended, _) = layer.encoder_attn.attend(query, keys, values, cross_mask);
+            let attended = layer.encoder_attn.attend([query, keys, values], &self.cross);
             hidden_states = layer.after_cross_attention(attended, hidden_states);
         }
         model.logits(hidden_states).reshape([rows, model.config().vocab_size])

@@ -31,3 +31,9 @@ pub(super) fn row_major(tensor: FlexTensor) -> FlexTensor {
 pub(super) fn slice(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("a contiguous tensor of 32-bit floats")
 }
+
+/// Where a tensor of 32-bit floats lies.
+#[cfg(test)]
+pub(crate) fn float_address(tensor: &Tensor<2>) -> Option<usize> {
+    plain(tensor)?.as_slice::<f32>().map(|values| values.as_ptr() as usize)
+}

@@ -3,8 +3,8 @@
 use burn::nn::Embedding;
 use burn::tensor::{Int, Tensor};
 
-/// `[batch, length, d_model]`; as with PyTorch's `padding_idx`, the padding token's row gets no
-/// gradient.
+/// `[batch, length, d_model]`. The padding token's row gets no gradient, as with PyTorch's
+/// `padding_idx`.
 pub(crate) fn word_embeddings(
     embedding: &Embedding,
     input_ids: &Tensor<2, Int>,

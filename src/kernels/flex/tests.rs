@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Distribution, Tensor, Tolerance, activation};
 
+use super::fused::gelu;
 use super::*;
 use crate::linear::CompactLinear;
 

@@ -12,7 +12,7 @@ use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::weight::{PackedWeight, Panel};
-use crate::kernels::gelu::gelu_vectorised;
+use crate::kernels::flex::gelu::gelu_vectorised;
 
 /// Inputs that are summed before the next ones are taken: 8 rows of them fit the first-level cache.
 const DEPTH: usize = 768;

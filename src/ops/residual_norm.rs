@@ -1,9 +1,7 @@
-//! What closes every block: dropout, residual, layer normalisation.
+//! The end of every block: dropout, residual, layer normalisation.
 
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::Tensor;
-
-use crate::kernels::layers;
 
 /// `LayerNorm(dropout(x) + residual)`, all `[batch, length, d]`, with the normalisation's epsilon.
 pub(crate) fn residual_norm(
@@ -12,8 +10,6 @@ pub(crate) fn residual_norm(
     dropout: &Dropout,
     norm: (&LayerNorm, f64),
 ) -> Tensor<3> {
-    match layers::residual_norm(&x, &residual, dropout, norm) {
-        Some(output) => output,
-        None => norm.0.forward(dropout.forward(x) + residual),
-    }
+    try_fused!(crate::kernels::fused::residual_norm(&x, &residual, dropout, norm));
+    norm.0.forward(dropout.forward(x) + residual)
 }

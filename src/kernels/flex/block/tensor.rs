@@ -6,8 +6,8 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::layers::LayerSource;
 use super::{EncoderBlock, Mask, Norm, Relative, Table};
-use crate::kernels::RelativeScores;
-use crate::kernels::host::{contiguous, plain, row_major, slice};
+use crate::kernels::flex::host::{contiguous, plain, row_major, slice};
+use crate::kernels::{NeuronWeights, RelativeScores};
 
 /// The parameters of a linear layer that can be packed.
 #[derive(Debug)]
@@ -29,29 +29,25 @@ impl LinearParts {
     /// # Shapes
     /// - `first`: `[d_input, kept + rank]`, `left`: `[rank, d_output − kept]`
     /// - `order`, `bias`: `[d_output]`
-    pub(crate) fn new(
-        first: &Tensor<2>,
-        left: Option<&Tensor<2>>,
-        order: Option<&Tensor<1, Int>>,
-        bias: Option<&Tensor<1>>,
-        kept: usize,
-        d_output: usize,
-    ) -> Option<Self> {
+    pub(crate) fn new(first: &Tensor<2>, weights: &NeuronWeights) -> Option<Self> {
         if crate::precision::is_reduced() {
             return None;
         }
+        let NeuronWeights { left, order, bias, kept, d_output } = weights;
+        let (kept, d_output) = (*kept, *d_output);
         let [d_input, width] = first.dims();
         let (rank, others) = (width.checked_sub(kept)?, d_output.checked_sub(kept)?);
-        let stored = left.map_or([0, others], |left| left.dims());
+        let stored = left.as_ref().map_or([0, others], |left| left.dims());
         // A rank without others is not stored, nor are others without a rank.
         if others > 0 && stored != [rank, others] {
             return None;
         }
-        let order: Option<Vec<i64>> = order.map(|order| order.to_data().iter::<i64>().collect());
+        let order = order.as_ref().map(|order| order.to_data().iter::<i64>().collect());
+        let order: Option<Vec<i64>> = order;
         if order.as_ref().is_some_and(|order| !is_permutation(order, d_output)) {
             return None;
         }
-        if bias.is_some_and(|bias| bias.dims() != [d_output]) {
+        if bias.as_ref().is_some_and(|bias| bias.dims() != [d_output]) {
             return None;
         }
         let left = match left {
@@ -204,11 +200,12 @@ impl EncoderBlock {
 /// A table of [`RelativeScores`] with its rows, if there is one; `None` if it does not fit.
 #[allow(clippy::type_complexity)] // Used here only.
 fn table(
-    scores: &Option<(Tensor<2>, Vec<usize>)>,
+    scores: &Option<(Tensor<2>, Tensor<1, Int>)>,
     length: usize,
     size: usize,
-) -> Option<Option<(FlexTensor, &[usize])>> {
+) -> Option<Option<(FlexTensor, Vec<usize>)>> {
     let Some((table, rows)) = scores else { return Some(None) };
+    let rows: Vec<usize> = rows.to_data().iter::<i64>().map(|row| row as usize).collect();
     let [count, width] = table.dims();
     let fits = width == size && rows.iter().all(|&row| row < count);
     let whole = rows.len() >= (2 * length).saturating_sub(1);

@@ -254,5 +254,5 @@ fn residual_norm() {
 #[test]
 fn gelu() {
     let inputs = [("x", random(3000, 1.5))];
-    check("gelu", &inputs, &|inputs| super::gelu(inputs[0].clone()));
+    check("gelu", &inputs, &|inputs| fused::gelu(inputs[0].clone()));
 }

@@ -8,8 +8,8 @@ use super::attention::AttentionSettings;
 use super::columns::{ActiveColumns, SparseGradient};
 use super::dropout::DropoutMask;
 use super::extension::NormSettings;
+use super::neuron_plan::NeuronPlan;
 use super::padded;
-use super::plan::NeuronPlan;
 use super::positions::PositionSettings;
 
 /// `(Φ(x) + x φ(x)) · grad`.

@@ -1,15 +1,15 @@
 //! The kernel against the model composed of Burn's operations.
 
-use super::*;
+use super::cache::DecoderCache;
+use super::{BartConfig, BartForConditionalGeneration};
 use crate::decompose::{DecomposeConfig, Rank, decompose};
 use crate::generation::CachedDecoder;
 use crate::linear::{CompactLinear, Compressible, CompressibleLinear, LayerSelection};
 use crate::models::EncoderInput;
-use crate::models::bart::BartConfig;
-use crate::models::bart::composed::ComposedDecoding;
+use crate::ops::{ForwardContext, FusedDecoding};
 use burn::module::{Module, Param};
 use burn::nn::{LayerNorm, Linear};
-use burn::tensor::{Device, Distribution, Int, TensorData};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 
 const SIZE: usize = 48;
 const VOCABULARY: usize = 203;
@@ -95,6 +95,15 @@ fn parent(row: usize, beams: usize, step: usize) -> usize {
     row / beams * beams + (row * 5 + step * 3) % beams
 }
 
+fn fused(
+    model: &BartForConditionalGeneration,
+    encoded: &Tensor<3>,
+    cross: &ForwardContext,
+    beams: usize,
+) -> Option<FusedDecoding> {
+    model.packed.fused(&model.model.decoder, model.parts(), (encoded, cross), beams)
+}
+
 #[test]
 fn equals_the_composed_steps() {
     let mut worst = 0.0f32;
@@ -104,9 +113,9 @@ fn equals_the_composed_steps() {
             [(1, 1, 1, 3), (1, 4, 19, 6), (3, 1, 70, 4), (3, 4, 19, 6), (2, 9, 33, 120)]
         {
             for padded in [false, true] {
-                let (encoded, mask) = model.model.encode(&input(batch, source, padded), |_, _| {});
-                let mut fused = model.fused.start(&model, &encoded, mask.as_ref(), beams).unwrap();
-                let mut composed = ComposedDecoding::start(&model, &encoded, mask, beams, steps);
+                let (encoded, cross) = model.model.encode(&input(batch, source, padded), |_, _| {});
+                let mut fused = fused(&model, &encoded, &cross, beams).unwrap();
+                let mut composed = DecoderCache::start(&model, &encoded, cross, beams, steps);
                 let mut paths = vec![Vec::new(); batch * beams];
                 for step in 0..steps {
                     let token = |row| ((row * 17 + step * 29) % VOCABULARY) as u32;
@@ -189,7 +198,7 @@ fn composed_in_training_form_and_for_other_activations() {
     let tanh = BartForConditionalGeneration::new(&tanh, &Device::flex());
     for model in [training, tanh] {
         let (encoded, _) = model.model.encode(&input(2, 9, false), |_, _| {});
-        assert!(model.fused.start(&model, &encoded, None, 1).is_none());
+        assert!(fused(&model, &encoded, &ForwardContext::default(), 1).is_none());
         assert_eq!(logits(&model, 9, &[5, 6]).len(), 2);
     }
 }
@@ -201,6 +210,6 @@ fn never_kept_under_autodiff() {
     let expected = logits(&model, 9, &[5]);
     let training = model.train();
     let encoded = Tensor::<3>::zeros([1, 9, SIZE], &Device::flex());
-    assert!(training.fused.start(&training, &encoded, None, 1).is_none());
+    assert!(fused(&training, &encoded, &ForwardContext::default(), 1).is_none());
     assert_eq!(logits(&training.valid(), 9, &[5]), expected);
 }

@@ -6,7 +6,7 @@ use super::{
     EncoderBlock, Epilogue, Norm, PackedLayers, Relative, Rows, RowsMut, SCRATCH, Sequences, Table,
     height,
 };
-use crate::kernels::scratch::with_scratch;
+use crate::kernels::flex::scratch::with_scratch;
 
 /// Packed layers, applied as in [`EncoderBlock::forward`]: each thread to its blocks of rows.
 pub(crate) struct Linears {

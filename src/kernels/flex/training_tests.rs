@@ -40,12 +40,12 @@ fn dense_equals_the_composed_form() {
         let x = random([rows, d_input]);
         let (weight, bias) = (random([d_input, d_output]), random([d_output]));
         let outer = random([rows, d_output]);
-        let plain = layers::dense(&x, &weight, Some(&bias)).unwrap();
+        let plain = fused::dense(&x, &weight, Some(&bias)).unwrap();
         assert_close("plain", plain, linear(x.clone(), weight.clone(), Some(bias.clone())));
         let run = |fused: bool| {
             let (x, weight, bias) = (leaf(&x), leaf(&weight), leaf(&bias));
             let output = match fused {
-                true => layers::dense(&x, &weight, Some(&bias)).unwrap(),
+                true => fused::dense(&x, &weight, Some(&bias)).unwrap(),
                 false => linear(x.clone(), weight.clone(), Some(bias.clone())),
             };
             let grads = (output.clone() * Tensor::from_inner(outer.clone())).sum().backward();
@@ -86,11 +86,11 @@ fn sums_do_not_depend_on_the_number_of_threads() {
 #[test]
 fn what_dense_leaves_to_burn() {
     let (x, weight, bias) = (random([64, 64]), random([64, 128]), random([128]));
-    assert!(layers::dense(&x, &weight, Some(&bias)).is_some());
-    assert!(layers::dense(&x, &weight, None).is_none());
+    assert!(fused::dense(&x, &weight, Some(&bias)).is_some());
+    assert!(fused::dense(&x, &weight, None).is_none());
     let few = x.clone().narrow(0, 0, 8);
-    assert!(layers::dense(&few, &weight, Some(&bias)).is_none());
-    assert!(layers::dense(&leaf(&x), &weight, Some(&bias)).is_none());
+    assert!(fused::dense(&few, &weight, Some(&bias)).is_none());
+    assert!(fused::dense(&leaf(&x), &weight, Some(&bias)).is_none());
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_weight_composed_in_one_pass_equals_the_sum() {
         let sparse = random([d_input, d_output]);
         let before = sparse.to_data();
         let factors = Some([right.clone(), left.clone()]);
-        let weight = layers::composed_weight(&sparse, factors, None).unwrap();
+        let weight = fused::composed_weight(&sparse, factors, None).unwrap();
         assert_close("weight", weight, right.matmul(left) + sparse.clone());
         sparse.into_data().assert_eq(&before, true);
     }
@@ -387,13 +387,18 @@ fn rows_masked_whole(mask_replaces: bool) {
     let added = TensorData::new(values, [1, 1, length, length]);
     let added = Tensor::<4>::from_data(added, &Device::flex());
     let dropout = burn::nn::DropoutConfig::new(0.0).init();
-    let heads =
-        layers::Heads { count: 2, scale: 0.5, dropout: &dropout, mask_replaces, sequences: None };
+    let heads = fused::HeadSettings {
+        count: 2,
+        scale: 0.5,
+        dropout: &dropout,
+        mask_replaces,
+        sequences: None,
+    };
     let outer = random([1, length, size]);
     let run = |fused: bool| {
         let [query, key, value] = inputs.each_ref().map(leaf);
         let output = if fused {
-            layers::attention([&query, &key, &value], Some(&added), None, heads).unwrap()
+            fused::attention([&query, &key, &value], Some(&added), None, heads).unwrap()
         } else {
             let split = |rows: &Tensor<3>| rows.clone().reshape([1, length, 2, 4]).swap_dims(1, 2);
             let scores = split(&query).matmul(split(&key).transpose()) * 0.5;
@@ -465,7 +470,7 @@ fn dropout_follows_the_devices_seed() {
     let (x, residual) = (random([2, 9, 32]), random([2, 9, 32]) * 0.01);
     let run = || {
         let (x, residual) = (leaf(&x), leaf(&residual));
-        layers::residual_norm(&x, &residual, &dropout, (&norm, 1e-5)).unwrap().inner().into_data()
+        fused::residual_norm(&x, &residual, &dropout, (&norm, 1e-5)).unwrap().inner().into_data()
     };
     let device = Device::flex();
     let seeded = || {
@@ -476,7 +481,7 @@ fn dropout_follows_the_devices_seed() {
     assert!((0..20).any(|_| seeded() == seeded()));
     assert_ne!(run(), run());
     let norm = burn::module::Module::valid(&norm);
-    let plain = layers::residual_norm(&x, &residual, &dropout, (&norm, 1e-5)).unwrap();
+    let plain = fused::residual_norm(&x, &residual, &dropout, (&norm, 1e-5)).unwrap();
     let composed = norm.forward(x + residual);
     let tolerance = Tolerance::absolute(1e-5);
     plain.into_data().assert_approx_eq::<f32>(&composed.into_data(), tolerance);

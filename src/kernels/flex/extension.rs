@@ -9,7 +9,7 @@ use super::attention::AttentionSettings;
 use super::columns::ActiveColumns;
 use super::composed;
 use super::dropout::DropoutMask;
-use super::plan::NeuronPlan;
+use super::neuron_plan::NeuronPlan;
 use super::positions::PositionSettings;
 
 /// Operations beyond Burn's [`Backend`], composed of its own unless a backend knows better.
