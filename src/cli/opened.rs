@@ -232,7 +232,7 @@ pub fn task_name(folder: &Path) -> Option<String> {
 /// The model folder that a path names: itself, or `model` in a run's output folder.
 ///
 /// # Errors
-/// If there is no such folder.
+/// If there is no such folder, or it is a run's that was not done.
 pub fn find(folder: &Path) -> Result<PathBuf> {
     if !folder.is_dir() {
         let message = "no such folder; a model folder in Hugging Face's layout is expected";
@@ -240,5 +240,13 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
     }
     let inner = folder.join("model");
     let run = !folder.join("config.json").is_file() && inner.join("config.json").is_file();
+    if run && folder.join("recipe.toml").is_file() && !folder.join("report.json").is_file() {
+        let message = format!(
+            "its run is not done, and {} may be of an earlier one; go on with --resume, or name that \
+             folder",
+            inner.display()
+        );
+        return Err(Error::format(folder, message));
+    }
     Ok(if run { inner } else { folder.to_path_buf() })
 }

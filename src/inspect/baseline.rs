@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use super::{Baseline, RunReport};
+use super::{Baseline, Inputs, RunReport};
 use crate::tasks::Task;
 use crate::{Error, Result};
 
 impl Baseline {
-    /// Reads the report of a run of fine-tuning for `task`: a `report.json`, or a folder with one.
+    /// Reads the report of a run of fine-tuning for `task`: a `report.json`, or a folder with one. `now`
+    /// has the sums of what the run that is compared with it reads.
     ///
     /// # Errors
-    /// If it cannot be read, is of another task, or of a compression.
-    pub fn read(path: &Path, task: &Task) -> Result<Self> {
+    /// If it cannot be read, is of another task or a compression, or was evaluated on other data. The
+    /// last is known if both runs start from the same model.
+    pub fn read(path: &Path, task: &Task, now: &Inputs) -> Result<Self> {
         let file = if path.is_dir() { path.join("report.json") } else { path.to_path_buf() };
         let report = RunReport::read(&file)?;
         let wrong = |message: String| Err(Error::format(&file, message));
@@ -32,6 +34,12 @@ impl Baseline {
                 task.labels().join(", ")
             ));
         }
+        let same_start =
+            |then: &&Inputs| (&then.config, &then.weights) == (&now.config, &now.weights);
+        let then = report.inputs.as_ref().filter(same_start);
+        if then.is_some_and(|then| then.dev != now.dev) {
+            return wrong("was evaluated on other data than this run is".into());
+        }
         Ok(Self { report: file.display().to_string(), metrics: report.trained })
     }
 }
@@ -48,14 +56,19 @@ mod tests {
         let file = folder.path().join("report.json");
         let mut report = report_for_tests();
         let task = report.task.clone();
-        let read = |task| Baseline::read(folder.path(), task).map_err(|e| e.to_string());
+        let now = Inputs { dev: "d".into(), ..Inputs::default() };
+        let read = |task| Baseline::read(folder.path(), task, &now).map_err(|e| e.to_string());
         assert!(read(&task).unwrap_err().contains("report.json"));
         report.write(folder.path(), &[]).unwrap();
         assert!(read(&task).unwrap_err().contains("run of `finetune`"));
         report.method = None;
         report.write(folder.path(), &[]).unwrap();
+        assert!(read(&task).unwrap_err().contains("evaluated on other data"));
+        // Another model's tokens are no sign of other data.
+        report.inputs = Some(Inputs { config: "other".into(), ..Inputs::default() });
+        report.write(folder.path(), &[]).unwrap();
         let found = read(&task).unwrap();
-        assert_eq!(found, Baseline::read(&file, &task).unwrap());
+        assert_eq!(found, Baseline::read(&file, &task, &now).unwrap());
         assert_eq!((found.metrics, found.report), (report.trained, file.display().to_string()));
         let other = Task { name: "mrpc".into(), ..task.clone() };
         assert!(read(&other).unwrap_err().contains("of the task rte"));

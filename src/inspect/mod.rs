@@ -37,7 +37,7 @@ pub use numbers::{percent, thousands};
 pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]
 pub use report::{
-    Baseline, MethodReport, RunReport, SplitMetrics, TrainingReport, Warning, WarningKind,
+    Baseline, Inputs, MethodReport, RunReport, SplitMetrics, TrainingReport, Warning, WarningKind,
 };
 #[cfg(feature = "train")]
 pub(crate) use warning::SIZE_TOLERANCE;

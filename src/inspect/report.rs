@@ -58,6 +58,9 @@ pub struct RunReport {
     pub command: String,
     /// Versions of what computed: `losparse`, `burn`.
     pub versions: Vec<(String, String)>,
+    /// Sums of what the run read; absent in reports of earlier versions.
+    #[serde(default)]
+    pub inputs: Option<Inputs>,
     /// What is wrong with the result, though the run came to its end.
     #[serde(default)]
     pub warnings: Vec<Warning>,
@@ -160,6 +163,32 @@ pub struct Baseline {
     pub report: String,
     /// Metrics of its result.
     pub metrics: Vec<SplitMetrics>,
+}
+
+/// SHA-256 of what a run reads, as 64 hexadecimal digits each.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Inputs {
+    /// SHA-256 of the training examples as tokens, in their order.
+    pub train: String,
+    /// SHA-256 of the evaluation examples.
+    pub dev: String,
+    /// SHA-256 of the starting model's `config.json`.
+    pub config: String,
+    /// SHA-256 of its weights.
+    pub weights: String,
+}
+
+impl Inputs {
+    /// Says which input differs in `now`, if one does.
+    pub(crate) fn changed(&self, now: &Self) -> Option<&'static str> {
+        let changed = [
+            (self.config != now.config, "the starting model's config.json has changed"),
+            (self.weights != now.weights, "a file of the starting model's weights has changed"),
+            (self.train != now.train, "the training data, or its order, has changed"),
+            (self.dev != now.dev, "the evaluation data, or its order, has changed"),
+        ];
+        changed.into_iter().find_map(|(changed, what)| changed.then_some(what))
+    }
 }
 
 /// Something that is wrong with a run's result.

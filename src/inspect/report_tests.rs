@@ -89,6 +89,7 @@ pub(crate) fn report() -> RunReport {
         date: "2026-03-01T18:05:09Z".into(),
         command: "losparse compress bert-base -o small --task rte".into(),
         versions: RunReport::current_versions(),
+        inputs: Some(Inputs::default()),
         warnings: Vec::new(),
     }
 }

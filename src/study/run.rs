@@ -38,6 +38,7 @@ const TABLES: &str = "study";
 /// see the report.
 pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Result<StudyReport> {
     let folder = &options.output;
+    check_folder(folder)?;
     let study = &study.found_in(folder)?;
     write_study(study, folder)?;
     for (at, run) in study.runs.iter().enumerate() {
@@ -80,6 +81,18 @@ pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Res
         }
     }
     write_study(study, folder)
+}
+
+/// Checks that the folder is new, empty or a study's.
+fn check_folder(folder: &Path) -> Result<()> {
+    let known = [LOCKS, "study.json"].iter().any(|name| folder.join(name).exists());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let visible = |entry: &fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+    if !known && entries.into_iter().any(|entry| visible(&entry)) {
+        let message = "is not empty and no earlier study; choose another folder";
+        return Err(Error::format(folder, message));
+    }
+    Ok(())
 }
 
 /// Makes runs that failed before runs to do.

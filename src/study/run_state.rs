@@ -28,7 +28,32 @@ pub enum RunState {
 /// If a recipe cannot be written as TOML.
 pub fn states(study: &Study, folder: &Path) -> Result<Vec<RunState>> {
     let study = study.found_in(folder)?;
-    study.runs.iter().map(|run| state(run, folder)).collect()
+    let mut states: Vec<RunState> =
+        study.runs.iter().map(|run| state(run, folder)).collect::<Result<_>>()?;
+    for (at, run) in study.runs.iter().enumerate() {
+        if let Some(what) = outdated(&study, &states, at) {
+            let message = format!(
+                "{what} since this run was done; remove the folder to run it again, as the others"
+            );
+            let folder = folder.join(&run.folder);
+            states[at] = RunState::Failed(Error::format(folder, message).to_string());
+        }
+    }
+    Ok(states)
+}
+
+/// Says what has changed between a finished run and a later one of the same model, task and seed.
+fn outdated(study: &Study, states: &[RunState], at: usize) -> Option<&'static str> {
+    let report = |state: &RunState| match state {
+        RunState::Finished(report) => Some((report.date.clone(), report.inputs.clone()?)),
+        _ => None,
+    };
+    let same = |recipe: &Recipe| (recipe.model.clone(), recipe.task.clone(), recipe.training.seed);
+    let own = same(&study.runs[at].recipe);
+    let (date, inputs) = report(&states[at])?;
+    let others = study.runs.iter().zip(states).filter(|(run, _)| same(&run.recipe) == own);
+    let later = others.filter_map(|(_, state)| report(state)).filter(|(then, _)| *then > date);
+    later.into_iter().find_map(|(_, now)| inputs.changed(&now))
 }
 
 /// How far one run is.

@@ -114,12 +114,13 @@ impl TableOptions {
             TaskKind::QuestionAnswering { .. } | TaskKind::Summarization => false,
         };
         if !fits {
-            let message = format!(
-                "task {} and the {} column asked for do not go together",
-                task.name,
-                if regression { "score" } else { "label" }
-            );
-            return Err(Error::option("target", message));
+            let (given, answers) = match regression {
+                true => ("score", "no scores"),
+                false => ("label", "no labels"),
+            };
+            let message =
+                format!("names a {given} column, and the task {} has {answers}", task.name);
+            return Err(Error::option(given, message));
         }
         self.dataset(path, self.records(path, true)?, task.clone())
     }
@@ -167,7 +168,7 @@ impl TableOptions {
                 TaskKind::QuestionAnswering { .. } | TaskKind::Summarization => {
                     let message = "answers and summaries are no labels; they have readers of \
                                    their own";
-                    return Err(Error::option("target", message));
+                    return Err(Error::option("label", message));
                 }
                 TaskKind::Classification { .. } => {
                     let name = record.label_name(path, column)?;

@@ -134,7 +134,7 @@ fn evaluation_uses_the_tasks_labels() {
     assert!(message.contains("d.csv: line 3: column \"label\": label \"z\""), "{message}");
     assert!(message.contains("x, y"), "{message}");
     let message = error(scored().read_eval(&dev, &train.task));
-    assert!(message.contains("do not go together"), "{message}");
+    assert!(message.contains("option score: names a score column"), "{message}");
 
     let plain = files.write("p.csv", "text\nonly text\n");
     let data = labelled().read_unlabeled(&plain, &train.task).unwrap();

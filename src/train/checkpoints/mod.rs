@@ -24,10 +24,11 @@ use std::sync::{Arc, Mutex};
 use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 
 pub use self::loss_curve::{LossCurve, Record};
+pub use self::state::CheckpointState;
 use self::state::step_of;
-pub use self::state::{CheckpointState, Inputs};
 use crate::checkpoint::checksum::sha256_of_file;
 use crate::checkpoint::guard;
+pub use crate::inspect::Inputs;
 use crate::{Error, Result};
 
 /// Extension of a checkpoint's folder while it is written.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{LossCurve, Record};
 use crate::checkpoint::atomic;
 use crate::checkpoint::checksum::{sha256, sha256_of_file};
+use crate::inspect::Inputs;
 use crate::pruning::LayerScores;
 use crate::tasks::MetricReport;
 use crate::train::Segments;
@@ -52,32 +53,6 @@ pub struct CheckpointState {
     /// [`CheckpointState::read_importance`].
     #[serde(skip)]
     pub importance: Option<Arc<Vec<LayerScores>>>,
-}
-
-/// SHA-256 of what a run reads, as 64 hexadecimal digits each.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Inputs {
-    /// SHA-256 of the training examples as tokens, in their order.
-    pub train: String,
-    /// SHA-256 of the evaluation examples.
-    pub dev: String,
-    /// SHA-256 of the starting model's `config.json`.
-    pub config: String,
-    /// SHA-256 of its weights.
-    pub weights: String,
-}
-
-impl Inputs {
-    /// Says which input differs in `now`, if one does.
-    pub(in crate::train) fn changed(&self, now: &Self) -> Option<&'static str> {
-        let changed = [
-            (self.config != now.config, "the starting model's config.json has changed"),
-            (self.weights != now.weights, "a file of the starting model's weights has changed"),
-            (self.train != now.train, "the training data, or its order, has changed"),
-            (self.dev != now.dev, "the evaluation data, or its order, has changed"),
-        ];
-        changed.into_iter().find_map(|(changed, what)| changed.then_some(what))
-    }
 }
 
 impl CheckpointState {

@@ -47,7 +47,7 @@ pub fn label_config(task: &Task) -> LabelConfig {
 pub fn table_options(recipe: &TaskRecipe) -> Result<Option<TableOptions>> {
     if recipe.data.is_some() {
         if let Some(option) = recipe.of_tables() {
-            let message = "is for tables of your own, `data` for the files of a GLUE task; give one \
+            let message = "is for tables of your own, and data for the files of a GLUE task; give one \
                            or the other";
             return Err(Error::option(option, message));
         }

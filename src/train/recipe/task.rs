@@ -260,6 +260,11 @@ impl TaskRecipe {
             let message = "is for questions: the tasks squad and squad_v2";
             return Err(Error::option(option, message));
         }
+        let of_tables = first_set!(self; text, pair, label, score);
+        if let (true, Some(option)) = (kind == JobKind::QuestionAnswering, of_tables) {
+            let message = "is for tables; questions, contexts and answers have SQuAD's names";
+            return Err(Error::option(option, message));
+        }
         if let (true, Some(settings)) = (kind != JobKind::TextGeneration, &self.summarization) {
             let option = settings.first_set().unwrap_or_else(|| "summarization".to_string());
             let message =

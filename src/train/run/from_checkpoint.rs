@@ -146,8 +146,9 @@ fn read<'a, J: Job>(
     let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let segments = outline(recipe, &model, prepared.train.lengths.len())?.segments;
     let pace = Arc::default();
-    let (baseline, resumed) = (None, true);
-    let run: Run<'_, J> = Run { recipe, options, prepared, segments, baseline, resumed, pace };
+    let (inputs, baseline, resumed) = (None, None, true);
+    let run: Run<'_, J> =
+        Run { recipe, options, prepared, segments, inputs, baseline, resumed, pace };
     let (model, decomposed, pruning) = run.decompose(model, false)?;
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, &options.device)?;
     let (model, pruner) = read_checkpoint(folder, model, pruner)?;

@@ -41,7 +41,8 @@ use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{
-    Agreement, Answers, Baseline, LatencyReport, ModelAccount, RunReport, SplitMetrics, contestant,
+    Agreement, Answers, Baseline, Inputs, LatencyReport, ModelAccount, RunReport, SplitMetrics,
+    contestant,
 };
 use crate::models::FolderModel;
 #[cfg(feature = "plots")]
@@ -116,10 +117,12 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     recipe.training.learning_rate = Some(learning_rate);
     let kept_baseline = || state.as_ref().and_then(|state| state.baseline.clone());
     let baseline_path = options.baseline.clone().or_else(kept_baseline);
+    let inputs = prepared.inputs()?;
     let baseline = baseline_path.as_ref();
-    let baseline = baseline.map(|path| Baseline::read(path, &prepared.task)).transpose()?;
+    let baseline =
+        baseline.map(|path| Baseline::read(path, &prepared.task, &inputs)).transpose()?;
     // The saved recipe keeps shares: their numbers of updates hold for this length only.
-    let (kept, inputs) = (recipe.with_absolute_paths(), prepared.inputs()?);
+    let kept = recipe.with_absolute_paths();
     let recipe = recipe.resolved_for(segments);
     let from = match (state, options.resume) {
         (Some(state), _) => {
@@ -151,10 +154,11 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         // JSON cannot hold a path that is not UTF-8; it has to be given again on resuming.
         let baseline_path = baseline_path.and_then(|path| std::path::absolute(path).ok());
         let baseline_path = baseline_path.filter(|path| path.to_str().is_some());
-        CheckpointState::beginning(kept.to_toml(), inputs, baseline_path)
+        CheckpointState::beginning(kept.to_toml(), inputs.clone(), baseline_path)
     });
     let pace = Arc::default();
-    let run = Run::<J> { recipe: &recipe, options, prepared, segments, baseline, resumed, pace };
+    let (recipe, inputs) = (&recipe, Some(inputs));
+    let run = Run::<J> { recipe, options, prepared, segments, inputs, baseline, resumed, pace };
     run.run(model, from)
 }
 
@@ -164,6 +168,8 @@ struct Run<'a, J: Job> {
     pub options: &'a RunOptions,
     pub prepared: Prepared<J::Model, J::Evaluator>,
     pub segments: Segments,
+    /// Sums of what it read; absent without a training.
+    pub inputs: Option<Inputs>,
     /// The dense model that the report compares with.
     pub baseline: Option<Baseline>,
     /// Whether it continues from a checkpoint.

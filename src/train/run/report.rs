@@ -80,6 +80,7 @@ impl<J: Job> Run<'_, J> {
             date: now(),
             command: self.options.command.clone(),
             versions: RunReport::current_versions(),
+            inputs: self.inputs.clone(),
             warnings: Vec::new(),
         };
         report.warnings = report.judge(&self.expected(layers, pruning));
