@@ -58,7 +58,10 @@ impl QaDataset {
         let mut again = set.examples.iter().filter(|example| !ids.insert(example.id.as_str()));
         if let Some(twice) = again.next() {
             let (count, path) = (1 + again.count(), path.display());
-            log::warn!("{path}: {count} questions have the id of another, such as {:?}", twice.id);
+            log::warn!(
+                "{path}: {count} questions repeat the id of another one, such as {:?}",
+                twice.id
+            );
         }
         Ok(set)
     }
