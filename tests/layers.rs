@@ -49,18 +49,14 @@ const UPWARD: [(&str, &str); 8] = [
 ];
 
 /// Siblings that still use each other in a circle: a folder and names in it. The list only shrinks.
-const CIRCLES: [(&str, &[&str]); 11] = [
+const CIRCLES: [(&str, &[&str]); 7] = [
     ("checkpoint", &["head", "load", "view"]),
-    ("cli", &["answer", "predict", "summarize"]),
-    ("cli", &["args", "run", "summary_args"]),
-    ("cli", &["study", "study_workers"]),
     ("kernels", &["composed", "extension", "padded"]),
     ("models", &["config", "labels"]),
     ("models/bart", &["config", "embeddings"]),
     ("models/bart", &["fused", "generator"]),
     ("models/bert", &["family", "heads"]),
     ("pruning", &["pruner", "standing"]),
-    ("tasks/squad", &["data", "parse"]),
 ];
 
 /// Path of a module: `["train", "job"]`.

@@ -328,5 +328,5 @@ fn what_is_not_squad_s_is_named() {
     let output = losparse(&["predict", &model, "--file", &twice, "--json"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("1 questions have the id of another, such as \"a\""), "{said}");
+    assert!(said.contains("1 questions repeat the id of another one, such as \"a\""), "{said}");
 }

@@ -155,7 +155,7 @@ fn check_threads(text: &str, cores: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1 is needed".into()),
         Ok(threads) if threads > most => Err(format!(
-            "this program may use {cores} of the machine's cores; {most} threads are the most"
+            "this program may use {cores} of the machine's cores; at most {most} threads"
         )),
         Ok(threads) => Ok(threads),
         Err(_) => Err("not a whole number of threads".into()),
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(check_threads("1", 2), Ok(1));
         assert_eq!(check_threads("8", 2), Ok(8));
         let too_many = check_threads("9", 2).unwrap_err();
-        assert!(too_many.contains("2 of the machine's cores; 8 threads"), "{too_many}");
+        assert!(too_many.contains("2 of the machine's cores; at most 8 threads"), "{too_many}");
         for wrong in ["0", "-1", "many", "", "2.5", "99999999999999999999999"] {
             assert!(check_threads(wrong, 2).is_err(), "{wrong}");
         }

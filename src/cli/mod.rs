@@ -39,8 +39,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Exit code of a run that ended with a result that is not what was asked for.
 const MARKED: u8 = 3;
-/// Exit code of a run stopped by Ctrl-C, SIGTERM or SIGHUP; the one that shells give Ctrl-C.
-const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
 #[command(
@@ -105,7 +103,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             output::note(&format!("error: {}", options.describe(&error)));
             match error.downcast_ref::<losparse::Error>() {
-                Some(losparse::Error::Interrupted(_)) => ExitCode::from(INTERRUPTED),
+                Some(losparse::Error::Interrupted(_)) => ExitCode::from(signals::INTERRUPTED),
                 _ => ExitCode::FAILURE,
             }
         }

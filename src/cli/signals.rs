@@ -7,6 +7,8 @@ use losparse::train::Interrupt;
 
 use super::output;
 
+/// Exit code of a run stopped by Ctrl-C, SIGTERM or SIGHUP; the one that shells give Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
 /// Signals that follow the first within this time count as one: a terminal that closes sends
 /// several.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
@@ -21,7 +23,7 @@ pub fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
     let handler = move || {
         let again = first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL;
         match (interrupt.stopped(), again) {
-            (true, true) => std::process::exit(super::INTERRUPTED.into()),
+            (true, true) => std::process::exit(INTERRUPTED.into()),
             (true, false) => return,
             (false, _) => {}
         }

@@ -307,7 +307,7 @@ impl FromStr for GlueTask {
         let plain = text.to_ascii_lowercase().replace(['-', '_'], "");
         Self::ALL.into_iter().find(|task| task.name() == plain).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            Error::option("task", format!("{text:?} is not a GLUE task; they are {names}"))
+            Error::option("task", format!("{text:?} is not a GLUE task; choose one of {names}"))
         })
     }
 }

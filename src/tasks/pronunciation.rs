@@ -30,7 +30,7 @@ impl PhonemeScores {
     pub fn new(primary: MetricKind) -> Result<Self> {
         if !MetricKind::PHONEMES.contains(&primary) {
             let names = MetricKind::PHONEMES.map(MetricKind::name).join(", ");
-            let message = format!("{primary} does not score pronunciations; there are {names}");
+            let message = format!("{primary} does not score pronunciations; choose one of {names}");
             return Err(Error::option("metrics", message));
         }
         Ok(Self { primary, words: 0, right: 0, edits: 0, phonemes: 0 })
@@ -147,7 +147,7 @@ mod tests {
     fn mistakes_are_named() {
         let error = PhonemeScores::new(MetricKind::Rouge2).unwrap_err().to_string();
         assert!(
-            error.contains("rouge2 does not score pronunciations; there are word_acc"),
+            error.contains("rouge2 does not score pronunciations; choose one of word_acc"),
             "{error}"
         );
         let error = PhonemeScores::new(MetricKind::WordAccuracy).unwrap().report().unwrap_err();

@@ -113,7 +113,7 @@ impl MetricKind {
                 format!("{self} does not score answers to questions")
             }
             _ if self.of_answers() && !answering => {
-                format!("{self} needs questions, but the task is another one")
+                format!("{self} needs questions, but the task is not question answering")
             }
             TaskKind::Classification { .. } if regression => {
                 format!("{self} needs scores, but the task is a classification")
@@ -161,7 +161,7 @@ impl FromStr for MetricKind {
                     return Ok(kind);
                 }
                 let names = Self::ALL.map(Self::name).join(", ");
-                let message = format!("there is no metric {text:?}; there are {names}");
+                let message = format!("no metric is called {text:?}; choose one of {names}");
                 return Err(Error::option("metrics", message));
             }
         })

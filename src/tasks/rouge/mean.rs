@@ -35,7 +35,8 @@ impl RougeScores {
     pub fn with_primary(mut self, primary: MetricKind) -> Result<Self> {
         if !MetricKind::ROUGE.contains(&primary) {
             let names = MetricKind::ROUGE.map(MetricKind::name).join(", ");
-            let message = format!("{primary} does not score generated texts; there are {names}");
+            let message =
+                format!("{primary} does not score generated texts; choose one of {names}");
             return Err(Error::option("metrics", message));
         }
         self.primary = primary;

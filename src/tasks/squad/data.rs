@@ -2,35 +2,11 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::json;
+use super::json::{self, QaAnswer, QaExample};
 use crate::files::read_text;
 use crate::tasks::dataset_methods;
 use crate::{Error, Result};
-
-/// A right answer to a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QaAnswer {
-    /// The answer as in the context; never empty.
-    pub text: String,
-    /// Its first character, in Unicode characters from the start of the context; `None` if the file
-    /// does not tell (−1 or null).
-    pub start: Option<usize>,
-}
-
-/// A question about a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QaExample {
-    /// The question's id in the file.
-    pub id: String,
-    /// The question.
-    pub question: String,
-    /// The text that holds the answer; questions about the same text share it.
-    pub context: Arc<str>,
-    /// Right answers; empty if the context holds none, or the file gives none.
-    pub answers: Vec<QaAnswer>,
-}
 
 /// Questions of a file, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,7 +34,10 @@ impl QaDataset {
         let mut again = set.examples.iter().filter(|example| !ids.insert(example.id.as_str()));
         if let Some(twice) = again.next() {
             let (count, path) = (1 + again.count(), path.display());
-            log::warn!("{path}: {count} questions have the id of another, such as {:?}", twice.id);
+            log::warn!(
+                "{path}: {count} questions repeat the id of another one, such as {:?}",
+                twice.id
+            );
         }
         Ok(set)
     }
@@ -157,6 +136,8 @@ pub fn find_file(folder: &Path, split: &str, version_2: bool) -> Result<PathBuf>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn file(qas: &str) -> String {

@@ -1,11 +1,33 @@
-//! Parses SQuAD's JSON question by question, so that errors can name question and field.
+//! Questions, and how SQuAD's JSON holds them. It is parsed question by question, so that errors can
+//! name question and field.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{QaAnswer, QaExample};
+/// A right answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QaAnswer {
+    /// The answer as in the context; never empty.
+    pub text: String,
+    /// Its first character, in Unicode characters from the start of the context; `None` if the file
+    /// does not tell (−1 or null).
+    pub start: Option<usize>,
+}
+
+/// A question about a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QaExample {
+    /// The question's id in the file.
+    pub id: String,
+    /// The question.
+    pub question: String,
+    /// The text that holds the answer; questions about the same text share it.
+    pub context: Arc<str>,
+    /// Right answers; empty if the context holds none, or the file gives none.
+    pub answers: Vec<QaAnswer>,
+}
 
 #[derive(Deserialize)]
 struct File {

@@ -18,7 +18,8 @@ mod windows;
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Candidate, QaPrediction, WindowLogits, best_answer};
-pub use data::{QaAnswer, QaDataset, QaExample, find_file};
+pub use data::{QaDataset, find_file};
+pub use json::{QaAnswer, QaExample};
 pub use metrics::score;
 pub use windows::{QaWindow, encode_windows};
 

@@ -175,7 +175,7 @@ impl Parts<'_> {
         let stated = match self.files.config.get("unk_id") {
             None => 1,
             Some(id) => id.as_u64().ok_or_else(|| {
-                let message = format!("unk_id: {id} is no id of a token");
+                let message = format!("unk_id: {id} is not a token id");
                 Error::format(self.files.path("tokenizer_config.json"), message)
             })? as usize,
         };

@@ -80,7 +80,7 @@ pub(super) fn find(
             None | Some(Value::Null) => {}
             Some(Value::String(name)) if name.is_empty() => {}
             Some(Value::String(name)) => return named(name, place, has_json).map(Some),
-            Some(other) => return Err(format!("{place}: {other} is no name of a class")),
+            Some(other) => return Err(format!("{place}: {other} is not the name of a class")),
         }
     }
     let model_type =
@@ -183,7 +183,7 @@ mod tests {
         assert!(error.contains("tokenizer_class of config.json"), "{error}");
         assert!(error.contains("BertJapaneseTokenizer"), "{error}");
         let error = of(json!({"tokenizer_class": 3}), json!({}), true).unwrap_err();
-        assert!(error.contains("3 is no name"), "{error}");
+        assert!(error.contains("3 is not the name"), "{error}");
     }
 
     #[test]

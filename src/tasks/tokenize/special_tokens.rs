@@ -66,11 +66,11 @@ impl SpecialTokens {
         };
         for (id, value) in decoder {
             let Ok(number) = id.trim().parse() else {
-                return Err(wrong(format!("{id:?} is no id of a token")));
+                return Err(wrong(format!("{id:?} is not a token id")));
             };
             let token = match value {
                 Value::Object(_) => token(value, false),
-                _ => Err(format!("{value} is no object that describes a token")),
+                _ => Err(format!("{value} is not an object that describes a token")),
             };
             let token = token.map_err(|m| wrong(format!("{id}: {m}")))?;
             self.stated.insert(number, (token, CONFIG));
@@ -85,7 +85,7 @@ impl SpecialTokens {
             NAMED.iter().filter_map(|name| content(fields.get(*name)?)).chain(extra).collect();
         for (text, id) in &files.added_tokens {
             let Some(number) = id.as_u64().and_then(|id| u32::try_from(id).ok()) else {
-                let message = format!("{text:?}: {id} is no id of a token");
+                let message = format!("{text:?}: {id} is not a token id");
                 return Err(Error::format(files.path(ADDED), message));
             };
             let token = AddedToken::from(text.as_str(), special.contains(&text.as_str()));
@@ -173,7 +173,10 @@ impl SpecialTokens {
                 }
             }
             Some(other) => {
-                return Err(wrong("extra_special_tokens", format!("{other} is no list of tokens")));
+                return Err(wrong(
+                    "extra_special_tokens",
+                    format!("{other} is not a list of tokens"),
+                ));
             }
         }
         // A token with a name is special, whatever its description.
@@ -253,7 +256,7 @@ fn merge_map(fields: &mut Map<String, Value>, files: &Files) -> Result<()> {
         } else if let Value::Object(object) = &mut value {
             object.insert("special".into(), true.into());
         } else if !matches!(value, Value::Null | Value::String(_) | Value::Array(_)) {
-            let message = format!("{name}: {value} is no token");
+            let message = format!("{name}: {value} is not a token");
             return Err(Error::format(files.path(MAP), message));
         }
         fields.insert(name.clone(), value);
@@ -264,7 +267,7 @@ fn merge_map(fields: &mut Map<String, Value>, files: &Files) -> Result<()> {
 /// Parses a token: its text, or an object. A `named` token is special.
 fn token(value: &Value, named: bool) -> Result<AddedToken, String> {
     let Value::Object(fields) = value else {
-        let text = value.as_str().ok_or_else(|| format!("{value} is no token"))?;
+        let text = value.as_str().ok_or_else(|| format!("{value} is not a token"))?;
         return Ok(AddedToken::from(text, true));
     };
     let Some(text) = fields.get("content").and_then(Value::as_str) else {
