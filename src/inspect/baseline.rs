@@ -1,4 +1,4 @@
-//! The dense model that a compressed one is compared with: an earlier run of fine-tuning.
+//! The dense baseline: an earlier fine-tuning run that a compression is compared with.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use crate::tasks::Task;
 use crate::{Error, Result};
 
 impl Baseline {
-    /// Reads the report of a run of fine-tuning for `task`: a `report.json`, or a folder with one.
+    /// Reads the report of a fine-tuning run for `task`: a `report.json`, or a folder with one.
     ///
     /// # Errors
-    /// If it cannot be read, is of another task, or of a compression.
+    /// If it cannot be read, or is of another task or of a compression.
     pub fn read(path: &Path, task: &Task) -> Result<Self> {
         let file = if path.is_dir() { path.join("report.json") } else { path.to_path_buf() };
         let report = RunReport::read(&file)?;
