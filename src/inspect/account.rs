@@ -39,7 +39,7 @@ pub struct LinearAccount {
 
 impl LinearAccount {
     /// Counts one layer; it is `selected` unless it is dense.
-    pub fn of(name: &str, linear: &CompressibleLinear) -> Self {
+    fn of(name: &str, linear: &CompressibleLinear) -> Self {
         let [d_input, d_output] = linear.dims();
         let (rank, kept, groups) = match linear {
             CompressibleLinear::Dense(_) => (0, d_output, d_output),
@@ -101,7 +101,8 @@ impl LinearAccount {
     }
 
     /// The count of a layer with this rank and number of kept neurons, without making it.
-    pub fn planned(name: &str, dims: [usize; 2], rank: usize, kept: usize) -> Self {
+    #[cfg(test)]
+    pub(crate) fn planned(name: &str, dims: [usize; 2], rank: usize, kept: usize) -> Self {
         let [d_input, d_output] = dims;
         let dense_elements = d_input * d_output;
         Self {

@@ -30,7 +30,7 @@ impl Agreement {
     ///
     /// # Errors
     /// If their numbers differ.
-    pub fn between_answers(masked: &Answers, compacted: &Answers) -> Result<Self> {
+    pub(crate) fn between_answers(masked: &Answers, compacted: &Answers) -> Result<Self> {
         let logits = Self::between(&masked.logits, &compacted.logits)?;
         let pairs = masked.predictions.iter().zip(&compacted.predictions);
         Ok(Self {
@@ -44,7 +44,7 @@ impl Agreement {
     ///
     /// # Errors
     /// If their numbers differ.
-    pub fn between(masked: &[Vec<f32>], compacted: &[Vec<f32>]) -> Result<Self> {
+    pub(crate) fn between(masked: &[Vec<f32>], compacted: &[Vec<f32>]) -> Result<Self> {
         let widths = |rows: &[Vec<f32>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
         if widths(masked) != widths(compacted) {
             let message =

@@ -11,7 +11,7 @@ impl Baseline {
     ///
     /// # Errors
     /// If it cannot be read, or is of another task or of a compression.
-    pub fn read(path: &Path, task: &Task) -> Result<Self> {
+    pub(crate) fn read(path: &Path, task: &Task) -> Result<Self> {
         let file = if path.is_dir() { path.join("report.json") } else { path.to_path_buf() };
         let report = RunReport::read(&file)?;
         let wrong = |message: String| Err(Error::format(&file, message));

@@ -24,7 +24,7 @@ pub struct Machine {
 
 impl Machine {
     /// Describes this machine, computing on `device`.
-    pub fn here(device: &str) -> Self {
+    pub(crate) fn here(device: &str) -> Self {
         let parts = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing())
             .with_memory(MemoryRefreshKind::nothing().with_ram());
@@ -57,7 +57,7 @@ impl fmt::Display for Machine {
 }
 
 /// The current UTC time to the second: `2026-03-01T18:05:09Z`.
-pub fn now() -> String {
+pub(crate) fn now() -> String {
     let now = time::OffsetDateTime::now_utc();
     let now = now.replace_nanosecond(0).unwrap_or(now);
     now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()

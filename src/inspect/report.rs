@@ -194,7 +194,7 @@ impl WarningKind {
 
 impl RunReport {
     /// The names and versions of this crate and Burn, for [`RunReport::versions`].
-    pub fn current_versions() -> Vec<(String, String)> {
+    pub(crate) fn current_versions() -> Vec<(String, String)> {
         vec![
             ("losparse".into(), env!("CARGO_PKG_VERSION").into()),
             // The manifest pins this version.

@@ -6,7 +6,7 @@ use crate::tasks::MetricReport;
 
 /// The size and loss that a run should have, as known before its training.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// Share of the compressed layers' weights in their ranks, which are rounded up, and in the kept
     /// part of `S`.
     pub linear_ratio: f64,
@@ -24,7 +24,7 @@ const DIVERGED: f64 = 2.0;
 
 impl RunReport {
     /// Finds the defects of the result.
-    pub fn judge(&self, expected: &Expected) -> Vec<Warning> {
+    pub(crate) fn judge(&self, expected: &Expected) -> Vec<Warning> {
         let found = [self.size(expected), self.updates(), self.course(expected)];
         let mut warnings: Vec<Warning> = found.into_iter().flatten().collect();
         if let Some(message) = self.result().and_then(no_better_than_constant)

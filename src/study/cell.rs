@@ -120,12 +120,12 @@ impl CellRun {
     }
 
     /// Whether it is done.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         !self.metrics.is_empty()
     }
 
     /// Whether it is still to do.
-    pub fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         !self.is_done() && self.error.is_none()
     }
 }
@@ -169,12 +169,12 @@ impl Cell {
     }
 
     /// Number of runs done.
-    pub fn done(&self) -> usize {
+    pub(super) fn done(&self) -> usize {
         self.runs.iter().filter(|run| run.is_done()).count()
     }
 
     /// Mean and spread of the primary metric.
-    pub fn score(&self) -> Option<(f64, Option<f64>)> {
+    pub(super) fn score(&self) -> Option<(f64, Option<f64>)> {
         let primary = self.primary?;
         Some((*self.mean.get(&primary)?, self.spread.get(&primary).copied()))
     }

@@ -13,7 +13,7 @@ impl StudyReport {
     ///
     /// # Errors
     /// If they cannot be written as CSV.
-    pub fn to_csv(&self) -> Result<String> {
+    pub(super) fn to_csv(&self) -> Result<String> {
         let kinds = self.metric_kinds();
         let metrics =
             kinds.iter().flat_map(|kind| [format!("{kind}_mean"), format!("{kind}_spread")]);
@@ -51,7 +51,7 @@ impl StudyReport {
     ///
     /// # Errors
     /// If they cannot be written as CSV.
-    pub fn runs_to_csv(&self) -> Result<String> {
+    pub(super) fn runs_to_csv(&self) -> Result<String> {
         let kinds = self.metric_kinds();
         type Column = (&'static str, fn(&CellRun) -> String);
         let columns: [Column; 12] = [

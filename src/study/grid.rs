@@ -103,7 +103,7 @@ impl Study {
     ///
     /// # Errors
     /// If a recipe cannot be written as TOML.
-    pub fn found_in(&self, output: &Path) -> Result<Self> {
+    pub(super) fn found_in(&self, output: &Path) -> Result<Self> {
         let mut study = self.clone();
         let new = |run: &&mut PlannedRun| !output.join(&run.folder).exists();
         let mut wanted: Vec<&mut PlannedRun> = study.runs.iter_mut().filter(new).collect();

@@ -64,7 +64,7 @@ impl StudyReport {
 
     /// The cells at their best learning rate, and those without a choice of rates. A choice that is
     /// still open has none.
-    pub fn chosen(&self) -> Vec<&Cell> {
+    pub(super) fn chosen(&self) -> Vec<&Cell> {
         let alone = |cell: &Cell| !self.cells.iter().any(|other| other.is_rival_of(cell));
         let chosen = |cell: &&Cell| cell.best_learning_rate.unwrap_or_else(|| alone(cell));
         self.cells.iter().filter(chosen).collect()
