@@ -159,9 +159,9 @@ fn examples_that_are_trained_on_and_evaluated_on_are_counted() {
         let args = place.run("finetune", "never", &["--dry-run"]);
         text(&losparse(&refs(&args)).output().unwrap().stderr)
     };
-    assert!(said().contains("dev: 24 of 24 examples are among the training examples"));
+    assert!(said().contains("dev: 24 of 24 examples are also training examples"));
     place.write("dev.csv", "review,mood\nthe very film is good,up\nnever seen,down\n");
-    assert!(said().contains("dev: 1 of 2 examples are among the training examples"), "{}", said());
+    assert!(said().contains("dev: 1 of 2 examples are also training examples"), "{}", said());
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Parameters counted: what is stored, and what dense layers would take.
+//! Parameter counts: those stored, and those of the dense model.
 //!
-//! The papers' ratio is over the compressed layers' weights only. Embeddings stay whole, so a model
-//! at 20% is larger than a fifth of the dense one (BERT-base: 38%). Both numbers are always given.
+//! The ratio in papers covers the compressed layers' weights only. Embeddings stay whole, so a model at
+//! 20% has more than a fifth of all parameters (BERT-base: 38%). Reports give both ratios.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, alive};
 use crate::{Error, Result};
 
-/// One layer's account. Weights only: biases and orders are not counted here.
+/// Parameter count of one layer: its weights, without biases and index vectors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinearAccount {
     /// Full name of the layer.
@@ -26,19 +26,19 @@ pub struct LinearAccount {
     pub rank: usize,
     /// Kept neurons; of a layer pruned by column, kept input columns.
     pub kept: usize,
-    /// What `kept` is out of: all neurons, or all input columns.
+    /// Number of all neurons, or of all input columns, that `kept` counts.
     pub groups: usize,
     /// Weights of the dense layer, `d_input · d_output`.
     pub dense_elements: usize,
-    /// Weights stored; of the training form, what its cheapest exact folding would store.
+    /// Weights stored; for the training form, those that compaction would store.
     pub stored_elements: usize,
     /// Whether the layer counts in the linear ratio.
     pub selected: bool,
 }
 
 impl LinearAccount {
-    /// The account of one layer; `selected` unless it is dense.
-    pub fn of(name: &str, linear: &CompressibleLinear) -> Self {
+    /// Counts one layer; it is `selected` unless it is dense.
+    fn of(name: &str, linear: &CompressibleLinear) -> Self {
         let [d_input, d_output] = linear.dims();
         let (rank, kept, groups) = match linear {
             CompressibleLinear::Dense(_) => (0, d_output, d_output),
@@ -77,7 +77,7 @@ impl LinearAccount {
         }
     }
 
-    /// The account of a layer of a feed-forward network that may have been narrowed.
+    /// Adjusts the count for a feed-forward network that compaction narrowed.
     fn within(self, part: Part) -> Self {
         match part {
             Part::Inner(width) if self.d_output < width => Self {
@@ -85,7 +85,7 @@ impl LinearAccount {
                     "dense" => "compact".to_string(),
                     _ => self.state,
                 },
-                // What is pruned are neurons, unless the layer keeps columns.
+                // The layer is pruned by neuron unless it keeps input columns.
                 groups: if self.groups == self.d_output { width } else { self.groups },
                 d_output: width,
                 dense_elements: self.d_input * width,
@@ -99,8 +99,9 @@ impl LinearAccount {
         }
     }
 
-    /// A layer that is to have `rank` and `kept` neurons, without making it.
-    pub fn planned(name: &str, dims: [usize; 2], rank: usize, kept: usize) -> Self {
+    /// The count of a layer with this rank and number of kept neurons, without making it.
+    #[cfg(test)]
+    pub(crate) fn planned(name: &str, dims: [usize; 2], rank: usize, kept: usize) -> Self {
         let [d_input, d_output] = dims;
         let dense_elements = d_input * d_output;
         Self {
@@ -117,7 +118,7 @@ impl LinearAccount {
         }
     }
 
-    /// Stored over dense weights.
+    /// Ratio of stored to dense weights.
     pub fn ratio(&self) -> f64 {
         ratio(self.stored_elements, self.dense_elements)
     }
@@ -136,14 +137,14 @@ fn kept(layer: &LowRankSparseLinear) -> (usize, usize) {
     (count(0), count(1))
 }
 
-/// A layer's place in a feed-forward network, with the network's whole width.
+/// A layer's place in a feed-forward network, with the width of the dense network.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Inner(usize),
     Outer(usize),
 }
 
-/// A model's account.
+/// Parameter count of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelAccount {
     /// Every compressible layer, in the model's order.
@@ -156,8 +157,8 @@ impl ModelAccount {
     /// Counts a model. The linear ratio is over the layers that are not dense; see
     /// [`ModelAccount::over`].
     ///
-    /// A feed-forward network that compaction has narrowed counts against its whole width, and one
-    /// that it would narrow counts as narrowed; all its biases count as stored.
+    /// A feed-forward network that compaction narrowed is compared with its dense width, and one that
+    /// compaction would narrow counts as narrowed. All its biases count as stored.
     pub fn of<M: Compressible>(model: &M) -> Self {
         let mut allocated = 0;
         model.for_each_linear(&mut |_, linear| allocated += linear.weight_elements());
@@ -183,8 +184,8 @@ impl ModelAccount {
         Self { layers, other_elements }
     }
 
-    /// The same with the linear ratio over the layers called `names`: those that were compressed,
-    /// though some may be stored dense since that is the smallest.
+    /// Makes the linear ratio cover the layers called `names`: all that were compressed, some of which
+    /// may be stored dense because that is smallest.
     pub fn over<S: AsRef<str>>(mut self, names: &[S]) -> Self {
         let names: HashSet<&str> = names.iter().map(AsRef::as_ref).collect();
         for layer in &mut self.layers {
@@ -198,23 +199,23 @@ impl ModelAccount {
         self.layers.iter().filter(|layer| layer.selected)
     }
 
-    /// *Linear ratio*: stored over dense weights of the compressed layers; 1 if there is none.
+    /// Linear ratio: stored to dense weights of the compressed layers; 1 if there is none.
     pub fn linear_ratio(&self) -> f64 {
         let stored = self.selected().map(|layer| layer.stored_elements).sum();
         ratio(stored, self.selected().map(|layer| layer.dense_elements).sum())
     }
 
-    /// *Whole-model ratio*: all stored parameters over those of the dense model.
+    /// Whole-model ratio: all stored parameters to those of the dense model.
     pub fn whole_ratio(&self) -> f64 {
         ratio(self.stored_elements(), self.dense_elements())
     }
 
-    /// All parameters stored.
+    /// Number of parameters stored.
     pub fn stored_elements(&self) -> usize {
         self.other_elements + self.layers.iter().map(|l| l.stored_elements).sum::<usize>()
     }
 
-    /// All parameters of the dense model.
+    /// Number of parameters of the dense model.
     pub fn dense_elements(&self) -> usize {
         self.other_elements + self.layers.iter().map(|l| l.dense_elements).sum::<usize>()
     }
@@ -224,8 +225,8 @@ fn ratio(stored: usize, dense: usize) -> f64 {
     if dense == 0 { 1.0 } else { stored as f64 / dense as f64 }
 }
 
-/// Bytes of a model folder's weights: `model.safetensors`, or all files of its sharded or older
-/// forms.
+/// Bytes of the weights in a model folder: `model.safetensors`, or all files of a sharded or older
+/// format.
 ///
 /// # Errors
 /// If the folder cannot be read or has no weights.

@@ -1,27 +1,27 @@
-//! Agreement of the masked and the compacted model.
+//! Agreement of the masked with the compacted model.
 
 use serde::{Deserialize, Serialize};
 
 use crate::tasks::metrics::argmax;
 use crate::{Error, Result};
 
-/// The masked and the compacted model on the same examples.
+/// Differences between the masked and the compacted model on the same examples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     /// Largest absolute difference between their logits.
     pub largest_logit_difference: f64,
-    /// Examples whose predicted class differs; 0 in regression.
+    /// Number of examples with different predictions; 0 in regression.
     pub changed_predictions: usize,
-    /// Examples compared.
+    /// Number of examples.
     pub examples: usize,
 }
 
-/// What a model answered to a data set, to be compared with another's.
+/// A model's answers to a data set, to compare with another model's.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Answers {
-    /// Logits of each piece of input.
+    /// Logits of each input.
     pub logits: Vec<Vec<f32>>,
-    /// The answer to each example, in words; empty where only numbers count.
+    /// The answer to each example as text; empty in regression.
     pub predictions: Vec<String>,
 }
 
@@ -29,8 +29,8 @@ impl Agreement {
     /// Compares answers; a logit that is not finite counts as infinitely far.
     ///
     /// # Errors
-    /// If there are not as many of each.
-    pub fn between_answers(masked: &Answers, compacted: &Answers) -> Result<Self> {
+    /// If their numbers differ.
+    pub(crate) fn between_answers(masked: &Answers, compacted: &Answers) -> Result<Self> {
         let logits = Self::between(&masked.logits, &compacted.logits)?;
         let pairs = masked.predictions.iter().zip(&compacted.predictions);
         Ok(Self {
@@ -43,8 +43,8 @@ impl Agreement {
     /// Compares logits `[example][label]`; a value that is not finite counts as infinitely far.
     ///
     /// # Errors
-    /// If there are not as many of each.
-    pub fn between(masked: &[Vec<f32>], compacted: &[Vec<f32>]) -> Result<Self> {
+    /// If their numbers differ.
+    pub(crate) fn between(masked: &[Vec<f32>], compacted: &[Vec<f32>]) -> Result<Self> {
         let widths = |rows: &[Vec<f32>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
         if widths(masked) != widths(compacted) {
             let message =

@@ -1,4 +1,4 @@
-//! The dense model that a compressed one is compared with: an earlier run of fine-tuning.
+//! The dense baseline: an earlier fine-tuning run that a compression is compared with.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use crate::tasks::Task;
 use crate::{Error, Result};
 
 impl Baseline {
-    /// Reads the report of a run of fine-tuning for `task`: a `report.json`, or a folder with one. `now`
+    /// Reads the report of a fine-tuning run for `task`: a `report.json`, or a folder with one. `now`
     /// has the sums of what the run that is compared with it reads.
     ///
     /// # Errors
     /// If it cannot be read, is of another task or a compression, or was evaluated on other data. The
     /// last is known if both runs start from the same model.
-    pub fn read(path: &Path, task: &Task, now: &Inputs) -> Result<Self> {
+    pub(crate) fn read(path: &Path, task: &Task, now: &Inputs) -> Result<Self> {
         let file = if path.is_dir() { path.join("report.json") } else { path.to_path_buf() };
         let report = RunReport::read(&file)?;
         let wrong = |message: String| Err(Error::format(&file, message));

@@ -1,21 +1,20 @@
-//! Text of other people's files, made safe to show: on a terminal, in Markdown.
+//! Makes text from files safe to show on a terminal and in Markdown.
 
 use std::borrow::Cow;
 
-/// Whether a character does something to what shows it: control characters, line separators, and
-/// those that turn the direction of writing.
+/// Whether a character controls a terminal: control characters, line separators, and those that change
+/// the writing direction.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` on one line: every character that would act on a terminal (control characters, changes of
-/// direction) is written out, as in `\n` and `\u{1b}`.
+/// Puts `text` on one line. Characters that control a terminal are escaped, as in `\n` and `\u{1b}`.
 pub fn visible(text: &str) -> Cow<'_, str> {
     written_out(text, &[])
 }
 
-/// [`visible`], but lines and tabs stay.
+/// As [`visible`], but keeps lines and tabs.
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     written_out(text, &['\n', '\t'])
 }
@@ -35,7 +34,7 @@ fn written_out<'a>(text: &'a str, but: &[char]) -> Cow<'a, str> {
     Cow::Owned(out)
 }
 
-/// `text` as Markdown that shows it as it is, also in a table.
+/// Escapes `text` for Markdown, tables included.
 #[cfg(feature = "train")]
 pub(crate) fn markdown(text: &str) -> String {
     let text: Vec<char> = visible(text).chars().collect();
@@ -45,7 +44,7 @@ pub(crate) fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (at, &c) in text.iter().enumerate() {
         let marks = match c {
-            // Within a word it means nothing.
+            // Within a word it has no meaning.
             '_' => !(is_word(at.checked_sub(1)) && is_word(Some(at + 1))),
             c => "\\`*<>|[]&~#".contains(c),
         };
@@ -57,7 +56,7 @@ pub(crate) fn markdown(text: &str) -> String {
     out
 }
 
-/// `text` as Markdown's code, whatever backticks it has. Not for tables.
+/// Quotes `text` as Markdown code, whatever backticks it has. Not for tables.
 #[cfg(feature = "train")]
 pub(crate) fn code(text: &str) -> String {
     let text = visible(text);

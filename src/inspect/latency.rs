@@ -1,6 +1,6 @@
 //! Latency of models against each other on one machine.
 //!
-//! Contestants take turns, so that a machine that slows down slows all of them: each repetition runs
+//! Contestants alternate, so that a machine that slows down slows all of them: each repetition runs
 //! every contestant once, every other repetition in reverse order, and speed is compared within
 //! repetitions.
 
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// One contestant's times.
+/// Times of one contestant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// What was measured.
+    /// Name of the contestant.
     pub name: String,
     /// Median time of a forward pass, milliseconds.
     pub median_ms: f64,
@@ -22,10 +22,9 @@ pub struct Latency {
     pub min_ms: f64,
     /// Longest time, milliseconds.
     pub max_ms: f64,
-    /// Examples a second at the median time.
+    /// Examples per second at the median time.
     pub examples_per_second: f64,
-    /// How many times as fast as the first contestant: median over repetitions of the quotient of
-    /// both times. 1 for the first.
+    /// Speed relative to the first contestant: the median over repetitions of the ratio of both times.
     pub speedup: f64,
 }
 
@@ -44,12 +43,12 @@ pub struct LatencyReport {
     pub contestants: Vec<Latency>,
 }
 
-/// How often to run.
+/// Number of repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repetitions {
-    /// Runs of every contestant that are not counted.
+    /// Runs of each contestant before measuring.
     pub warmup: usize,
-    /// Counted runs of every contestant.
+    /// Measured runs of each contestant.
     pub measured: usize,
 }
 
@@ -59,13 +58,13 @@ impl Default for Repetitions {
     }
 }
 
-/// One contestant: its name, and what runs it once.
+/// A contestant: its name and a function that runs it once.
 pub type Contestant<'a> = (String, Box<dyn FnMut() -> Result<()> + 'a>);
 
 /// Times every contestant. The device is synchronised before and after every run.
 ///
 /// # Errors
-/// Those of the contestants, of the device, and if nothing is to be measured.
+/// Those of the contestants and the device; also if there is nothing to measure.
 pub fn measure(
     contestants: &mut [Contestant<'_>],
     repetitions: Repetitions,
@@ -111,7 +110,7 @@ fn time(run: &mut dyn FnMut() -> Result<()>, device: &Device) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// `seconds[contestant][repetition]` summed up.
+/// Summarises `seconds[contestant][repetition]`.
 fn summarise(names: Vec<String>, seconds: &[Vec<f64>], batch: usize) -> Vec<Latency> {
     let summary = names.into_iter().zip(seconds).map(|(name, times)| {
         let first = seconds.first().map_or(times, |first| first);
@@ -129,7 +128,7 @@ fn summarise(names: Vec<String>, seconds: &[Vec<f64>], batch: usize) -> Vec<Late
     summary.collect()
 }
 
-/// The median, the mean of the middle two if there is no middle one; NaN of nothing.
+/// The median of `values`: the middle one, or the mean of the middle two; NaN without values.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;

@@ -1,14 +1,14 @@
-//! What a run was done on.
+//! The machine of a run.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-/// A machine, as far as figures depend on it.
+/// The properties of a machine that measurements depend on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Machine {
-    /// The CPU's model; empty where the system does not say.
+    /// Model of the CPU; empty if the system does not say.
     pub cpu: String,
     /// Cores that the program may use.
     pub cores: usize,
@@ -16,15 +16,15 @@ pub struct Machine {
     pub memory_bytes: u64,
     /// Operating system with version and architecture.
     pub os: String,
-    /// Threads that compute.
+    /// Number of computing threads.
     pub threads: usize,
-    /// The device that computes.
+    /// Name of the computing device.
     pub device: String,
 }
 
 impl Machine {
-    /// This machine, with computation on `device`.
-    pub fn here(device: &str) -> Self {
+    /// Describes this machine, computing on `device`.
+    pub(crate) fn here(device: &str) -> Self {
         let parts = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing())
             .with_memory(MemoryRefreshKind::nothing().with_ram());
@@ -56,8 +56,8 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Date and time, UTC, to the second: `2026-03-01T18:05:09Z`.
-pub fn now() -> String {
+/// The current UTC time to the second: `2026-03-01T18:05:09Z`.
+pub(crate) fn now() -> String {
     let now = time::OffsetDateTime::now_utc();
     let now = now.replace_nanosecond(0).unwrap_or(now);
     now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()

@@ -60,7 +60,7 @@ fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String
     Ok(())
 }
 
-/// What is wrong with the result, a quoted paragraph each.
+/// The warnings, as a quoted paragraph each.
 pub(crate) fn warnings(report: &RunReport) -> String {
     let quoted = report.warnings.iter().map(|Warning { message, .. }| {
         let message = message.replace('\n', " ").replace('*', r"\*").replace('`', "'");
@@ -265,7 +265,7 @@ fn training(report: &RunReport, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-/// A table of layers: form, rank, kept, stored share.
+/// A table of the layers: state, rank, kept neurons, stored share.
 fn layer_table(account: &ModelAccount) -> String {
     let mut table = String::from("| layer | state | in × out | rank | kept | stored |\n");
     table.push_str("|---|---|---:|---:|---:|---:|\n");
@@ -284,7 +284,7 @@ fn code_list(items: &[String]) -> String {
     items.iter().map(|item| code(item)).collect::<Vec<_>>().join(", ")
 }
 
-/// A setting's name as recipes write it.
+/// A setting's value as recipes write it.
 fn word<T: serde::Serialize>(setting: &T) -> String {
     let value = serde_json::to_value(setting).unwrap_or_default();
     value.as_str().unwrap_or_default().replace('_', " ")

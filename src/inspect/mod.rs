@@ -28,7 +28,9 @@ pub(crate) use escape::{code, markdown as markdown_text};
 pub use escape::{visible, visible_lines};
 pub use latency::{Latency, LatencyReport};
 #[cfg(feature = "train")]
-pub use machine::{Machine, now};
+pub use machine::Machine;
+#[cfg(feature = "train")]
+pub(crate) use machine::now;
 #[cfg(feature = "plots")]
 pub(crate) use markdown::warnings as warnings_markdown;
 pub use model_latency::{contestant, token_ids};
@@ -40,6 +42,6 @@ pub use report::{
     Baseline, Inputs, MethodReport, RunReport, SplitMetrics, TrainingReport, Warning, WarningKind,
 };
 #[cfg(feature = "train")]
-pub(crate) use warning::SIZE_TOLERANCE;
+pub use warning::no_better_than_constant;
 #[cfg(feature = "train")]
-pub use warning::{Expected, no_better_than_constant};
+pub(crate) use warning::{Expected, SIZE_TOLERANCE};

@@ -1,4 +1,4 @@
-//! What a run did and achieved: `report.json`, and as Markdown `report.md`.
+//! The report of a run, `report.json`: what it did, and what came out.
 
 use std::path::Path;
 
@@ -9,59 +9,59 @@ use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
 use crate::{Error, Result, files};
 
-/// A run of fine-tuning or compression. What was not measured is absent or empty.
+/// Report of a fine-tuning or compression. What was not measured is absent or empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     /// The task.
     pub task: Task,
-    /// The model folder started from.
+    /// Folder of the starting model.
     pub model: String,
     /// The compression; absent after plain fine-tuning.
     pub method: Option<MethodReport>,
     /// The training.
     pub training: TrainingReport,
-    /// Metrics after some updates, in training.
+    /// Metrics of the evaluations in training, with the updates done.
     #[serde(default)]
     pub history: Vec<(usize, MetricReport)>,
-    /// Training loss: updates done, and the mean of those since the entry before.
+    /// Training loss: updates done, and the mean loss since the entry before.
     #[serde(default)]
     pub history_loss: Vec<(usize, f64)>,
-    /// Metrics of the model started from, before any training; empty where its head was new.
+    /// Metrics of the starting model; empty if its head was new.
     pub starting: Vec<SplitMetrics>,
-    /// A dense model, fine-tuned for the same task, to compare with.
+    /// The dense baseline: a model fine-tuned for the same task.
     #[serde(default)]
     pub baseline: Option<Baseline>,
-    /// Metrics of the trained model; of a compression in masked form, `L·R + S`.
+    /// Metrics of the trained model; after a compression in masked form, `L·R + S`.
     pub trained: Vec<SplitMetrics>,
     /// Metrics of the compacted model, as stored.
     pub compacted: Vec<SplitMetrics>,
-    /// Masked and compacted model side by side.
+    /// Differences between the masked and the compacted model.
     pub agreement: Option<Agreement>,
-    /// Parameters of the result.
+    /// Parameter count of the result.
     pub account: ModelAccount,
-    /// Bytes of the weights of the model started from, as it lies on disk.
+    /// Bytes of the starting model's weights on disk.
     pub starting_bytes: Option<u64>,
     /// Bytes of the result's `model.safetensors`.
     pub bytes: Option<u64>,
-    /// Forward passes of the dense model and the result.
+    /// Latency of the dense model and the result.
     pub latency: Option<LatencyReport>,
-    /// The device trained and measured on.
+    /// Name of the device.
     pub device: String,
     /// The machine; absent in reports of earlier versions.
     #[serde(default)]
     pub machine: Option<Machine>,
-    /// When the run was done, UTC, as `2026-03-01T18:05:09Z`.
+    /// UTC time at which the run ended, as `2026-03-01T18:05:09Z`.
     #[serde(default)]
     pub date: String,
-    /// The command that did it, with paths as the user gave them.
+    /// The command of the run, with paths as the user gave them.
     #[serde(default)]
     pub command: String,
-    /// Versions of what computed: `losparse`, `burn`.
+    /// Versions of `losparse` and `burn`.
     pub versions: Vec<(String, String)>,
     /// Sums of what the run read; absent in reports of earlier versions.
     #[serde(default)]
     pub inputs: Option<Inputs>,
-    /// What is wrong with the result, though the run came to its end.
+    /// Defects of the result of a run that came to its end.
     #[serde(default)]
     pub warnings: Vec<Warning>,
 }
@@ -71,23 +71,23 @@ pub struct RunReport {
 pub struct MethodReport {
     /// The ratio asked for.
     pub ratio: f64,
-    /// The share of the weights in the low-rank part, where no rank was given outright.
+    /// Share of the weights in the low-rank part, if no rank was set.
     pub low_rank_ratio: f64,
-    /// The rank, if it was given outright.
+    /// The rank, if it was set.
     pub rank: Option<usize>,
     /// Patterns of the layers.
     pub layers: Vec<String>,
-    /// Pruning and its schedule as resolved; absent where there is no sparse part.
+    /// Settings of the pruner as resolved; absent without a sparse part.
     pub pruning: Option<PruningConfig>,
 }
 
 impl MethodReport {
-    /// What the settings amount to.
+    /// Name of the method that the settings amount to.
     pub fn name(&self) -> &'static str {
         self.names()[0]
     }
 
-    /// The same in a word.
+    /// Short form of [`MethodReport::name`].
     pub fn short_name(&self) -> &'static str {
         self.names()[1]
     }
@@ -114,13 +114,13 @@ impl MethodReport {
 /// How the model was trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingReport {
-    /// Training examples.
+    /// Number of training examples.
     pub examples: usize,
-    /// Updates done.
+    /// Number of updates.
     pub steps: usize,
     /// Passes over the data.
     pub epochs: f64,
-    /// Examples an update: batch size times accumulated batches.
+    /// Examples per update: batch size times accumulated batches.
     pub examples_per_update: usize,
     /// Largest learning rate.
     pub learning_rate: f64,
@@ -128,19 +128,19 @@ pub struct TrainingReport {
     pub max_length: usize,
     /// The seed.
     pub seed: u64,
-    /// Updates skipped since a loss or gradient was not finite.
+    /// Updates skipped because a loss or gradient was not finite.
     pub skipped_updates: usize,
-    /// Update whose model is the result.
+    /// Number of updates of the model that is the result.
     pub result_step: usize,
-    /// Evaluations that the result was chosen from, as the best: those at the final ratio; absent:
-    /// there was no choice.
+    /// Number of evaluations, all at the final ratio, of which the result is the best; absent without a
+    /// choice.
     pub best_of: Option<usize>,
-    /// Examples evaluated on that were held out of the training data; absent: they are others.
+    /// Number of evaluation examples held out of the training data; absent if none were.
     #[serde(default)]
     pub held_out: Option<usize>,
-    /// Seconds of training, evaluations included, over all resumptions.
+    /// Seconds of training with its evaluations, over all resumptions.
     pub seconds: f64,
-    /// Seconds an update, median; absent where a run was resumed after its last update.
+    /// Median seconds of an update; absent if the run was resumed after its last update.
     #[serde(default)]
     pub seconds_per_step: Option<f64>,
     /// Whether the run was resumed from a checkpoint.
@@ -156,10 +156,10 @@ pub struct SplitMetrics {
     pub metrics: MetricReport,
 }
 
-/// What a run of `finetune` achieved.
+/// Result of a `finetune` run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// Where its report lies.
+    /// Path of its report.
     pub report: String,
     /// Metrics of its result.
     pub metrics: Vec<SplitMetrics>,
@@ -191,31 +191,31 @@ impl Inputs {
     }
 }
 
-/// Something that is wrong with a run's result.
+/// A defect of a run's result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
-    /// What it is.
+    /// Kind of defect.
     pub kind: WarningKind,
-    /// The same for people, with what to do.
+    /// Description for people, with what to do.
     pub message: String,
 }
 
-/// What is wrong.
+/// Kinds of defects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WarningKind {
     /// More weights are stored than were asked for.
     LargerThanAsked,
-    /// Most updates were skipped, because a loss or gradient was not finite.
+    /// Most updates were skipped because a loss or gradient was not finite.
     MostlySkipped,
-    /// The training diverged: it lost what the model knew.
+    /// The training diverged: the model lost what it knew.
     Diverged,
-    /// The model is no better than one that gives every example the same answer.
+    /// The model is no better than a constant answer.
     NoBetterThanConstant,
 }
 
 impl WarningKind {
-    /// Whether the result is not what was asked for. That a model has learnt nothing is a result.
+    /// Whether the result is not what was asked for. A model that learnt nothing still is.
     pub fn spoils(self) -> bool {
         self != Self::NoBetterThanConstant
     }
@@ -223,10 +223,10 @@ impl WarningKind {
 
 impl RunReport {
     /// The names and versions of this crate and Burn, for [`RunReport::versions`].
-    pub fn current_versions() -> Vec<(String, String)> {
+    pub(crate) fn current_versions() -> Vec<(String, String)> {
         vec![
             ("losparse".into(), env!("CARGO_PKG_VERSION").into()),
-            // The manifest pins it exactly.
+            // The manifest pins this version.
             ("burn".into(), "0.22.1".into()),
         ]
     }
@@ -243,17 +243,17 @@ impl RunReport {
     /// Reads a `report.json`.
     ///
     /// # Errors
-    /// If it cannot be read or is no report.
+    /// If it cannot be read or is not a report.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         files::read_json(path)
     }
 
-    /// Whether a warning marks the result as one not to be used as it is.
+    /// Whether a warning says that the result is not what was asked for.
     pub fn is_spoilt(&self) -> bool {
         self.warnings.iter().any(|warning| warning.kind.spoils())
     }
 
-    /// Metrics of the result, as it was saved, on the first split.
+    /// Metrics of the saved result on the first split.
     pub fn result(&self) -> Option<&MetricReport> {
         let splits = if self.compacted.is_empty() { &self.trained } else { &self.compacted };
         splits.first().map(|split| &split.metrics)

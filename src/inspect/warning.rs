@@ -1,27 +1,27 @@
-//! What is wrong with a run's result though the run came to its end: the result is kept, and marked.
+//! Warnings: defects of a result that is kept and marked, as the run came to its end.
 
 use super::{RunReport, Warning, WarningKind, percent};
 use crate::pruning::Structure;
 use crate::tasks::MetricReport;
 
-/// What a run should come to, as known before its training.
+/// The size and loss that a run should have, as known before its training.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Expected {
-    /// Share that pruning may keep beyond: what is right at the threshold stays.
+pub(crate) struct Expected {
+    /// Share that pruning may keep in addition, since neurons at the threshold stay.
     pub boundary: f64,
-    /// Loss of a model that knows nothing of its input.
+    /// Loss of a model that ignores its input.
     pub blind_loss: f64,
 }
 
-/// More than so many times the asked share is marked.
+/// Factor over the requested share beyond which a result is too large.
 pub(crate) const SIZE_TOLERANCE: f64 = 1.1;
-/// More than so many times the loss of a model that knows nothing, or of the training's beginning if
-/// that is larger, is a training that diverged.
+/// Factor over the loss of a model that ignores its input, or over the first loss if that is larger,
+/// beyond which a training diverged.
 const DIVERGED: f64 = 2.0;
 
 impl RunReport {
-    /// What is wrong with the result.
-    pub fn judge(&self, expected: &Expected) -> Vec<Warning> {
+    /// Finds the defects of the result.
+    pub(crate) fn judge(&self, expected: &Expected) -> Vec<Warning> {
         let found = [self.size(expected), self.updates(), self.course(expected)];
         let mut warnings: Vec<Warning> = found.into_iter().flatten().collect();
         if let Some(message) = self.result().and_then(no_better_than_constant)
@@ -71,7 +71,7 @@ impl RunReport {
         Some(Warning { kind: WarningKind::MostlySkipped, message })
     }
 
-    /// Whether the training took the model anywhere but to ruin.
+    /// Warns if the training diverged.
     fn course(&self, expected: &Expected) -> Option<Warning> {
         let rate = self.training.learning_rate;
         let warning = |message: String| {
@@ -101,8 +101,7 @@ impl RunReport {
     }
 }
 
-/// What to tell of metrics that one and the same answer to every example would reach; `None` if they
-/// are better.
+/// Describes metrics that a constant answer would reach; `None` if they are better.
 pub fn no_better_than_constant(metrics: &MetricReport) -> Option<String> {
     metrics.is_no_better_than_constant().then(|| {
         format!(
@@ -112,7 +111,7 @@ pub fn no_better_than_constant(metrics: &MetricReport) -> Option<String> {
     })
 }
 
-/// The first value of a curve, from before a learning rate that is too high tells, and the mean of
+/// The first value of a curve, before a learning rate that is too high has an effect, and the mean of
 /// its last tenth.
 fn ends(curve: &[(usize, f64)]) -> Option<[f64; 2]> {
     let (_, first) = *curve.first()?;

@@ -1,4 +1,4 @@
-//! Lines, points and bars on labelled axes with a legend.
+//! Charts: lines, points and bars on labelled axes with a legend.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -13,7 +13,7 @@ const HEIGHT: u32 = 400;
 /// Height of each of several panels.
 const PANEL: u32 = 260;
 const TITLE: u32 = 40;
-/// Colours that stay apart in print and for colour-blind eyes (Okabe and Ito 2008).
+/// Colours that differ in print and for colour-blind readers (Okabe and Ito 2008).
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -28,7 +28,7 @@ const GRID: RGBColor = RGBColor(225, 225, 225);
 const FRAME: RGBColor = RGBColor(90, 90, 90);
 const FONT: &str = "sans-serif";
 
-/// How an axis counts.
+/// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Axis {
     /// Plain numbers.
@@ -49,7 +49,7 @@ pub enum Mark {
     Line,
     /// A line with a dot on every point, and a bar from `low` to `high`.
     Dots,
-    /// A dashed line, for what others are compared with.
+    /// A dashed line, for a reference.
     Dashed,
     /// Bars of this width from `low` to `y`.
     Bars(f64),
@@ -58,9 +58,9 @@ pub enum Mark {
 /// A point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
-    /// Place on the horizontal axis.
+    /// Horizontal position.
     pub x: f64,
-    /// Place on the vertical axis.
+    /// Vertical position.
     pub y: f64,
     /// Lower end of the spread; a bar's foot.
     pub low: f64,
@@ -69,13 +69,13 @@ pub struct Point {
 }
 
 impl Point {
-    /// A point without a spread.
+    /// Makes a point without a spread.
     pub fn new(x: f64, y: f64) -> Self {
         Self { x, y, low: y, high: y }
     }
 }
 
-/// What belongs together, in one colour.
+/// Points of one colour and name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Name in the legend.
@@ -87,12 +87,12 @@ pub struct Series {
 }
 
 impl Series {
-    /// A series.
+    /// Makes a series.
     pub fn new(name: impl Into<String>, mark: Mark, points: Vec<Point>) -> Self {
         Self { name: name.into(), mark, points }
     }
 
-    /// The colour of the series with this number: what others are compared with is grey.
+    /// Colour of the series with this number; references are grey.
     fn colour(&self, number: usize) -> RGBColor {
         match self.mark {
             Mark::Dashed => FRAME,
@@ -105,41 +105,41 @@ impl Series {
     }
 }
 
-/// A pair of axes and what is drawn on them.
+/// Series on a pair of axes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Panel {
-    /// What is to the right.
+    /// Label of the horizontal axis.
     pub x_label: String,
-    /// What is up.
+    /// Label of the vertical axis.
     pub y_label: String,
-    /// How the horizontal axis counts.
+    /// Scale of the horizontal axis.
     pub x: Axis,
-    /// How the vertical axis counts.
+    /// Scale of the vertical axis.
     pub y: Axis,
     /// Ends of the horizontal axis; by default those of the points.
     pub x_range: Option<[f64; 2]>,
     /// Whether the vertical axis begins at 0.
     pub from_zero: bool,
-    /// What is drawn.
+    /// The series to draw.
     pub series: Vec<Series>,
 }
 
-/// A picture: panels below each other under one title.
+/// A picture: panels stacked under one title.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Figure {
-    /// What it shows.
+    /// The title.
     pub title: String,
-    /// Its panels.
+    /// The panels, from the top.
     pub panels: Vec<Panel>,
 }
 
 impl Figure {
-    /// Whether there is nothing to see.
+    /// Whether no point would be drawn.
     pub fn is_empty(&self) -> bool {
         self.panels.iter().all(|panel| panel.series.iter().all(|s| s.finite().next().is_none()))
     }
 
-    /// The figure as an SVG document.
+    /// Draws the figure as an SVG document.
     ///
     /// # Errors
     /// If it cannot be drawn.
@@ -157,7 +157,7 @@ impl Figure {
         let style = (FONT, 20).into_font().color(&BLACK);
         root.draw_text(&self.title, &style, (20, 14))?;
         let body = root.margin(TITLE, 0, 0, 0);
-        // One width of legend, so that the panels' axes line up.
+        // All legends have one width, so that the panels' axes line up.
         let longest = self.panels.iter().flat_map(|p| &p.series).map(|s| s.name.chars().count());
         let legend = 48 + 7 * longest.max().unwrap_or(0) as u32;
         for (panel, area) in self.panels.iter().zip(body.split_evenly((count as usize, 1))) {
@@ -278,7 +278,7 @@ impl Panel {
     }
 }
 
-/// The lowest and the highest of `values`; `None` of none.
+/// The lowest and the highest of `values`; `None` without values.
 pub(crate) fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let wider = |ends: Option<(f64, f64)>, value: f64| {
         Some(ends.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
@@ -286,7 +286,7 @@ pub(crate) fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)
     values.into_iter().fold(None, wider)
 }
 
-/// The range of `values` with `padding` of it on either side; never empty.
+/// The range of `values`, padded on either side by a share of it; never empty.
 fn range(values: impl Iterator<Item = f64>, padding: f64) -> std::ops::Range<f64> {
     let Some((low, high)) = extent(values) else { return 0.0..1.0 };
     let span = match high - low {
@@ -312,7 +312,7 @@ impl Axis {
     }
 }
 
-/// Up to four decimals, without zeros at the end.
+/// Formats with up to four decimals, without trailing zeros.
 fn short(value: f64) -> String {
     if value != 0.0 && value.abs() < 1e-3 {
         return format!("{value:.1e}");

@@ -3,10 +3,10 @@
 use super::{Axis, Figure, Mark, Panel, Point, Series};
 use crate::pruning::LayerScores;
 
-/// Bars of a histogram.
+/// Number of bars in a histogram.
 const BINS: usize = 60;
 
-/// Bars of equal width on one axis: logarithmic where all scores are positive or 0.
+/// Bars of equal width on an axis, which is logarithmic if no score is negative.
 struct Bins {
     logarithmic: bool,
     low: f64,
@@ -14,7 +14,7 @@ struct Bins {
 }
 
 impl Bins {
-    /// Bars for all of `scores`; `None` if there is nothing to place.
+    /// Chooses bars for `scores`; `None` if no score has a place on the axis.
     fn over(scores: &[f64]) -> Option<Self> {
         let logarithmic = scores.iter().all(|&score| score >= 0.0);
         let mut bins = Self { logarithmic, low: 0.0, width: 1.0 };
@@ -22,7 +22,7 @@ impl Bins {
         let mut places: Vec<f64> = places.filter(|place| place.is_finite()).collect();
         places.sort_by(f64::total_cmp);
         let (&first, &last) = (places.first()?, places.last()?);
-        // A few far out would squeeze all others into one bar.
+        // A few outliers would squeeze all others into one bar.
         let few = places.len() / 200;
         let low = first.max(places[few]);
         let high = if logarithmic { last } else { places[places.len() - 1 - few] };
@@ -31,13 +31,13 @@ impl Bins {
         Some(bins)
     }
 
-    /// Where a score is on the axis; not finite: nowhere.
+    /// Place of a score on the axis; not finite if it has none.
     fn place(&self, score: f64) -> f64 {
         if self.logarithmic { score.log10() } else { score }
     }
 
-    /// How many of `scores` are in each bar, those beyond the ends in the outermost, and how many
-    /// have no place.
+    /// Counts `scores` in each bar, with those beyond the ends in the outermost, and those without a
+    /// place.
     fn count(&self, scores: &[f64]) -> ([f64; BINS], usize) {
         let mut counts = [0.0; BINS];
         let mut nowhere = 0;
@@ -52,7 +52,7 @@ impl Bins {
         (counts, nowhere)
     }
 
-    /// Bars of these heights that stand on `feet`.
+    /// Bars of these heights, standing on `feet`.
     fn bars(&self, counts: &[f64; BINS], feet: &[f64; BINS]) -> Vec<Point> {
         let bar = |(bin, (count, foot)): (usize, (&f64, &f64))| {
             let x = self.low + (bin as f64 + 0.5) * self.width;
@@ -87,7 +87,7 @@ fn finite<'a>(scores: impl Iterator<Item = &'a f32>) -> Vec<f64> {
     scores.map(|&score| f64::from(score)).filter(|score| score.is_finite()).collect()
 }
 
-/// How many neurons of a model have which importance, kept ones on top of pruned ones.
+/// Histogram of the importance of a model's neurons, kept ones and pruned ones.
 pub fn importance_figure(title: &str, layers: &[LayerScores]) -> Figure {
     let groups = [
         ("kept", finite(layers.iter().flat_map(|layer| &layer.kept))),
@@ -115,8 +115,8 @@ pub fn importance_figure(title: &str, layers: &[LayerScores]) -> Figure {
     Figure { title: title.into(), panels: vec![panel] }
 }
 
-/// How many neurons have which importance in several runs, by name: a panel each on one axis, with
-/// its median (as figure 3 of Li et al. 2023, of scores before pruning).
+/// Histograms of the importance of neurons in several runs by name, with medians: a panel for each on a
+/// common axis (figure 3 of Li et al. 2023, with scores before pruning).
 pub fn importance_comparison_figure(title: &str, runs: &[(String, Vec<LayerScores>)]) -> Figure {
     let all = |layers: &[LayerScores]| {
         finite(layers.iter().flat_map(|layer| layer.kept.iter().chain(&layer.pruned)))

@@ -1,4 +1,4 @@
-//! Pictures of a model: singular values, and what is kept where.
+//! Pictures of a model's layers: singular values, and neurons kept.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use crate::inspect::ModelAccount;
 use crate::linear::{Compressible, to_vec};
 use crate::{Error, Result};
 
-/// Most lines in one panel: so many colours there are.
+/// Largest number of lines in a panel: the number of colours.
 const MOST: usize = 8;
-/// Most layers whose singular values one picture has room for.
+/// Largest number of layers in a picture of singular values.
 const MOST_LAYERS: usize = 12 * MOST;
 
 /// Singular values of one layer's weight.
@@ -25,7 +25,7 @@ pub struct Spectrum {
     pub values: Vec<f32>,
 }
 
-/// Singular values of the weights that the layers called `names` compute with.
+/// Computes the singular values of the effective weights of the layers called `names`.
 ///
 /// # Errors
 /// If an SVD does not converge, or there are more layers than a picture has room for.
@@ -52,8 +52,8 @@ pub fn spectra<M: Compressible>(model: &M, names: &[String]) -> Result<Vec<Spect
     weights.into_par_iter().map(spectrum).collect()
 }
 
-/// Of the layers called `names`, in a model's order, those to look at: all of a few, else each kind
-/// once, from the middle of the model.
+/// Chooses layers to look at from `names`, in the model's order: all if they are few, else one of each
+/// kind from the middle of the model.
 pub fn telling_layers(names: &[String]) -> Vec<String> {
     if names.len() <= MOST {
         return names.to_vec();
@@ -70,7 +70,7 @@ pub fn telling_layers(names: &[String]) -> Vec<String> {
     middle.take(MOST).collect()
 }
 
-/// A layer's name without the number of its block, and that number.
+/// Splits the number of the block off a layer's name.
 fn kind_of(name: &str) -> (String, Option<usize>) {
     let mut block = None;
     let parts = name.split('.').filter(|part| match part.parse() {
@@ -83,7 +83,7 @@ fn kind_of(name: &str) -> (String, Option<usize>) {
     (parts.collect::<Vec<_>>().join("."), block)
 }
 
-/// The parts that all of `names` begin with, up to a dot.
+/// Length of the prefix common to all of `names`, up to a dot.
 fn common_prefix(names: &[&str]) -> usize {
     let Some(first) = names.first() else { return 0 };
     let ends = first.match_indices('.').map(|(at, _)| at + 1);
@@ -92,8 +92,8 @@ fn common_prefix(names: &[&str]) -> usize {
         .unwrap_or(0)
 }
 
-/// `series` in as few panels like `panel` as there are colours for, none much fuller than another;
-/// dashed ones, which others are compared with, in each.
+/// Spreads `series` evenly over as few panels like `panel` as have colours for them. References, which
+/// are dashed, are in each panel.
 pub(crate) fn in_panels(series: Vec<Series>, panel: &Panel) -> Vec<Panel> {
     let (dashed, series): (Vec<Series>, Vec<Series>) =
         series.into_iter().partition(|series| series.mark == Mark::Dashed);
@@ -106,7 +106,7 @@ pub(crate) fn in_panels(series: Vec<Series>, panel: &Panel) -> Vec<Panel> {
     series.chunks(share).map(panel).collect()
 }
 
-/// The singular values of some layers over their index (as figure 2 of Li et al. 2023).
+/// Singular values of some layers over their index (figure 2 of Li et al. 2023).
 pub fn spectra_figure(title: &str, spectra: &[Spectrum]) -> Figure {
     let names: Vec<&str> = spectra.iter().map(|spectrum| spectrum.name.as_str()).collect();
     let prefix = common_prefix(&names);
@@ -125,7 +125,7 @@ pub fn spectra_figure(title: &str, spectra: &[Spectrum]) -> Figure {
     Figure { title: title.into(), panels: in_panels(series.collect(), &panel) }
 }
 
-/// Share of neurons (or columns) kept in each compressed layer, by block and kind.
+/// Share of neurons (or input columns) kept in each compressed layer, by block and kind.
 pub fn kept_figure(title: &str, account: &ModelAccount) -> Figure {
     let mut kinds: BTreeMap<String, Vec<Point>> = BTreeMap::new();
     for (at, layer) in account.selected().enumerate() {

@@ -40,7 +40,7 @@ pub fn write(folder: &Path, name: &str, figure: &Figure) -> Result<()> {
 ///
 /// # Errors
 /// If something cannot be drawn or written.
-pub fn write_run(
+pub(crate) fn write_run(
     report: &RunReport,
     analysis: &RunAnalysis,
     folder: &Path,

@@ -1,4 +1,4 @@
-//! SVG to PNG, with DejaVu Sans for every text.
+//! Renders SVG to PNG, with DejaVu Sans for all text.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use resvg::usvg::{Options, Tree, fontdb};
 
 use crate::{Error, Result};
 
-/// Pixels of the image for each unit of the SVG.
+/// Pixels per unit of the SVG.
 const SCALE: f32 = 2.0;
 
-/// The image as PNG, on the SVG's own background.
+/// Renders the SVG as PNG, on its own background.
 ///
 /// # Errors
-/// If the SVG is not one or is too large.
+/// If the SVG is invalid or too large.
 pub(super) fn render(svg: &str) -> Result<Vec<u8>> {
     let failed = |message: String| Error::format("plot.png", message);
     let mut fonts = fontdb::Database::new();

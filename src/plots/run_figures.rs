@@ -1,4 +1,4 @@
-//! Pictures of a run, and its schedule, loss and metric over its updates.
+//! Pictures of a run: schedule, loss and metrics over its updates, and those of its layers.
 
 use std::path::Path;
 
@@ -14,18 +14,18 @@ use crate::pruning::LayerScores;
 use crate::tasks::MetricKind;
 use crate::{Error, Result, files};
 
-/// Points of a drawn schedule.
+/// Number of points of a drawn schedule.
 const SCHEDULE_POINTS: usize = 200;
 
-/// What a run's pictures show beyond its report: `analysis.json`.
+/// Data of a run's pictures beyond its report: `analysis.json`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunAnalysis {
-    /// Scores of neurons in the result, in its training form; empty without pruning.
+    /// Scores of neurons in the result's training form; empty without pruning.
     pub importance: Vec<LayerScores>,
     /// Scores of neurons before the first pruning, as it compared them; empty without pruning.
     #[serde(default)]
     pub importance_before: Vec<LayerScores>,
-    /// Singular values of some layers of the model started from.
+    /// Singular values of some layers of the starting model.
     pub spectra: Vec<Spectrum>,
 }
 
@@ -46,13 +46,13 @@ impl RunAnalysis {
     /// Reads `analysis.json` of a run's folder.
     ///
     /// # Errors
-    /// If it cannot be read or is something else.
+    /// If it cannot be read or is not an analysis.
     pub fn read(folder: &Path) -> Result<Self> {
         files::read_json(folder.join(Self::FILE))
     }
 }
 
-/// Every picture of a run that has something to show, each with the name of its files.
+/// The pictures of a run that are not empty, each with the name of its files.
 pub fn run_figures(report: &RunReport, analysis: &RunAnalysis) -> Vec<(&'static str, Figure)> {
     let method = report.method.as_ref().map_or("dense", |method| method.short_name());
     let before = [(method.to_string(), analysis.importance_before.clone())];
@@ -72,7 +72,7 @@ pub fn run_figures(report: &RunReport, analysis: &RunAnalysis) -> Vec<(&'static 
     all.into_iter().filter(|(_, figure)| !figure.is_empty()).collect()
 }
 
-/// The schedule, the training loss and the metrics below each other, over a run's updates.
+/// Schedule, training loss and metrics over a run's updates, in stacked panels.
 pub fn schedule_figure(report: &RunReport) -> Figure {
     let schedule = report.method.as_ref().and_then(|m| m.pruning).map(|pruning| pruning.schedule);
     let total = schedule.map_or(report.training.steps, |s| s.total_steps).max(1);
@@ -120,7 +120,7 @@ pub fn schedule_figure(report: &RunReport) -> Figure {
     Figure { title: listed(&parts.into_iter().flatten().collect::<Vec<_>>()), panels }
 }
 
-/// The metrics over `total` updates, and what they are to be held against.
+/// The metrics over `total` updates, with the dense model's as reference.
 fn metric_series(report: &RunReport, total: usize) -> Vec<Series> {
     let kinds = report.history.first().map(|(_, metrics)| metrics.values.keys());
     let metric = |kind: &MetricKind| {

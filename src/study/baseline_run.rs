@@ -1,12 +1,12 @@
-//! The dense run of a study that a compressed one is compared with.
+//! The dense run of a study that a compression is compared with.
 
 use std::path::{Path, PathBuf};
 
 use super::{PlannedRun, RunState, Study};
 use crate::inspect::RunReport;
 
-/// The folder of the dense run for the same task, model and seed, where one is done already; of
-/// several the best.
+/// Folder of the best finished dense run for the same task, model and seed; `None` for a dense run, or
+/// if none is finished.
 pub(super) fn baseline_run(
     run: &PlannedRun,
     study: &Study,

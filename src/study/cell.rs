@@ -1,4 +1,4 @@
-//! A cell of a study's table: runs that differ in their seed only.
+//! A cell of a study's table: runs that differ only in their seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,81 +8,81 @@ use super::{PlannedRun, RunState};
 use crate::inspect::{Machine, RunReport};
 use crate::tasks::MetricKind;
 
-/// Runs that differ in their seed only.
+/// Runs that differ only in their seed, with their means.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// Settings by axis; those that have no meaning for the cell's method are absent.
     pub settings: BTreeMap<String, String>,
-    /// The model folder started from.
+    /// Folder of the starting model.
     pub model: String,
-    /// The task, with what sets it apart from others of the same name.
+    /// The task, with the settings that distinguish it from others of the same name.
     pub task: String,
     /// The ratio asked for; absent for the dense baseline.
     pub ratio: Option<f64>,
-    /// The metric that decides; absent until a run is done.
+    /// The primary metric; absent until a run is done.
     pub primary: Option<MetricKind>,
-    /// Mean of each metric on the first evaluation split, of the model as saved.
+    /// Mean of each metric of the saved models on the first evaluation split.
     pub mean: BTreeMap<MetricKind, f64>,
-    /// Standard deviation over seeds (of a sample, `n − 1`); empty with fewer than two runs.
+    /// Sample standard deviation (`n − 1`) over seeds; empty with fewer than two runs.
     pub spread: BTreeMap<MetricKind, f64>,
-    /// Mean share of the compressed layers' weights that is stored.
+    /// Mean linear ratio: stored share of the compressed layers' weights.
     pub linear_ratio: Option<f64>,
-    /// Mean share of the whole model that is stored.
+    /// Mean whole-model ratio.
     pub whole_ratio: Option<f64>,
-    /// Mean of the runs' median times of a forward pass, milliseconds.
+    /// Mean of the runs' median latencies, milliseconds.
     pub latency_ms: Option<f64>,
-    /// The same of the dense model, measured in turns with it.
+    /// Mean latency of the dense model, measured in alternation.
     pub dense_latency_ms: Option<f64>,
-    /// Mean of how many times as fast as the dense model.
+    /// Mean speed relative to the dense model.
     pub speedup: Option<f64>,
     /// Mean seconds of training.
     pub seconds: Option<f64>,
-    /// Whether its learning rate is the best of the grid's by `primary`, all else equal, of those
-    /// with all runs done (the first of equals), over the seeds that all of those have; absent where
-    /// there is no choice, or not yet.
+    /// Whether its learning rate is the best by `primary`, all else equal, among rates with all runs
+    /// done and over the seeds they share; the first of equals. Absent without a choice, or until all
+    /// runs have ended.
     pub best_learning_rate: Option<bool>,
-    /// Its runs.
+    /// The runs.
     pub runs: Vec<CellRun>,
 }
 
-/// One run of a cell. What is not known before it is done is absent until then.
+/// One run of a cell. Results are absent until it is done.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CellRun {
-    /// Its folder.
+    /// The folder.
     pub folder: String,
     /// The seed.
     pub seed: u64,
     /// Metrics on the first evaluation split; empty unless done.
     pub metrics: BTreeMap<MetricKind, f64>,
-    /// Evaluations, on this same data, that the result is the best of, if it is of several.
+    /// Number of evaluations on this data of which the result is the best, if there were several.
     pub best_of: Option<usize>,
     /// Seconds of training.
     pub seconds: Option<f64>,
-    /// Share of the compressed layers' weights that is stored.
+    /// Linear ratio: stored share of the compressed layers' weights.
     pub linear_ratio: Option<f64>,
-    /// Share of the whole model that is stored.
+    /// Whole-model ratio.
     pub whole_ratio: Option<f64>,
     /// Bytes of the model file.
     pub bytes: Option<u64>,
-    /// Median time of a forward pass, milliseconds.
+    /// Median latency, milliseconds.
     pub latency_ms: Option<f64>,
-    /// The same of the dense model, measured in turns with it.
+    /// Median latency of the dense model, measured in alternation.
     pub dense_latency_ms: Option<f64>,
-    /// How many times as fast as the dense model.
+    /// Speed relative to the dense model.
     pub speedup: Option<f64>,
-    /// When it was done, UTC.
+    /// UTC time at which it ended.
     pub date: Option<String>,
-    /// The command that did it.
+    /// The command.
     pub command: Option<String>,
-    /// What it ran on.
+    /// The machine.
     pub machine: Option<Machine>,
-    /// What is wrong with its result.
+    /// Warnings about its result.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Share of the most frequent label on that split.
     #[serde(default)]
     pub majority_share: Option<f64>,
-    /// The error it ended by.
+    /// The error that ended it.
     pub error: Option<String>,
 }
 
@@ -120,18 +120,18 @@ impl CellRun {
     }
 
     /// Whether it is done.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         !self.metrics.is_empty()
     }
 
     /// Whether it is still to do.
-    pub fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         !self.is_done() && self.error.is_none()
     }
 }
 
 impl Cell {
-    /// The cell of `runs`, which are alike in `settings`.
+    /// Makes the cell of `runs`, which share `settings`.
     pub(super) fn new(
         settings: BTreeMap<String, String>,
         runs: &[(&PlannedRun, &RunState)],
@@ -168,13 +168,13 @@ impl Cell {
         }
     }
 
-    /// Runs done.
-    pub fn done(&self) -> usize {
+    /// Number of runs done.
+    pub(super) fn done(&self) -> usize {
         self.runs.iter().filter(|run| run.is_done()).count()
     }
 
     /// Mean and spread of the primary metric.
-    pub fn score(&self) -> Option<(f64, Option<f64>)> {
+    pub(super) fn score(&self) -> Option<(f64, Option<f64>)> {
         let primary = self.primary?;
         Some((*self.mean.get(&primary)?, self.spread.get(&primary).copied()))
     }
@@ -186,7 +186,7 @@ impl Cell {
         mean(&runs.filter_map(|run| run.metrics.get(&primary).copied()).collect::<Vec<_>>())
     }
 
-    /// Whether `other` is the same at another learning rate.
+    /// Whether `other` differs only in the learning rate.
     pub(super) fn is_rival_of(&self, other: &Self) -> bool {
         let rest = |cell: &Self| {
             let mut settings = cell.settings.clone();
@@ -201,7 +201,7 @@ pub(super) fn is_rate(axis: &str) -> bool {
     axis.rsplit('.').next() == Some("learning_rate")
 }
 
-/// Metrics on the first split of the model as saved.
+/// Metrics of the saved model on the first split.
 fn metrics(report: &RunReport) -> BTreeMap<MetricKind, f64> {
     let splits = if report.compacted.is_empty() { &report.trained } else { &report.compacted };
     splits.first().map(|split| split.metrics.values.clone()).unwrap_or_default()
@@ -211,15 +211,15 @@ pub(super) fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Standard deviation of a sample.
+/// Sample standard deviation.
 pub(super) fn spread(values: &[f64]) -> Option<f64> {
     let mean = mean(values)?;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
 }
 
-/// Marks the best learning rate among cells that are alike in all else, once none of their runs is
-/// still to do. Only cells with all their runs done are in it; of equals the first wins.
+/// Marks the best learning rate among cells that differ only in it, once all their runs have ended.
+/// Cells with failed runs do not take part; the first of equals wins.
 pub(super) fn mark_best(cells: &mut [Cell]) {
     for at in 0..cells.len() {
         let alike = |other: &usize| *other == at || cells[*other].is_rival_of(&cells[at]);
@@ -232,7 +232,7 @@ pub(super) fn mark_best(cells: &mut [Cell]) {
         let seeds = |one: &&usize| -> BTreeSet<u64> {
             cells[**one].runs.iter().map(|run| run.seed).collect()
         };
-        // A rate must not win by a seed that the others have not.
+        // A rate must not win by a seed that the others lack.
         let shared = whole.clone().map(|one| seeds(&one)).reduce(|all, own| &all & &own);
         let shared = shared.unwrap_or_default();
         let scores = whole.filter_map(|&one| Some((one, cells[one].score_over(&shared)?)));

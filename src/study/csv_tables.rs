@@ -1,35 +1,38 @@
-//! A study's tables for other programs: a row a cell, and a row a run.
+//! A study's CSV tables for other programs: a row for each cell, and a row for each run.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use super::{Cell, StudyReport};
+use super::{Cell, CellRun, StudyReport};
 use crate::tasks::MetricKind;
 use crate::{Error, Result};
 
 impl StudyReport {
-    /// The results as CSV, a row a cell: mean and spread of every metric over seeds.
+    /// The results as CSV with a row for each cell: mean and spread of every metric over seeds.
     ///
     /// # Errors
     /// If they cannot be written as CSV.
-    pub fn to_csv(&self) -> Result<String> {
+    pub(super) fn to_csv(&self) -> Result<String> {
         let kinds = self.metric_kinds();
         let metrics =
             kinds.iter().flat_map(|kind| [format!("{kind}_mean"), format!("{kind}_spread")]);
-        let columns = [
-            "runs",
-            "failed",
-            "linear_ratio",
-            "whole_ratio",
-            "latency_ms",
-            "dense_latency_ms",
-            "speedup",
-            "seconds",
-            "best_learning_rate",
+        type Column = (&'static str, fn(&Cell) -> String);
+        let columns: [Column; 9] = [
+            ("runs", |cell| cell.done().to_string()),
+            ("failed", |cell| {
+                cell.runs.iter().filter(|run| run.error.is_some()).count().to_string()
+            }),
+            ("linear_ratio", |cell| text(cell.linear_ratio)),
+            ("whole_ratio", |cell| text(cell.whole_ratio)),
+            ("latency_ms", |cell| text(cell.latency_ms)),
+            ("dense_latency_ms", |cell| text(cell.dense_latency_ms)),
+            ("speedup", |cell| text(cell.speedup)),
+            ("seconds", |cell| text(cell.seconds)),
+            ("best_learning_rate", |cell| text(cell.best_learning_rate)),
         ];
         let header = self.axes.iter().cloned().chain(["metric", "seeds"].map(String::from));
-        let header = header.chain(metrics).chain(columns.map(String::from)).collect();
+        let header = header.chain(metrics).chain(columns.map(|(name, _)| name.into())).collect();
         let rows = self.cells.iter().map(|cell| {
             let seeds =
                 cell.runs.iter().filter(|run| run.is_done()).map(|run| run.seed.to_string());
@@ -38,64 +41,42 @@ impl StudyReport {
             for kind in &kinds {
                 row.extend([text(cell.mean.get(kind)), text(cell.spread.get(kind))]);
             }
-            row.extend([
-                cell.done().to_string(),
-                cell.runs.iter().filter(|run| run.error.is_some()).count().to_string(),
-                text(cell.linear_ratio),
-                text(cell.whole_ratio),
-                text(cell.latency_ms),
-                text(cell.dense_latency_ms),
-                text(cell.speedup),
-                text(cell.seconds),
-                text(cell.best_learning_rate),
-            ]);
+            row.extend(columns.iter().map(|(_, value)| value(cell)));
             row
         });
         csv("study.csv", header, rows)
     }
 
-    /// The results as CSV, a row a run.
+    /// The results as CSV with a row for each run.
     ///
     /// # Errors
     /// If they cannot be written as CSV.
-    pub fn runs_to_csv(&self) -> Result<String> {
+    pub(super) fn runs_to_csv(&self) -> Result<String> {
         let kinds = self.metric_kinds();
-        let columns = [
-            "best_of",
-            "seconds",
-            "linear_ratio",
-            "whole_ratio",
-            "bytes",
-            "latency_ms",
-            "dense_latency_ms",
-            "speedup",
-            "date",
-            "machine",
-            "folder",
-            "error",
+        type Column = (&'static str, fn(&CellRun) -> String);
+        let columns: [Column; 12] = [
+            ("best_of", |run| text(run.best_of)),
+            ("seconds", |run| text(run.seconds)),
+            ("linear_ratio", |run| text(run.linear_ratio)),
+            ("whole_ratio", |run| text(run.whole_ratio)),
+            ("bytes", |run| text(run.bytes)),
+            ("latency_ms", |run| text(run.latency_ms)),
+            ("dense_latency_ms", |run| text(run.dense_latency_ms)),
+            ("speedup", |run| text(run.speedup)),
+            ("date", |run| text(run.date.as_ref())),
+            ("machine", |run| text(run.machine.as_ref())),
+            ("folder", |run| run.folder.clone()),
+            ("error", |run| text(run.error.as_ref())),
         ];
         let header = self.axes.iter().cloned().chain(["seed".to_string()]);
         let metrics = kinds.iter().map(ToString::to_string);
-        let header = header.chain(metrics).chain(columns.map(String::from)).collect();
+        let header = header.chain(metrics).chain(columns.map(|(name, _)| name.into())).collect();
         let rows = self.cells.iter().flat_map(|cell| cell.runs.iter().map(move |run| (cell, run)));
         let rows = rows.map(|(cell, run)| {
             let mut row = self.places(cell);
             row.push(run.seed.to_string());
             row.extend(kinds.iter().map(|kind| text(run.metrics.get(kind))));
-            row.extend([
-                text(run.best_of),
-                text(run.seconds),
-                text(run.linear_ratio),
-                text(run.whole_ratio),
-                text(run.bytes),
-                text(run.latency_ms),
-                text(run.dense_latency_ms),
-                text(run.speedup),
-                text(run.date.as_ref()),
-                text(run.machine.as_ref()),
-                run.folder.clone(),
-                text(run.error.as_ref()),
-            ]);
+            row.extend(columns.iter().map(|(_, value)| value(run)));
             row
         });
         csv("runs.csv", header, rows)
@@ -106,7 +87,7 @@ impl StudyReport {
         self.cells.iter().flat_map(|cell| cell.mean.keys().copied()).collect()
     }
 
-    /// A cell's place on each axis.
+    /// The cell's settings, by axis.
     fn places(&self, cell: &Cell) -> Vec<String> {
         self.axes.iter().map(|axis| text(cell.settings.get(axis))).collect()
     }
@@ -127,8 +108,7 @@ fn csv(name: &str, header: Vec<String>, rows: impl Iterator<Item = Vec<String>>)
     String::from_utf8(bytes).map_err(|e| failed(&e))
 }
 
-/// A cell that programs for tables show: an apostrophe before what they would take for a formula.
-/// Numbers stay numbers.
+/// Puts an apostrophe before text that spreadsheets would take for a formula. Numbers stay numbers.
 fn no_formula(cell: &str) -> Cow<'_, str> {
     let begins = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
     match begins && cell.parse::<f64>().is_err() {

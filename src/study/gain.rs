@@ -1,4 +1,4 @@
-//! What the low-rank part is worth: LoSparse against ITP, all else equal.
+//! The gain of the low-rank part: LoSparse against ITP, all else equal.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,20 @@ use crate::tasks::MetricKind;
 /// LoSparse minus ITP at the same settings, each at its best learning rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
-    /// LoSparse's settings, without the method; a learning rate as `LoSparse's / ITP's` where they
-    /// are not the same.
+    /// LoSparse's settings, without the method. Learning rates that differ stand as
+    /// `LoSparse's / ITP's`.
     pub settings: BTreeMap<String, String>,
     /// The metric.
     pub metric: MetricKind,
-    /// Mean over seeds of the difference of the two runs of a seed.
+    /// Mean over seeds of the difference between the two runs of a seed.
     pub mean: f64,
     /// Its standard deviation over seeds; absent with fewer than two.
     pub spread: Option<f64>,
-    /// Seeds that both have.
+    /// Seeds of both methods.
     pub seeds: Vec<u64>,
 }
 
-/// Whether an axis is about the low-rank part alone, which ITP has not.
+/// Whether an axis concerns only the low-rank part, which ITP lacks.
 fn is_low_rank(axis: &str) -> bool {
     matches!(axis.rsplit('.').next(), Some("low_rank_share" | "low_rank_ratio" | "rank"))
 }

@@ -1,4 +1,4 @@
-//! The grid: a base recipe and lists of settings, multiplied out into runs.
+//! The grid: a base recipe and lists of settings, multiplied out into planned runs.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,11 +18,11 @@ pub struct Study {
     pub keep_models: bool,
     /// Names of the grids' settings, in the order of the table's columns.
     pub axes: Vec<String>,
-    /// The runs, in the order in which they are done; no two with the same settings.
+    /// The runs in their order, no two with the same settings.
     pub runs: Vec<PlannedRun>,
 }
 
-/// The file.
+/// Contents of a study's file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StudyFile {
@@ -33,7 +33,7 @@ struct StudyFile {
     grid: Value,
 }
 
-/// What a grid's key sets.
+/// The setting that a grid's key stands for.
 #[derive(Debug, Clone, PartialEq)]
 enum Target {
     Method,
@@ -47,24 +47,24 @@ enum Target {
 
 #[derive(Debug)]
 struct GridAxis {
-    /// As errors call it: `grid.seed`.
+    /// Its name in errors: `grid.seed`.
     option: String,
     name: String,
     target: Target,
     values: Vec<Value>,
 }
 
-/// Axes that come first in this order; the others follow by name, seeds last.
+/// The first axes, in this order; the others follow by name, seeds last.
 const FIRST: [&str; 5] = ["task", "model", "method", "ratio", "learning_rate"];
 
-/// Most combinations that a study may have.
+/// Largest number of combinations in a study.
 const MAX_RUNS: usize = 10_000;
 
 impl Study {
     /// Reads a study's file.
     ///
     /// # Errors
-    /// If it cannot be read, is no study, or names a setting that recipes do not have.
+    /// If it cannot be read, is not a study, or names a setting that recipes lack.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = files::read_text(path)?;
@@ -86,8 +86,7 @@ impl Study {
         for (axes, count) in grids.iter().zip(counts(&grids)?) {
             for number in 0..count {
                 let run = planned(&file.base, axes, &columns, number)?;
-                // Grids may overlap, and settings that a method does not have make the same run
-                // several times.
+                // Grids may overlap, and settings that a method lacks repeat the same run.
                 if known.insert(run.folder.clone()) {
                     runs.push(run);
                 }
@@ -99,12 +98,12 @@ impl Study {
         Ok(Self { keep_models: file.keep_models, axes, runs })
     }
 
-    /// The same study with the folders that its runs have in `output`: one of another name, of an
-    /// earlier version, say, is a run's own if it was made with the same settings.
+    /// Finds the runs' folders in `output`. A folder of another name, from an earlier version, belongs
+    /// to the run with the same settings.
     ///
     /// # Errors
     /// If a recipe cannot be written as TOML.
-    pub fn found_in(&self, output: &Path) -> Result<Self> {
+    pub(super) fn found_in(&self, output: &Path) -> Result<Self> {
         let mut study = self.clone();
         let new = |run: &&mut PlannedRun| !output.join(&run.folder).exists();
         let mut wanted: Vec<&mut PlannedRun> = study.runs.iter_mut().filter(new).collect();
@@ -126,7 +125,7 @@ impl Study {
     }
 }
 
-/// Combinations of each grid.
+/// Number of combinations of each grid.
 ///
 /// # Errors
 /// If there are more than [`MAX_RUNS`] in all.
@@ -149,7 +148,7 @@ fn counts(grids: &[Vec<GridAxis>]) -> Result<Vec<usize>> {
     Ok(counts)
 }
 
-/// Puts the dense runs of each task and model before the others, which are compared with them.
+/// Puts the dense runs of each task and model before the compressions that are compared with them.
 fn dense_first(runs: &mut [PlannedRun]) {
     let mut subjects = Vec::new();
     runs.sort_by_cached_key(|run| {
@@ -166,7 +165,7 @@ fn recipe_of(table: &Table) -> Result<Recipe, String> {
     table.clone().try_into().map_err(|e: toml::de::Error| e.to_string().trim_end().to_string())
 }
 
-/// The axes of each grid, in the order in which they turn.
+/// The axes of each grid, slowest first.
 fn grids(grid: Value) -> Result<Vec<Vec<GridAxis>>> {
     let axes = |table: Table, option: &str| -> Result<Vec<GridAxis>> {
         let axes = table.into_iter().map(|(name, values)| axis(option, name, values));
@@ -188,13 +187,13 @@ fn grids(grid: Value) -> Result<Vec<Vec<GridAxis>>> {
     }
 }
 
-/// Where an axis stands among others.
+/// Sort key of an axis.
 fn rank(name: &str) -> (bool, usize, String) {
     let first = FIRST.iter().position(|first| *first == name);
     (is_seed(name), first.unwrap_or(FIRST.len()), name.to_string())
 }
 
-/// The columns of the table: what any of the grids varies.
+/// The columns of the table: the settings that any grid varies.
 fn columns(grids: &[Vec<GridAxis>]) -> Vec<(String, Target)> {
     let mut columns: Vec<(String, Target)> = Vec::new();
     for axis in grids.iter().flatten() {
@@ -223,8 +222,8 @@ fn axis(grid: &str, name: String, values: Value) -> Result<GridAxis> {
     Ok(GridAxis { option, name, target, values })
 }
 
-/// The path of a setting in a recipe: as given if recipes have it, else in whichever of `parts` has
-/// it.
+/// The path of a setting in a recipe: as given if recipes have it, else within the first of `parts`
+/// that has it.
 fn find_setting(option: &str, name: &str, example: &Value, parts: &[&str]) -> Result<Vec<String>> {
     let as_given: Vec<String> = name.split('.').map(String::from).collect();
     let mut candidates = vec![as_given.clone()];
@@ -243,7 +242,7 @@ fn find_setting(option: &str, name: &str, example: &Value, parts: &[&str]) -> Re
     Err(Error::option(option, "recipes have no such setting"))
 }
 
-/// Sets what is at `path`; tables are merged.
+/// Sets the value at `path`; tables are merged.
 fn set(table: &mut Table, path: &[String], value: Value) {
     match (path, value) {
         ([], _) => {}
@@ -273,7 +272,7 @@ fn get<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
     }
 }
 
-/// The run with this number: the last axis turns fastest.
+/// The run with this number; the last axis varies fastest.
 fn planned(
     base: &Table,
     axes: &[GridAxis],
@@ -296,7 +295,7 @@ fn planned(
                 let low_rank = ["low_rank_ratio", "rank"].iter().position(|n| path[1..] == [*n]);
                 if let (Some(at), Some(Value::Table(method))) = (low_rank, table.get_mut("method"))
                 {
-                    // The base's other way of saying the same would come first.
+                    // The base's other setting of the rank would take precedence.
                     method.remove(["rank", "low_rank_ratio"][at]);
                 }
                 set(&mut table, path, value.clone());
@@ -334,7 +333,7 @@ fn planned(
     Ok(PlannedRun { settings, recipe, folder })
 }
 
-/// Sets a task by its name or by a table, of settings of tasks or of any others.
+/// Sets a task by its name, or by a table of its settings and any others.
 fn set_task(table: &mut Table, option: &str, value: &Value) -> Result<()> {
     let Value::Table(settings) = value else {
         set(table, &["task", "name"].map(String::from), value.clone());
@@ -358,8 +357,8 @@ fn number_of(value: &Value) -> Option<f64> {
     value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
 }
 
-/// What the recipe holds in the end in each column: a method may have its own mind, and what a grid
-/// does not vary is the base's.
+/// The final value of each column in the recipe, which a method may have changed and a grid need not
+/// vary.
 fn settings(
     columns: &[(String, Target)],
     recipe: &Recipe,

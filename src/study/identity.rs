@@ -1,4 +1,4 @@
-//! What makes two recipes the same run: their settings, however they were written.
+//! Recognises equal runs: recipes with the same settings, however they are written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
 /// Settings by path, as text.
 pub(super) type Settings = BTreeMap<String, String>;
 
-/// The settings of `recipe` that are not left at their defaults. A setting that only later versions
-/// have is at its default in an older recipe, so it is no difference.
+/// The settings of `recipe` that differ from their defaults. An older recipe has the settings of later
+/// versions at their defaults, so they make no difference.
 ///
 /// # Errors
 /// If the recipe cannot be written as TOML.
@@ -25,7 +25,7 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
     };
     let method = recipe.method.as_ref().map(|_| MethodRecipe::default());
     let training = TrainingRecipe {
-        // What is not given follows from data or model.
+        // Without a value they depend on data or model.
         epochs: Some(EARLIER_EPOCHS),
         learning_rate: Some(EARLIER_RATE),
         ..TrainingRecipe::default()
@@ -43,25 +43,25 @@ pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
         }
     }
     settings.retain(|path, value| {
-        // Whether there is a method at all shows in its ratio.
+        // The ratio shows that there is a method.
         matches!(path.as_str(), "task.name" | "method.ratio") || default.get(path) != Some(value)
     });
     Ok(settings)
 }
 
-/// Defaults of the first version, which wrote them out: they stay unsaid here, so that folders of runs
-/// keep their names. An interval that follows from the data is this one unless the training is short.
+/// Defaults of the first version, which wrote them out. They are left out here, so that runs' folders
+/// keep their names. The default interval is this one unless the training is short.
 const EARLIER_EPOCHS: usize = 3;
 const EARLIER_RATE: f64 = 5e-5;
 const EARLIER_INTERVAL: &str = "10";
 
-/// Whether a run of the recipe `planned` wrote down `done` as what it did.
+/// Whether `done` is the recipe that a run of `planned` saves.
 ///
 /// # Errors
 /// As [`settings`].
 pub(super) fn is_run_of(planned: &Recipe, done: &Recipe) -> Result<bool> {
     let mut done = done.with_paths_as_in(planned);
-    // A run writes out the rate that followed from its model.
+    // A run writes out the default rate for its model.
     done.training.learning_rate =
         done.training.learning_rate.filter(|_| planned.training.learning_rate.is_some());
     let (planned, mut done) = (settings(planned)?, settings(&done)?);
@@ -69,14 +69,14 @@ pub(super) fn is_run_of(planned: &Recipe, done: &Recipe) -> Result<bool> {
     Ok(planned == done)
 }
 
-/// Every setting that runs of a cell have in common: all but the seed.
+/// The settings that the runs of a cell share: all but the seed.
 fn of_cell(recipe: &Recipe) -> Result<Settings> {
     let mut settings = recipe.settings()?;
     settings.remove("training.seed");
     Ok(settings)
 }
 
-/// The folder of a run, a function of its settings alone: `rte-minilm-l6-losparse-0.1-s42-1f2e3d4c`.
+/// The folder of a run, determined by its settings: `rte-minilm-l6-losparse-0.1-s42-1f2e3d4c`.
 ///
 /// # Errors
 /// As [`settings`].
@@ -101,8 +101,8 @@ pub(super) fn folder(recipe: &Recipe) -> Result<String> {
     Ok(format!("{}-{:08x}", name.trim_start_matches('.'), hash >> 32))
 }
 
-/// Adds to the name of the task what sets runs apart that are alike on every axis: tables of tasks
-/// may differ in anything.
+/// Adds to the task's name the settings that distinguish runs which agree on every axis, as tables of
+/// tasks may differ in anything.
 ///
 /// # Errors
 /// As [`settings`].
@@ -112,7 +112,7 @@ pub(super) fn tell_apart(runs: &mut [PlannedRun], axes: &mut Vec<String>) -> Res
     };
     let places: Vec<_> = runs.iter().map(on_axes).collect();
     let all: Vec<Settings> = runs.iter().map(|run| of_cell(&run.recipe)).collect::<Result<_>>()?;
-    // Seeds apart, most runs at a place are one.
+    // Runs at a place mostly differ in the seed alone.
     let mut at_place: BTreeMap<_, BTreeSet<&Settings>> = BTreeMap::new();
     for (place, settings) in places.iter().zip(&all) {
         at_place.entry(place).or_default().insert(settings);

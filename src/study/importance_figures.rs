@@ -1,4 +1,4 @@
-//! Pictures of a study: how important neurons are under its methods before any is pruned.
+//! Pictures of a study: importance of neurons before pruning, by method.
 
 use std::path::Path;
 
@@ -8,13 +8,12 @@ use crate::inspect::RunReport;
 use crate::plots::{Figure, RunAnalysis, importance_comparison_figure};
 use crate::pruning::{Importance, LayerScores};
 
-/// A run's scores, by its line's name and the criterion they are of.
+/// A run's name in the picture, its importance criterion and its scores.
 type Scores = (String, Importance, Vec<LayerScores>);
 
-/// For each task, model and ratio a histogram of neurons' importance before pruning under each of
-/// its methods that has one by the same criterion, with the names of the pictures' files. Of a
-/// method's runs the first at the best learning rate counts. `folder` is the study's; runs whose
-/// files are missing or of an earlier version are left out.
+/// Histograms of importance before pruning for each task, model and ratio, one for each method with the
+/// same criterion, and the names of their files. The first run at the best learning rate counts for
+/// its method. Runs whose files in the study's `folder` are missing or older are left out.
 pub fn importance_figures(report: &StudyReport, folder: &Path) -> Vec<(String, Figure)> {
     let mut figures = Vec::new();
     for Place { name, title, cells } in places(report) {
@@ -37,7 +36,7 @@ pub fn importance_figures(report: &StudyReport, folder: &Path) -> Vec<(String, F
     figures
 }
 
-/// Scores of the cell's first run that has any.
+/// Scores of the first run in the cell that has any.
 fn scores(cell: &Cell, cells: &[&Cell], folder: &Path) -> Option<Scores> {
     let mut done = cell.runs.iter().filter(|run| !run.metrics.is_empty());
     done.find_map(|run| {
@@ -49,7 +48,7 @@ fn scores(cell: &Cell, cells: &[&Cell], folder: &Path) -> Option<Scores> {
     })
 }
 
-/// The runs of the criterion that most of them have; the first of as many.
+/// The runs with the most frequent criterion; the first of equals.
 fn largest_group(all: Vec<Scores>) -> Vec<(String, Vec<LayerScores>)> {
     let count = |criterion: Importance| all.iter().filter(|run| run.1 == criterion).count();
     let mut criterion = all.first().map(|run| run.1);

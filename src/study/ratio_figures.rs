@@ -1,22 +1,21 @@
-//! Pictures of a study: quality and latency against ratio, a line a method.
+//! Pictures of a study: quality and latency against ratio, with a line for each method.
 
 use std::path::Path;
 
 use super::{Cell, StudyReport};
 use crate::plots::{Axis, Figure, Mark, Panel, Point, Series, extent, in_panels};
 
-/// Axes that do not name a line: they are the horizontal axis, the picture, or chosen already.
+/// Axes that do not appear in a line's name.
 const NO_NAME: [&str; 5] = ["task", "model", "ratio", "learning_rate", "method"];
 
-/// Characters of a picture's file name before its kind is put to it; file systems allow 255 bytes.
+/// Longest file name of a picture without its kind; file systems allow 255 bytes.
 const LONGEST_NAME: usize = 100;
 
-/// A task and model, with the cells that count: of several learning rates the best, once it is
-/// known.
+/// A task and model, with its cells at their best learning rates.
 pub(super) struct Place<'a> {
-    /// For files.
+    /// Name in file names.
     pub name: String,
-    /// For people.
+    /// Title for people.
     pub title: String,
     pub cells: Vec<&'a Cell>,
 }
@@ -50,7 +49,7 @@ pub(super) fn places(report: &StudyReport) -> Vec<Place<'_>> {
     places
 }
 
-/// As much of the end of a model's path as tells it from the others.
+/// The shortest end of a model's path that distinguishes it from the others.
 fn short_name(model: &str, models: &[&str]) -> String {
     let parts = |model: &str| -> Vec<String> {
         let parts = Path::new(model).components();
@@ -68,7 +67,7 @@ fn short_name(model: &str, models: &[&str]) -> String {
 }
 
 /// A picture of quality and one of latency for each task and model, with the names of their files.
-/// Of several learning rates the best counts.
+/// Cells are at their best learning rates.
 pub fn study_figures(report: &StudyReport) -> Vec<(String, Figure)> {
     let mut figures = Vec::new();
     for Place { name, title, cells } in places(report) {
@@ -80,7 +79,7 @@ pub fn study_figures(report: &StudyReport) -> Vec<(String, Figure)> {
         let mut figure = against_ratio(heading, &metric, Axis::Number, &cells, quality, quality);
         figure.panels.extend(close_up(&figure.panels));
         figures.push((format!("quality-{name}"), figure));
-        // Runs are measured at different times, so only what was measured in turns compares.
+        // Runs are measured at different times; only measurements in alternation compare.
         let latency = |cell: &Cell| cell.speedup.map(|times| (1.0 / times, 0.0));
         let heading = format!("{title}: latency against ratio");
         let label = "time of the dense model";
@@ -117,12 +116,12 @@ fn against_ratio(
             lines.len() - 1
         });
         if let Some((y, spread)) = value(cell) {
-            // What is left as measured, which is not quite what was asked for.
+            // The measured ratio differs a little from the one asked for.
             let x = cell.linear_ratio.unwrap_or(ratio);
             lines[at].1.push(Point { x, y, low: y - spread, high: y + spread });
         }
     }
-    // Of a study that is not finished some lines have no points yet.
+    // In an unfinished study some lines have no points yet.
     lines.retain(|(_, points)| !points.is_empty());
     let mut series: Vec<Series> = lines
         .into_iter()
@@ -133,7 +132,7 @@ fn against_ratio(
         .collect();
     match extent(series.iter().flat_map(|line| &line.points).map(|point| point.x)) {
         Some((low, high)) => {
-            // Lines even where there is one ratio only.
+            // Draw lines even at a single ratio.
             let ends = if low == high { [low * 0.9, high * 1.1] } else { [low, high] };
             for (name, value) in baselines {
                 let points = ends.map(|x| Point::new(x, value)).to_vec();
@@ -153,11 +152,11 @@ fn against_ratio(
     Figure { title, panels: in_panels(series, &panel) }
 }
 
-/// How much smaller the rest's range must be for lines to be left out of a close-up.
+/// How many times smaller the range of the rest must be to leave lines out of a close-up.
 const FAR: f64 = 3.0;
 
-/// The only panel again, without lines so far off that the others cannot be told apart. Those keep their
-/// place in the legend, and all their colours.
+/// The only panel again without lines so far off that the others cannot be told apart. The legend keeps
+/// all lines, and lines keep their colours.
 fn close_up(panels: &[Panel]) -> Option<Panel> {
     let [panel] = panels else { return None };
     let height = |shown: &[bool]| -> f64 {
@@ -190,7 +189,7 @@ fn close_up(panels: &[Panel]) -> Option<Panel> {
     None
 }
 
-/// `losparse`, or `losparse, beta1 0.5` where the method has several and this is not the usual one.
+/// Name of a line: `losparse`, or `losparse, beta1 0.5` if the setting is not the method's usual one.
 pub(super) fn line_name(cell: &Cell, cells: &[&Cell]) -> String {
     let method = cell.settings.get("method").cloned();
     let none = if cell.ratio.is_some() { "compressed" } else { "dense" };
@@ -202,7 +201,7 @@ pub(super) fn line_name(cell: &Cell, cells: &[&Cell]) -> String {
     let others = cell.settings.iter().filter(|(axis, value)| {
         let axis_name = axis.rsplit('.').next().unwrap_or_default();
         let here = |other: &&&Cell| other.settings.get(*axis) == Some(*value);
-        // What more than half have goes without saying.
+        // The value of more than half of the cells is left out.
         let usual = 2 * cells.iter().filter(alike).filter(here).count()
             > cells.iter().filter(alike).count();
         !NO_NAME.contains(&axis_name) && !usual

@@ -1,5 +1,5 @@
-//! The runs of a study, one after another; what is done is not done again, and what another process
-//! is at is left to it.
+//! Does the runs of a study, one after another. Finished runs are not repeated, and runs of another
+//! process are left to it.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,29 +13,27 @@ use crate::train::lock::{Attempt, Claim};
 use crate::train::{Event, RunOptions, compress, finetune};
 use crate::{Error, Result};
 
-/// What becomes of runs that failed before.
+/// What to do with runs that failed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FailedRuns {
-    /// They are tried again.
+    /// Try them again.
     #[default]
     Retry,
-    /// They stay failed: one of several processes that do the study together leaves it to the first
-    /// to say.
+    /// Leave them failed, as all but the first of several processes do.
     Leave,
 }
 
-/// Folder of the lock files: of each run, and of the tables.
+/// Folder with the lock files of the runs and of the tables.
 const LOCKS: &str = ".locks";
-/// The claim on the tables.
+/// Lock file of the tables.
 const TABLES: &str = "study";
 
-/// Does every run of `study` that is neither done nor another process's, in folders within
-/// `options.output`, and writes the tables and plots after each. A run that was stopped goes on from
-/// its last checkpoint. One that fails is recorded, and the next begins.
+/// Does every run of `study` that is neither done nor claimed by another process, in folders within
+/// `options.output`, and writes tables and plots after each. A run that was stopped resumes from its
+/// last checkpoint. A run that fails is recorded, and the next begins.
 ///
 /// # Errors
-/// If the study was interrupted, or its own files cannot be written. Failed runs are no error here:
-/// see the report.
+/// If the study was interrupted, or its own files cannot be written. Failed runs are in the report.
 pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Result<StudyReport> {
     let folder = &options.output;
     check_folder(folder)?;
@@ -95,7 +93,7 @@ fn check_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes runs that failed before runs to do.
+/// Marks failed runs as to do.
 ///
 /// # Errors
 /// If a record of a failure cannot be removed.
@@ -114,18 +112,18 @@ pub fn forget_failures(study: &Study, folder: &Path) -> Result<()> {
 fn run_one(run: &PlannedRun, study: &RunOptions) -> Result<RunState> {
     let folder = study.output.join(&run.folder);
     if folder.join("report.json").is_file() {
-        // It cannot be read or is another's, else the run would be finished.
+        // The report is damaged or of another run, else the run would be finished.
         return state(run, &study.output);
     }
     let mut options = RunOptions { output: folder.clone(), overwrite: false, ..study.clone() };
     options.resume = options.has_checkpoint()?;
     if !options.resume && folder.is_dir() {
-        // Somebody may run it by hand.
+        // A user may run it by hand.
         let _claim = options.claim()?;
         fs::remove_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
     }
     let job = if run.recipe.method.is_some() { compress } else { finetune };
-    // One run's panic must not take the study with it.
+    // A panic in one run must not end the study.
     let result = catch_unwind(AssertUnwindSafe(|| job(&run.recipe, &options)))
         .unwrap_or_else(|_| Err(Error::Training("panicked; see above".into())));
     let error = folder.join(ERROR);
@@ -146,17 +144,17 @@ fn run_one(run: &PlannedRun, study: &RunOptions) -> Result<RunState> {
     }
 }
 
-/// The lock file of this name, in a folder that is made if need be.
+/// Path of the lock file of this name; creates its folder.
 fn lock_file(output: &Path, name: &str) -> Result<PathBuf> {
     let folder = output.join(LOCKS);
     fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
     Ok(folder.join(name))
 }
 
-/// Writes `study.md`, `study.csv`, `runs.csv`, `study.json` and the plots of what is done so far.
+/// Writes `study.md`, `study.csv`, `runs.csv`, `study.json` and the plots of the runs done so far.
 ///
 /// # Errors
-/// If one cannot be written.
+/// If a file cannot be written.
 pub fn write_study(study: &Study, folder: &Path) -> Result<StudyReport> {
     fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let _claim = Claim::wait(&lock_file(folder, TABLES)?, "")?;

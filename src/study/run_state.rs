@@ -1,4 +1,4 @@
-//! How far the runs of a study are, as their folders tell.
+//! States of a study's runs, read from their folders.
 
 use std::fs;
 use std::path::Path;
@@ -8,21 +8,21 @@ use crate::inspect::RunReport;
 use crate::train::Recipe;
 use crate::{Error, Result};
 
-/// File of a failed run's error.
+/// File with the error of a failed run.
 pub(super) const ERROR: &str = "error.txt";
 
-/// How far a run is.
+/// State of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunState {
     /// Done, with its report.
     Finished(Box<RunReport>),
     /// Ended by an error.
     Failed(String),
-    /// Not done yet, or not to its end.
+    /// Not done, or not to its end.
     Waiting,
 }
 
-/// How far each run of `study` is in `folder`.
+/// The state of each run of `study` in `folder`.
 ///
 /// # Errors
 /// If a recipe cannot be written as TOML.
@@ -56,7 +56,7 @@ fn outdated(study: &Study, states: &[RunState], at: usize) -> Option<&'static st
     later.into_iter().find_map(|(_, now)| inputs.changed(&now))
 }
 
-/// How far one run is.
+/// The state of one run.
 pub(super) fn state(run: &PlannedRun, output: &Path) -> Result<RunState> {
     let folder = output.join(&run.folder);
     let report = folder.join("report.json");

@@ -1,4 +1,4 @@
-//! The table of a study: a row a cell, over its seeds.
+//! The report of a study: a table with a row for each cell, over its seeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -17,22 +17,22 @@ use crate::{Error, Result, files};
 /// A study's results so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StudyReport {
-    /// The grid's settings, in order; without seeds.
+    /// The grid's settings in order, without seeds.
     pub axes: Vec<String>,
-    /// One a combination of settings, over seeds.
+    /// A cell for each combination of settings, over seeds.
     pub cells: Vec<Cell>,
-    /// LoSparse minus ITP wherever the study has both.
+    /// LoSparse minus ITP, wherever the study has both.
     pub gains: Vec<Gain>,
-    /// Runs done.
+    /// Number of runs done.
     pub finished: usize,
-    /// Runs that ended by an error.
+    /// Number of runs that ended by an error.
     pub failed: usize,
-    /// Runs still to do.
+    /// Number of runs to do.
     pub waiting: usize,
 }
 
 impl StudyReport {
-    /// The results of `study` with its runs in `states`.
+    /// Makes the report of `study` with its runs in `states`.
     pub fn new(study: &Study, states: &[RunState]) -> Self {
         let mut groups: Vec<(BTreeMap<String, String>, Vec<usize>)> = Vec::new();
         for (at, run) in study.runs.iter().enumerate() {
@@ -62,21 +62,21 @@ impl StudyReport {
         report
     }
 
-    /// The cells at their best learning rate: those that the choice fell on, and those without a
-    /// choice. Where it is still open there is none.
-    pub fn chosen(&self) -> Vec<&Cell> {
+    /// The cells at their best learning rate, and those without a choice of rates. A choice that is
+    /// still open has none.
+    pub(super) fn chosen(&self) -> Vec<&Cell> {
         let alone = |cell: &Cell| !self.cells.iter().any(|other| other.is_rival_of(cell));
         let chosen = |cell: &&Cell| cell.best_learning_rate.unwrap_or_else(|| alone(cell));
         self.cells.iter().filter(chosen).collect()
     }
 
-    /// Name of the file in a study's folder that [`StudyReport::to_json`] is for.
+    /// File of the report in a study's folder.
     pub const FILE: &'static str = "study.json";
 
     /// Reads the results in a study's folder.
     ///
     /// # Errors
-    /// If they cannot be read or are something else.
+    /// If they cannot be read or are not a study's results.
     pub fn read(folder: &Path) -> Result<Self> {
         files::read_json(folder.join(Self::FILE))
     }
@@ -90,7 +90,7 @@ impl StudyReport {
         json.map(|text| text + "\n").map_err(|e| Error::format("study.json", e.to_string()))
     }
 
-    /// The header and rows of the table for people.
+    /// Header and rows of the table for people.
     pub fn rows(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let mut header: Vec<String> = self.axes.iter().map(|axis| axis.replace('_', " ")).collect();
         let columns =
@@ -121,7 +121,7 @@ impl StudyReport {
         (header, rows.collect())
     }
 
-    /// The results for people; `pictures` are names of files in `plots`.
+    /// The results as Markdown; `pictures` are names of files in `plots`.
     pub fn to_markdown(&self, pictures: &[&str]) -> String {
         let Self { finished, failed, waiting, .. } = self;
         let mut text =
@@ -143,7 +143,7 @@ impl StudyReport {
             text += "\n`(best)`: the learning rate with the best mean on this same data, over the seeds \
                 that all rates have. Pictures and differences are of the best; the table has all.\n";
         }
-        // Rates of one choice say the same.
+        // Cells of one choice have the same text.
         let without: BTreeSet<String> = self
             .cells
             .iter()
@@ -182,7 +182,7 @@ impl StudyReport {
         text
     }
 
-    /// Whether all rates of a choice ended, none of them with all runs done.
+    /// Whether all rates of a choice have ended, none of them with all runs done.
     fn has_no_best(&self, cell: &Cell) -> bool {
         let rivals = || self.cells.iter().filter(|other| other.is_rival_of(cell));
         let ended = |cell: &Cell| !cell.runs.iter().any(CellRun::is_waiting);
@@ -192,7 +192,7 @@ impl StudyReport {
             && rivals().all(ended)
     }
 
-    /// On what, when and by which command the runs were done.
+    /// Machines, dates and commands of the runs.
     fn origin(&self) -> String {
         let machines: BTreeSet<String> =
             self.runs().filter_map(|run| run.machine.as_ref()).map(ToString::to_string).collect();
@@ -254,7 +254,7 @@ impl StudyReport {
 }
 
 impl Cell {
-    /// Its settings but for the learning rate: `method itp, ratio 0.2`.
+    /// Its settings without the learning rate: `method itp, ratio 0.2`.
     fn but_for_rate(&self) -> String {
         let settings = self.settings.iter().filter(|(axis, _)| !is_rate(axis));
         let settings = settings.map(|(axis, value)| format!("{axis} {value}"));

@@ -23,7 +23,7 @@ pub struct LossCurve {
 
 impl LossCurve {
     /// Adds the loss of update `step` (from 1) of `total`; one that is not finite is left out.
-    pub fn add(&mut self, step: usize, total: usize, loss: f64) {
+    pub(in crate::train) fn add(&mut self, step: usize, total: usize, loss: f64) {
         self.step = step;
         if loss.is_finite() {
             self.sum += loss;
@@ -36,7 +36,7 @@ impl LossCurve {
     }
 
     /// Points of the curve: updates done, and the mean loss since the point before.
-    pub fn points(&self) -> Vec<(usize, f64)> {
+    pub(in crate::train) fn points(&self) -> Vec<(usize, f64)> {
         let open = (self.count > 0).then(|| (self.step, self.sum / self.count as f64));
         self.points.iter().copied().chain(open).collect()
     }

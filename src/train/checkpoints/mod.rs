@@ -23,7 +23,8 @@ use std::sync::{Arc, Mutex};
 
 use burn::train::checkpoint::{Checkpoint, Checkpointer, CheckpointerError};
 
-pub use self::loss_curve::{LossCurve, Record};
+pub use self::loss_curve::LossCurve;
+pub(super) use self::loss_curve::Record;
 pub use self::state::CheckpointState;
 use self::state::step_of;
 use crate::checkpoint::checksum::sha256_of_file;
@@ -116,7 +117,7 @@ impl CheckpointStore {
     }
 
     /// Calls `f` with the step and folder of every checkpoint once it is whole.
-    pub fn on_written(&self, f: impl Fn(usize, &Path) + Send + 'static) {
+    pub(in crate::train) fn on_written(&self, f: impl Fn(usize, &Path) + Send + 'static) {
         if let Ok(mut shared) = self.shared.lock() {
             shared.written = Some(Box::new(f));
         }
@@ -145,7 +146,7 @@ impl CheckpointStore {
     }
 
     /// Folder of the checkpoint after `step` updates.
-    pub fn path(&self, step: usize) -> PathBuf {
+    pub(in crate::train) fn path(&self, step: usize) -> PathBuf {
         self.folder.join(Self::name(step))
     }
 
@@ -153,7 +154,7 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// If one cannot be removed.
-    pub fn clear(&self) -> Result<()> {
+    pub(in crate::train) fn clear(&self) -> Result<()> {
         self.remove(|_| true)
     }
 

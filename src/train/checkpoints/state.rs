@@ -25,8 +25,8 @@ const SUMS: &str = "SHA256SUMS";
 /// Files that every checkpoint has.
 const REQUIRED: [&str; 4] = ["model.bpk", "optimizer.bpk", "scheduler.bpk", STATE];
 
-/// State of a training, besides weights and optimizer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// State of a training, besides weights and optimizer. The default is that before the first update.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CheckpointState {
     /// Segments done.
     pub segment: usize,
@@ -56,27 +56,6 @@ pub struct CheckpointState {
 }
 
 impl CheckpointState {
-    /// The state before the first update.
-    pub(in crate::train) fn beginning(
-        recipe: String,
-        inputs: Inputs,
-        baseline: Option<PathBuf>,
-    ) -> Self {
-        Self {
-            segment: 0,
-            step: 0,
-            recipe,
-            inputs,
-            baseline,
-            best: None,
-            evaluations_since_best: 0,
-            history: Vec::new(),
-            seconds: 0.0,
-            losses: LossCurve::default(),
-            importance: None,
-        }
-    }
-
     /// Whether `folder` is a checkpoint.
     pub fn is_in(folder: &Path) -> bool {
         folder.join(STATE).is_file()
@@ -233,9 +212,7 @@ mod tests {
     use super::*;
 
     fn state() -> CheckpointState {
-        let mut state = CheckpointState::beginning(String::new(), Inputs::default(), None);
-        state.segment = 2;
-        state.step = 8;
+        let mut state = CheckpointState { segment: 2, step: 8, ..CheckpointState::default() };
         (1..=8).for_each(|step| state.losses.add(step, 12, 1.0));
         state
     }

@@ -2,7 +2,7 @@
 //! pruning happens.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use burn::module::Module;
@@ -75,6 +75,11 @@ pub struct RunSettings {
     pub batches_per_epoch: usize,
 }
 
+/// Locks a mutex even if a thread that held it panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl RunHandle {
     /// Makes a handle for a training that begins now.
     pub fn new(
@@ -104,7 +109,7 @@ impl RunHandle {
         if none || !config.schedule.prunes(step) {
             return;
         }
-        let Ok(mut record) = self.0.record.lock() else { return };
+        let mut record = lock(&self.0.record);
         if record.importance.is_some() {
             return;
         }
@@ -122,14 +127,12 @@ impl RunHandle {
     /// Ends the training with `error`; the first error counts.
     pub fn fail(&self, error: Error) {
         self.0.interrupter.stop(Some(&error.to_string()));
-        if let Ok(mut failure) = self.0.failure.lock() {
-            failure.get_or_insert(error);
-        }
+        lock(&self.0.failure).get_or_insert(error);
     }
 
     /// The error that ended the training, if one did.
     pub fn failure(&self) -> Option<Error> {
-        self.0.failure.lock().ok().and_then(|mut failure| failure.take())
+        lock(&self.0.failure).take()
     }
 
     /// Sends an event to the observer.
@@ -139,45 +142,37 @@ impl RunHandle {
 
     /// Losses and importance recorded so far.
     pub fn record(&self) -> Record {
-        self.0.record.lock().map(|record| record.clone()).unwrap_or_default()
+        lock(&self.0.record).clone()
     }
 
     /// Restores the record of an earlier part of the run.
     pub fn set_record(&self, record: Record) {
-        if let Ok(mut own) = self.0.record.lock() {
-            *own = record;
-        }
+        *lock(&self.0.record) = record;
     }
 
     /// Takes the optimizer after the last update, with the number of updates; `None` before the first.
     pub(super) fn take_optimizer(&self) -> Option<(usize, ModuleOptimizer)> {
-        self.0.optimizer.lock().ok().and_then(|mut optimizer| optimizer.take())
+        lock(&self.0.optimizer).take()
     }
 
     /// Keeps a handle to the optimizer until its next update; an update while there are two would copy.
     fn keep_optimizer(&self, step: usize, optimizer: &ModuleOptimizer) {
-        if let Ok(mut kept) = self.0.optimizer.lock() {
-            *kept = Some((step, optimizer.clone()));
-        }
+        *lock(&self.0.optimizer) = Some((step, optimizer.clone()));
     }
 
     fn observe_loss(&self, loss: f64) {
         if !loss.is_finite() {
             self.0.poisoned.store(true, Ordering::SeqCst);
         }
-        if let Ok(mut losses) = self.0.losses.lock() {
-            losses.push(loss);
-        }
+        lock(&self.0.losses).push(loss);
     }
 
     fn tell_step(&self, done: &PruneStep, learning_rate: f64) {
         let state = &self.0;
-        let losses = state.losses.lock().map(|mut l| std::mem::take(&mut *l)).unwrap_or_default();
+        let losses = std::mem::take(&mut *lock(&state.losses));
         let loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
         let noted = if done.skipped { f64::NAN } else { loss };
-        if let Ok(mut record) = state.record.lock() {
-            record.losses.add(done.step + 1, state.settings.total_steps, noted);
-        }
+        lock(&state.record).losses.add(done.step + 1, state.settings.total_steps, noted);
         let batches = (done.step + 1) * state.settings.accumulation;
         self.tell(&Event::Step {
             step: done.step + 1,

@@ -189,12 +189,12 @@ impl MethodRecipe {
     }
 
     /// How the layers' ranks are chosen.
-    pub fn rank(&self) -> Rank {
+    pub(in crate::train) fn rank(&self) -> Rank {
         self.rank.map_or(Rank::Budget(self.low_rank_ratio()), Rank::Fixed)
     }
 
     /// The layers to compress.
-    pub fn selection(&self) -> LayerSelection {
+    pub(in crate::train) fn selection(&self) -> LayerSelection {
         LayerSelection::new(self.layers.clone())
     }
 

@@ -17,7 +17,7 @@ use crate::train::job::{Job, Prepared, TrainableModel, dispatch};
 use crate::train::learner::{CompressingModel, RunHandle, RunSettings, TrainItem};
 use crate::train::{Event, Recipe, Segments, Silent};
 
-/// What a run would do.
+/// The plan of a run: its work and its needs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Plan {
     /// The model folder.

@@ -11,7 +11,7 @@ use crate::pruning::PruningConfig;
 use crate::train::{MethodRecipe, Recipe, Segments};
 use crate::{Error, Result};
 
-/// What a run will do, before any weight is read.
+/// Layers, updates and pruning schedule of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outline {
     /// Layers matched by each pattern; empty in plain fine-tuning.

@@ -152,9 +152,10 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let resumed = from.is_some();
     let from = from.unwrap_or_else(|| {
         // JSON cannot hold a path that is not UTF-8; it has to be given again on resuming.
-        let baseline_path = baseline_path.and_then(|path| std::path::absolute(path).ok());
-        let baseline_path = baseline_path.filter(|path| path.to_str().is_some());
-        CheckpointState::beginning(kept.to_toml(), inputs.clone(), baseline_path)
+        let baseline = baseline_path.and_then(|path| std::path::absolute(path).ok());
+        let baseline = baseline.filter(|path| path.to_str().is_some());
+        let (recipe, inputs) = (kept.to_toml(), inputs.clone());
+        CheckpointState { recipe, inputs, baseline, ..CheckpointState::default() }
     });
     let pace = Arc::default();
     let (recipe, inputs) = (&recipe, Some(inputs));
