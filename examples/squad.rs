@@ -1,7 +1,7 @@
 //! Answers a question out of a text with the model of a folder, dense or compressed.
 //!
 //! `cargo run --release --example squad -- FOLDER "question" "text that holds the answer"`; the
-//! device is `auto`, or what `LOSPARSE_DEVICE` names.
+//! device is `auto`, or the one that `LOSPARSE_DEVICE` names.
 
 use std::error::Error;
 

@@ -1,7 +1,7 @@
 //! Summarizes texts with the model of a folder, dense or compressed.
 //!
 //! `cargo run --release --example summarize -- FOLDER "first text" "second text" …`; the device is
-//! `auto`, or what `LOSPARSE_DEVICE` names.
+//! `auto`, or the one that `LOSPARSE_DEVICE` names.
 
 use std::error::Error;
 

@@ -64,7 +64,7 @@ pub fn run(name: &str) -> Result<(), Box<dyn Error>> {
         return Err("the loss is not finite".into());
     }
 
-    // 3. Fold what is left.
+    // 3. Compact: kept neurons are folded.
     let pruned = model.clone().valid();
     let (small, _) = compact(model);
     let (before, after) = (elements(&dense), elements(&small));

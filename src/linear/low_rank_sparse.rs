@@ -41,14 +41,14 @@ pub struct LowRankSparseLinear {
     pub sparse: Option<Param<Tensor<2>>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// Where neurons are pruned for good: those that are not, the only ones whose part of `S` is
-    /// trained. [`crate::pruning::Pruner`] says so; the others' must be zero.
+    /// Neurons that are not pruned for good, if some are: only their part of `S` is trained, the other is
+    /// zero. Set by [`crate::pruning::Pruner`].
     #[module(skip)]
     pub frozen: Option<Arc<ActiveColumns>>,
 }
 
 impl LowRankSparseLinear {
-    /// A layer of these parts, all of which are trained.
+    /// A layer of these parts, all trained.
     pub fn new(
         low_rank: Option<LowRank>,
         sparse: Option<Param<Tensor<2>>>,
@@ -121,8 +121,8 @@ impl LowRankSparseLinear {
     /// three products of `(x Rᵀ) Lᵀ + x Sᵀ` and has the same gradients
     /// (`∂S = ∂W`, `∂L = ∂W Rᵀ`, `∂R = Lᵀ ∂W`).
     ///
-    /// Where neurons are pruned and few are left, only those take part, where a backend can: all neurons
-    /// are trained all the same unless the others are pruned for good.
+    /// If few neurons are left, a backend may compute only those; all are trained all the same, unless the
+    /// others are pruned for good.
     ///
     /// # Shapes
     /// - input: `[.., d_input]`
@@ -139,7 +139,7 @@ impl LowRankSparseLinear {
         // Gradients of some columns alone come from no other products.
         let gathered = frozen.is_some_and(|columns| columns.gathered());
         let compose = gathered || tokens * (d_input + d_output) > d_input * d_output;
-        // Zero columns are looked for every time, so that they are whatever has changed `S` since.
+        // Zero columns are looked for every time, since anything may have changed `S`.
         if let Some(sparse) = &self.sparse
             && (frozen.is_some() || compose || self.low_rank.is_none())
             && let Some(output) =
@@ -200,7 +200,7 @@ mod tests {
         all
     }
 
-    /// Whatever the values of `S` are at the time: dense, pruned, with what has grown again.
+    /// For every kind of `S`: dense, pruned, grown again.
     #[test]
     fn neurons_that_are_zero_now_take_no_part_but_are_trained() {
         let device = Device::flex();
@@ -239,7 +239,7 @@ mod tests {
                     assert!(off <= 2e-5 * size, "every {every}, {at}: {ours}, {expected}");
                 }
             }
-            // Of all neurons.
+            // Pruned neurons included.
             assert!(expected[2].iter().all(|gradient| *gradient != 0.0));
         }
     }
