@@ -1,7 +1,7 @@
-//! Compact layers, GELU and a BERT on `flex` against what Burn's operations give.
+//! Times compact layers, GELU and a BERT on `flex` against the same composed of Burn's operations.
 //!
-//! `cargo bench --bench kernels`. All contestants of a line take turns in one run; compare within
-//! lines only. Which neurons compact layers keep was a trained model's choice at a ratio of 20%
+//! `cargo bench --bench kernels`. The contestants of a line alternate in one run; compare within lines
+//! only. Compact layers keep the neurons that a trained model kept at a ratio of 20%
 //! (`benches/peers/kept.py`).
 
 #[path = "peers/kept.rs"]
@@ -13,15 +13,14 @@ use burn::tensor::module::linear;
 use burn::tensor::{Device, Distribution, Int, Tensor, activation};
 use losparse::Result;
 use losparse::inspect::latency::{Contestant, Repetitions, measure};
-use losparse::kernels;
 use losparse::linear::{CompactLinear, Compressible, CompressibleLinear};
-use losparse::models::EncoderInput;
 use losparse::models::bert::{BertConfig, BertModel};
+use losparse::models::{Activation, EncoderInput};
 
 fn main() -> Result<()> {
     let device = losparse::device::open("flex")?;
     println!(
-        "linear layers of BERT-base's sizes, those that keep the median share among their like"
+        "linear layers of BERT-base's sizes, each with the median share of kept neurons of its size"
     );
     let trained = kept::bert_base(20);
     for dims in [[768, 768], [768, 3072], [3072, 768]] {
@@ -89,7 +88,7 @@ fn gelu(tokens: usize, device: &Device) -> Result<()> {
     let y = x.clone();
     let contestants: Vec<Contestant<'_>> = vec![
         contestant("Burn's", || drop(activation::gelu(x.clone() + 0.0))),
-        contestant("ours", || drop(kernels::gelu(y.clone() + 0.0))),
+        contestant("ours", || drop(Activation::Gelu.forward(y.clone() + 0.0))),
         contestant("the addition in both", || drop(x.clone() + 0.0)),
     ];
     report(&format!("{tokens}x1536"), contestants, [1, tokens], device)

@@ -1,12 +1,12 @@
-//! The parts that a run is made of, each alone, in BERT-base's sizes.
+//! Times the parts of a run, each alone, at BERT-base's sizes.
 //!
 //! ```text
 //! cargo bench --bench parts                 # all, a few minutes
-//! cargo bench --bench parts -- decompose    # those whose name has this
+//! cargo bench --bench parts -- decompose    # those whose name contains this
 //! LOSPARSE_DECOMPOSE=MODEL cargo bench --bench parts -- decompose    # of a model's own matrices
 //! ```
-//! Which neurons compact layers keep was a trained model's choice (`benches/peers/kept.py`). For
-//! contestants that take turns see `kernels.rs`.
+//! Compact layers keep the neurons that a trained model kept (`benches/peers/kept.py`). `kernels.rs` compares
+//! alternating contestants.
 
 #[path = "parts/attention.rs"]
 mod attention;
@@ -53,13 +53,13 @@ fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 0.05), device)
 }
 
-/// Rows of weights without a pattern.
+/// Random weights, row by row.
 fn weights(d_input: usize, d_output: usize) -> Vec<f32> {
     let data = random([d_input, d_output], &device()).into_data();
     data.try_into_vec().expect("floats")
 }
 
-/// Linear layers on their own.
+/// A model of linear layers only.
 #[derive(Module, Debug)]
 struct Stack {
     layers: Vec<CompressibleLinear>,
@@ -88,7 +88,7 @@ fn in_training_form<M: Compressible>(model: M) -> M {
     decompose(model, &LayerSelection::all(), config).expect("a decomposition").0
 }
 
-/// Compact, with neurons kept as by a trained model in its typical layers, or none.
+/// A compact layer that keeps the neurons of a typical trained layer of its size, or none.
 fn compacted<M: Compressible>(model: M, ratio: Option<u32>) -> M {
     let mut model = in_training_form(model);
     let trained = ratio.map(kept::bert_base);
@@ -109,7 +109,7 @@ fn compacted<M: Compressible>(model: M, ratio: Option<u32>) -> M {
     compact(model).0
 }
 
-/// Numbers that are shown as `768x3072x128`.
+/// Sizes that divan shows as `768x3072x128`.
 struct Shape<const N: usize>([usize; N]);
 
 impl<const N: usize> std::fmt::Display for Shape<N> {
@@ -121,7 +121,7 @@ impl<const N: usize> std::fmt::Display for Shape<N> {
 /// Batch and length.
 const BATCHES: [[usize; 2]; 2] = [[1, 128], [8, 128]];
 
-/// Eight words read into phonemes, with five beams, by the speller that comes with this crate.
+/// Turns eight words into phonemes with five beams, by the built-in `g2p-bart`.
 #[divan::bench(sample_count = 10)]
 fn beam_search(bencher: Bencher<'_, '_>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/g2p-bart");

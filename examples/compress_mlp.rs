@@ -1,20 +1,13 @@
-//! Compresses a module of one's own: a small classifier of noisy seven-segment digits.
+//! Compresses a module that is no transformer: a small classifier of noisy seven-segment digits.
 //!
-//! All it takes is [`CompressibleLinear`] in place of `Linear`, and [`compressible!`] to name the
-//! layers. `cargo run --release --example compress_mlp`
+//! It takes [`CompressibleLinear`] in place of `Linear`, and [`compressible!`] to name the layers.
+//! `cargo run --release --example compress_mlp`
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::relu};
-use losparse::compact::compact;
-use losparse::compressible;
-use losparse::decompose::{DecomposeConfig, Rank, decompose};
-use losparse::linear::{
-    CompressibleLinear, CompressibleLinearConfig, LayerSelection, layer_specs, restore_layers,
-};
 use losparse::models::{ProblemType, sequence_classification_loss};
-use losparse::optim::AdamWConfig;
-use losparse::pruning::{PruningConfig, Schedule};
+use losparse::prelude::*;
 
 const SIDE: usize = 12;
 const PIXELS: usize = SIDE * SIDE;
@@ -53,14 +46,14 @@ fn main() -> losparse::Result<()> {
     let mut model = Mlp::new(&training);
     let mut optimizer = AdamWConfig::new().init();
 
-    // 1. The dense model, trained.
+    // 1. Train the dense model.
     for step in 0..DENSE_STEPS {
         let gradients = gradients(&model, step, &training);
         model = optimizer.step(1e-3, model, gradients);
     }
     let dense = model.clone().valid();
 
-    // 2. Decomposed, then trained on while S loses all but 10% of its neurons.
+    // 2. Decompose, then go on training while S loses all but 10% of its neurons.
     let config = DecomposeConfig::new(Rank::Budget(0.10));
     let (mut model, decomposed) = decompose(model, &LayerSelection::all(), config)?;
     let mut pruner = PruningConfig::new(Schedule::new(0.10, STEPS)).init(&model)?;
@@ -69,10 +62,10 @@ fn main() -> losparse::Result<()> {
         (model, _) = pruner.optimize(model, &mut optimizer, 1e-3, gradients)?;
     }
 
-    // 3. Folded.
+    // 3. Fold what is left into smaller dense matrices.
     let (small, report) = compact(model);
 
-    // 4. Loaded, as elsewhere: a new model takes the states of the layers, then the record.
+    // 4. Load it as another program would: a new model takes the states of the layers, then the record.
     let (specs, record) = (layer_specs(&small), small.clone().into_record());
     let small = restore_layers(Mlp::new(&device), &specs)?.load_record(record);
 
@@ -117,8 +110,8 @@ fn accuracy(model: &Mlp, device: &Device) -> f32 {
     right.float().mean().into_scalar()
 }
 
-/// Seven-segment digits of random size and place under heavy noise: images `[count, 144]` and
-/// labels `[count]`, the same for the same `seed`.
+/// Draws seven-segment digits of random size and place under heavy noise: images `[count, 144]` and
+/// labels `[count]`. The same `seed` gives the same digits.
 fn digits(seed: u64, count: usize, device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
     // Segments a to g of each digit: top, right upper, right lower, bottom, left lower, left
     // upper, middle.

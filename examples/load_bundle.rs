@@ -1,7 +1,7 @@
 //! Classifies texts with the model of a folder, dense or compressed.
 //!
-//! `cargo run --release --example load_bundle -- FOLDER "first text" "second text" …`; the device
-//! is `auto`, or the one that `LOSPARSE_DEVICE` names.
+//! `cargo run --release --example load_bundle -- FOLDER "first text" "second text" …`.
+//! `LOSPARSE_DEVICE` names the device (default `auto`).
 
 use std::error::Error;
 

@@ -1,9 +1,9 @@
 //! Attaches the method to a Burn module whose code does not change.
 //!
-//! What this gives: `L`, `R` and `S` are trained in place of `W`, `S` can be scored and masked
-//! through the weight's own id, and everything merges back into plain `Linear` weights. What it
-//! cannot give: a smaller or faster model. The layers stay `Linear` with weights of full size; for
-//! compaction build the model from `CompressibleLinear`, as `compress_mlp` does.
+//! `L`, `R` and `S` are trained in place of `W`, `S` can be scored and masked through the weight's own id,
+//! and everything merges back into plain `Linear` weights. The model gets neither smaller nor faster, since
+//! its layers stay `Linear` with weights of full size. For that, build it from `CompressibleLinear`, as
+//! `compress_mlp` does.
 //!
 //! `cargo run --release --example reparameterize`
 
@@ -14,7 +14,7 @@ use burn::tensor::{Device, Distribution, Tensor, activation::relu};
 use losparse::decompose::{Rank, reparameterize};
 use losparse::linear::LayerSelection;
 
-/// Knows nothing of this crate.
+/// A plain Burn module that does not use losparse.
 #[derive(Module, Debug)]
 struct Mlp {
     up: Linear,
@@ -40,7 +40,7 @@ fn main() -> losparse::Result<()> {
     let training = device.clone().autodiff();
     let mut model = Mlp::new(&training);
     let x = Tensor::<2>::random([256, 16], Distribution::Normal(0.0, 1.0), &training);
-    // A fixed formula to learn: a product of two inputs and a sine of a third.
+    // The formula to learn: a product of two inputs plus the sine of a third.
     let column = |at: usize| x.clone().narrow(1, at, 1);
     let y = column(0) * column(1) + column(2).sin();
 
@@ -61,7 +61,7 @@ fn main() -> losparse::Result<()> {
             println!("step {step}: loss {:.4}", loss.clone().into_scalar::<f32>());
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        // Importance by hand, `|s · ∂loss/∂s|` averaged over each neuron; here at one step only.
+        // Importance by hand, `|s · ∂loss/∂s|` averaged over each neuron, at one step only.
         let scores = gradients
             .get::<2>(model.up.weight.id)
             .map(|gradient| (model.up.weight.base().inner() * gradient).abs().mean_dim(0));

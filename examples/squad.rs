@@ -1,7 +1,7 @@
-//! Answers a question out of a text with the model of a folder, dense or compressed.
+//! Answers a question from a text with the model of a folder, dense or compressed.
 //!
-//! `cargo run --release --example squad -- FOLDER "question" "text that holds the answer"`; the
-//! device is `auto`, or the one that `LOSPARSE_DEVICE` names.
+//! `cargo run --release --example squad -- FOLDER "question" "text that holds the answer"`.
+//! `LOSPARSE_DEVICE` names the device (default `auto`).
 
 use std::error::Error;
 
@@ -21,13 +21,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (model, report) = AnyQuestionAnswerer::load(folder, &device, &LoadOptions::default())?;
     println!("{report}");
-    // A folder that losparse wrote says how it was trained; for others, SQuAD's usual settings.
+    // Settings of the training if losparse wrote the folder, otherwise SQuAD's usual ones.
     let mut about = model.config_json()?["losparse"].take();
     let settings: QaSettings = match about["question_answering"].take() {
         Value::Null => QaSettings::default(),
         stored => serde_json::from_value(stored)?,
     };
-    // Longer texts are read in windows that overlap.
+    // Longer texts are read in overlapping windows.
     let length = about["max_length"].as_u64().map_or(384, |length| length as usize);
     let tokenizer = model_tokenizer(folder.as_ref(), &model, length.min(model.max_length()))?;
     let example = QaExample {

@@ -1,7 +1,7 @@
 //! Summarizes texts with the model of a folder, dense or compressed.
 //!
-//! `cargo run --release --example summarize -- FOLDER "first text" "second text" …`; the device is
-//! `auto`, or the one that `LOSPARSE_DEVICE` names.
+//! `cargo run --release --example summarize -- FOLDER "first text" "second text" …`.
+//! `LOSPARSE_DEVICE` names the device (default `auto`).
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use losparse::generation::GenerationConfig;
 use losparse::models::AnySeq2Seq;
 use losparse::tasks::summarization::{SummarizationExample, SummarizationSettings};
 use losparse::train::{
-    Evaluator, Interrupt, Silent, SummarizationRecipe, Summarizer, model_tokenizer,
+    Evaluator, Interrupt, Silent, TextGenerationRecipe, TextGenerator, model_tokenizer,
 };
 use serde_json::Value;
 
@@ -27,17 +27,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (model, report) = AnySeq2Seq::load(&folder, &device, &LoadOptions::default())?;
     println!("{report}");
-    // Special tokens, and how the model likes to search.
+    // Special tokens and the model's own search settings.
     let own = GenerationConfig::from_folder(&folder)?;
-    // A folder that losparse wrote says how it was trained; for others, defaults that fit.
+    // Settings of the training if losparse wrote the folder, otherwise defaults that fit the model.
     let settings: SummarizationSettings =
         match model.config_json()?["losparse"]["summarization"].take() {
-            Value::Null => SummarizationRecipe::default().settings(&own, model.max_length())?,
+            Value::Null => TextGenerationRecipe::default().settings(&own, model.max_length())?,
             stored => serde_json::from_value(stored)?,
         };
     let tokenizer = model_tokenizer(folder.as_ref(), &model, settings.max_source_length)?;
 
-    let summarizer = Summarizer {
+    let summarizer = TextGenerator {
         model: &model,
         tokenizer: &tokenizer,
         settings: &settings,
@@ -51,8 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         summary: None,
     };
     let examples: Vec<SummarizationExample> = texts.iter().map(example).collect();
-    let done = summarizer.summarize(&examples, &Silent, &Interrupt::default())?;
-    for summary in done.summaries()? {
+    let done = summarizer.generate(&examples, &Silent, &Interrupt::default())?;
+    for summary in done.texts()? {
         println!("{summary}");
     }
     if let Some(speed) = done.note() {

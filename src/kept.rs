@@ -77,6 +77,12 @@ impl Sources {
         self.and_source(Source::of(tensor.clone().into_dispatch().kind))
     }
 
+    /// These and a tensor of integers; `None` as for [`Sources::and_tensor`].
+    #[cfg(feature = "flex")]
+    pub(crate) fn and_int<const D: usize>(self, tensor: &Tensor<D, Int>) -> Option<Self> {
+        self.and_source(Source::of(tensor.clone().into_dispatch().kind))
+    }
+
     /// These and the parameters of a module; `None` under autodiff, on `ndarray`, and on a GPU in
     /// another thread than the one that made them, where each use of a parameter is a new tensor.
     pub(crate) fn and<M: Module>(self, module: &M) -> Option<Self> {

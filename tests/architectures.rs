@@ -1,5 +1,5 @@
-//! Other architectures than BERT through the commands: classifiers from a tiny random model to a
-//! compressed folder in use, and BART as its pretrained models are published.
+//! The commands on architectures other than BERT: classifiers from a tiny random model to a
+//! compressed folder in use, and BART in the layout of its published models.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::cli::{Place, fails, json_lines, refs, stdout};
 
-/// Tokens as BART numbers them.
+/// A vocabulary with BART's token ids.
 const BART_TOKENS: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
 
 fn bart() -> BartConfig {
@@ -30,7 +30,7 @@ fn bart() -> BartConfig {
     }
 }
 
-/// A place for a tiny BART, whose tokenizer ends texts with `end`.
+/// A place with a tiny BART whose tokenizer ends texts with `end`.
 fn bart_place(end: &str) -> Place {
     let model = BartForSequenceClassification::new(&bart(), &Device::default());
     let place = Place::of(&model, BART_TOKENS);
@@ -71,7 +71,7 @@ fn compressed_and_used(place: &Place, layers: usize) {
 
 #[test]
 fn bart_classifies() {
-    // Of the encoder's layer 6, of the decoder's 10.
+    // Six linear layers in an encoder layer, ten in a decoder layer.
     compressed_and_used(&bart_place("</s>"), 16);
 }
 

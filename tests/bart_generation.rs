@@ -1,7 +1,6 @@
-//! Generation against Hugging Face's `generate` (fixtures by `fixtures/bart_parity.py`), and of a
-//! real model in the folder that `LOSPARSE_SHARED` names. Which option is exercised by which case
-//! of `generate.json` (batches of five examples, padded; the script makes sure that options change
-//! the output):
+//! Generation against Hugging Face's `generate` (fixtures by `fixtures/bart_parity.py`), and by a
+//! real model in the folder that `LOSPARSE_SHARED` names. Cases of `generate.json` that exercise
+//! each option (padded batches of five examples; the script checks that options change the output):
 //!
 //! | option | cases |
 //! |---|---|
@@ -19,8 +18,8 @@
 //! | `pad_token_id`, with `scale_embedding` | `… pad 0` |
 //! | `generation_config.json`, and settings before it | `the model's own settings…` |
 //!
-//! That nothing is left from other examples or calls, and that compaction keeps the output, are tests
-//! of their own.
+//! Further tests check that other examples and calls leave no trace, and that compaction keeps the
+//! output.
 
 use burn::module::Param;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -109,7 +108,7 @@ fn an_example_is_decoded_alone_as_in_a_batch_and_again_as_before() {
     }
 }
 
-/// A decomposed model of which half the neurons of every `S` are left, and it compacted.
+/// A decomposed model with half of the neurons of every `S`, and the same model compacted.
 fn pruned_and_compact(model: AnySeq2Seq) -> (AnySeq2Seq, AnySeq2Seq) {
     let config = DecomposeConfig::new(Rank::Budget(0.25));
     let (mut model, _) = decompose(model, &LayerSelection::all(), config).unwrap();
@@ -130,7 +129,7 @@ fn pruned_and_compact(model: AnySeq2Seq) -> (AnySeq2Seq, AnySeq2Seq) {
     (model, small)
 }
 
-/// Examples whose tokens differ: none but ties, of which the number is given.
+/// Number of examples whose tokens differ; each must be a tie.
 fn ties(pruned: &AnySeq2Seq, inputs: &EncoderInput, a: &[Generated], b: &[Generated]) -> usize {
     const TIE: f32 = 1e-4;
     let mut ties = 0;
@@ -230,8 +229,8 @@ fn impossible_settings_are_errors_that_name_them() {
     );
 }
 
-/// 100 words spelt by `g2p-bart-us`: dense as recorded, greedy and with 6 beams; pruned and
-/// compact alike.
+/// `g2p-bart-us` spells 100 words: dense as recorded, greedy and with 6 beams; pruned and compact
+/// models agree.
 #[test]
 fn a_real_model_spells_what_hugging_face_spells() {
     #[derive(Deserialize)]

@@ -1,5 +1,5 @@
-//! BART against Hugging Face's own implementation (fixtures by `fixtures/bart_parity.py`). Where each
-//! option is exercised:
+//! BART against Hugging Face's implementation (fixtures by `fixtures/bart_parity.py`). Cases that
+//! exercise each option:
 //!
 //! | option | cases |
 //! |---|---|
@@ -21,7 +21,7 @@
 //! | bare model, its decoder reading the input | `bare`; `bare_shifted` |
 //! | products worth a packed weight, in training too | `wide` |
 //!
-//! Generation, which also takes several `eos_token_id`: `bart_generation.rs`.
+//! For generation, which also takes several `eos_token_id`, see `bart_generation.rs`.
 
 use burn::tensor::{Device, Tensor};
 use losparse::models::bart::{
@@ -102,7 +102,7 @@ fn bart_of_every_configuration() {
     report("BART", &rows);
 }
 
-/// Counted from shapes: no published model is allocated.
+/// Counts from shapes; no published model is allocated.
 #[test]
 fn published_models_have_as_many_parameters_as_hugging_face_says() {
     #[derive(serde::Deserialize)]

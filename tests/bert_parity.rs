@@ -1,5 +1,5 @@
-//! BERT against Hugging Face's own implementation (fixtures by `fixtures/bert_parity.py`; those that
-//! answer questions by `fixtures/family_parity.py`). Where each option is exercised:
+//! BERT against Hugging Face's implementation (fixtures by `fixtures/bert_parity.py`; for question
+//! answering by `fixtures/family_parity.py`). Cases that exercise each option:
 //!
 //! | option | cases |
 //! |---|---|

@@ -1,6 +1,5 @@
-//! A run's `report.html` in a real browser: headless Chromium, which `LOSPARSE_CHROMIUM` or `PATH`
-//! names. Without one these tests say that they skip; `LOSPARSE_REQUIRE=chromium` makes that a
-//! failure.
+//! A run's `report.html` in headless Chromium, found by `LOSPARSE_CHROMIUM` or `PATH`. Without it,
+//! these tests print that they skip; with `LOSPARSE_REQUIRE=chromium` they fail.
 
 use std::collections::HashSet;
 use std::fs;
@@ -15,11 +14,11 @@ use super::cli::{Place, refs, stdout, text};
 
 const WIDTH: u32 = 1000;
 const HEIGHT: u32 = 4400;
-/// Longest that the browser may take over a page.
+/// Longest time for a page.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Gathers, once a page has loaded, what a test wants to know of it: errors, requests, pictures and
-/// how much of the page they take.
+/// A script that gathers facts about a loaded page: errors, requests, pictures and the share of the
+/// page that they cover.
 const PROBE: &str = r#"<script>
 const errors = [];
 addEventListener('error', event => errors.push(String(event.message || event.target)), true);
@@ -56,18 +55,18 @@ addEventListener('load', () => {
 </script>
 "#;
 
-/// What a page is like in the browser.
+/// A page as the browser shows it.
 struct Seen {
-    /// What the probe found.
+    /// What the script gathered.
     found: Value,
-    /// The document as the browser has it.
+    /// The document in the browser.
     dom: String,
     /// Lines of the browser's console.
     console: Vec<String>,
     screenshot: Pixmap,
 }
 
-/// The browser, or `None` where there is none and none is required.
+/// The browser; `None` if there is none and none is required.
 fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("LOSPARSE_CHROMIUM").map(PathBuf::from);
     if let Some(named) = &named {
@@ -93,8 +92,8 @@ fn chromium() -> Option<PathBuf> {
     found
 }
 
-/// Runs a program with its output in files: no child that outlives it holds us up by a pipe. `None`:
-/// it was killed since it took longer than `limit`.
+/// Runs a program with its output in files, since a child that outlives it would keep a pipe open.
+/// `None` if it took longer than `limit` and was killed.
 fn run_within(
     limit: Duration,
     command: &mut Command,
@@ -117,7 +116,7 @@ fn run_within(
     }
 }
 
-/// Opens a page twice, for its document and for a picture of it.
+/// Opens a page twice: for its document and for a picture of it.
 fn open(chromium: &Path, page: &str) -> Seen {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("page.html");
@@ -133,7 +132,7 @@ fn open(chromium: &Path, page: &str) -> Seen {
                 "--disable-dev-shm-usage",
                 "--disable-extensions",
             ])
-            // Whatever a page asks for is not there.
+            // Requests of the page fail.
             .args(["--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"])
             .args(["--virtual-time-budget=5000", "--force-device-scale-factor=1"])
             .arg(format!("--window-size={WIDTH},{HEIGHT}"))
@@ -162,7 +161,7 @@ fn open(chromium: &Path, page: &str) -> Seen {
     }
 }
 
-/// Values of attributes and of `url(…)` that make a browser fetch something.
+/// Attributes and `url(…)` values that make a browser fetch something.
 fn sources(dom: &str) -> Vec<String> {
     let attribute = r#"(?:src|srcset|href|data|poster|action)\s*=\s*["']([^"'#]+)["']"#;
     let pattern =
@@ -212,7 +211,7 @@ fn a_report_renders_from_its_file_alone() {
     }
 }
 
-/// The page's white column on its grey ground, with text and lines of plots in it.
+/// Checks the picture: a white column on grey, with text and lines of plots in it.
 fn check_screenshot(image: &Pixmap) {
     assert_eq!((image.width(), image.height()), (WIDTH, HEIGHT));
     let colour = |x, y| {
@@ -234,7 +233,7 @@ fn check_screenshot(image: &Pixmap) {
     assert!(share(colourful) > 0.0005, "hardly any plots: {}", share(colourful));
 }
 
-/// That the checks above would notice: a page with what a report must not have.
+/// The checks above fail for a page with what a report must not have.
 #[test]
 fn what_a_report_must_not_have_is_noticed() {
     let Some(chromium) = chromium() else { return };

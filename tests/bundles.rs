@@ -1,4 +1,4 @@
-//! Compressed folders: what other programs make of them, and what damage does.
+//! Compressed folders: as other programs read them, and damaged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +34,7 @@ fn model() -> Model {
     BertForSequenceClassification::new(&config, &Device::default())
 }
 
-/// A compacted model whose layers keep some neurons.
+/// A compacted model whose layers keep some of their neurons.
 fn compacted() -> Model {
     let config = DecomposeConfig::new(Rank::Fixed(1));
     let (mut model, _) = decompose(model(), &LayerSelection::all(), config).unwrap();
@@ -88,7 +88,7 @@ fn tensors(folder: &Path) -> Tensors {
     read.tensors().into_iter().map(entry).collect()
 }
 
-/// Writes tensors as somebody would who means to change them: without the checksum.
+/// Writes tensors without the checksum, as a tool that edits them would.
 fn set_tensors(folder: &Path, tensors: &Tensors) {
     let view = |(name, (dtype, shape, bytes)): (&String, &(Dtype, Vec<usize>, Vec<u8>))| {
         (name.clone(), TensorView::new(*dtype, shape.clone(), leaked(bytes)).unwrap())
@@ -124,7 +124,7 @@ fn only_folders_that_others_cannot_read_have_a_type_of_their_own() {
         assert_eq!(written.get("quantization_config").is_some(), own);
         let logits = load(folder.path()).unwrap();
 
-        // What was read as one kind is written as the other.
+        // Write each kind of folder as the other.
         let again = tempfile::tempdir().unwrap();
         let device = Device::default();
         let (model, _) =
@@ -154,7 +154,7 @@ fn a_narrowed_network_is_nobody_elses() {
     let mut written = config(folder.path());
     assert_eq!(written["model_type"], "losparse_bert");
     load(folder.path()).unwrap();
-    // A plain folder's widths are its configuration's.
+    // The widths of a plain folder are those of its configuration.
     written["model_type"] = json!("bert");
     let about = written.as_object_mut().unwrap().remove("losparse");
     assert!(about.is_some());
@@ -170,7 +170,7 @@ fn no_changed_byte_of_the_weights_is_read() {
         let path = folder.path().join("model.safetensors");
         let whole = fs::read(&path).unwrap();
         let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-        // All of the header, and bytes of every tensor.
+        // Every byte of the header, and some of every tensor.
         let places = (0..header).chain((header..whole.len()).step_by(29));
         for at in places {
             let mut bytes = whole.clone();
@@ -188,7 +188,7 @@ fn no_changed_byte_of_the_weights_is_read() {
     }
 }
 
-/// Every change of a tensor's name, type, shape or presence, without the checksum to notice it.
+/// Every change of a tensor's name, type, shape or presence is an error even without a checksum.
 #[test]
 fn a_layer_is_exactly_one_states_tensors() {
     let folder = saved(&compacted(), StorageDtype::F32);
@@ -211,13 +211,13 @@ fn a_layer_is_exactly_one_states_tensors() {
     for layer in &layers {
         assert!(whole.contains_key(&format!("{layer}.order")), "{layer} keeps all or nothing");
     }
-    // Something missing.
+    // A tensor is missing.
     for name in whole.keys() {
         let mut less = whole.clone();
         less.remove(name);
         refused(&less, name);
     }
-    // Something left over.
+    // A tensor is left over.
     let states = ["weight", "left", "right", "sparse", "kept_weight", "kept_columns", "order"];
     for layer in &layers {
         for suffix in states {
@@ -233,14 +233,14 @@ fn a_layer_is_exactly_one_states_tensors() {
         scaled.insert(format!("{layer}.bias.scale"), (Dtype::F32, vec![8], vec![0; 32]));
         refused(&scaled, &format!("{layer}.bias.scale"));
     }
-    // Of another type, of the same size.
+    // Another type of the same size.
     for (name, (dtype, shape, bytes)) in &whole {
         let other = if *dtype == Dtype::I32 { Dtype::F32 } else { Dtype::I32 };
         let mut changed = whole.clone();
         changed.insert(name.clone(), (other, shape.clone(), bytes.clone()));
         refused(&changed, name);
     }
-    // No numbers, and no permutation.
+    // Values that are not numbers, and orders that are not permutations.
     for (name, (dtype, shape, bytes)) in &whole {
         let values: Vec<u8> = match dtype {
             Dtype::I32 => [&bytes[4..8], &bytes[4..]].concat(),
@@ -315,7 +315,7 @@ fn compressed_weights_need_a_configuration_that_says_so() {
         set_config(folder.path(), &newer);
         let error = load(folder.path()).unwrap_err();
         assert!(error.contains("config.json: losparse.format_version: 3 is newer"), "{error}");
-        // What people edit is no damage.
+        // Files that people edit are not damage.
         let mut edited = written.clone();
         edited["id2label"] = json!({"0": "bad", "1": "good"});
         edited["label2id"] = json!({"bad": 0, "good": 1});
@@ -325,7 +325,7 @@ fn compressed_weights_need_a_configuration_that_says_so() {
     }
 }
 
-/// Folders of the first version, as they were written before there were checksums.
+/// Folders of format version 1, which have no checksums.
 #[test]
 fn the_first_version_is_read() {
     let folder = saved(&compacted(), StorageDtype::F32);
@@ -339,8 +339,8 @@ fn fixture(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// The committed folders, which `transformers` has been shown, are what is written today, and are
-/// read; `LOSPARSE_WRITE_FIXTURES` writes them.
+/// The committed folders, on which `transformers` was tried, equal those written now, and load.
+/// `LOSPARSE_WRITE_FIXTURES` writes them again.
 #[test]
 fn committed_folders_are_as_they_are_written() {
     let device = Device::default();
@@ -364,7 +364,7 @@ fn committed_folders_are_as_they_are_written() {
             set_config(&first, &of_the_first_version(config(&first)));
         }
         let (mut written, mut committed) = (config(fresh.path()), config(&fixture(name)));
-        // Sines are rounded differently on other machines.
+        // Machines round sines differently.
         for config in [&mut written, &mut committed] {
             config["losparse"]["sha256"].take();
         }
@@ -384,8 +384,8 @@ fn of_the_first_version(mut config: Value) -> Value {
     config
 }
 
-/// What `tests/fixtures/own.py` saw: errors for whoever takes such a folder for a BERT, and the
-/// tokens that a plain folder's tokenizer gives.
+/// Results of `tests/fixtures/own.py`: errors if such a folder is loaded as a BERT, and the tokens
+/// of a plain folder's tokenizer.
 #[test]
 fn transformers_does_not_answer_from_noise() {
     let seen = fs::read(fixture("own.json")).unwrap();

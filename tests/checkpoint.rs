@@ -1,4 +1,4 @@
-//! Model folders: written, read back, and refused when damaged.
+//! Model folders: written, read back, and rejected if damaged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,7 +49,7 @@ fn logits(model: &Model) -> Vec<f32> {
     model.forward(EncoderInput::new(ids)).into_data().try_into_vec().unwrap()
 }
 
-/// A copy of the fixture `base` whose tensors `change` has changed.
+/// A copy of the fixture `base` with its tensors changed by `change`.
 fn changed(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(fixture("base/config.json"), folder.path().join("config.json")).unwrap();
@@ -72,7 +72,7 @@ fn changed(change: impl FnOnce(&mut BTreeMap<String, (Vec<usize>, Vec<f32>)>)) -
     folder
 }
 
-/// A copy of the fixture `base` with fields of its configuration set.
+/// A copy of the fixture `base` with changed fields of its configuration.
 fn configured(fields: &[(&str, Value)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let text = fs::read_to_string(fixture("base/config.json")).unwrap();
@@ -128,9 +128,9 @@ pub(super) fn mixed() -> Model {
                 frozen: None,
             }),
             3 => CompressibleLinear::Compact(compact(&[7, 1, 4, 9], low_rank(3), bias)),
-            // In order already, so without an order.
+            // Already in order, so no order is stored.
             4 => CompressibleLinear::Compact(compact(&[0, 1, 2, 3], low_rank(2), bias)),
-            // Nothing kept.
+            // No neuron kept.
             5 => {
                 let low_rank = Some((matrix(input, 2, 6), matrix(2, output, 7)));
                 CompressibleLinear::Compact(compact(&[], low_rank, bias))
@@ -230,7 +230,7 @@ fn smaller_storage_stays_close() {
         let again = load(&path);
         let distance = distance(&logits(&again), &exact);
         assert!(distance > 0.0 && distance < tolerance, "{dtype:?}: {distance}");
-        // Every value of a matrix is within half a step of its row's scale.
+        // Every value is within half a step of its row's scale.
         if dtype == StorageDtype::Int8 {
             let source = TensorSource::open(&path).unwrap();
             assert!(source.names().all(|name| !name.ends_with(".scale")));
@@ -296,7 +296,7 @@ fn damaged_tensors_are_named() {
     let text = message(changed(|tensors| drop(tensors.remove(norm))).path());
     assert!(text.contains(norm) && text.contains("missing"), "{text}");
 
-    // All that is wrong is told at once.
+    // One error lists all problems.
     let several = changed(|tensors| {
         tensors.remove(name);
         tensors.remove(norm);

@@ -43,7 +43,8 @@ pub(super) fn json_lines(args: &[&str]) -> Vec<Value> {
     out.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
-/// Checks that a run fails as promised: exit code, no panic, and a message with all of `parts`.
+/// Checks that a run fails with exit code, without panic, and with a message that has all of
+/// `parts`.
 pub(super) fn fails(args: &[&str], code: i32, parts: &[&str]) {
     let output = run(args);
     let message = text(&output.stderr);
@@ -80,8 +81,8 @@ fn help_of_every_command() {
         "\nMachine and output:\n",
         "[default: 0.2]",
         "[default: 0.05, or half of a ratio below",
-        "[default: 5e-5; to compress 2e-4, 1e-4 at a width",
-        "[default: as many as 100 updates take, 3 to 40]",
+        "[default: 5e-5; when compressing 2e-4",
+        "[default: enough for 100 updates, 3 to 40]",
         "[default: sensitivity]",
         "--layers <PATTERN>",
     ] {
@@ -109,7 +110,7 @@ fn wrong_usage_exits_with_2() {
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// Threads of a process as they come and go, the most at a time.
+/// The largest number of threads that a process has at a time.
 #[cfg(target_os = "linux")]
 fn most_threads(mut command: Command) -> usize {
     let mut child =
@@ -134,14 +135,14 @@ fn no_more_threads_compute_than_asked_for() {
     let bench = ["bench", &model, "--batch", "8", "--length", "16", "--repeat", "200"];
     let mut beside = Vec::new();
     for threads in 1..=3 {
-        // Those of the pool and the one that waits for them.
+        // The threads of the pool, and the one that waits for them.
         let mut command = losparse(&bench);
         command.args(["--threads", &threads.to_string()]);
         assert_eq!(most_threads(command), threads + 1);
         let mut command = losparse(&bench);
         command.env("LOSPARSE_THREADS", threads.to_string());
         assert_eq!(most_threads(command), threads + 1);
-        // And those of Burn's training, which wait for each other and the pool.
+        // Also the threads of Burn's training, which wait for each other and the pool.
         let output = format!("small-{threads}");
         let run = place.run("compress", &output, &["--epochs", "2"]);
         let mut command = losparse(&refs(&run));
@@ -174,7 +175,7 @@ fn settings_that_cannot_be_are_named() {
     fails(&unknown, 1, &["option --task", "sst3", "sst2"]);
     let absent = [&args[..], &["--task", "sst2", "--data", "no/such"]].concat();
     fails(&absent, 1, &["no/such"]);
-    // Tables of one's own beside GLUE's would be left unread.
+    // The user's own tables would be ignored beside GLUE's files.
     for option in ["--dev", "--train", "--text"] {
         let both = [&args[..], &["--task", "rte", "--data", &model, option, "mine.tsv"]].concat();
         fails(&both, 1, &[&format!("option {option}"), "one or the other"]);
@@ -339,7 +340,7 @@ fn a_model_is_tuned_compressed_and_used() {
         serde_json::from_slice(&fs::read(place.path("small/report.json")).unwrap()).unwrap();
     assert!(report["agreement"]["largest_logit_difference"].as_f64().unwrap() < 1e-4, "{report}");
 
-    // The run's folder stands for the model in it.
+    // A run's folder stands for the model in it.
     let small = place.arg("small");
     let inspected = &json_lines(&["inspect", &small])[0];
     let ratio = inspected["linear_ratio"].as_f64().unwrap();
@@ -385,14 +386,15 @@ fn a_dry_run_writes_nothing() {
     assert_eq!(kept.last().unwrap()[0], json!(35));
     // Rank 1 is much of these small matrices: 7 of 64 weights; with S a tenth more than a fifth.
     assert!((kept.last().unwrap()[1].as_f64().unwrap() - (0.22 - 7.0 / 64.0)).abs() < 1e-9);
-    // Weights, gradients and two moments at the least.
+    // At least weights, gradients and two moments.
     let parameters = plan["trained_parameters"].as_u64().unwrap();
     assert!(plan["expected_memory_bytes"].as_u64().unwrap() > 16 * parameters);
     assert!(plan["expected_seconds"].as_f64().unwrap() > 0.0);
     assert!(!place.path("dry").exists());
 }
 
-/// Runs `args` with Ctrl-C after the first line of JSON that has `sign`; what the run says then.
+/// Runs `args` and sends Ctrl-C after the first line of JSON with `sign`. Returns what the run
+/// prints then.
 #[cfg(unix)]
 fn interrupted(args: &[String], sign: &str) -> String {
     let mut child =
@@ -414,7 +416,7 @@ fn interrupted(args: &[String], sign: &str) -> String {
 fn ctrl_c_stops_cleanly_and_the_run_goes_on() {
     let place = Place::new();
     let args = place.run("compress", "long", &["--epochs", "60", "--interval", "2", "--json"]);
-    // With a checkpoint written there is something to go on from.
+    // A checkpoint is there, so the run can be resumed.
     let message = interrupted(&args, "\"checkpoint\"");
     let hint = message.lines().find_map(|line| line.strip_prefix("go on with: losparse "));
     let hint: Vec<&str> = hint.expect(&message).split(' ').collect();
@@ -433,7 +435,7 @@ fn ctrl_c_stops_cleanly_and_the_run_goes_on() {
 #[test]
 fn ctrl_c_before_the_first_checkpoint_loses_nothing() {
     let place = Place::new();
-    // One evaluation, at the end: no checkpoint comes before it.
+    // The only evaluation is at the end, so there is no checkpoint yet.
     let args = place.run("compress", "early", &["--epochs", "60", "--eval-steps", "720", "--json"]);
     let message = interrupted(&args, "\"step\"");
     assert!(message.contains("go on with: losparse "), "{message}");

@@ -1,5 +1,5 @@
-//! Every field of every architecture's `config.json`, set to what it must not be: the model loads and
-//! computes, or there is one error; never a panic, nor memory by what a number says.
+//! Every field of every architecture's `config.json`, set to wrong values: the model loads and
+//! computes, or there is one error. It never panics or allocates memory for a huge number.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,7 +77,7 @@ fn saved<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> TempDir {
     folder
 }
 
-/// A folder of every architecture, and of every head that reads other fields.
+/// A folder for each architecture, and for each head that reads further fields.
 fn folders() -> Vec<(&'static str, TempDir)> {
     let (device, dense) = (Device::default(), StorageDtype::F32);
     let roberta = RobertaConfig { bert: BertConfig { pad_token_id: Some(1), ..bert() } };
@@ -95,7 +95,7 @@ fn folders() -> Vec<(&'static str, TempDir)> {
     ]
 }
 
-/// Fields that a written configuration may lack.
+/// Fields that a saved configuration may lack.
 const ABSENT: [&str; 12] = [
     "num_labels",
     "problem_type",
@@ -111,7 +111,7 @@ const ABSENT: [&str; 12] = [
     "unknown",
 ];
 
-/// What a field is set to; `None` takes it out.
+/// Values to set a field to; `None` removes it.
 fn values() -> Vec<Option<Value>> {
     let given = [
         json!(null),
@@ -147,7 +147,7 @@ fn values() -> Vec<Option<Value>> {
     std::iter::once(None).chain(given.into_iter().map(Some)).collect()
 }
 
-/// Loads, and computes if it loads; the error otherwise.
+/// Loads the model and computes with it; returns the error if it does not load.
 fn used(folder: &Path) -> Result<(), String> {
     let device = Device::default();
     let loaded = AnyModel::load(folder, &device, &LoadOptions::default());
@@ -192,7 +192,7 @@ fn every_field() {
                 fs::write(&path, config.to_string()).unwrap();
                 let shown = value.map_or("left out".into(), |v| v.to_string());
                 let case = format!("{name}: {}: {shown:.60}", field.join("."));
-                // The last line is what memory was not enough for.
+                // The last line names the field for which memory did not suffice.
                 println!("{case}");
                 match catch_unwind(AssertUnwindSafe(|| used(folder))) {
                     Ok(Ok(())) => {}
@@ -212,7 +212,8 @@ fn every_field() {
     assert!(refused > 1000, "{refused}");
 }
 
-/// In a process of its own, whose address space ends soon after the little that tiny models need.
+/// Runs in a process of its own, whose address space is limited to little more than tiny models
+/// need.
 #[cfg(unix)]
 #[test]
 fn every_field_of_a_configuration_may_be_anything() {

@@ -1,7 +1,7 @@
-//! The same weights and inputs through the whole method on every backend: they agree with flex.
+//! The whole method with the same weights and inputs on every backend: results agree with flex.
 //!
-//! A backend of this build that the machine lacks is skipped aloud. `LOSPARSE_REQUIRE=wgpu,ndarray`
-//! makes a skip, or a backend that is not in the build, a failure.
+//! A message says if a backend of this build is skipped because the machine lacks it. With
+//! `LOSPARSE_REQUIRE=wgpu,ndarray`, a skip, or a backend that is not in the build, is a failure.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
@@ -26,32 +26,32 @@ use super::parity::distance;
 
 const BATCH: usize = 4;
 const LENGTH: usize = 12;
-/// Token that ends every sequence: BART classifies its state.
+/// The last token of every sequence; BART classifies its hidden state.
 const END: i64 = 49;
 const LEARNING_RATE: f64 = 1e-3;
 const STEPS: usize = 3;
-/// AdamW's.
+/// AdamW's epsilon.
 const EPSILON: f32 = 1e-3;
 
-/// Everything one backend computed, on the host.
+/// All results of a backend, on the host.
 struct Run {
     dense: Vec<f32>,
     /// `L`, `R` and `S` of every layer.
     decomposed: Vec<f32>,
-    /// Logits in training form.
+    /// Logits of the model in training form.
     training: Vec<f32>,
     losses: Vec<f32>,
-    /// Gradients of the first step: all parameters.
+    /// Gradients of all parameters in the first step.
     gradients: Vec<f32>,
     /// All parameters after the last step.
     trained: Vec<f32>,
-    /// Which neurons of `S` are left: 1 or 0.
+    /// Which neurons of `S` are kept: 1 or 0.
     kept: Vec<f32>,
     pruned: Vec<f32>,
     compact: Vec<f32>,
 }
 
-/// Numbers from a fixed seed, the same on every machine.
+/// Random numbers from a fixed seed, the same on every machine.
 struct Host(u64);
 
 impl Host {
@@ -65,7 +65,7 @@ impl Host {
     }
 }
 
-/// Fills every parameter from the host.
+/// Sets every parameter to values from the host.
 struct Fill {
     host: Host,
     field: Vec<String>,
@@ -139,7 +139,7 @@ fn input(device: &Device) -> EncoderInput {
     EncoderInput::new(ints(ids)).with_attention_mask(ints(mask))
 }
 
-/// What every architecture's configuration here says.
+/// Configuration fields that all architectures share here.
 fn config<C: ModelConfig>(own: serde_json::Value) -> C {
     let mut config = serde_json::json!({
         "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -150,12 +150,12 @@ fn config<C: ModelConfig>(own: serde_json::Value) -> C {
     serde_json::from_value(config).unwrap()
 }
 
-/// A model with a head, of any architecture.
+/// A model of any architecture, with a head.
 trait Subject: Compressible {
-    /// What is compared of its outputs.
+    /// The outputs to compare.
     fn outputs(&self, input: EncoderInput) -> Tensor<2>;
 
-    /// The loss `[1]` of such outputs.
+    /// The loss `[1]` of these outputs.
     fn loss_of(&self, outputs: Tensor<2>) -> Tensor<1>;
 }
 
@@ -170,7 +170,7 @@ impl Subject for AnySequenceClassifier {
     }
 }
 
-/// Logits of first and last token one beside the other.
+/// Start and end logits side by side.
 impl Subject for AnyQuestionAnswerer {
     fn outputs(&self, input: EncoderInput) -> Tensor<2> {
         let (start, end) = self.forward(input);
@@ -196,7 +196,7 @@ fn bert_answerer(device: &Device) -> AnyQuestionAnswerer {
     AnyQuestionAnswerer::Bert(BertForQuestionAnswering::new(&config, device))
 }
 
-/// Whose layers share a trained bias of their attention scores.
+/// A model whose layers share a trained bias of attention scores.
 fn mpnet(device: &Device) -> AnySequenceClassifier {
     let config = config(serde_json::json!({"pad_token_id": 1}));
     AnySequenceClassifier::Mpnet(MpnetForSequenceClassification::new(&config, device))
@@ -292,7 +292,7 @@ fn run<M: Subject>(build: fn(&Device) -> M, device: &Device) -> Run {
     }
 }
 
-/// What values and trained weights may deviate by, with products rounded to `unit` relative to their
+/// Tolerances of values and of trained weights, if products are rounded to `unit` relative to their
 /// terms.
 ///
 /// Logits, losses and gradients are of size 1 (the test checks that), behind about twelve products
@@ -306,7 +306,7 @@ fn tolerances(unit: f32) -> (f32, f32) {
     (values, weights)
 }
 
-/// Matrix units of NVIDIA and AMD GPUs take 10 of a number's 23 bits (TF32); everything else computes
+/// Matrix units of NVIDIA and AMD GPUs use 10 of 23 mantissa bits (TF32); everything else computes
 /// in f32.
 pub(super) fn has_tf32(backend: Backend) -> bool {
     matches!(backend, Backend::Cuda | Backend::Rocm)
@@ -316,7 +316,7 @@ fn compare(backend: Backend, run: &Run, flex: &Run) {
     let tf32 = has_tf32(backend);
     let unit = if tf32 { 2f32.powi(-11) } else { 2f32.powi(-24) };
     let (values, weights) = tolerances(unit);
-    // The SVD runs on the host whatever the device: the same bits.
+    // The SVD always runs on the host, so its results are equal bit for bit.
     let checks = [
         ("decomposed weights", &run.decomposed, &flex.decomposed, 0.0),
         ("dense logits", &run.dense, &flex.dense, values),
@@ -340,14 +340,14 @@ fn compare(backend: Backend, run: &Run, flex: &Run) {
         "{backend}: neurons pruned otherwise than on flex: {differing} of {}",
         flex.kept.len()
     );
-    // Selection is all or nothing; in f32 no score of these is so close to the threshold.
+    // A neuron is kept or not; in f32 no score here is close enough to the threshold to differ.
     if differing > if tf32 { flex.kept.len() / 20 } else { 0 } {
         failed.push("selection");
     }
     assert!(failed.is_empty(), "{backend} deviates from flex: {}", failed.join(", "));
 }
 
-/// The backends that `LOSPARSE_REQUIRE` names; it may name Chromium too.
+/// The backends that `LOSPARSE_REQUIRE` names; it may also name Chromium.
 fn required() -> Vec<Backend> {
     let names = std::env::var("LOSPARSE_REQUIRE").unwrap_or_default();
     let backend = |name: &str| {
@@ -396,7 +396,7 @@ fn every_backend_agrees_with_flex<M: Subject>(build: fn(&Device) -> M) {
     on_every_other_backend(|backend, device| compare(backend, &run(build, device), &reference));
 }
 
-/// Calls `check` with every backend of this build but flex that the machine has.
+/// Calls `check` with every backend other than flex that the build and the machine have.
 pub(super) fn on_every_other_backend(check: impl Fn(Backend, &Device)) {
     let required = required();
     for backend in Backend::ALL.into_iter().filter(|&backend| backend != Backend::Flex) {

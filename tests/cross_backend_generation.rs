@@ -1,4 +1,4 @@
-//! Generation on every backend: the tokens that Hugging Face's `generate` gives.
+//! Generation on every backend gives the tokens of Hugging Face's `generate`.
 
 use losparse::device::Backend;
 
@@ -25,7 +25,7 @@ fn generated_tokens_agree_on_every_backend() {
         }
         assert!(outputs > 50, "{outputs} outputs");
         println!("{backend}: {} of {outputs} generated outputs differ", differing.len());
-        // Rounded to 10 bits, scores that lie close may change places.
+        // Rounding to 10 bits may swap scores that are close.
         let allowed = if has_tf32(backend) { outputs / 5 } else { 0 };
         assert!(differing.len() <= allowed, "{backend}: {}", differing.join("; "));
     });

@@ -1,10 +1,11 @@
-//! What inference keeps between calls, on every backend: once computed, computed anew after a change,
-//! and right in other threads.
+//! Results that inference keeps between calls, on every backend: computed once, computed again
+//! after a change, and right in other threads.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Distribution, Tensor};
 use losparse::device::{Backend, DeviceSpec};
 use losparse::linear::{CompactLinear, CompressibleLinear, SharedInput};
+use losparse::models::ForwardContext;
 use losparse::models::deberta_v2::{DebertaV2Config, DebertaV2Model};
 
 use super::cross_backend::on_every_other_backend;
@@ -31,7 +32,7 @@ fn compact(kept: &[usize], device: &Device) -> CompressibleLinear {
     CompressibleLinear::Compact(CompactLinear::new(folded, Some(low_rank), bias, kept, SIZE))
 }
 
-/// How far outputs by one first product are from those of the layers one by one.
+/// Largest difference between outputs with a combined first product and with separate layers.
 fn off(shared: &SharedInput, layers: [&CompressibleLinear; 3], input: &Tensor<3>) -> f32 {
     let outputs = shared.forward(layers, input.clone());
     let host = |tensor: Tensor<3>| tensor.try_into_vec_as::<f32>().unwrap();
@@ -42,7 +43,7 @@ fn off(shared: &SharedInput, layers: [&CompressibleLinear; 3], input: &Tensor<3>
     off.fold(0.0, f32::max)
 }
 
-/// Whether a backend's tensors can be told apart.
+/// Whether a backend's tensors can be told apart, so that results are kept at all.
 fn keeps(backend: Backend) -> bool {
     backend != Backend::NdArray
 }
@@ -60,7 +61,7 @@ fn one_first_product(backend: Backend, device: &Device) {
         assert!(off(&shared, [query, key, value], &input) < 1e-5);
         computed(1);
     }
-    // Every neuron pruned and no low-rank part: nothing to multiply with, on any backend.
+    // Every neuron is pruned and there is no low-rank part, so there is nothing to multiply.
     let bias = random([SIZE], device);
     let none = Tensor::empty([SIZE, 0], device);
     let pruned = CompactLinear::new(none, None, Some(bias.clone()), &[], SIZE);
@@ -72,7 +73,7 @@ fn one_first_product(backend: Backend, device: &Device) {
     let doubled = key.clone().map(&mut Scaled(2.0));
     assert!(off(&shared, [query, &doubled, value], &input) < 1e-5);
     computed(2);
-    // A thread of its own: on a GPU every use of a parameter is a new tensor there.
+    // In another thread every use of a parameter is a new tensor on GPUs.
     std::thread::scope(|scope| {
         let apart = scope.spawn(|| off(&shared, [query, key, value], &input));
         assert!(apart.join().expect("the outputs in another thread") < 1e-5);
@@ -95,23 +96,24 @@ fn projected_positions(backend: Backend, device: &Device) {
     }))
     .unwrap();
     let mut model = DebertaV2Model::new(&config, device);
-    // Far enough from uniform attention that positions count.
+    // Attention is far enough from uniform for positions to matter.
     model.encoder = model.encoder.map(&mut Scaled(20.0));
     let input = random([2, 9, SIZE], device);
+    let context = ForwardContext::default().with_attentions(true);
     let outputs = |model: &DebertaV2Model| {
-        let output = model.encoder.forward(input.clone(), None, true, |_, _| {});
+        let output = model.encoder.forward(input.clone(), None, &context, |_, _| {});
         output.try_into_vec_as::<f32>().unwrap()
     };
     let first = outputs(&model);
-    // Outputs of size 50.
+    // Outputs are of size 50.
     assert!(distance(&outputs(&model), &first) < 1e-4);
     let attention = &model.encoder.layer[0].attention.self_attention;
     let times = usize::from(keeps(backend));
-    // The last of its fields; the one before it is what the projections of tokens share.
+    // Results for positions are in the last field; the field before has those for tokens.
     let found = format!("{attention:?}");
     let found = found.rsplit_once("projected: ").map(|(_, projected)| projected.trim_end());
     assert!(found.is_some_and(|kept| kept.contains(&format!("computed: {times} "))), "{found:?}");
-    // Only what positions are projected by differs, or their embeddings.
+    // Only the projections of positions differ, or their embeddings.
     let mut changed = model.clone();
     changed.encoder.rel_embeddings =
         changed.encoder.rel_embeddings.map(|e| e.map(&mut Scaled(2.0)));
@@ -121,7 +123,7 @@ fn projected_positions(backend: Backend, device: &Device) {
     assert!(distance(&outputs(&changed), &outputs(&fresh)) < 1e-4);
 }
 
-/// The same values in other tensors.
+/// A copy with the same values in other tensors.
 struct Copied;
 
 impl ModuleMapper for Copied {

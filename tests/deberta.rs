@@ -1,4 +1,4 @@
-//! DeBERTa-v2 in this library's own ways: loading, layers, counts, compaction, what inference keeps.
+//! DeBERTa-v2 beyond parity: loading, layers, counts, compaction, results that inference keeps.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn a_new_classifier_keeps_the_pooler() {
     assert_eq!(model.labels().num_labels(), 5);
 }
 
-/// Heads of pretraining and buffers are told of, and nothing else is let pass.
+/// Heads of pretraining and buffers are reported; any other unknown tensor is an error.
 #[test]
 fn what_old_checkpoints_hold_besides() {
     let (_, report) = load_pretrained::<DebertaV2ForSequenceClassification>(
@@ -46,7 +46,7 @@ fn what_old_checkpoints_hold_besides() {
     ];
     assert_eq!(report.unused.len(), unused.len(), "{report}");
     assert!(unused.iter().all(|name| report.unused.iter().any(|found| found == name)), "{report}");
-    // Another task's head is left, and an own one begun.
+    // The head of another task is ignored, and a new one begun.
     let (_, report) = load_pretrained::<DebertaV2ForSequenceClassification>(
         fixture("deberta_v2", "answers"),
         &Device::default(),
@@ -87,7 +87,7 @@ fn layers_are_named_as_in_the_checkpoint_in_the_order_of_computation() {
     assert!(names.iter().all(|name| source.contains(&format!("{name}.weight"))));
 }
 
-/// Counted from shapes; nothing of these models is allocated.
+/// Counts from shapes; none of these models is allocated.
 #[test]
 fn published_models_have_as_many_parameters() {
     #[derive(serde::Deserialize)]
@@ -122,7 +122,7 @@ impl ModuleMapper for Scale {
     }
 }
 
-/// Inference keeps projections of positions: never those of other weights, and for all lengths.
+/// Inference keeps projections of positions, never those of other weights, and for all lengths.
 #[test]
 fn kept_projections_are_those_of_the_weights() {
     let device = Device::default();
@@ -153,7 +153,7 @@ fn compacted_models_compute_what_the_training_form_does() {
         let (mut model, _) = decompose(model, &LayerSelection::all(), config).unwrap();
         let decomposed = model.forward(EncoderInput::new(ids.clone()));
         assert!(largest_difference(&decomposed, &dense) < 1e-5);
-        // Two thirds of every layer's neurons are pruned.
+        // Two thirds of the neurons of every layer are pruned.
         model.for_each_linear_mut(&mut |_, linear| {
             let CompressibleLinear::LowRankSparse(layer) = linear else { panic!("decomposed") };
             let sparse = layer.sparse.take().unwrap().val();

@@ -1,6 +1,6 @@
-//! DeBERTa-v2 against Hugging Face's own implementation (fixtures by `fixtures/deberta_parity.py`).
+//! DeBERTa-v2 against Hugging Face's implementation (fixtures by `fixtures/deberta_parity.py`).
 //!
-//! Which option is exercised by which case:
+//! Cases that exercise each option:
 //!
 //! | option | cases |
 //! |---|---|
@@ -103,7 +103,7 @@ fn checkpoints_load_with_and_without_prefix_and_heads() {
         input.attention_mask = ints(source, "attention_mask", &device);
         input
     };
-    // The files of a classifier, as a bare model.
+    // Load the files of a classifier as a bare model.
     let v3 = expected("v3");
     let (model, report) = load_pretrained::<DebertaV2Model>(
         fixture("deberta_v2", "v3"),
@@ -115,7 +115,7 @@ fn checkpoints_load_with_and_without_prefix_and_heads() {
     let last = model.forward(input(&v3)).last_hidden_state;
     assert_close(last, &v3, "hidden_states.2", TOLERANCE);
 
-    // The files of a bare model, under heads.
+    // Load the files of a bare model with heads.
     let bare = expected("bare");
     let options = LoadOptions::default();
     let (model, report) = load_pretrained::<DebertaV2ForSequenceClassification>(

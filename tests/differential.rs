@@ -1,6 +1,6 @@
-//! Folders of tiny models drawn at random, against what transformers answers with each (fixture by
-//! `fixtures/differential.py`): architectures, configurations, tokenizers and their files, tables of
-//! labels, kinds of storage. Our probabilities are its, or the folder is refused.
+//! Random folders of tiny models against transformers (fixture by `fixtures/differential.py`).
+//! Architectures, configurations, tokenizers and their files, tables of labels and storage formats
+//! vary. Probabilities equal those of transformers, or loading the folder is an error.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,10 +18,11 @@ use serde_json::{Map, Value, json};
 
 use super::torch_file::torch_file;
 
-/// Largest difference of a probability or score: both compute in 32 bits, in another order.
+/// Largest difference of a probability or score: both sides compute in f32, in different orders.
 const TOLERANCE: f64 = 1e-4;
 
-/// Words of the errors with which folders are refused that transformers loads, and why.
+/// Parts of the errors for folders that transformers loads and this library rejects, and the
+/// reasons.
 const REFUSED: [(&str, &str); 0] = [];
 
 #[derive(Deserialize)]
@@ -53,11 +54,11 @@ struct Storage {
     dtype: Option<String>,
     shards: Option<usize>,
     bin: bool,
-    /// Said by the tensors' names.
+    /// Encoded in the tensors' names.
     old_names: bool,
 }
 
-/// The files of tokenizers that the folders share.
+/// Tokenizer files that the folders share.
 #[derive(Deserialize)]
 struct Tokenizers {
     shared: BTreeMap<String, Value>,
@@ -75,8 +76,8 @@ fn read<T: serde::de::DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// As the fixture's script computes them: splitmix64 of the name's FNV-1a, to multiples of 1/256 that
-/// every type of storage holds exactly.
+/// Values as the fixture's script computes them: splitmix64 of the name's FNV-1a hash, as multiples
+/// of 1/256, which every storage format holds exactly.
 fn values(name: &str, shape: &[usize]) -> Vec<f32> {
     let fold = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     let state = name.bytes().fold(0xcbf2_9ce4_8422_2325, fold);
@@ -148,7 +149,7 @@ impl Folder {
         fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
     }
 
-    /// Probabilities or scores of every input.
+    /// Probabilities or scores of all inputs.
     fn answers(&self, folder: &Path, fixture: &Fixture) -> losparse::Result<Vec<Vec<f64>>> {
         let device = Device::default();
         let (model, report) =
@@ -215,7 +216,7 @@ fn folders_drawn_at_random_answer_as_in_transformers() {
             continue;
         }
         let pairs = found.iter().flatten().zip(folder.answers.iter().flatten());
-        // A score may be large; a probability is at most 1.
+        // Scores may be large; probabilities are at most 1.
         let difference = pairs.map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f64::max);
         worst = worst.max(difference);
         if difference > TOLERANCE {
@@ -235,7 +236,7 @@ fn folders_drawn_at_random_answer_as_in_transformers() {
     assert!(count >= 300 && refused.len() * 20 <= count);
 }
 
-/// The folders exercise every architecture and all that the recipes can vary.
+/// The folders exercise every architecture and everything that the script varies.
 #[test]
 fn the_folders_are_of_all_kinds() {
     let fixture: Fixture = read("differential.json");

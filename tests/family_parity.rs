@@ -1,5 +1,5 @@
-//! RoBERTa, MPNet and question answering against Hugging Face's own implementation (fixtures by
-//! `fixtures/family_parity.py`). Where each option is exercised:
+//! RoBERTa, MPNet and question answering against Hugging Face's implementation (fixtures by
+//! `fixtures/family_parity.py`). Cases that exercise each option:
 //!
 //! | option | RoBERTa | MPNet |
 //! |---|---|---|
@@ -109,7 +109,7 @@ struct Published {
     parameters: BTreeMap<String, usize>,
 }
 
-/// As many parameters as in transformers, by the class of the model.
+/// The number of parameters equals that of the same class in transformers.
 fn check_published<M: BertFamily>(
     classifier: impl Fn(&<M as BertFamily>::Config, &Device) -> usize,
 ) {
@@ -147,7 +147,7 @@ fn published_configurations_have_as_many_parameters_as_in_transformers() {
     check_published::<MpnetModel>(classifier::<MpnetModel>);
 }
 
-/// What a file leaves out takes the architecture's own defaults, and what is written is read back.
+/// Fields that a file lacks have the architecture's defaults, and saved configurations read back.
 #[test]
 fn configurations_survive_json() {
     let path = Path::new("config.json");

@@ -1,5 +1,5 @@
-//! Checkpoints as they are found: under a wrapper's names, nested, with matrices that should be tied,
-//! under other names, and with something else in a file's place.
+//! Checkpoints as users find them: with a wrapper's names, nested, with untied copies of tied
+//! matrices, with other names, and with something else in place of a file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,13 +79,13 @@ fn a_prefix_of_all_names_is_left_out_and_said() {
         let said = format!("names without their prefix `{wrapper}`");
         assert!(report.to_string().contains(&said), "{report}");
     }
-    // A base model's own prefix may be doubled, too.
+    // The prefix of a base model may also occur twice.
     let folder = renamed("bert/base", |name| match name.strip_prefix("bert.") {
         Some(name) => format!("module.bert.{name}"),
         None => format!("module.{name}"),
     });
     assert_eq!(logits(folder.path()).0, expected);
-    // One name without it: which model this is nobody says.
+    // If one name lacks the prefix, it is unclear which tensors are the model.
     let folder = renamed("bert/base", |name| match name {
         "classifier.bias" => name.to_string(),
         _ => format!("module.{name}"),
@@ -142,11 +142,11 @@ fn an_embedding_that_is_tied_is_not_another_one() {
         let other = tied(name, true);
         let error = load::<Writes>(other.path()).unwrap_err();
         assert!(error.contains(name) && error.contains("is not the same as"), "{error}");
-        // A model without the head has no use for it.
+        // A model without the head does not use it.
         let bare = load::<BartModel>(other.path());
         assert_eq!(bare.is_ok(), name == "lm_head.weight", "{name}");
     }
-    // Without `shared`, the others are compared with each other.
+    // Without `shared`, the other copies are compared with each other.
     let apart = changed("bart/base", |tensors| {
         let shared = tensors.keys().find(|name| name.ends_with("shared.weight")).unwrap().clone();
         let matrix = tensors.remove(&shared).unwrap();
@@ -157,7 +157,7 @@ fn an_embedding_that_is_tied_is_not_another_one() {
     });
     let error = load::<Writes>(apart.path()).unwrap_err();
     assert!(error.contains("decoder.embed_tokens.weight"), "{error}");
-    // Nor is one that the configuration unties.
+    // A matrix that the configuration unties is not compared either.
     let folder = tied("lm_head.weight", false);
     let path = folder.path().join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -211,7 +211,7 @@ fn what_stands_in_a_files_place_is_named() {
     assert!(error.contains("config.json: layer_norm_eps: NaN is no number"), "{error}");
 }
 
-/// A pickle has no checksum: what is still one may be read, but nothing panics over it.
+/// A pickle has no checksum, so damage may go unnoticed, but it never panics.
 #[test]
 fn no_byte_of_a_pytorch_file_makes_a_panic() {
     let folder = tempfile::tempdir().unwrap();

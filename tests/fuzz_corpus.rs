@@ -1,4 +1,4 @@
-//! The corpus of the fuzz targets in `tests/fuzz`, each file through its target's body.
+//! Replays the corpus of the fuzz targets in `tests/fuzz`, each file with the body of its target.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ mod bodies;
 
 use bodies::Outcome;
 
-/// Runs a body over its corpus; some files must be taken and some refused, else the corpus or the
-/// body is worth nothing.
+/// Runs a body over its corpus. Some files must be accepted and some rejected, or the corpus or
+/// body tests nothing.
 fn replay(target: &str, body: fn(&[u8]) -> Outcome) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
     let mut paths: Vec<_> =

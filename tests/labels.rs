@@ -1,4 +1,4 @@
-//! Labels of a model and of a task: matched by name wherever the two meet, or refused.
+//! Labels of a model and of a task are matched by name wherever the two meet, or rejected.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::cli::{Place, fails, json_lines, losparse, refs, stdout, text};
 
 const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
-/// A tiny configuration of any encoder, from the fields they share.
+/// A tiny configuration of any encoder, with the fields that all share.
 fn tiny<C: ModelConfig>(labels: &[&str]) -> C {
     let mut config: C = serde_json::from_value(json!({
         "vocab_size": 13, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -38,7 +38,7 @@ fn logits(folder: &Path, options: &LoadOptions) -> Result<(Vec<f32>, Vec<String>
     let loaded = AnySequenceClassifier::load(folder, &device, options);
     let (model, _) = loaded.map_err(|e| e.to_string())?;
     let ids: Tensor<2, Int> = Tensor::from_ints([[2, 6, 7, 3]], &device);
-    // What BART reads its answer at.
+    // The token at which BART classifies.
     let ids = match &model {
         AnySequenceClassifier::Bart(_) => Tensor::from_ints([[0, 6, 7, 2]], &device),
         _ => ids,
@@ -52,7 +52,7 @@ fn wanted(labels: &[&str]) -> LoadOptions {
     LoadOptions { labels, ..LoadOptions::default() }
 }
 
-/// Loads `model`, of the labels x, y, z, for other orders and other labels.
+/// Loads `model`, with labels x, y, z, for other orders and other labels.
 fn head_follows_names<M: PretrainedModel>(model: &M) {
     let place = tempfile::tempdir().unwrap();
     let folder = place.path().join("model");
@@ -75,7 +75,8 @@ fn head_follows_names<M: PretrainedModel>(model: &M) {
     let new = LoadOptions { new_head: true, ..wanted(&foreign) };
     assert_ne!(logits(&folder, &new).unwrap().0, own);
 
-    // Another number: a new head, unless the trained one is wanted or its names are all there.
+    // For another number of labels the head is new, unless the trained one is asked for or all of
+    // its names occur.
     assert_eq!(logits(&folder, &wanted(&["a", "b"])).unwrap().0.len(), 2);
     let loaded = AnySequenceClassifier::load(&folder, &Device::default(), &wanted(&["a", "b"]));
     let told = loaded.unwrap().1.to_string();
@@ -129,8 +130,8 @@ fn rename(folder: &Path, labels: &[&str]) {
     });
 }
 
-/// A place with a model of three labels in another order than MNLI's, and MNLI files whose every row
-/// it answers rightly.
+/// A place with a model of three labels in another order than MNLI's, and MNLI files on which it is
+/// always right.
 fn mnli() -> Place {
     let place = Place::of(&bert(&["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]), SPECIAL);
     let pairs = [("the film is good", "bad"), ("dull", "the very great film"), ("is", "is good")];
@@ -181,7 +182,7 @@ fn glue_is_evaluated_by_name_or_not_at_all() {
     ];
     fails(&dry, 1, &parts);
     stdout(&[&dry[..], &["--new-head"]].concat());
-    // What the outputs stand for can be said.
+    // The names of the outputs can be given.
     let called = "contradiction,neutral,entailment";
     assert_eq!(accuracies(&[&evaluate[..], &["--labels", called]].concat()), [1.0, 1.0]);
     let called = "neutral,contradiction,entailment";
@@ -202,7 +203,7 @@ fn glue_is_evaluated_by_name_or_not_at_all() {
     fails(&evaluate, 1, &["down, up", "entailment, neutral, contradiction"]);
 }
 
-/// The place's evaluation data with the labels that `model` gives.
+/// The place's evaluation data with the labels that `model` predicts.
 fn as_answered(place: &Place, model: &str) -> String {
     let dev = place.arg("dev.csv");
     let answers = json_lines(&["predict", model, "--file", &dev, "--text", "review"]);
@@ -247,7 +248,7 @@ fn training_goes_on_with_the_meaning_of_a_trained_head() {
             .unwrap();
     assert_eq!(config["id2label"], json!({"0": "up", "1": "down"}));
 
-    // The names of the model come before the order that is said.
+    // The names of the model precede the order that is given.
     let model = place.arg("model");
     let evaluate = [&["evaluate", &model][..], &columns].concat();
     assert_eq!(accuracies(&evaluate), [1.0]);
@@ -263,7 +264,7 @@ fn training_goes_on_with_the_meaning_of_a_trained_head() {
     stdout(&refs(&place.run("compress", "never", &["--dry-run", "--labels", "good,bad"])));
     stdout(&refs(&place.run("compress", "never", &["--dry-run", "--new-head"])));
 
-    // With a label more the head is not thrown away unasked.
+    // One more label does not silently replace the head.
     place.write("train.csv", train + "dull,nan\n");
     place.write("dev.csv", &answered);
     fails(&refs(&place.run("finetune", "never", &["--dry-run"])), 1, &["nan", "--new-head"]);

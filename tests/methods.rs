@@ -1,4 +1,4 @@
-//! Methods and criteria by name on the command line, as users give them.
+//! Methods and criteria by name on the command line.
 
 use std::fs;
 
@@ -48,7 +48,7 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
     let text = fs::read_to_string(place.path("once/report.md")).unwrap();
     assert!(text.contains("one-shot magnitude pruning"), "{text}");
 
-    // Below a ratio of 0.1 half of it is the low-rank part's, where nothing else is said.
+    // Below a ratio of 0.1, the low-rank part is by default half of it.
     let wide = Place::wide(64);
     stdout(&refs(&wide.run("compress", "tiny", &["--ratio", "0.06", "--interval", "2"])));
     assert_eq!(recipe(&wide, "tiny").method.unwrap().low_rank_ratio, Some(0.03));
@@ -71,7 +71,7 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
     refused(&["--ratio", "0.01"], tiny);
     refused(&["--ratio", "0.01", "--method", "low-rank"], tiny);
     refused(&["--ratio", "0.01", "--dry-run"], tiny);
-    // No option makes a method another unheeded.
+    // No option silently turns a method into another one.
     for (method, more, option) in [
         ("itp", ["--rank", "4"], "rank"),
         ("itp", ["--importance", "movement"], "importance"),
@@ -83,12 +83,12 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
         let part = format!("option --{}: with this the method is", option.replace('_', "-"));
         refused(&[&["--method", method], &more[..]].concat(), &part);
     }
-    // Bounds are those of the sparse part, 0.15 of the weights here.
+    // The bounds are on the sparse part, 0.15 of the weights here.
     let capped = ["--ratio", "20%", "--max-kept", "0.15", "--dry-run"];
     stdout(&refs(&place.run("compress", "capped", &capped)));
     refused(&["--ratio", "0.2", "--max-kept", "0.14"], "option --max-kept");
     refused(&["--ratio", "0.2", "--min-kept", "0.18"], "option --min-kept");
-    // A recipe's method does not become another by another ratio.
+    // A new ratio does not turn a recipe's method into another one.
     let file = place.path("recipe.toml");
     fs::write(&file, "[method]\nratio = 0.2\nlow_rank_ratio = 0.05\n").unwrap();
     let recipe = file.display().to_string();
@@ -105,7 +105,7 @@ fn a_head_of_another_task_is_left_behind() {
         stdout(&refs(&place.run("finetune", output, more)));
         report(&place, output)["starting"].as_array().unwrap().len()
     };
-    // The model's own head is evaluated as it is; a new one would say nothing.
+    // The model's own head is evaluated before training; a new head would not be.
     assert_eq!(starting("own", &["--epochs", "1"]), 1);
     assert_eq!(starting("new", &["--epochs", "1", "--new-head"]), 0);
     assert!(recipe(&place, "new").new_head && !recipe(&place, "own").new_head);

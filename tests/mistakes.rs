@@ -1,5 +1,5 @@
-//! What mistakes get: each is made, and what the program says is compared with `docs/mistakes.md`.
-//! `LOSPARSE_REWRITE=1` writes the page anew.
+//! Makes each mistake and compares what the program prints with `docs/mistakes.md`.
+//! `LOSPARSE_REWRITE=1` writes the page again.
 
 use std::fmt::Write;
 use std::fs;
@@ -23,14 +23,14 @@ and its result is kept, but is not what was asked for, as the report says too; 1
 |---|---|---:|---|
 ";
 
-/// Settings of a short run that are in order.
+/// Good settings of a short run.
 const ORDER: &str = "--train train.csv --dev dev.csv --text review --label mood --max-length 12 \
                      --batch-size 8";
-/// What to evaluate on.
+/// Good settings of an evaluation.
 const DEV: &str = "--dev dev.csv --text review --label mood";
 
-/// A mistake and the command that makes it; `…` in the command stands for [`ORDER`], of `evaluate` for
-/// [`DEV`].
+/// A mistake and the command that makes it. `…` in the command stands for [`ORDER`], in `evaluate`
+/// for [`DEV`].
 const MISTAKES: [(&str, &str); 36] = [
     ("a model that is not there", "compress no/such -o out …"),
     ("a truncated `model.safetensors`", "compress truncated -o out …"),
@@ -80,8 +80,8 @@ const MISTAKES: [(&str, &str); 36] = [
     ("no text", "predict model"),
 ];
 
-/// The words of a command, with what `…` stands for. A later setting takes the place of the same one
-/// before; `--name-` takes it away.
+/// The words of a command, with `…` replaced. A later setting replaces the same one before;
+/// `--name-` removes it.
 fn words(command: &str) -> Vec<String> {
     let order = if command.starts_with("evaluate") { DEV } else { ORDER };
     let all = command.replace('…', order);
@@ -105,7 +105,7 @@ fn run(place: &Place, command: &str) -> Output {
     losparse(&words).current_dir(place.path("")).output().unwrap()
 }
 
-/// A place with everything that mistakes are made with.
+/// A place with all files of the mistakes.
 fn place() -> Place {
     let place = Place::new();
     let weights = |folder: &str, change: &dyn Fn(&mut Vec<u8>)| {
@@ -138,7 +138,7 @@ fn place() -> Place {
     place
 }
 
-/// What people are told at the end: the error, or the first warning, in one line.
+/// The message at the end: the error or the first warning, in one line.
 fn told(output: &Output) -> String {
     let all = text(&output.stderr);
     let all = all.split("\n\nUsage:").next().unwrap_or_default();
@@ -152,7 +152,7 @@ fn told(output: &Output) -> String {
     line.join(" ").replace('|', r"\|").replace('`', "'")
 }
 
-/// Shares that depend on the random model, masked.
+/// Masks shares, which depend on the random model.
 fn masked(told: String) -> String {
     match told.split_once('%') {
         Some((share, rest)) if rest.contains("asked for") => {

@@ -1,4 +1,4 @@
-//! Runs that end well, or say that they did not.
+//! Runs that end well, or report that their result is not what was asked for.
 
 use std::collections::HashSet;
 use std::fs;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::cli::{Place, fails, json_lines, losparse, refs, text};
 
-/// Lines of JSON of a run, its exit code and what it says to people.
+/// A run's lines of JSON, its exit code and its text for people.
 fn outcome(args: &[String]) -> (Vec<Value>, Option<i32>, String) {
     let output = losparse(&[&refs(args)[..], &["--json"]].concat()).output().unwrap();
     let lines = text(&output.stdout);
@@ -40,7 +40,7 @@ fn a_short_training_compresses_to_what_was_asked_for() {
         assert_eq!(report["method"]["pruning"]["schedule"]["interval"], 1, "{method}");
         let steps: Vec<&Value> = lines.iter().filter(|line| line["event"] == "step").collect();
         assert_eq!(steps.len(), 6);
-        // What is left as it was counted, up to the neuron at the threshold.
+        // The counted share is left, up to the neuron at the threshold.
         let (kept, scheduled) = (&steps[5]["kept"], steps[5]["keep_ratio"].as_f64().unwrap());
         let kept = kept.as_f64().unwrap();
         assert!((scheduled..scheduled + 0.01).contains(&kept), "{method}: {kept} of {scheduled}");
@@ -49,7 +49,7 @@ fn a_short_training_compresses_to_what_was_asked_for() {
             let layers = report["account"]["layers"].as_array().unwrap();
             layers.iter().map(|layer| layer[field].as_f64().unwrap()).sum()
         };
-        // A rank of at least 1 is an eighth of these small matrices.
+        // Rank 1, the least, is an eighth of these small matrices.
         let stored = sum("stored_elements") / sum("dense_elements");
         assert!(stored < 0.64, "{method}: {stored}");
     }
@@ -68,7 +68,7 @@ fn an_interval_that_leaves_no_time_is_refused_before_anything_is_written() {
     refused(&["--epochs", "1", "--gradient-accumulation", "3"], &["option --epochs: the schedule"]);
     let early = ["--epochs", "1", "--initial-warmup-steps", "5"];
     refused(&early, &["option --initial-warmup-steps: the schedule is longer than the training"]);
-    // What is pruned by its size needs no importance.
+    // Pruning by magnitude needs no importance.
     let by_size = [&long[..], &["--method", "one-shot"]].concat();
     assert_ne!(outcome(&place.run("compress", "by-size", &by_size)).1, Some(1));
 }
@@ -82,7 +82,7 @@ fn more_than_was_asked_for_is_kept_and_marked_everywhere() {
     let (out, told) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(3), "{out}{told}");
     assert!(out.contains("compacted"), "{out}");
-    // The last that is said, and nothing in colours where there is no terminal.
+    // The warning is the last line, and without colours if there is no terminal.
     let warnings: Vec<&str> = told.lines().filter(|line| line.starts_with("warning: ")).collect();
     let last = told.lines().rev().take(warnings.len()).collect::<Vec<_>>();
     assert!(last.iter().all(|line| line.starts_with("warning: ")), "{told}");
@@ -137,7 +137,7 @@ fn a_training_of_skipped_updates_is_marked() {
 fn a_model_that_always_says_the_same_is_called_so() {
     let place = Place::new();
     let model = place.arg("model");
-    // All of one text: whatever the model says, it says to all.
+    // All texts are the same, so the model answers all alike.
     let rows = |count: usize, mood: &str| format!("the film is good,{mood}\n").repeat(count);
     let dev = ["review,mood\n".to_string(), rows(7, "up"), rows(7, "down")].concat();
     place.write("same.csv", dev);
@@ -167,7 +167,7 @@ fn examples_that_are_trained_on_and_evaluated_on_are_counted() {
 #[test]
 fn without_evaluation_data_a_tenth_is_held_out() {
     let place = Place::new();
-    // 60 texts, each twice; a third of them of one kind.
+    // 60 texts, each twice; a third of them of one class.
     let row = |at: usize| {
         let mood = if at.is_multiple_of(3) { "up" } else { "down" };
         format!("good {},{mood}\n", "film ".repeat(at / 8 + 1) + &"very ".repeat(at % 8))
@@ -187,7 +187,7 @@ fn without_evaluation_data_a_tenth_is_held_out() {
     assert_eq!(report["training"]["examples"], 108);
     let split = &report["trained"][0];
     assert_eq!((&split["split"], &split["metrics"]["examples"]), (&json!("held-out"), &json!(12)));
-    // A third of what is held out, too, is of the rarer kind.
+    // A third of the held-out texts, too, is of the rarer class.
     let majority = split["metrics"]["majority_share"].as_f64().unwrap();
     assert!((majority - 8.0 / 12.0).abs() < 1e-9, "{majority}");
     let note = "12 training examples, drawn by seed 7, are held out";
@@ -195,7 +195,7 @@ fn without_evaluation_data_a_tenth_is_held_out() {
     let read = |name: &str| fs::read_to_string(place.path("held").join(name)).unwrap();
     assert!(read("report.md").contains("evaluated on 12 examples of the training data"));
     assert!(read("recipe.toml").contains("dev_share = 0.1"));
-    // The recipe holds out the same; data of one's own takes the place of what is held out.
+    // The recipe holds out the same examples; given evaluation data replaces them.
     let [recipe, again, own] = ["held/recipe.toml", "again", "own"].map(|name| place.arg(name));
     let args = ["finetune", "--recipe", &recipe, "-o", &again].map(String::from);
     let (lines, _, _) = outcome(&args);
@@ -217,7 +217,7 @@ fn too_few_examples_to_hold_any_out_are_an_error() {
     assert!(!place.path("few").exists());
 }
 
-/// Every option that an error names is one that exists.
+/// Every option that an error names exists.
 #[test]
 fn marks_are_of_kinds_that_reports_know() {
     let known: HashSet<&str> =
@@ -227,6 +227,6 @@ fn marks_are_of_kinds_that_reports_know() {
     let report = &lines.last().unwrap()["report"];
     let found = kinds(report);
     assert!(found.iter().all(|kind| known.contains(kind)), "{found:?}");
-    // That nothing was learnt is said, and is no failure.
+    // A run that learnt nothing is reported, not a failure.
     assert_eq!(code, Some(if found.contains(&"diverged") { 3 } else { 0 }), "{found:?}");
 }

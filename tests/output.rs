@@ -1,4 +1,4 @@
-//! What is printed and written of names that others chose.
+//! Printing and writing of hostile names.
 
 use std::fs;
 
@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::cli::{json_lines, losparse, refs, stdout, text};
 use super::place::Place;
 
-/// Colours what follows, clears the screen, rings, overwrites the line, turns writing around.
+/// Control characters: colours, clear the screen, ring, overwrite the line, reverse the direction.
 const HOSTILE: &str = "\u{1b}[31mup\u{9b}2J\u{7}\r\u{202e}";
-/// The same, harmless.
+/// The same text, escaped.
 const SHOWN: &str = "\\u{1b}[31mup\\u{9b}2J\\u{7}\\r\\u{202e}";
 
 fn has_no_control(text: &str) {
@@ -17,7 +17,7 @@ fn has_no_control(text: &str) {
     assert!(!text.contains(bad), "{text:?}");
 }
 
-/// A model whose second label is hostile.
+/// A model with a hostile second label.
 fn hostile(place: &Place, name: &str) -> String {
     let file = place.copy(name).join("config.json");
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
@@ -78,7 +78,7 @@ fn reports_show_names_as_they_are() {
     assert!(page.contains("<title>Fine-tuning: &lt;img src=x onerror=alert(1)&gt;"), "{page}");
 }
 
-/// Neither arguments nor paths need be UTF-8.
+/// Arguments and paths need not be UTF-8.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_model_s_folder_may_have_any_name() {

@@ -1,9 +1,10 @@
-//! What the comparisons with Hugging Face's own implementation share.
+//! Shared code of the comparisons with Hugging Face's implementation.
 //!
-//! A case is a folder of `fixtures/FAMILY` with a model, an input and what `transformers` computes:
-//! outputs, states, attentions, loss, gradients of all parameters. Each is computed four times, in
-//! inference and in training (without dropout, as it was recorded), asking for attention maps and
-//! not: with maps layers are composed of Burn's operations, without they are fused kernels.
+//! A case is a folder of `fixtures/FAMILY` with a model, an input and the results of
+//! `transformers`: outputs, states, attentions, loss, gradients of all parameters. It is computed
+//! four times: in inference and in training (without dropout, as recorded), with and without
+//! attention maps. With maps, layers are composed of Burn's operations; without, they are fused
+//! kernels.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use losparse::device::{Backend, DeviceSpec};
 use losparse::models::{EncoderInput, EncoderOutput, LabelConfig, Labels, ProblemType};
 
 pub const TOLERANCE: f32 = 1e-5;
-/// Inputs so long come without states and attentions.
+/// Longer inputs are recorded without states and attentions.
 const LONG: usize = 100;
 
 pub fn fixture(family: &str, name: &str) -> PathBuf {
@@ -34,12 +35,12 @@ pub fn folder_from(variable: &str) -> Option<PathBuf> {
     folder
 }
 
-/// The CPU with this crate's kernels where the build has it, whatever else it has.
+/// The flex backend, with this crate's kernels, if the build has it.
 pub fn device() -> Device {
     DeviceSpec::from(Backend::Flex).open().unwrap_or_default()
 }
 
-/// All cases of a family, and the class of each one's model.
+/// All cases of a family, each with the class of its model.
 pub fn cases(family: &str) -> Vec<(String, String)> {
     let mut cases = Vec::new();
     for entry in std::fs::read_dir(fixture(family, "")).unwrap() {
@@ -61,7 +62,7 @@ pub fn ints(source: &TensorSource, name: &str, device: &Device) -> Option<Tensor
     Some(Tensor::from_data(TensorData::new(source.read_int(name).unwrap(), shape), device))
 }
 
-/// The largest difference; infinite where either is NaN.
+/// The largest difference; infinite if either value is NaN.
 pub fn distance(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
     let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
@@ -88,7 +89,7 @@ pub struct Pass<'a> {
     pub expected: &'a TensorSource,
     pub device: &'a Device,
     maps: bool,
-    /// What deviates by how much.
+    /// Deviation of each quantity.
     deviations: RefCell<Vec<(String, f32)>>,
 }
 
@@ -97,7 +98,7 @@ impl Pass<'_> {
         ints(self.expected, name, self.device)
     }
 
-    /// The case's input, asking for hidden states and, if so is computed, for attentions.
+    /// The case's input, asking for hidden states and, in computations with maps, for attentions.
     pub fn input(&self) -> EncoderInput {
         let mut input = EncoderInput::new(self.ints("input_ids").unwrap()).with_hidden_states();
         input.output_attentions = self.maps;
@@ -112,7 +113,7 @@ impl Pass<'_> {
         self.deviations.borrow_mut().push((name.to_string(), deviation));
     }
 
-    /// Checks all layers' tensors of a kind.
+    /// Checks a tensor of every layer.
     pub fn check_all<const D: usize>(&self, found: Option<Vec<Tensor<D>>>, kind: &str) {
         assert!(!kind.ends_with("attentions") || found.is_some() == self.maps, "{kind}");
         let Some(found) = found else { return };
@@ -144,7 +145,7 @@ impl Pass<'_> {
         }
     }
 
-    /// One integer an example.
+    /// One integer for each example.
     pub fn places(&self, name: &str) -> Tensor<1, Int> {
         let values = self.expected.read_int(name).unwrap();
         let count = values.len();
@@ -152,17 +153,17 @@ impl Pass<'_> {
     }
 }
 
-/// A case's largest deviations; those of pairs without and with attention maps.
+/// Largest deviations of a case; pairs are without and with attention maps.
 pub struct Row {
     name: String,
     forward: [f32; 2],
-    /// Of the loss, and of gradients, if there is a loss.
+    /// Deviations of the loss and of gradients, if there is a loss.
     training: Option<(f32, [f32; 2])>,
     gradients: usize,
     failures: Vec<String>,
 }
 
-/// Compares a case; `run` checks a model's outputs and gives the loss, if the case has one.
+/// Compares a case. `run` checks the model's outputs and returns the loss, if the case has one.
 pub fn compare<M: PretrainedModel>(
     folder: &Path,
     without_dropout: impl Fn(&mut M::Config),
@@ -215,7 +216,7 @@ pub fn compare<M: PretrainedModel>(
     row
 }
 
-/// Puts its gradient in place of each parameter; zeros where there is none.
+/// Replaces each parameter by its gradient, or by zeros without one.
 struct ToGradients<'a>(&'a GradientsParams);
 
 impl ModuleMapper for ToGradients<'_> {
@@ -225,7 +226,7 @@ impl ModuleMapper for ToGradients<'_> {
     }
 }
 
-/// Deviations of the gradients of all parameters, compared as a checkpoint names and orients them.
+/// Deviations of the gradients of all parameters, with the names and orientation of a checkpoint.
 fn gradient_deviations<M: PretrainedModel>(
     model: M,
     loss: Tensor<1>,
@@ -252,7 +253,7 @@ fn gradient_deviations<M: PretrainedModel>(
     deviations
 }
 
-/// Prints the table of an architecture, and fails if it is too short or anything deviates.
+/// Prints the table of an architecture. Fails if it is too short or a deviation too large.
 pub fn report(architecture: &str, rows: &[Row]) {
     println!(
         "| {architecture} | forward, fused | composed | loss | gradients, fused | composed | of |"
@@ -292,7 +293,7 @@ pub fn report(architecture: &str, rows: &[Row]) {
     );
 }
 
-/// Parameters by their shapes: nothing is allocated.
+/// Number of parameters by their shapes; nothing is allocated.
 pub fn parameters<M: Module>(model: &M) -> usize {
     struct Count(usize);
     impl ModuleVisitor for Count {

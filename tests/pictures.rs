@@ -1,4 +1,4 @@
-//! `inspect --plots`, run as users run it: what is drawn of models, runs, checkpoints.
+//! Pictures of models, runs and checkpoints by `inspect --plots`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cli::{Place, fails, json_lines, refs, stdout};
 
-/// A picture's text in SVG, by its name.
+/// The SVG text of a picture, by its name.
 type Pictures = Vec<(String, String)>;
 
 /// Draws `folders` with further arguments.
@@ -55,7 +55,7 @@ const RUN: [&str; 8] =
 fn pictures_of_a_model_are_of_the_layers_asked_for() {
     let place = Place::new();
     let model = place.path("model");
-    // A dense model keeps all it has; of its 12 layers each kind is drawn once.
+    // A dense model keeps all neurons; each kind of its 12 layers is drawn once.
     let pictures = draw(&place, &[&model], &[]);
     assert_eq!(names(&pictures), ["spectra"]);
     let spectra = picture(&pictures, "spectra");
@@ -65,7 +65,7 @@ fn pictures_of_a_model_are_of_the_layers_asked_for() {
     let spectra = picture(&pictures, "spectra");
     let drawn = |word: &str| spectra.matches(word).count();
     assert_eq!((drawn("query"), drawn("key"), drawn("dense")), (1, 1, 0));
-    // More than a panel holds are all there.
+    // Layers beyond one panel are all drawn.
     let pictures = draw(&place, &[&model], &["--layers", "**"]);
     let spectra = picture(&pictures, "spectra");
     for block in 0..2 {
@@ -88,7 +88,7 @@ fn pictures_of_runs_and_checkpoints_are_of_the_layers_asked_for() {
     stdout(&refs(&place.run("compress", "itp", &alone)));
     let [small, itp] = ["small", "itp"].map(|name| place.path(name));
     let all = ["schedule", "kept", "importance-before", "importance", "spectra"];
-    // The run drew them itself, and its report shows them.
+    // The run drew the same pictures, and its report shows them.
     let report = fs::read_to_string(small.join("report.md")).unwrap();
     let pictures = draw(&place, &[&small], &[]);
     assert_eq!(names(&pictures), all);
@@ -105,7 +105,7 @@ fn pictures_of_runs_and_checkpoints_are_of_the_layers_asked_for() {
     let [before, after] = ["importance-before", "importance"].map(|n| picture(&pictures, n));
     assert_eq!((counted(before, &["LoSparse"]), counted(after, &["kept", "pruned"])), (224, 224));
 
-    // Of chosen layers.
+    // Pictures of chosen layers.
     let queries = ["--layers", "self.query"];
     let pictures = draw(&place, &[&small], &queries);
     assert_eq!(names(&pictures), all);
@@ -121,7 +121,7 @@ fn pictures_of_runs_and_checkpoints_are_of_the_layers_asked_for() {
     let spectra = picture(&pictures, "spectra");
     assert!(spectra.matches("self.query").count() == 2 && !spectra.contains("dense"), "{spectra}");
 
-    // Two runs beside each other.
+    // Two runs compared.
     let pictures = draw(&place, &[&itp, &small], &[]);
     assert_eq!(names(&pictures), ["importance"]);
     let both = picture(&pictures, "importance");
@@ -148,7 +148,7 @@ fn a_report_compares_with_the_dense_model() {
         serde_json::from_slice(&file).unwrap()
     };
     assert_eq!(json("small")["baseline"]["metrics"], json("tuned")["trained"]);
-    // A compressed model is no baseline, and that is said before anything is done.
+    // A compressed model as baseline is an error before anything is done.
     let small = place.path("small").display().to_string();
     let wrong = place.run("compress", "other", &["--baseline", &small]);
     fails(&refs(&wrong), 1, &["report.json", "run of `finetune`"]);

@@ -1,4 +1,4 @@
-//! A folder with a tiny model and data, for runs of the command.
+//! A folder with a tiny model and data for tests that run the command.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,26 +21,26 @@ impl Place {
         Self::wide(16)
     }
 
-    /// With hidden states of this width.
+    /// A place whose model has hidden states of this width.
     pub(super) fn wide(width: usize) -> Self {
         let model = BertForSequenceClassification::new(&config(width), &Device::default());
         Self::of(&model.map(&mut Scattered(1)), ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     }
 
-    /// With this model, of a vocabulary of 13; the first of its tokens are these.
+    /// A place with this model, whose vocabulary is 13 tokens, of which these are the first.
     pub(super) fn of<M: PretrainedModel>(model: &M, special: [&str; 5]) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         save_pretrained(model, place.path("model"), &SaveOptions::default()).unwrap();
         let vocabulary = [&special[..], &WORDS].concat();
         place.write("model/vocab.txt", vocabulary.join("\n"));
-        // Whatever the model.
+        // The data is the same for every model.
         place.write("model/tokenizer_config.json", r#"{"tokenizer_class": "BertTokenizer"}"#);
         place.write("train.csv", reviews(96));
         place.write("dev.csv", reviews(24));
         place
     }
 
-    /// One for all tests that only read.
+    /// The shared place of all tests that only read.
     pub(super) fn shared() -> &'static Self {
         static PLACE: OnceLock<Place> = OnceLock::new();
         PLACE.get_or_init(Self::new)
@@ -58,7 +58,7 @@ impl Place {
         fs::write(self.path(name), contents).unwrap();
     }
 
-    /// A copy of the model folder whose files can be damaged.
+    /// A copy of the model folder, for tests that damage its files.
     pub(super) fn copy(&self, name: &str) -> PathBuf {
         let copy = self.path(name);
         fs::create_dir(&copy).unwrap();
@@ -86,8 +86,8 @@ impl Place {
     }
 }
 
-/// Sets matrices to small numbers that are the same in every place: the device's own generator is
-/// also that of tests which run meanwhile.
+/// Sets matrices to small numbers that are the same in every place. The device's random generator
+/// would not be: concurrent tests share it.
 struct Scattered(u64);
 
 impl ModuleMapper for Scattered {
@@ -120,7 +120,7 @@ fn config(width: usize) -> BertConfig {
     }
 }
 
-/// Reviews whose last word decides their label.
+/// Reviews whose label is decided by their last word.
 pub(super) fn reviews(count: usize) -> String {
     let row = |at: usize| {
         let filler = WORDS[at / 4 % 4];

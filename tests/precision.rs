@@ -1,4 +1,4 @@
-//! `--dtype`: products of 16-bit floats, for inference and training.
+//! `--dtype`: matrix products of 16-bit floats in inference and training.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ const SPELLER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/g2p-bart");
 const TEXTS: [&str; 3] =
     ["A quiet, funny and deeply moving film.", "Not one laugh.", "Loud, long and clumsy."];
 
-/// How likely the rater finds each of the texts positive.
+/// The rater's probability that each text is positive.
 fn ratings(more: &[&str]) -> Vec<f64> {
     let answers = json_lines(&[&["predict", RATER][..], &TEXTS, more].concat());
     let positive = |answer: &Value| answer["probabilities"]["positive"].as_f64().unwrap();
@@ -39,7 +39,8 @@ fn reduced_products_give_nearly_the_same_predictions() {
     }
 }
 
-/// On every other backend of this build and machine; in name one of the checks of backends.
+/// On every other backend of this build and machine. The name makes it one of the cross-backend
+/// checks.
 #[test]
 fn cross_backend_reduced_products() {
     let exact = ratings(&["--device", "flex"]);
@@ -76,12 +77,12 @@ fn a_model_is_compressed_with_reduced_products() {
     };
     let exact = losses("exact", &[]);
     let rounded = losses("rounded", &["--dtype", "bf16"]);
-    // The first updates hardly differ; later ones may keep other neurons.
+    // The first updates hardly differ; later updates may keep other neurons.
     assert_near(&rounded[..4], &exact[..4], 2e-2);
     let report = fs::read(place.path("rounded/report.json")).unwrap();
     let report: Value = serde_json::from_slice(&report).unwrap();
     assert_eq!(report["device"], "flex in bf16");
-    // What is saved is exact.
+    // Saved weights are exact.
     let (exact, rounded) = (place.path("exact/model"), place.path("rounded/model"));
     let bytes = |folder: std::path::PathBuf| {
         fs::metadata(folder.join("model.safetensors")).unwrap().len() as f64

@@ -1,4 +1,4 @@
-//! What `predict` reads and when it answers.
+//! What `predict` reads, and when it answers.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};
@@ -45,7 +45,7 @@ fn there_are_as_many_answers_as_lines() {
     let output = with_input(&predict, input.as_bytes());
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(texts(&output), ["good film", "", "   ", "dull", "bad"]);
-    // In a table, too, blank ones at the end as well.
+    // Also as a table, and with blank lines at the end.
     let output = with_input(&predict[..2], b"good\n\n\n");
     assert_eq!(text(&output.stdout).lines().count(), 4, "{}", text(&output.stdout));
     for nothing in ["", "\u{feff}"] {
@@ -66,7 +66,8 @@ fn a_line_that_is_not_utf_8_is_named_when_those_before_are_answered() {
     assert!(message.contains("standard input: line 3: not UTF-8"), "{message}");
 }
 
-/// Each answer is awaited before the next text is sent, so a run that waits for the end hangs here.
+/// Each text is sent only after the answer before, so a run that waits for the end of its input
+/// hangs here.
 #[test]
 fn lines_are_answered_as_they_come() {
     let place = Place::shared();
@@ -89,10 +90,10 @@ fn lines_are_answered_as_they_come() {
     }
 }
 
-/// Answers of texts that never end are read to the `count`th, and no further.
+/// Reads the first `count` answers to an endless input.
 fn read_some(args: &[&str], count: usize) -> Output {
     let (child, mut input, mut output) = start(args);
-    // Ends when the program has.
+    // The thread ends with the program.
     let endless = std::thread::spawn(move || while input.write_all(b"good film\n").is_ok() {});
     let mut line = String::new();
     for _ in 0..count {
@@ -116,7 +117,7 @@ fn a_reader_that_has_enough_ends_an_endless_run_quietly() {
     }
 }
 
-/// The most memory a process had so far, KiB.
+/// Peak memory of a process so far, KiB.
 #[cfg(target_os = "linux")]
 fn most_memory(child: &Child) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
@@ -124,7 +125,7 @@ fn most_memory(child: &Child) -> usize {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// A text that is kept takes some 300 bytes with its tokens and its answer.
+/// A text that stays in memory takes about 300 bytes with its tokens and answer.
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_stream() {

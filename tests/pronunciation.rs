@@ -1,4 +1,4 @@
-//! The task `g2p`: the built-in speller compressed a little on a few words, and used.
+//! The task `g2p`: the built-in speller, compressed a little on a few words and used.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::cli::{fails, json_lines};
 
 const SPELLER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/g2p-bart");
 
-/// The header and first words of the speller's `split`, in a file of `folder`.
+/// Writes the header and first words of the speller's `split` to a file in `folder`.
 fn words(folder: &Path, split: &str, count: usize) -> String {
     let all = fs::read_to_string(Path::new(SPELLER).join("data").join(split)).unwrap();
     let few: Vec<&str> = all.lines().take(count + 1).collect();
@@ -18,7 +18,7 @@ fn words(folder: &Path, split: &str, count: usize) -> String {
     path.display().to_string()
 }
 
-/// A metric of the first split.
+/// The value of a metric on the first split.
 fn metric(splits: &Value, name: &str) -> f64 {
     splits[0]["metrics"]["values"][name].as_f64().unwrap_or_else(|| panic!("{name} in {splits}"))
 }
@@ -49,7 +49,7 @@ fn a_speller_is_compressed_evaluated_and_used() {
     assert_eq!(report["compacted"][0]["metrics"]["examples"], 40);
     assert_eq!(report["agreement"]["changed_predictions"], 0, "{}", report["agreement"]);
 
-    // The folder knows its task and how it writes.
+    // The folder stores its task and its settings of generation.
     let evaluated = json_lines(&["evaluate", &small, "--dev", &dev]).remove(0);
     assert_eq!(evaluated["result"], report["compacted"][0]);
     let dense = json_lines(&["predict", SPELLER, "werewolf"]).remove(0);

@@ -1,7 +1,7 @@
-//! Real models in the folder that `LOSPARSE_MODELS` names, on 50 pairs of sentences of STS-B in padded
-//! batches of 10, against Hugging Face's own implementation (fixtures by `fixtures/real_parity.py`):
-//! logits, and channels of all hidden states of all tokens. Nobody asks for attention maps, so the
-//! kernels of inference compute them.
+//! Real models in the folder that `LOSPARSE_MODELS` names against Hugging Face's implementation
+//! (fixtures by `fixtures/real_parity.py`), on 50 pairs of sentences of STS-B in padded batches of
+//! 10. Compares logits, and channels of all hidden states of all tokens. Without attention maps, so
+//! the kernels of inference compute them.
 
 use std::path::{Path, PathBuf};
 
@@ -29,14 +29,14 @@ fn folder(name: &str) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// A model of three labels; gives what it says to be newly initialised, too.
+/// A model of three labels, and the parameters that it reports as newly initialised.
 fn load<M: PretrainedModel>(folder: &Path, device: &Device) -> (M, Vec<String>) {
     let options = LoadOptions { labels: Some(LabelConfig::numbered(3)), ..LoadOptions::default() };
     let (model, report) = load_pretrained(folder, device, &options).unwrap();
     (model, report.newly_initialised)
 }
 
-/// Weights that need no file: the same multiples of 2⁻¹² in every language; no bias.
+/// Weights that need no file: multiples of 2⁻¹², the same in every language; no bias.
 fn fix(linear: &mut Linear) {
     let [columns, rows] = linear.weight.dims();
     let device = linear.weight.device();
@@ -48,7 +48,7 @@ fn fix(linear: &mut Linear) {
     linear.bias = Some(Param::from_tensor(Tensor::zeros([rows], &device)));
 }
 
-/// `run` gives hidden states and logits.
+/// Compares the hidden states and logits that `run` returns.
 fn compare(name: &str, folder: &Path, run: impl Fn(EncoderInput) -> (Vec<Tensor<3>>, Tensor<2>)) {
     let device = device();
     let file = fixture("real", &format!("{name}.safetensors"));
@@ -93,7 +93,7 @@ fn compare(name: &str, folder: &Path, run: impl Fn(EncoderInput) -> (Vec<Tensor<
     check_tokens(name, folder, &expected);
 }
 
-/// The tokenizer's ids and types of the same pairs, as read from `LOSPARSE_SHARED`.
+/// The tokenizer's ids and types of the same pairs, read from `LOSPARSE_SHARED`.
 fn check_tokens(name: &str, folder: &Path, expected: &TensorSource) {
     let Some(shared) = folder_from("LOSPARSE_SHARED") else { return };
     let tokenizer = TextTokenizer::from_folder(folder, 128).unwrap();
@@ -147,7 +147,7 @@ fn real_mpnet_on_50_pairs() {
     });
 }
 
-/// With the head of its checkpoint.
+/// A model with the head of its checkpoint.
 #[test]
 fn real_deberta_on_50_pairs() {
     let Some(folder) = folder("deberta-v3-xsmall") else { return };

@@ -1,5 +1,5 @@
-//! The recipes of `models/recipes`: each is parsed and planned, as a dry run does, for a model of the
-//! true shape and as many examples as its data has.
+//! The recipes of `models/recipes`: each is parsed and planned, as in a dry run, for a model of the
+//! true shape and the true number of examples.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use losparse::models::deberta_v2::{
 use losparse::pruning::Phase;
 use losparse::train::{JobKind, Outline, Recipe, outline};
 
-/// Training examples of each task; SQuAD's windows are a few more than these questions.
+/// Training examples of each task. SQuAD has a few more windows than these questions.
 const EXAMPLES: [(&str, usize); 11] = [
     ("xsum", 204_045),
     ("cnn_dailymail", 287_113),
@@ -33,7 +33,7 @@ const EXAMPLES: [(&str, usize); 11] = [
 
 const GLUE: [&str; 8] = ["mnli", "rte", "qnli", "mrpc", "qqp", "sst2", "cola", "stsb"];
 
-/// Recipes whose every share, rate and schedule is published.
+/// Recipes with published ratios, learning rates and schedules.
 const PUBLISHED: [&str; 4] = [
     "bart-large/cnn_dailymail-40",
     "bart-large/xsum-40",
@@ -41,7 +41,7 @@ const PUBLISHED: [&str; 4] = [
     "deberta-v3-base/mnli-20",
 ];
 
-/// A file for each published row, and PLATON's tasks: `model/task-percent`.
+/// Recipes of all published rows and of PLATON's tasks, as `model/task-percent`.
 fn expected() -> Vec<String> {
     let mut names = vec!["bert-base/squad-50".to_string()];
     for task in GLUE {
@@ -60,7 +60,7 @@ fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Every file, by its name without the ending.
+/// All files, by their names without extension.
 fn recipes() -> BTreeMap<String, Recipe> {
     let folder = here("models/recipes");
     let mut recipes = BTreeMap::new();
@@ -81,7 +81,7 @@ fn parts(name: &str) -> (&str, &str, f64) {
     (model, task, percent.parse().unwrap())
 }
 
-/// A published `config.json` among the fixtures.
+/// A published `config.json` from the fixtures.
 fn config<C: ModelConfig>(file: &str, model: &str) -> C {
     let text = std::fs::read_to_string(here("tests/fixtures").join(file)).unwrap();
     let models: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -98,7 +98,7 @@ impl ModuleVisitor for Allocated {
     }
 }
 
-/// What a run of `recipe` does with `model`, none of whose weights it may make.
+/// The outline of a run of `recipe` with `model`, which may create none of the model's weights.
 fn planned<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> Outline {
     let outline = outline(recipe, model, examples).unwrap();
     let mut allocated = Allocated::default();
@@ -130,7 +130,7 @@ fn plan(name: &str, recipe: &Recipe) -> Outline {
             let model = DebertaV2ForSequenceClassification::new(&config, &device);
             planned(recipe, &model, examples)
         }
-        ("bart-large", JobKind::Summarization) => {
+        ("bart-large", JobKind::TextGeneration) => {
             let config: BartConfig = config("bart/counts.json", model);
             let model = BartForConditionalGeneration::new(&config, &device);
             planned(recipe, &model, examples)
@@ -158,7 +158,7 @@ fn there_is_a_recipe_for_every_published_row() {
         let published = PUBLISHED.contains(&name.as_str());
         let provenance = if published { "published" } else { "chosen" };
         assert_eq!(recipe.provenance.as_deref(), Some(provenance), "{name}");
-        // The README lists it among its model's, in bold where it is published.
+        // The README lists the recipe with its model, in bold if it is published.
         let about = |section: &&str| section.starts_with(&format!("`{model}`"));
         let sections: String = readme.split("\n## ").filter(about).collect();
         let listed = format!("`{}`", name.split_once('/').unwrap().1);
@@ -176,7 +176,7 @@ fn every_recipe_fits_the_true_model_and_data() {
         assert_eq!(plan.layers.len(), layers, "{name}");
         assert!(plan.patterns.iter().all(|pattern| pattern.layers == layers), "{name}");
 
-        // The low-rank part is what its share says, up to rounding a rank up.
+        // The low-rank part has its share, up to rounding ranks up.
         let method = recipe.method.as_ref().unwrap();
         let (mut low_rank, mut dense) = (0, 0);
         for layer in &plan.layers {
@@ -202,7 +202,7 @@ fn every_recipe_fits_the_true_model_and_data() {
     }
 }
 
-/// Rank of each shape of layers, `[d_input, d_output]`, and how many there are.
+/// Rank and number of layers of each shape `[d_input, d_output]`.
 fn ranks(name: &str) -> BTreeMap<[usize; 2], (usize, usize)> {
     let mut ranks = BTreeMap::new();
     for layer in plan(name, &recipes()[name]).layers {
@@ -226,7 +226,7 @@ fn ranks_are_those_of_the_true_shapes() {
     assert_eq!(ranks("bart-large/xsum-40"), BTreeMap::from(large));
 }
 
-/// Updates of the whole training and the schedule's warmups, where all of them are published.
+/// Updates of the whole training and of the schedule's warmups, if all of them are published.
 #[test]
 fn published_schedules() {
     for (name, updates, warmups, interval) in [

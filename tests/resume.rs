@@ -1,4 +1,4 @@
-//! Runs that are killed, run out of disk or are resumed with other settings.
+//! Runs that are killed, run out of disk space, or are resumed with other settings.
 #![cfg(unix)]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::cli::{Place, fails, json_lines, losparse, refs, text};
+use super::cli::{Place, fails, json_lines, losparse, refs, stdout, text};
 
 /// 1200 updates, a checkpoint every 4, pruning and dropout on.
 const RUN: [&str; 10] = [
@@ -45,8 +45,8 @@ fn newest(checkpoints: &Path) -> Option<PathBuf> {
     entries(checkpoints).into_iter().filter(|path| path.extension().is_none()).max()
 }
 
-/// Starts a run and kills it (SIGKILL) some milliseconds after its first new checkpoint, or in the
-/// save that follows.
+/// Starts a run and kills it (SIGKILL) some milliseconds after its first new checkpoint, or during
+/// the save after that.
 fn run_and_kill(args: &[&str], checkpoints: &Path, milliseconds: u64, in_save: bool) {
     let before = newest(checkpoints);
     let mut child = losparse(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -62,8 +62,8 @@ fn run_and_kill(args: &[&str], checkpoints: &Path, milliseconds: u64, in_save: b
     child.wait().unwrap();
 }
 
-/// Kills a run as often as said, every second time in a save, and resumes it: the weights must be
-/// those of a run that nobody disturbed.
+/// Kills a run several times, every second time during a save, and resumes it. The weights must
+/// equal those of an undisturbed run.
 fn kills_change_no_weight(kills: usize, more: &[&str]) {
     let place = Place::new();
     let settings = [&RUN[..], more].concat();
@@ -90,7 +90,7 @@ fn kills_change_no_weight(kills: usize, more: &[&str]) {
     assert!(done.status.success(), "{}", text(&done.stderr));
     assert!(!half_written(&checkpoints));
     assert!(weights(&place, "killed") == weights(&place, "whole"), "the weights differ");
-    // What pictures show is the same, too.
+    // The data of pictures are the same, too.
     let analysis = |output| read(&place, output, "analysis.json");
     let before = &analysis("whole")["importance_before"];
     assert!(before.as_array().unwrap().len() == 12, "{before}");
@@ -113,13 +113,13 @@ fn twenty_kills_change_no_weight() {
     kills_change_no_weight(20, &[]);
 }
 
-/// Pruned neurons are left out of the computation; after a resume, too.
+/// Pruned neurons are left out of the computation, also after a resume.
 #[test]
 fn kills_change_no_weight_where_regrowth_is_frozen() {
     kills_change_no_weight(6, &["--regrowth", "frozen"]);
 }
 
-/// Nothing is left to train, so no update's time is known.
+/// No update is left, so the time of an update is unknown.
 #[test]
 fn a_run_killed_after_its_last_update_is_finished() {
     let place = Place::new();
@@ -136,7 +136,7 @@ fn a_run_killed_after_its_last_update_is_finished() {
     assert!(report["training"]["seconds_per_step"].is_null(), "{report}");
     let page = fs::read_to_string(place.path("run").join("report.md")).unwrap();
     assert!(!page.contains("NaN") && !page.contains("s an update"), "{page}");
-    // Who reads reports can read this one.
+    // The report can still be read.
     let [run, pictures] = ["run", "pictures"].map(|name| place.path(name).display().to_string());
     json_lines(&["inspect", &run, "--plots", &pictures]);
 }
@@ -150,7 +150,7 @@ fn a_full_disk_leaves_the_last_good_checkpoint() {
     run_and_kill(&refs(&args), &checkpoints, 0, false);
     let before = newest(&checkpoints).unwrap();
 
-    // No file may grow beyond 16 kB: what a full disk does, for the optimizer's moments.
+    // No file may grow beyond 16 kB, so writing the optimizer's moments fails as on a full disk.
     args.push("--resume".into());
     let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\"";
     let refused = |args: &[String], parts: [&str; 2]| {
@@ -193,7 +193,10 @@ fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
         &["option --seed: 7", &folder, "started with 42", "leave the option out"],
     );
     fails(&["compress", "--resume", "-o", &folder], 1, &[&folder, "losparse finetune"]);
-    // A recipe that somebody changed, with a checkpoint that knows better.
+    // How the result is stored is no part of the training.
+    stdout(&["finetune", "--resume", "-o", &folder, "--storage", "bf16"]);
+    assert_eq!(json_lines(&["inspect", &folder])[0]["storage"], "bf16");
+    // A changed recipe, with a checkpoint that has the old one.
     let file = place.path("run/recipe.toml");
     let recipe = fs::read_to_string(&file).unwrap();
     fs::write(&file, recipe.replace("seed = 42", "seed = 7")).unwrap();
@@ -204,11 +207,11 @@ fn another_recipe_or_no_checkpoint_cannot_be_resumed() {
 #[test]
 fn a_run_that_stopped_early_is_done() {
     let place = Place::new();
-    // A learning rate of nearly nothing: no evaluation is better than the first.
+    // With a tiny learning rate no evaluation is better than the first.
     let settings =
         ["--epochs", "8", "--early-stopping-patience", "2", "--keep", "last", "--lr", "1e-12"];
     let mut args = place.run("finetune", "early", &settings);
-    // The first of the two rates goes.
+    // Remove the first of the two learning rates.
     let at = args.iter().position(|word| word == "--lr").unwrap();
     args.drain(at..at + 2);
     let steps = |args: &[String]| {
@@ -238,7 +241,7 @@ fn a_checkpoint_evaluates_as_it_did_in_training() {
         let found = &json_lines(&["evaluate", &folder])[0]["result"]["metrics"];
         assert_eq!(found, trained, "{command}");
 
-        // Other data than the run's.
+        // Other data than the run began with.
         let train = place.path("train.csv").display().to_string();
         let on_train = &json_lines(&["evaluate", &folder, "--dev", &train])[0]["result"]["metrics"];
         assert_eq!((&on_train["examples"], &found["examples"]), (&96.into(), &24.into()));

@@ -1,6 +1,7 @@
-//! Folders of runs: stopped at any update, damaged in any file, with other data, with other things
-//! in them. Runs of the library, in this process, so that they stop where they are told to. Their
-//! models have no dropout: what draws its random numbers is one for a process, and tests share it.
+//! Folders of runs that were stopped at any update, damaged in any file, continued with other data,
+//! or hold other files. The runs are calls of the library in this process, so that they stop at an
+//! exact update. Their models have no dropout, whose random generator all tests of the process
+//! share.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ fn recipe(place: &Place, more: &str) -> Recipe {
     Recipe::parse(&text).unwrap()
 }
 
-/// Options of a run that is told to stop after update `stop`.
+/// Options of a run that stops after update `stop`.
 fn options(place: &Place, output: &str, stop: Option<usize>) -> RunOptions {
     let interrupt = Interrupt::default();
     let request = interrupt.clone();
@@ -83,7 +84,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What a run does that is resumed as it lies there.
+/// Resumes the run in a folder as it is.
 fn resumed(recipe: &Recipe, place: &Place, output: &str) -> Result<Vec<u8>, String> {
     let run = || compress(recipe, &resuming(place, output, None)).map_err(|e| e.to_string());
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
@@ -95,7 +96,7 @@ fn a_run_stopped_after_any_update_goes_on_to_the_same_weights() {
     let place = without_dropout();
     for (name, accumulation) in [("alone", 1), ("accumulated", 2)] {
         let mut recipe = recipe(&place, "");
-        // As many updates.
+        // The same number of updates.
         recipe.training.gradient_accumulation = accumulation;
         recipe.training.epochs = Some(accumulation);
         let report = compress(&recipe, &options(&place, name, None)).unwrap();
@@ -105,7 +106,7 @@ fn a_run_stopped_after_any_update_goes_on_to_the_same_weights() {
             stopped_after(step, &recipe, &place, &output);
             let last = checkpoints(&place, &output).pop().unwrap();
             assert!(last.ends_with(format!("step-{step:08}")), "{last:?}");
-            // Once more, two updates on.
+            // Again, two updates later.
             let again = compress(&recipe, &resuming(&place, &output, Some(step + 2)));
             let done = match again {
                 Err(Error::Interrupted(_)) => {
@@ -122,7 +123,7 @@ fn a_run_stopped_after_any_update_goes_on_to_the_same_weights() {
     }
 }
 
-/// Every leaf of `value` changed, one at a time.
+/// Copies of `value`, each with one leaf changed.
 fn changed_leaves(value: &Value) -> Vec<Value> {
     match value {
         Value::Object(fields) => {
@@ -157,7 +158,7 @@ fn changed_leaves(value: &Value) -> Vec<Value> {
     }
 }
 
-/// Contents of a file, damaged in one way each.
+/// Copies of a file's contents, each damaged in one way.
 fn damaged(name: &str, whole: &[u8], of_another: &[u8]) -> Vec<Vec<u8>> {
     let length = whole.len();
     let mut all: Vec<Vec<u8>> = [0, 1, length / 3, length / 2, length - 2]
@@ -178,7 +179,7 @@ fn damaged(name: &str, whole: &[u8], of_another: &[u8]) -> Vec<Vec<u8>> {
     if name.ends_with(".json") {
         let value: Value = serde_json::from_slice(whole).unwrap();
         let changed = changed_leaves(&value);
-        // Of a long list some.
+        // Only some items of a long list.
         let every = changed.len().div_ceil(400);
         all.extend(changed.iter().step_by(every).map(|value| value.to_string().into_bytes()));
     }
@@ -193,7 +194,7 @@ fn a_damaged_checkpoint_is_named_or_makes_no_difference() {
     compress(&recipe, &options(&place, "whole", None)).unwrap();
     let whole = weights(&place, "whole");
     stopped_after(9, &recipe, &place, "kept");
-    // The best of the evaluations that count is the one of step 8.
+    // The best evaluation that counts is that of step 8.
     let [earlier, last] = checkpoints(&place, "kept").try_into().unwrap();
     assert!(earlier.ends_with("step-00000008") && last.ends_with("step-00000009"));
     let root = place.path("damaged");
@@ -226,7 +227,7 @@ fn a_damaged_checkpoint_is_named_or_makes_no_difference() {
         }
     }
     assert!(mutations > 400, "{mutations}");
-    // As the message says.
+    // Do what the message advises.
     fs::remove_dir_all(root.join("checkpoints/step-00000009")).unwrap();
     assert!(resumed(&recipe, &place, "damaged").unwrap() == whole);
 }
@@ -238,7 +239,7 @@ fn a_damaged_best_checkpoint_is_named_before_it_is_needed() {
     stopped_after(9, &recipe, &place, "run");
     let earlier = checkpoints(&place, "run").remove(0);
     let swapped = place.path("run/checkpoints/aside");
-    // Another checkpoint under its name, whole as it is.
+    // Another whole checkpoint under its name.
     let [best, last] = checkpoints(&place, "run").try_into().unwrap();
     fs::rename(&best, &swapped).unwrap();
     copy(&last, &best);
@@ -255,7 +256,7 @@ fn a_damaged_best_checkpoint_is_named_before_it_is_needed() {
     }
 }
 
-/// A file that was cut before its sum was made: what only reading it tells.
+/// A file that was cut before its checksum was made, so only reading it shows the damage.
 #[test]
 fn what_cannot_be_read_is_an_error_though_its_sum_is_right() {
     let place = without_dropout();
@@ -281,7 +282,7 @@ fn what_cannot_be_read_is_an_error_though_its_sum_is_right() {
                 return;
             }
             match resumed(&recipe, &place, "cut") {
-                // Behind its contents a file is filled up.
+                // Padding follows the contents of the file.
                 Ok(weights) => assert!(weights == whole, "{name}, {tenths} tenths: other weights"),
                 Err(message) => assert!(message.contains(name), "no {name} in {message}"),
             }
@@ -314,7 +315,7 @@ fn other_data_or_another_model_is_an_error_that_says_so() {
             fs::write(&path, mutant).unwrap();
             refused(what);
         }
-        // Nothing that a model sees: another end of lines.
+        // Other line ends, which no model sees.
         fs::write(&path, text.replace('\n', "\r\n")).unwrap();
     }
     let config = place.path("model/config.json");
@@ -353,7 +354,7 @@ fn what_systems_and_editors_leave_is_in_nobodys_way() {
     leave();
     stopped_after(5, &recipe, &place, "run");
     leave();
-    // What killed saves leave.
+    // Remains of killed saves.
     let leftovers = ["run/.model.tmp-a1B2c3", "run/checkpoints/step-00000007.partial"];
     for leftover in leftovers {
         fs::create_dir(place.path(leftover)).unwrap();
@@ -386,7 +387,7 @@ fn a_run_stopped_before_its_first_update_is_resumed_from_its_beginning() {
     let report = compress(&recipe, &resuming(&place, "run", None)).unwrap();
     assert!(!report.training.resumed);
     assert!(weights(&place, "run") == weights(&place, "whole"));
-    // Done and without checkpoints there is nothing to go on with.
+    // A finished run without checkpoints cannot be resumed.
     fs::remove_dir_all(place.path("run/checkpoints")).unwrap();
     let message = resumed(&recipe, &place, "run").unwrap_err();
     assert!(message.contains("no checkpoint to resume from"), "{message}");

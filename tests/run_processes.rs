@@ -1,11 +1,12 @@
-//! Runs as processes: signals, closed pipes, two on one folder, resuming from the folder alone,
-//! paths that are not UTF-8.
+//! Runs as processes: signals, closed pipes, two processes on one folder, resuming from the folder
+//! alone, paths that are not UTF-8.
 #![cfg(unix)]
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
@@ -15,7 +16,7 @@ use super::cli::{Place, fails, losparse, refs, stdout, text};
 /// 720 updates, two checkpoints.
 const LONG: [&str; 6] = ["--epochs", "60", "--interval", "2", "--eval-steps", "360"];
 
-/// A run whose events are read.
+/// A run and its events.
 struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -37,7 +38,7 @@ impl Running {
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
-    /// Its exit code and what it said, once it has ended.
+    /// Waits for its end; returns its exit code and stderr.
     fn end(mut self) -> (Option<i32>, String) {
         self.lines.by_ref().for_each(|line| drop(line.unwrap()));
         let output = self.child.wait_with_output().unwrap();
@@ -53,7 +54,7 @@ fn weights(place: &Place, output: &str) -> Vec<u8> {
     fs::read(place.path(output).join("model/model.safetensors")).unwrap()
 }
 
-/// Whether this process ignores SIGHUP, and so those that it starts.
+/// Whether this process ignores SIGHUP; if so, its children do.
 fn hangup_is_ignored() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -63,8 +64,8 @@ fn hangup_is_ignored() -> bool {
 #[test]
 fn a_signal_to_end_stops_as_ctrl_c_does_and_the_folder_is_all_it_takes_to_go_on() {
     let place = Place::new();
-    // Relative paths, of another folder than the one it is gone on from, and a learning rate that
-    // follows from the model.
+    // Paths relative to another folder than the one it is resumed from, and a learning rate that
+    // depends on the model.
     let mut args: Vec<String> = place.run("compress", "whole", &LONG);
     let rate = args.iter().position(|word| word == "--lr").unwrap();
     args.drain(rate..rate + 2);
@@ -80,7 +81,7 @@ fn a_signal_to_end_stops_as_ctrl_c_does_and_the_folder_is_all_it_takes_to_go_on(
     };
     assert!(command("whole").arg("--quiet").output().unwrap().status.success());
     let signals = [("-TERM", "terminated"), ("-HUP", "hung-up"), ("-INT", "interrupted")];
-    // Under `nohup` the runs below are told to outlive a hangup, too.
+    // Under `nohup`, the runs below ignore SIGHUP as well.
     let heeded = |signal: &str| signal != "-HUP" || !hangup_is_ignored();
     for (signal, output) in signals.into_iter().filter(|(signal, _)| heeded(signal)) {
         let running = Running::start(command(output), "\"step\"");
@@ -140,7 +141,7 @@ fn two_runs_on_one_folder_are_one_and_a_refusal() {
     }
     let tuned = place.run("finetune", "run", &["--overwrite"]);
     fails(&refs(&tuned), 1, &["is in use by", &id]);
-    // It is none the worse for that; and what a killed one leaves is nobody's.
+    // The first run goes on; the claim of a killed run is free.
     first.send("-KILL");
     assert_eq!(first.end().0, None);
     assert!(place.path("run/.lock").is_file());
@@ -148,7 +149,7 @@ fn two_runs_on_one_folder_are_one_and_a_refusal() {
     again.send("-TERM");
     assert_eq!(again.end().0, Some(130));
     assert!(!place.path("run/.lock").exists());
-    // Of another machine nobody here knows whether it is there.
+    // Whether a process on another machine is alive is unknown here.
     let left = r#"{"pid":1,"host":"elsewhere","started":1,"since":"2026-01-01T00:00:00Z","command":"losparse compress x","claim":0}"#;
     place.write("run/.lock", left);
     let resumed = ["compress", "--resume", "-o", &place.arg("run")].map(String::from);
@@ -158,7 +159,7 @@ fn two_runs_on_one_folder_are_one_and_a_refusal() {
     stdout(&refs(&resumed));
 }
 
-/// Killed after each stage of what follows training, and somewhere within it.
+/// Kills a run after each stage that follows training, and within one.
 #[test]
 fn kills_while_the_result_is_saved_lose_nothing() {
     let place = Place::new();
@@ -188,7 +189,24 @@ fn kills_while_the_result_is_saved_lose_nothing() {
     }
 }
 
-/// On Linux, any bytes are a name.
+/// Copies model and data of a place to the paths that `to` gives their names.
+fn copy_place(place: &Place, to: impl Fn(&str) -> PathBuf) {
+    for name in ["model", "train.csv", "dev.csv"] {
+        let to = to(name);
+        match place.path(name).is_dir() {
+            true => {
+                fs::create_dir(&to).unwrap();
+                for entry in fs::read_dir(place.path(name)).unwrap() {
+                    let entry = entry.unwrap();
+                    fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+                }
+            }
+            false => drop(fs::copy(place.path(name), to).unwrap()),
+        }
+    }
+}
+
+/// On Linux, file names are any bytes.
 #[cfg(target_os = "linux")]
 #[test]
 fn paths_that_are_not_utf_8_are_used_or_refused() {
@@ -205,21 +223,9 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
     fn words(words: &[String]) -> Vec<&OsStr> {
         words.iter().map(OsStr::new).collect()
     }
-    for name in ["model", "train.csv", "dev.csv"] {
-        let to = odd(name);
-        match place.path(name).is_dir() {
-            true => {
-                fs::create_dir(&to).unwrap();
-                for entry in fs::read_dir(place.path(name)).unwrap() {
-                    let entry = entry.unwrap();
-                    fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-                }
-            }
-            false => drop(fs::copy(place.path(name), to).unwrap()),
-        }
-    }
+    copy_place(&place, &odd);
     let (model, dev) = (odd("model"), odd("dev.csv"));
-    // What writes no recipe takes any path.
+    // Commands that write no recipe accept any path.
     fn plain(words: &[&'static str]) -> Vec<&'static OsStr> {
         words.iter().map(|word| OsStr::new(*word)).collect()
     }
@@ -238,7 +244,7 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
             assert_eq!(code, Some(0), "{command}: {err}");
         }
     }
-    // What does refuses those it would have to write.
+    // Commands that write a recipe reject the paths that it would hold.
     let usual = place.run("compress", "run", &["--epochs", "1", "--interval", "2"]);
     for (at, name, option) in
         [(1, "model", "model"), (5, "train.csv", "--train"), (7, "dev.csv", "--dev")]
@@ -252,7 +258,7 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
         assert!(err.contains(&option) && err.contains("UTF-8"), "{err}");
         assert!(!place.path("run").exists());
     }
-    // The output can be anything.
+    // The output folder may have any name.
     let output = odd("run");
     let mut args: Vec<&OsStr> = words(&usual);
     args[3] = output.as_os_str();
@@ -264,7 +270,7 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
         ["compress".as_ref(), "-o".as_ref(), output.as_os_str(), "--resume".as_ref()];
     let (code, _, err) = run(&resume);
     assert_eq!(code, Some(0), "{err}");
-    // So can a study's folder and its grid's name.
+    // So may the folder and the grid file of a study.
     let grid = odd("grid.toml");
     let [model, train, dev] = ["model", "train.csv", "dev.csv"].map(|name| place.path(name));
     let text = format!(

@@ -31,7 +31,7 @@ impl Place {
         let folder = place.0.path().join("model");
         save_pretrained(model, &folder, &SaveOptions::default()).unwrap();
         fs::copy(fixture("tokenizer/uncased/vocab.txt"), folder.join("vocab.txt")).unwrap();
-        // Whatever the model.
+        // The data is the same for every model.
         let config = r#"{"tokenizer_class": "BertTokenizer"}"#;
         fs::write(folder.join("tokenizer_config.json"), config).unwrap();
         place
@@ -41,7 +41,7 @@ impl Place {
         self.0.path().join(name).display().to_string()
     }
 
-    /// Runs `command` on questions of a version, and gives the report.
+    /// Runs `command` on the questions of a version, and returns the report.
     fn run(&self, command: &str, output: &str, version: &str, more: &[&str]) -> Value {
         let (model, output, file) = (self.path("model"), self.path(output), questions(version));
         let task = if version == "v2.0" { "squad_v2" } else { "squad" };
@@ -100,7 +100,7 @@ fn compressed_folders_answer_as_the_run_said() {
     let text = fs::read_to_string(place.path("small/report.md")).unwrap();
     assert!(text.contains("exact_match") && text.contains("f1"), "{text}");
 
-    // The folder alone says how it was made: no length, stride or task given.
+    // The folder stores length, stride and task, so none is given.
     let small = place.path("small");
     let file = questions("v1.1");
     let evaluated = json_lines(&["evaluate", &small, "--dev", &file]).remove(0);
@@ -143,12 +143,12 @@ fn questions_without_answers() {
     );
     assert_eq!(found[0]["metrics"]["examples"], 13);
 
-    // The task's name counts, whatever the model was trained for.
+    // The given task precedes the one that the model was trained for.
     let as_v1 = ["evaluate", &place.path("tuned"), "--task", "squad", "--dev", &questions("v1.1")];
     let metrics = &json_lines(&as_v1).remove(0)["result"];
     assert!(!metrics.to_string().contains("NoAns_exact"), "{metrics}");
 
-    // A threshold that everything exceeds, and one that nothing does.
+    // A threshold that every score exceeds, and one that none does.
     let (tuned, file) = (place.path("tuned"), questions("v2.0"));
     for (threshold, nothing) in [("-1e6", true), ("1e6", false)] {
         let args = ["predict", &tuned, "--file", &file, "--null-score-diff-threshold", threshold];
@@ -188,7 +188,7 @@ fn misuse_is_named() {
     assert!(!Path::new(&output).exists());
 }
 
-/// The other architectures go the same way.
+/// The same with the other architectures.
 #[test]
 fn roberta_mpnet_and_deberta_are_compressed_too() {
     let device = Device::default();
@@ -251,7 +251,7 @@ fn files_that_are_nearly_squad_s_are_read_as_meant() {
     };
     let alone = evaluate("squad_v2", GOOD);
     assert_eq!(alone["metrics"]["examples"], 1);
-    // The id does not matter, nor how a whole number is written.
+    // Any id, and any way to write a whole number, is accepted.
     for same in [
         GOOD.replace("\"a\"", "388140"),
         GOOD.replace("\"answer_start\": 0", "\"answer_start\": 0.0"),
@@ -260,7 +260,7 @@ fn files_that_are_nearly_squad_s_are_read_as_meant() {
     ] {
         assert_eq!(evaluate("squad_v2", &same), alone, "{same}");
     }
-    // Whatever stands at an impossible question is no answer; so is an answer without text.
+    // Answers to impossible questions are ignored, and so are answers without text.
     let none = r#"{"id": "b", "question": "Why?", "is_impossible": true, "answers": []}"#;
     let both = evaluate("squad_v2", &format!("{GOOD}, {none}"));
     assert_eq!(both["metrics"]["examples"], 2);
@@ -273,7 +273,7 @@ fn files_that_are_nearly_squad_s_are_read_as_meant() {
     ] {
         assert_eq!(evaluate("squad_v2", &format!("{GOOD}, {same}")), both, "{same}");
     }
-    // Where every question has an answer, one without text is left out.
+    // In SQuAD 1.1, questions whose answer has no text are left out.
     let empty = r#"{"id": "b", "question": "Why?", "answers": [{"text": "", "answer_start": 0}]}"#;
     let one = evaluate("squad", &format!("{empty}, {GOOD}"));
     assert_eq!(one, evaluate("squad", GOOD));
@@ -300,7 +300,7 @@ fn a_question_that_is_too_long_is_cut() {
     let answers = json_lines(&[&["predict", &model, "--file", &file], &lengths[..]].concat());
     assert_eq!(answers.len(), 2);
     assert!(!answers[1]["answer"].as_str().unwrap().is_empty(), "{}", answers[1]);
-    // Also in training: its target is a span of the context.
+    // Also in training, where the target must be a span of the context.
     let output = place.path("tuned");
     let train = ["finetune", &model, "-o", &output, "--task", "squad", "--epochs", "1"];
     let files = ["--train", &file, "--dev", &file, "--batch-size", "2"];

@@ -1,4 +1,4 @@
-//! Studies, run as users run them: finished runs stay, killed ones go on, failed ones are recorded.
+//! Studies: finished runs stay, killed runs are resumed, failed runs are recorded.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,7 +40,7 @@ fn json(path: PathBuf) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Each run's report by its method and seed.
+/// The reports of all runs by method and seed.
 fn reports(folder: &Path) -> BTreeMap<(String, u64), Value> {
     let study = json(folder.join("study.json"));
     let mut reports = BTreeMap::new();
@@ -54,7 +54,7 @@ fn reports(folder: &Path) -> BTreeMap<(String, u64), Value> {
     reports
 }
 
-/// Runs of each study in the repository: what its results' tables are made of.
+/// The runs of each study in the repository, from which its tables are made.
 #[test]
 fn the_studies_of_the_zoo_plan_what_they_say() {
     let expected = [
@@ -78,7 +78,7 @@ fn the_studies_of_the_zoo_plan_what_they_say() {
     assert_eq!(files, expected.len() - 1);
 }
 
-/// Runs that are kept with the repository are those of the studies there, settings and all.
+/// The runs in the repository are those of its studies, with equal settings.
 #[test]
 fn results_of_the_zoo_are_of_its_studies() {
     let studies = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/studies");
@@ -100,7 +100,7 @@ fn results_of_the_zoo_are_of_its_studies() {
 
 #[test]
 fn a_study_of_every_method_is_done_once_and_extended() {
-    let place = Place::new();
+    let place = Place::wide(32);
     let lists = "method = ['dense', 'losparse', 'itp', 'low-rank', 'movement', 'one-shot']\n\
                  ratio = [0.4]\nlow_rank_share = [0.5]\n";
     let file = grid(&place, 2, &format!("{lists}seed = [1]\n"));
@@ -128,8 +128,59 @@ fn a_study_of_every_method_is_done_once_and_extended() {
         assert!(folder.join(name).is_file(), "{name}");
     }
     let reports = reports(&folder);
-    // What each method is, and how many evaluations its result is the best of: of the two, at
-    // updates 12 and 24, those that come after the final ratio is reached.
+    check_methods(&reports);
+    let study = json(folder.join("study.json"));
+    for cell in study["cells"].as_array().unwrap().iter().filter(|cell| !cell["ratio"].is_null()) {
+        let stored = cell["linear_ratio"].as_f64().unwrap();
+        // ITP also narrows the networks whose neurons it prunes.
+        assert!((0.2..0.6).contains(&stored), "{cell}");
+    }
+    let dense = &reports[&("dense".to_string(), 1)];
+    assert!(dense["method"].is_null() && dense["training"]["best_of"] == 2, "{dense}");
+    let command = format!("losparse study {file} -o {}", folder.display());
+    assert_eq!(dense["command"], Value::from(command));
+    assert_eq!(dense["machine"]["device"], "flex");
+    let text = fs::read_to_string(folder.join("study.md")).unwrap();
+    for part in ["Machine: ", "device flex; 20", "## LoSparse minus ITP", "| accuracy | "] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+
+    let picture = fs::read_to_string(folder.join("plots/importance-reviews-0.4.svg")).unwrap();
+    assert!(picture.contains("losparse: ") && picture.contains("itp: "), "{picture}");
+    // Compressed runs are compared with the dense run.
+    for report in reports.values() {
+        match report["method"].is_null() {
+            true => assert!(report["baseline"].is_null(), "{report}"),
+            false => assert_eq!(report["baseline"]["metrics"], dense["trained"]),
+        }
+    }
+    // `inspect` draws the same pictures from the study's folder.
+    let pictures = place.path("pictures");
+    let study = folder.display().to_string();
+    stdout(&["inspect", &study, "--plots", &pictures.display().to_string()]);
+    for name in ["quality-reviews", "latency-reviews", "importance-reviews-0.4"] {
+        let picture = |folder: &Path| fs::read(folder.join(format!("{name}.svg"))).unwrap();
+        assert_eq!(picture(&pictures), picture(&folder.join("plots")), "{name}");
+    }
+    let before: Vec<_> = first.iter().map(|run| written(run.join("report.json"))).collect();
+
+    // With another seed, finished runs stay as they are.
+    grid(&place, 2, &format!("{lists}seed = [1, 2]\n"));
+    stdout(&args);
+    let after: Vec<_> = first.iter().map(|run| written(run.join("report.json"))).collect();
+    assert_eq!(before, after);
+    assert_eq!(runs(&folder).len(), 12);
+    let study = json(folder.join("study.json"));
+    let cells = study["cells"].as_array().unwrap();
+    assert_eq!((cells.len(), &study["finished"]), (6, &12.into()));
+    assert_eq!(study["gains"][0]["seeds"], Value::from([1, 2].to_vec()));
+    check_means(cells);
+}
+
+/// Checks the settings and the evaluations of each method's run with seed 1.
+fn check_methods(reports: &BTreeMap<(String, u64), Value>) {
+    // Settings of each method, and the number of evaluations that its result is the best of. Of the
+    // two, at updates 12 and 24, those at the final ratio count.
     for (method, share, importance, curve, best_of) in [
         ("losparse", 0.2, "sensitivity", "cubic", None),
         ("itp", 0.0, "sensitivity", "cubic", None),
@@ -150,51 +201,10 @@ fn a_study_of_every_method_is_done_once_and_extended() {
         let rank = layers.iter().map(|layer| layer["rank"].as_u64().unwrap()).sum::<u64>();
         assert_eq!(rank > 0, share > 0.0, "{method}");
     }
-    let study = json(folder.join("study.json"));
-    for cell in study["cells"].as_array().unwrap().iter().filter(|cell| !cell["ratio"].is_null()) {
-        let stored = cell["linear_ratio"].as_f64().unwrap();
-        // ITP also narrows the networks whose neurons it prunes.
-        assert!((0.2..0.6).contains(&stored), "{cell}");
-    }
-    let dense = &reports[&("dense".to_string(), 1)];
-    assert!(dense["method"].is_null() && dense["training"]["best_of"] == 2, "{dense}");
-    let command = format!("losparse study {file} -o {}", folder.display());
-    assert_eq!(dense["command"], Value::from(command));
-    assert_eq!(dense["machine"]["device"], "flex");
-    let text = fs::read_to_string(folder.join("study.md")).unwrap();
-    for part in ["Machine: ", "device flex; 20", "## LoSparse minus ITP", "| accuracy | "] {
-        assert!(text.contains(part), "no {part:?} in\n{text}");
-    }
+}
 
-    let picture = fs::read_to_string(folder.join("plots/importance-reviews-0.4.svg")).unwrap();
-    assert!(picture.contains("losparse: ") && picture.contains("itp: "), "{picture}");
-    // Compressed runs stand beside the dense one.
-    for report in reports.values() {
-        match report["method"].is_null() {
-            true => assert!(report["baseline"].is_null(), "{report}"),
-            false => assert_eq!(report["baseline"]["metrics"], dense["trained"]),
-        }
-    }
-    // The same pictures again from the study's folder.
-    let pictures = place.path("pictures");
-    let study = folder.display().to_string();
-    stdout(&["inspect", &study, "--plots", &pictures.display().to_string()]);
-    for name in ["quality-reviews", "latency-reviews", "importance-reviews-0.4"] {
-        let picture = |folder: &Path| fs::read(folder.join(format!("{name}.svg"))).unwrap();
-        assert_eq!(picture(&pictures), picture(&folder.join("plots")), "{name}");
-    }
-    let before: Vec<_> = first.iter().map(|run| written(run.join("report.json"))).collect();
-
-    // Another seed: what is done stays as it is.
-    grid(&place, 2, &format!("{lists}seed = [1, 2]\n"));
-    stdout(&args);
-    let after: Vec<_> = first.iter().map(|run| written(run.join("report.json"))).collect();
-    assert_eq!(before, after);
-    assert_eq!(runs(&folder).len(), 12);
-    let study = json(folder.join("study.json"));
-    let cells = study["cells"].as_array().unwrap();
-    assert_eq!((cells.len(), &study["finished"]), (6, &12.into()));
-    assert_eq!(study["gains"][0]["seeds"], Value::from([1, 2].to_vec()));
+/// Checks mean and spread of cells of two runs.
+fn check_means(cells: &[Value]) {
     for cell in cells {
         let seeds = cell["runs"].as_array().unwrap().iter();
         let values: Vec<f64> = seeds.map(|r| r["metrics"]["accuracy"].as_f64().unwrap()).collect();
@@ -208,7 +218,7 @@ fn a_study_of_every_method_is_done_once_and_extended() {
 #[test]
 fn a_failed_run_is_recorded_and_the_others_done() {
     let place = Place::new();
-    // A low-rank part beyond the ratio cannot be.
+    // A low-rank part beyond the ratio is impossible.
     let file = grid(&place, 1, "low_rank_ratio = [0.5, 0.1]\nratio = [0.3]\n");
     let [file, folder] = [file, place.path("study")].map(|path| path.display().to_string());
     fails(&["study", &file, "-o", &folder], 1, &["1 of 2 runs failed"]);
@@ -218,14 +228,14 @@ fn a_failed_run_is_recorded_and_the_others_done() {
     assert!(text.contains("low_rank_ratio: 0.5 is above the ratio"), "{text}");
 }
 
-/// It stops its own training, not the study.
+/// A failed run stops its own training, not the study.
 #[test]
 fn a_run_that_diverges_is_recorded_and_the_next_one_done() {
     let place = Place::new();
     let file =
         grid(&place, 4, "method = ['losparse']\nratio = [0.4]\nlearning_rate = [1e30, 5e-3]\n");
     let [file, folder] = [file, place.path("study")].map(|path| path.display().to_string());
-    // Twice, because a study that goes on tries what failed again.
+    // Twice, since a resumed study tries failed runs again.
     for _ in 0..2 {
         fails(&["study", &file, "-o", &folder], 1, &["1 of 2 runs failed"]);
         let study = json(PathBuf::from(&folder).join("study.json"));
@@ -253,7 +263,7 @@ fn a_killed_study_goes_on_from_its_checkpoint() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    // While it is stopped, a checkpoint has pictures of its own.
+    // Draw a checkpoint of the stopped study.
     let [at, pictures] =
         [checkpoint().unwrap(), place.path("pictures")].map(|path| path.display().to_string());
     json_lines(&["inspect", &at, "--plots", &pictures]);
@@ -270,7 +280,7 @@ fn a_killed_study_goes_on_from_its_checkpoint() {
     assert!(place.path("pictures").join("schedule.png").is_file());
 }
 
-/// Metrics of every run by its folder.
+/// Metrics of all runs by folder.
 fn metrics(folder: &Path) -> BTreeMap<String, Value> {
     let study = json(folder.join("study.json"));
     assert_eq!((&study["failed"], &study["waiting"]), (&0.into(), &0.into()));
@@ -325,14 +335,14 @@ fn ctrl_c_stops_the_processes_of_all_devices() {
         assert!(child.try_wait().unwrap().is_none(), "ended before it was stopped");
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Only the first process is told.
+    // Only the first process gets the signal.
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     let output = child.wait_with_output().unwrap();
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.contains("flex: ") && message.contains("flex (2): "), "{message}");
-    // Nobody is at it any more, so one process can go on with both.
+    // No process works on it any more, so one process can finish both runs.
     stdout(&args);
     for run in runs(Path::new(&folder)) {
         assert_eq!(json(run.join("report.json"))["training"]["resumed"], true, "{run:?}");

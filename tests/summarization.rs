@@ -74,7 +74,7 @@ impl Place {
         self.0.path().join(name).display().to_string()
     }
 
-    /// Runs `command` on the pairs, and gives all that it told.
+    /// Runs `command` on the pairs, and returns all that it prints.
     fn run(&self, command: &str, output: &str, more: &[&str]) -> Vec<Value> {
         let (model, output, file) = (self.path("model"), self.path(output), pairs());
         let args = [
@@ -118,7 +118,7 @@ fn compressed_folders_summarize_as_the_run_said() {
     assert!(report_text.contains("Compacting changed 0 of 12 answers"), "{report_text}");
     assert!(speed.filter(|message| message.contains("tokens a second")).count() >= 3);
 
-    // The folder alone says how it was made, and how summaries are searched for.
+    // The folder stores its settings, those of the search included.
     let small = place.path("small");
     let config = fs::read_to_string(place.path("small/model/config.json")).unwrap();
     let config: Value = serde_json::from_str(&config).unwrap();
@@ -187,7 +187,7 @@ fn predictions_and_speed() {
     let answers: Vec<Value> =
         output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers, alone);
-    // A length given wins over the one that the run wrote down, and must suit the model.
+    // A given length precedes the stored one, and must suit the model.
     let recipe = place.path("tuned/recipe.toml");
     let planned = |length: &str| {
         let output = place.path("planned");
@@ -283,7 +283,7 @@ fn a_model_without_settings_writes_as_transformers_would() {
     let (given, said) = both(&explicit, "");
     assert_eq!(open, given);
     assert!(!said.contains("20 new tokens"), "{said}");
-    // A preset is asked for by name, and says all.
+    // A preset that is asked for by name decides all settings.
     let bart = [&explicit[..4], &["--preset", "bart", "--max-length", "64"]].concat();
     fails(&bart, 1, &["option --max-summary-length: 128 tokens are more than the 65"]);
 }
@@ -303,7 +303,7 @@ fn lengths_are_called_as_they_are_typed() {
     }
     let least = [&predict[..], &["--min-summary-length", "30"]].concat();
     fails(&least, 1, &["option --min-summary-length: 30 tokens are more than", "24"]);
-    // The model's own least length gives way, aloud.
+    // The model's own shortest length gives way, with a note.
     for own in [r#"{"min_length": 20, "max_length": 30}"#, r#"{"min_new_tokens": 19}"#] {
         place.write("model/generation_config.json", own);
         let (_, said) = both(&[&predict[..], &["--max-summary-length", "8"]].concat(), "");
@@ -341,7 +341,7 @@ fn enormous_settings_are_refused() {
     with(&["--length", "8", "--new-tokens", "65"], &["option --new-tokens", "64"]);
     with(&["--length", "8", "--new-tokens", "2", "--num-beams", "331"], &["option --num-beams"]);
     with(&["--length", "8", "--warmup", "1000000000"], &["option --warmup"]);
-    // 20 tokens of as many beams as there can be, and no repetition of any length.
+    // 20 tokens with the most beams possible, and no repeated n-gram of any length.
     let most = ["--num-beams", "330", "--no-repeat-ngram-size", "18446744073709551615"];
     assert_eq!(json_lines(&[&predict[..], &most].concat()).len(), 1);
 }

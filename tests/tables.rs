@@ -1,5 +1,5 @@
-//! Tables of one's own: rows that would be lost, labels that look like mistakes, and columns that a
-//! model remembers.
+//! The user's own tables: rows that would be lost, labels that look like mistakes, and columns that
+//! a model stores.
 
 use std::fs;
 use std::path::PathBuf;
@@ -40,22 +40,22 @@ fn read(text: &str) -> Result<TextDataset, String> {
     options("text").read_train(files.write("t.csv", text)).map_err(|e| e.to_string())
 }
 
-/// An open quote is an error with its line, wherever it stands and however it comes to be closed.
+/// An open quote is an error that names its line, wherever it is and however it is closed.
 #[test]
 fn an_open_quote_never_swallows_rows() {
     for (rows, line) in [
-        // To the end of the file.
+        // Open to the end of the file.
         ("label,text\npos,a good film\nneg,\"a bad film\npos,great\nneg,boring\n", 3),
         ("text,label\n\"a good film,pos\na bad film,neg\n", 2),
         ("id,label,text\n1,pos,a\n2,neg,\"bad\n3,pos,great\n4,neg,boring", 3),
-        // To the next open quote.
+        // Closed by the next opening quote.
         ("label,text\npos,a\nneg,\"bad\npos,great\nneg,\"boring\npos,b\n", 3),
         ("text,label\na,pos\n\"b,neg\nc,pos\n\"d,neg\n", 3),
-        // To a quote at the end of a later row.
+        // Closed by a quote at the end of a later row.
         ("label,text\npos,a\nneg,\"bad\npos,great\nneg,boring\"\npos,b\n", 3),
         ("label,text\npos,a\nneg,\"bad\npos,great\"\nneg,b\n", 3),
         ("text,label\na,neg\nb,pos\n\"c,neg\nd\",pos\n", 4),
-        // Of numbers.
+        // With numbers as targets.
         ("label,text\n1,a\n0,\"b\n2,c\n0,d\"\n1,e\n", 3),
     ] {
         let message = read(rows).expect_err(rows);
@@ -126,7 +126,7 @@ fn labels_are_told_before_training_and_odd_ones_pointed_out() {
     let listed = plan["notes"].as_array().unwrap().iter();
     let listed: Vec<&str> = listed.map(|note| note.as_str().unwrap()).collect();
     assert!(listed.iter().any(|note| note.contains("\"nan\"")), "{listed:?}");
-    // A real run tells them before its first update.
+    // A run prints them before its first update.
     let told = notes(&place.run("finetune", "real", &["--new-head", "--epochs", "1"]));
     let (labels, training) = (told.find("\"nan\"").unwrap(), told.find("· Training").unwrap());
     assert!(labels < training, "{told}");
@@ -150,14 +150,14 @@ fn a_model_remembers_its_columns() {
     let answers = json_lines(&["predict", &small, "--file", &dev]);
     assert_eq!(answers, json_lines(&["predict", &small, "--file", &dev, "--text", "review"]));
 
-    // What is given wins, each option for itself.
+    // Each given option precedes the stored one.
     let renamed = fs::read_to_string(&dev).unwrap().replace("review,mood", "line,mood");
     place.write("renamed.csv", &renamed);
     let renamed = place.arg("renamed.csv");
     fails(&["evaluate", &small, "--dev", &renamed], 1, &["no column \"review\"", "line, mood"]);
     assert_eq!(result(&["evaluate", &small, "--dev", &renamed, "--text", "line"]), expected);
     fails(&["evaluate", &small, "--dev", &dev, "--score", "stars"], 1, &["do not go together"]);
-    // A model that was not trained here knows nothing.
+    // A model that losparse did not train stores no columns.
     fails(&["evaluate", &place.arg("model"), "--dev", &dev], 1, &["option --text: missing"]);
 }
 
@@ -193,7 +193,7 @@ fn a_model_remembers_pairs_and_how_files_are_read() {
     assert_eq!(*result, report["trained"][0]);
     let answers = json_lines(&["predict", &output, "--file", &dev]);
     assert_eq!(answers[0]["pair"], json!("\"is"));
-    // The name of a file says more than what training files were.
+    // The extension of a file precedes the stored format.
     place.write("dev.jsonl", "{\"a\": \"good\", \"b\": \"is\", \"mood\": \"up\"}\n");
     assert_eq!(json_lines(&["evaluate", &output, "--dev", &place.arg("dev.jsonl")]).len(), 1);
     change_columns(&place, json!({"text": 3}));

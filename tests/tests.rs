@@ -1,4 +1,8 @@
-//! Whole-pipeline tests, one binary since each links Burn again.
+//! Whole-pipeline tests. One binary, since each one links Burn again.
+//!
+//! A file covers one subject, named by its first line. [`place`] makes folders with tiny models and
+//! data; [`parity`] compares models with Hugging Face's; [`trace`] replays recorded runs of the
+//! published code.
 
 #[cfg(feature = "cli")]
 mod architectures;
@@ -25,6 +29,7 @@ mod found;
 mod fuzz_corpus;
 #[cfg(feature = "cli")]
 mod labels;
+mod layers;
 #[cfg(feature = "cli")]
 mod methods;
 #[cfg(feature = "cli")]
@@ -70,7 +75,7 @@ mod trace;
 #[cfg(feature = "cli")]
 mod training;
 
-/// Says that a test is skipped, aloud: libtest keeps what is printed otherwise.
+/// Reports that a test is skipped. Writes to stderr itself, since libtest captures what is printed.
 fn say_skipped(why: &str) {
     use std::io::Write;
     writeln!(std::io::stderr(), "SKIPPED: {why}").expect("stderr can be written to");

@@ -1,4 +1,4 @@
-//! Tokenizers of model folders, through the command: which one a folder's files ask for, and damage.
+//! Tokenizers of model folders through the command: the class that the files ask for, and damage.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
     fs::write(path, value.to_string()).unwrap();
 }
 
-/// A copy of the place's model whose tokenizer is a `tokenizer.json`.
+/// A copy of the place's model with a `tokenizer.json`.
 fn with_json(place: &Place, name: &str) -> PathBuf {
     let folder = place.copy(name);
     let json = TextTokenizer::from_folder(&folder, 12).unwrap().to_json().unwrap();
@@ -36,7 +36,7 @@ fn the_class_is_found_in_every_file() {
         let folder = place.copy(name);
         fs::write(folder.join("tokenizer_config.json"), "{}").unwrap();
         assert_eq!(probability(&folder, "the film is GOOD"), expected);
-        // Cased words are unknown.
+        // Words with capitals are unknown.
         fs::write(folder.join("tokenizer_config.json"), r#"{"do_lower_case": false}"#).unwrap();
         assert_ne!(probability(&folder, "the film is GOOD"), expected);
         let path = folder.join(file);
@@ -49,12 +49,15 @@ fn the_class_is_found_in_every_file() {
         let parts = ["no tokenizer.json or vocab.json", "RobertaTokenizer", "save_pretrained"];
         fails(&["predict", &arg, "good"], 1, &parts);
         edit(&path, |config| config["tokenizer_class"] = "CamembertTokenizer".into());
-        fails(&["predict", &arg, "good"], 1, &["no tokenizer.json for the CamembertTokenizer"]);
+        let parts = ["a CamembertTokenizer is not supported", "PreTrainedTokenizerFast"];
+        fails(&["predict", &arg, "good"], 1, &parts);
+        edit(&path, |config| config["tokenizer_class"] = "XLMRobertaTokenizer".into());
+        fails(&["predict", &arg, "good"], 1, &["no tokenizer.json for the XLMRobertaTokenizer"]);
     }
 }
 
-/// The vocabulary's last word as an added token of each file that may hold one; written together with
-/// others it stays one token.
+/// The vocabulary's last word as an added token, in each file that may hold one. It stays one token
+/// even within a longer word.
 #[test]
 fn added_tokens_of_every_file_stay_whole() {
     let place = Place::new();
@@ -120,7 +123,7 @@ fn a_damaged_tokenizer_is_one_error_that_names_it() {
     }
 }
 
-/// A text of a megabyte is answered as its beginning, which is all that the model reads.
+/// A text of a megabyte gets the same answer as its beginning, which is all that the model reads.
 #[test]
 fn a_long_text_is_answered_as_its_beginning() {
     let place = Place::shared();

@@ -1,6 +1,7 @@
-//! `pytorch_model.bin` as `torch.save` writes it: an archive with a pickle and the storages' bytes.
+//! Writes `pytorch_model.bin` as `torch.save` does: an archive with a pickle and the bytes of the
+//! storages.
 
-/// A state dictionary of tensors of 32 bits: name, shape, values.
+/// A state dictionary of f32 tensors: name, shape, values.
 pub(super) fn torch_file<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a [usize], Vec<f32>)>,
 ) -> Vec<u8> {
@@ -57,7 +58,7 @@ impl Pickle {
     }
 }
 
-/// A zip archive of files that are stored as they are.
+/// A zip archive of uncompressed files.
 fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let (mut archive, mut directory) = (vec![], vec![]);
     for (name, bytes) in files {

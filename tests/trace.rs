@@ -1,13 +1,14 @@
-//! Replay of recorded training runs of the published code, step by step (see
-//! `fixtures/traces/README.md` for what a run holds).
+//! Replays recorded training runs of the published code step by step. `fixtures/traces/README.md`
+//! describes what a run holds.
 //!
 //! ```text
 //! initial    ─ SVD ───────────► L·R and S          against `decomposed`
 //! decomposed ─ forward, back ─► logits, gradients  against `observed`
 //!            ─ 48 updates ────► losses, thresholds, kept rows, weights, importance, eval loss
 //! ```
-//! Runs come from the fixtures, from `$LOSPARSE_SHARED/traces`, and from `$LOSPARSE_TRACES`, where
-//! every run must be replayed. Each is replayed on every CPU backend of the build.
+//!
+//! Runs are those of the fixtures, of `$LOSPARSE_SHARED/traces`, and of `$LOSPARSE_TRACES`, whose runs
+//! must all be replayed. Each is replayed on every CPU backend of the build.
 
 mod compare;
 mod replay;
@@ -20,7 +21,7 @@ use burn::tensor::Device;
 use compare::{Replay, table};
 use run::Run;
 
-/// Whether a run whose architecture the library does not have may be left out.
+/// Whether runs of architectures that the library lacks may be left out.
 #[derive(Clone, Copy, PartialEq)]
 enum Unsupported {
     Skip,
@@ -49,8 +50,8 @@ fn runs(folder: &Path) -> Vec<PathBuf> {
     runs
 }
 
-/// Replays every run of `folder` on every backend, prints the deviations, and fails on any that is
-/// beyond its tolerance.
+/// Replays every run of `folder` on every backend and prints the deviations. Fails if one is beyond
+/// its tolerance.
 fn replay_all(folder: &Path, unsupported: Unsupported) {
     let mut replays = Vec::new();
     let mut failures = Vec::new();

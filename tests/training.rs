@@ -1,4 +1,4 @@
-//! What training settings do to the weights, through the command line.
+//! Effects of training settings on the weights, through the command line.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ fn weights(place: &Place, folder: &str) -> Weights {
     source.names().map(|name| (name.to_string(), values(name))).collect()
 }
 
-/// The differences of all weights.
+/// Differences of all weights.
 fn differences(a: &Weights, b: &Weights) -> Vec<f64> {
     assert!(a.keys().eq(b.keys()));
     let values = |weights: &Weights| weights.values().flatten().copied().collect::<Vec<f32>>();
@@ -32,10 +32,10 @@ fn largest(differences: &[f64]) -> f64 {
     differences.iter().fold(0.0, |most, d| most.max(d.abs()))
 }
 
-/// Fine-tunes; the JSON lines of the run.
+/// Fine-tunes; returns the JSON lines of the run.
 fn finetune(place: &Place, output: &str, settings: &str) -> Vec<Value> {
     let more: Vec<&str> = settings.split(' ').collect();
-    // Options may be given twice nowhere, so the place's own that are set here go.
+    // No option may be given twice, so drop those of the place that are set here.
     let mut args = place.run("finetune", output, &[]);
     for option in ["--lr", "--batch-size", "--epochs"] {
         if more.contains(&option) {
@@ -63,8 +63,8 @@ pub(super) fn without_dropout() -> Place {
     place
 }
 
-/// With ε this large, AdamW's updates are as small as the gradients; with the usual one rounding
-/// would decide where a gradient is 0.
+/// With an ε this large, AdamW's updates are proportional to the gradients. With the usual ε,
+/// rounding would decide them where a gradient is 0.
 const LINEAR: &str = "--adam-epsilon 1 --lr-decay constant --lr-warmup-steps 0 --keep last";
 
 #[test]
@@ -92,7 +92,7 @@ fn gradients_of_too_large_a_norm_are_scaled_down() {
     assert!(step["gradient_norm"].as_f64().unwrap() > 1e-3, "{step}");
     let moved = differences(&weights(&place, "model"), &weights(&place, "clipped/model"));
     let norm = moved.iter().map(|d| d * d).sum::<f64>().sqrt();
-    // lr · norm; the rest is rounding of weights that are up to 1.
+    // lr · norm, plus the rounding of weights of up to 1.
     assert!((norm / 5e-4 - 1.0).abs() < 1e-2, "{norm}");
 }
 
@@ -138,13 +138,13 @@ fn the_saved_recipe_says_everything_and_repeats_the_run() {
     ] {
         assert!(text.contains(setting), "no {setting} in {text}");
     }
-    // What followed from the length of the training is no number that pins it.
+    // Defaults that depend on the training's length are not stored as numbers.
     assert!(!text.contains("_steps"), "{text}");
     let output = place.path("again").display().to_string();
     let recipe = recipe.display().to_string();
     json_lines(&["compress", "--recipe", &recipe, "-o", &output]);
     assert_eq!(weights(&place, "first/model"), weights(&place, "again/model"));
-    // For another length it is the same recipe.
+    // With another length it is still the same recipe.
     for (epochs, warmups) in [("1", [1, 4]), ("5", [7, 22])] {
         let longer = ["--epochs", epochs, "--dry-run"];
         let args = [&["compress", "--recipe", &recipe, "-o", &output][..], &longer].concat();

@@ -1,19 +1,19 @@
-//! Attention behind its projections: 12 heads of 64.
+//! Attention without its projections: 12 heads of 64.
 
 use burn::tensor::activation::softmax;
-use losparse::parts;
+use losparse::bench;
 
 use super::*;
 
 const HEADS: usize = 12;
 const SIZE: usize = 768;
-/// BERT's, in training.
+/// BERT's dropout in training.
 const DROPOUT: f64 = 0.1;
 
 /// In inference.
 fn forward(bencher: Bencher<'_, '_>, shape: &Shape<2>, positions: bool) {
     let [batch, length] = shape.0;
-    let attention = parts::Attention::new(HEADS, SIZE);
+    let attention = bench::Attention::new(HEADS, SIZE);
     let table = positions.then(|| weights(2 * length - 1, SIZE));
     let mut projected = weights(batch * length, 3 * SIZE);
     bencher.bench_local(|| {
@@ -26,13 +26,13 @@ fn heads(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     forward(bencher, shape, false);
 }
 
-/// Content to content, content to position and position to content.
+/// Disentangled attention: content to content, content to position, position to content.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn disentangled_heads(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     forward(bencher, shape, true);
 }
 
-/// Of Burn's operations.
+/// The same, composed of Burn's operations.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn composed(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let [batch, length] = shape.0;
@@ -49,14 +49,14 @@ fn composed(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     });
 }
 
-/// In training, with dropout; `bias`: scores of positions are added, as disentangled attention does.
+/// In training, with dropout. `bias` adds position scores, as disentangled attention does.
 fn trained(shape: &Shape<2>, bias: bool) -> impl Fn() -> Tensor<3> {
     let [batch, length] = shape.0;
     let device = device().autodiff();
     let [query, key, value] =
         [(); 3].map(|()| random([batch, length, SIZE], &device).require_grad());
     let bias = bias.then(|| random([batch, HEADS, length, length], &device).require_grad());
-    move || parts::attention([&query, &key, &value], bias.as_ref(), HEADS, DROPOUT)
+    move || bench::attention([&query, &key, &value], bias.as_ref(), HEADS, DROPOUT)
 }
 
 #[divan::bench(args = BATCHES.map(Shape))]
@@ -64,7 +64,7 @@ fn trained_heads(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     bencher.bench_local(trained(shape, false));
 }
 
-/// With that of a sum, which is little.
+/// Includes the backward pass of a sum, which takes little time.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn backward(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let output = trained(shape, false);

@@ -1,5 +1,5 @@
-//! Decompositions: of random weights, the hardest case, since no singular value stands out, or of a
-//! model's own (`LOSPARSE_DECOMPOSE`).
+//! Decomposes random weights, the hardest case since no singular value stands out, or the weights of a
+//! model (`LOSPARSE_DECOMPOSE`).
 
 use faer::{Mat, MatRef, Side};
 use losparse::checkpoint::LoadOptions;
@@ -16,7 +16,7 @@ fn matrix_768x3072(bencher: Bencher<'_, '_>, share: f64) {
     bencher.bench_local(|| decompose_matrix("w", black_box(&weight), 768, 3072, rank));
 }
 
-/// All matrices of BERT-base's sizes, or of the model; also says how far they are from the optimum.
+/// Decomposes all matrices of BERT-base's sizes, or of the model, and prints how far they are from the optimum.
 #[divan::bench(args = [0.05, 0.35], sample_count = 3)]
 fn all_matrices(bencher: Bencher<'_, '_>, share: f64) {
     let model = matrices();
@@ -37,7 +37,7 @@ fn matrices() -> Stack {
     Stack { layers }
 }
 
-/// The greatest `‖W − L·R‖ / min ‖W − L·R‖` over all matrices, in f64, and whose it is.
+/// The largest `‖W − L·R‖ / min ‖W − L·R‖` of all matrices, in f64, with number and size of the matrix.
 fn worst(model: &Stack, share: f64) -> (f64, String) {
     let layers: Vec<_> = model
         .layers
@@ -63,7 +63,7 @@ fn worst(model: &Stack, share: f64) -> (f64, String) {
             false => weight.transpose() * &weight,
         };
         let eigenvalues = gram.self_adjoint_eigenvalues(Side::Lower).expect("eigenvalues");
-        // In ascending order: all but the largest ones are what is left.
+        // Ascending: all but the largest ones remain in `W − L·R`.
         let left: f64 = eigenvalues[..eigenvalues.len() - rank].iter().sum();
         (off / left.sqrt(), format!("matrix {at}, {d_input}x{d_output}"))
     });

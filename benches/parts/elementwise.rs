@@ -2,18 +2,19 @@
 
 use burn::backend::Dispatch;
 use burn::nn::LayerNormConfig;
-use losparse::kernels::{self, Kernels};
-use losparse::parts;
+use losparse::bench;
+use losparse::kernels::Kernels;
+use losparse::models::Activation;
 
 use super::*;
 
-/// BERT's, in training.
+/// BERT's dropout in training.
 const DROPOUT: f64 = 0.1;
 
 #[divan::bench(args = BATCHES.map(Shape))]
 fn gelu(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let x = random([shape.0[0], shape.0[1], 3072], &device());
-    bencher.bench_local(|| kernels::gelu(black_box(x.clone())));
+    bencher.bench_local(|| Activation::Gelu.forward(black_box(x.clone())));
 }
 
 #[divan::bench(args = BATCHES.map(Shape))]
@@ -28,12 +29,12 @@ fn gelu_backward(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
 /// In inference.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn residual_norm(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
-    let (norm, rows) = (parts::Norm::new(768, 1e-12), shape.0[0] * shape.0[1]);
+    let (norm, rows) = (bench::Norm::new(768, 1e-12), shape.0[0] * shape.0[1]);
     let (mut x, added) = (weights(rows, 768), weights(rows, 768));
     bencher.bench_local(|| norm.forward(black_box(&mut x), &added));
 }
 
-/// Of Burn's operations.
+/// The same, composed of Burn's operations.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn residual_norm_composed(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let device = device();
@@ -48,7 +49,7 @@ fn trained(shape: &Shape<2>) -> impl Fn() -> Tensor<3> {
     let norm = LayerNormConfig::new(768).init(&device);
     let [x, residual] =
         [(); 2].map(|()| random([shape.0[0], shape.0[1], 768], &device).require_grad());
-    move || parts::residual_norm(&x, &residual, &norm, DROPOUT)
+    move || bench::residual_norm(&x, &residual, &norm, DROPOUT)
 }
 
 #[divan::bench(args = BATCHES.map(Shape))]
@@ -56,7 +57,7 @@ fn residual_norm_trained(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     bencher.bench_local(trained(shape));
 }
 
-/// With that of a sum, which is little.
+/// Includes the backward pass of a sum, which takes little time.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn residual_norm_backward(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let output = trained(shape);

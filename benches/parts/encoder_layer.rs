@@ -1,5 +1,6 @@
 //! One encoder layer, dense, compact and without kept neurons.
 
+use losparse::models::ForwardContext;
 use losparse::models::bert::{BertAttention, BertConfig, BertModel};
 use losparse::models::deberta_v2::{DebertaV2Config, DebertaV2Model};
 
@@ -11,7 +12,8 @@ fn bert(bencher: Bencher<'_, '_>, shape: &Shape<2>, form: fn(BertModel) -> BertM
     let model = form(BertModel::new(&config, false, &device));
     let encoder = &model.encoder;
     let x = random([shape.0[0], shape.0[1], 768], &device);
-    bencher.bench_local(|| encoder.forward(black_box(x.clone()), None, false, |_, _| {}));
+    let context = ForwardContext::default();
+    bencher.bench_local(|| encoder.forward(black_box(x.clone()), &context, |_, _| {}));
 }
 
 #[divan::bench(args = BATCHES.map(Shape))]
@@ -24,19 +26,20 @@ fn bert_compact(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     bert(bencher, shape, |model| compacted(model, Some(RATIO)));
 }
 
-/// What is left when no neuron is kept: attention and normalisations, and products of rank 20.
+/// A layer that keeps no neuron: attention, normalisation and products of rank 20.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn bert_attention_and_norms(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     bert(bencher, shape, |model| compacted(model, None));
 }
 
-/// Attention of Burn's operations, with its projections, as where its probabilities are asked for.
+/// Attention with its projections, composed of Burn's operations as when attention maps are requested.
 #[divan::bench(args = BATCHES.map(Shape))]
 fn bert_attention_composed(bencher: Bencher<'_, '_>, shape: &Shape<2>) {
     let device = device();
     let attention = BertAttention::new(&BertConfig::default(), &device);
     let x = random([shape.0[0], shape.0[1], 768], &device);
-    bencher.bench_local(|| attention.forward(black_box(x.clone()), None));
+    let context = ForwardContext::default().with_attentions(true);
+    bencher.bench_local(|| attention.forward(black_box(x.clone()), &context));
 }
 
 fn deberta(bencher: Bencher<'_, '_>, shape: &Shape<2>, form: fn(DebertaV2Model) -> DebertaV2Model) {
@@ -55,7 +58,8 @@ fn deberta(bencher: Bencher<'_, '_>, shape: &Shape<2>, form: fn(DebertaV2Model) 
     };
     let model = form(DebertaV2Model::new(&config, &device));
     let x = random([shape.0[0], shape.0[1], config.hidden_size], &device);
-    bencher.bench_local(|| model.encoder.forward(black_box(x.clone()), None, false, |_, _| {}));
+    let context = ForwardContext::default();
+    bencher.bench_local(|| model.encoder.forward(black_box(x.clone()), None, &context, |_, _| {}));
 }
 
 #[divan::bench(args = BATCHES.map(Shape))]

@@ -1,6 +1,6 @@
-//! One linear layer, forwards and backwards.
+//! One linear layer, forward and backward.
 
-use losparse::parts::PackedLinear;
+use losparse::bench::PackedLinear;
 
 use super::*;
 
@@ -58,7 +58,7 @@ fn training_form_and_backward(bencher: Bencher<'_, '_>, shape: &Shape<3>) {
     backward(bencher, shape.0, in_training_form);
 }
 
-/// As an encoder layer in inference computes it: packed weights, bias, no tensors in between.
+/// Computes like an encoder layer in inference: packed weights, bias, no tensors in between.
 fn packed(
     bencher: Bencher<'_, '_>,
     [d_input, d_output, tokens]: [usize; 3],

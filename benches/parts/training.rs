@@ -1,8 +1,9 @@
-//! What an update is made of besides its passes, and an update of two layers.
+//! Parts of an update beside forward and backward pass, and an update of two layers.
 
 use std::cell::Cell;
 
 use burn::optim::{GradientsParams, ModuleOptimizer};
+use losparse::models::ForwardContext;
 use losparse::models::bert::{BertConfig, BertModel};
 use losparse::optim::AdamWConfig;
 use losparse::pruning::{Group, PruningConfig, Schedule, threshold};
@@ -63,10 +64,10 @@ fn step_of_two_layers_16x128(bencher: Bencher<'_, '_>) {
     let schedule = Schedule::new(KEEP, 1000);
     let mut pruner = PruningConfig::new(schedule).init(&model).expect("a pruner");
     let x = random([16, 128, 768], &device);
-    let mut taken = Some(model);
+    let (mut taken, context) = (Some(model), ForwardContext::default());
     bencher.bench_local(|| {
         let Some(current) = taken.take() else { return };
-        let output = current.encoder.forward(x.clone(), None, false, |_, _| {});
+        let output = current.encoder.forward(x.clone(), &context, |_, _| {});
         let gradients = GradientsParams::from_grads(output.mean().backward(), &current);
         let done = pruner.optimize(current, &mut optimizer, 1e-5, gradients);
         taken = Some(done.expect("an update").0);

@@ -1,4 +1,4 @@
-"""A forward pass of PyTorch or ONNX Runtime whenever a line `run` comes in; see turns.py.
+"""Does a forward pass of PyTorch or ONNX Runtime for each line `run`; see turns.py.
 
     forward_peer.py pytorch FOLDER BATCH LENGTH
     forward_peer.py onednn FOLDER BATCH LENGTH
@@ -17,7 +17,7 @@ import turns
 
 
 def input_ids(batch, length):
-    """The same tokens as `examples/forward_server.rs`."""
+    """The same tokens as `forward_server.rs`."""
     import torch
 
     ids = [1000 + 7919 * i % 20000 for i in range(batch * length)]

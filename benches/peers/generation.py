@@ -1,13 +1,13 @@
-"""Generations of PyTorch's `generate` and of this crate in turns: a model of `bart-base`'s shape, 256
-tokens of source, 64 new tokens, with and without a cache.
+"""Times generation of PyTorch and losparse, alternating: a model of `bart-base`'s shape, 256 tokens of
+source, 64 new tokens, with and without a cache.
 
     cargo build --release --example generation_server
     python benches/peers/models.py OUT bart
     python benches/peers/generation.py OUT target/release/examples/generation_server
 
-Speed is the median over rounds of PyTorch's time over the contestant's in the same round. Tokens are
-compared with PyTorch's from the same weights first: they are the same or, where they are not, as probable
-by PyTorch's own count (without beams at the first difference).
+Speed is the median over rounds of PyTorch's time over the contestant's in the same round. Tokens are first compared
+with PyTorch's from the same weights: equal or, at a tie, equally probable by PyTorch's own scores (without beams at
+the first difference).
 
 Needs torch, transformers and safetensors.
 """

@@ -1,4 +1,4 @@
-"""PyTorch's `generate` whenever a line comes in; see turns.py and `examples/generation_server.rs`.
+"""Runs PyTorch's `generate` once for each line; see turns.py and `generation_server.rs`.
 
     generation_peer.py FOLDER
 

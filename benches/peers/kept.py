@@ -1,13 +1,12 @@
-"""Which neurons a trained model kept: written once from a real compression, read by every benchmark.
+"""Writes which neurons a trained model kept; every benchmark reads that file.
 
     python benches/peers/kept.py MODEL kept-20.json --keep 0.15 --note "how MODEL was made"
     python benches/peers/kept.py MODEL kept-bart-30.json --keep 0.25 --like bart --note "..."
 
-MODEL is a folder that `losparse compress` wrote (or a checkpoint's, in training form). The file holds its
-layers in the order of computation, neurons as a bitmap in hexadecimal, bit `i mod 8` of byte `i / 8`
-for neuron `i`. `--like` carries the shares that MODEL's layers kept over to another size: layers at the
-same place of the stack, which of their neurons at random, and one exponent for all layers that makes the
-total right. Needs numpy and safetensors (and torch, by safetensors).
+MODEL is a folder that `losparse compress` wrote (or a checkpoint, in training form). The file holds its layers in
+the order of computation, neurons as a bitmap in hexadecimal, bit `i mod 8` of byte `i / 8` for neuron `i`. `--like`
+carries the shares that MODEL's layers kept over to another size, by place in the stack; neurons are chosen at
+random, and one exponent for all layers makes the total right. Needs numpy and safetensors (and torch, by safetensors).
 """
 
 import argparse

@@ -1,4 +1,4 @@
-//! Which neurons a trained model kept, for benchmarks in Rust: the files that `kept.py` writes.
+//! Reads which neurons a trained model kept, from the files that `kept.py` writes.
 
 use std::path::Path;
 

@@ -1,11 +1,11 @@
-"""Models of BERT-base's, DeBERTa-v3-base's or BART-base's shape to measure, with random weights.
+"""Makes models of BERT-base's, DeBERTa-v3-base's or BART-base's shape, with random weights.
 
     python benches/peers/models.py OUT [bert | deberta | bart]
 
-OUT/dense is a Hugging Face model. For every ratio R (20 and 10; BART 30) there are the same weights in
-three forms: OUT/dense-R for Hugging Face, with the pruned neurons low-rank; OUT/training-R, this crate's
-`L·R + S`; OUT/compact-R, folded. A twentieth of the weights is in the low-rank part. Which neurons are
-kept was a trained model's choice: kept-R.json (kept-bart-R.json), which kept.py wrote.
+OUT/dense is a Hugging Face model. For every ratio R (20 and 10; BART 30) the same weights come in three forms:
+OUT/dense-R for Hugging Face, with low-rank rows for pruned neurons; OUT/training-R, losparse's `L·R + S`;
+OUT/compact-R, folded. A twentieth of the weights is in the low-rank part. The kept neurons are those of a trained
+model, from kept-R.json (kept-bart-R.json), which kept.py wrote.
 """
 
 import json

@@ -1,15 +1,16 @@
-"""Forward passes: PyTorch, the published deployed form, ONNX Runtime and this crate, in turns.
+"""Times forward passes of PyTorch, the published deployed form, ONNX Runtime and losparse, alternating.
 
     cargo build --release --example forward_server
     python benches/peers/models.py OUT
     python benches/peers/peers.py OUT target/release/examples/forward_server --batch 1 8 32
 
-OUT is models.py's folder for an architecture (`--architecture deberta`: OUT/deberta of `models.py OUT/deberta
-deberta`). `--scaling`: PyTorch dense and ours over lengths 64 to 512 and batches 1 to 64, a few rounds.
+OUT is the folder that models.py wrote for an architecture (`--architecture deberta`: OUT/deberta of `models.py
+OUT/deberta deberta`). `--scaling` times PyTorch dense and losparse at lengths 64 to 512 and batches 1 to 64, in a
+few rounds.
 
-Every round runs every contestant once, each round from another one on and every other round backwards;
-speed is the median over rounds of PyTorch dense's time over the contestant's in the same round. CPU time
-(of all threads) is given too. Logits are compared with PyTorch's from the same weights first.
+Every round runs every contestant once, starting from a different one and in reverse every other round. Speed is the
+median over rounds of PyTorch dense's time over the contestant's in the same round. CPU time (of all threads) is
+given too. Logits are compared with PyTorch's from the same weights first.
 
 Needs torch, transformers, safetensors, onnx, onnxscript, onnxruntime.
 """

@@ -1,15 +1,15 @@
-"""Bare single-precision matrix products: PyTorch's (MKL), waiting in three ways, and this crate's.
+"""Times bare f32 matrix products of PyTorch (MKL), with three ways of waiting, and of losparse.
 
     cargo build --release --example sgemm_server
     python benches/peers/sgemm.py target/release/examples/sgemm_server
 
-Products of a layer's shapes, which say what a library makes of this processor before any model does:
-if PyTorch gets fewer GFLOP/s here than on another processor, all ratios to it are greater here. Each way
-of waiting (OMP_WAIT_POLICY unset, ACTIVE, PASSIVE) is a process of its own, as is this crate's; they take
-turns. What a model calls is torch.nn.functional.linear, by MKL, which chooses its kernels by the processor's
-maker. Beside it oneDNN's product, out of the same PyTorch, and NumPy's (OpenBLAS), which go by its flags.
-With `--oversleep` contestants in Python sleep a little before each product, as between other operations of
-a model: then threads that do not spin must be woken.
+Products of a layer's shapes show what a library gets out of this processor: if PyTorch reaches fewer GFLOP/s
+here than on another processor, all ratios to it are greater here. Each way of waiting (OMP_WAIT_POLICY unset,
+ACTIVE, PASSIVE) is a process of its own, and so is losparse; they alternate. Models call
+torch.nn.functional.linear, computed by MKL, which chooses its kernels by the processor's maker. oneDNN's product
+in the same PyTorch and NumPy's (OpenBLAS), which choose by its flags, are timed too. With `--oversleep` contestants
+in Python sleep a little before each product, as between other operations of a model, so that threads that do not
+spin must be woken.
 """
 
 import argparse

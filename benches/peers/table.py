@@ -1,11 +1,11 @@
-"""What must hold, what is aimed at and what was measured: a Markdown table out of JSON results.
+"""Makes a Markdown table of requirements, goals and measurements from JSON results.
 
     python benches/peers/table.py OUT/results/*.json OUT/deberta/results/*.json OUT/bart/results/*.json
 
-Later files win where two have the same row. What `cargo bench` measures (selection, decomposition) is
-given by hand: `--selection-ms 0.5 --decomposition-s 4.2`. `--scaling` prints that table instead. The last
-column compares with PyTorch whose linear layers go by oneDNN, where that was measured: on processors whose
-maker MKL does not favour that is the harder opponent.
+If two files have the same row, the later one counts. Measurements of `cargo bench` (selection, decomposition) are
+given by hand: `--selection-ms 0.5 --decomposition-s 4.2`. `--scaling` prints that table instead. The last column
+compares with PyTorch whose linear layers are computed by oneDNN, where measured: the harder opponent on processors
+that MKL does not favour.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""A training step of the published form in PyTorch whenever a line `run` comes in; see turns.py.
+"""Does a training step of the published form in PyTorch for each line `run`; see turns.py.
 
     train_peer.py published|no-pruner FOLDER BATCH LENGTH RATIO
 
 FOLDER holds a dense classifier. A step is forward and backward pass, AdamW and, with the pruner,
-importance kept per entry and, every ten steps, selection over all entries. `loss` answers with the first
-step's.
+importance kept per entry and, every ten steps, selection over all entries. `loss` answers with the loss of
+the first step.
 """
 
 import os

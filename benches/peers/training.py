@@ -1,13 +1,13 @@
-"""Training steps in turns: the published code's form in PyTorch, with and without its pruner, and ours.
+"""Times training steps of the published form in PyTorch, with and without its pruner, and of losparse.
 
     cargo build --release --example training_server
     python benches/peers/models.py OUT
     python benches/peers/training.py OUT target/release/examples/training_server --batch 16
 
 A step is forward pass, backward pass, AdamW, importance and, every ten steps, selection. Contestants
-take turns step by step; a contestant's time is the mean over all rounds, whose number is a multiple of
-ten so that each has made as many selections. Before that, all from the same weights and without dropout,
-first losses must be equal. The greatest resident size is that of a process that only trains.
+alternate step by step. A contestant's time is the mean over all rounds, a multiple of ten, so that each has done
+the same number of selections. Before that, first losses from the same weights and without dropout must be equal.
+The peak resident size is that of a process that only trains.
 
 Needs torch, transformers and safetensors.
 """

@@ -1,8 +1,8 @@
-"""What the scripts of this folder share: contestants in processes of their own that take turns.
+"""Common parts of the scripts in this folder: contestants that alternate, each in its own process.
 
-A contestant answers lines: `run` with wall-clock and CPU milliseconds (and what else a script asks for),
-`memory` with its greatest resident size in MB. While it is not its turn its process is stopped, so that
-no thread of it spins, waits or cleans up in another's time.
+A contestant answers lines: `run` with wall-clock and CPU milliseconds (and whatever else a script asks
+for), `memory` with its peak resident size in MB. Its process is stopped while another runs, so that none of
+its threads spins, waits or cleans up in another's time.
 """
 
 import argparse

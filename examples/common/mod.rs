@@ -1,4 +1,4 @@
-//! The body of every `backend_*` example: a small BERT through the whole pipeline on one device.
+//! The body of every `backend_*` example: takes a small BERT through the whole pipeline on one device.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -6,19 +6,15 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use losparse::compact::compact;
-use losparse::decompose::{DecomposeConfig, Rank, decompose};
-use losparse::linear::{Compressible, LayerSelection};
 use losparse::models::bert::{BertConfig, BertForSequenceClassification};
 use losparse::models::{EncoderInput, Labels};
-use losparse::optim::AdamWConfig;
-use losparse::pruning::{PruningConfig, Schedule};
+use losparse::prelude::*;
 
 const STEPS: usize = 40;
 const BATCH: usize = 8;
 const LENGTH: usize = 32;
 
-/// Decomposes, trains with pruning, compacts and measures on the device called `name`.
+/// Decomposes, trains with pruning, compacts and times a model on the device called `name`.
 pub fn run(name: &str) -> Result<(), Box<dyn Error>> {
     let device = losparse::device::open(name)?;
     println!("device: {name}");
@@ -64,7 +60,7 @@ pub fn run(name: &str) -> Result<(), Box<dyn Error>> {
         return Err("the loss is not finite".into());
     }
 
-    // 3. Compact: kept neurons are folded.
+    // 3. Fold what is left into smaller dense matrices.
     let pruned = model.clone().valid();
     let (small, _) = compact(model);
     let (before, after) = (elements(&dense), elements(&small));
@@ -85,18 +81,18 @@ pub fn run(name: &str) -> Result<(), Box<dyn Error>> {
     );
     let difference = (forward(&pruned)? - forward(&small)?).abs().max().into_scalar::<f32>();
     println!("largest difference between pruned and compact logits: {difference:.1e}");
-    // The same sums in another order; logits are of size 1.
+    // Compaction adds in another order; logits are about 1.
     if difference < 1e-4 { Ok(()) } else { Err("pruned and compact outputs differ".into()) }
 }
 
-/// Stored weight elements of the compressible layers.
+/// Counts the stored weights of the compressible layers.
 fn elements<M: Compressible>(model: &M) -> usize {
     let mut sum = 0;
     model.for_each_linear(&mut |_, linear| sum += linear.weight_elements());
     sum
 }
 
-/// Random tokens; the label says whether the first is in the upper half of the vocabulary.
+/// Draws random tokens. The label tells whether the first is in the upper half of the vocabulary.
 fn batch(step: usize, vocab_size: usize, device: &Device) -> (Tensor<2, Int>, Tensor<1, Int>) {
     let mut state = step as u64 * 7919 + 1;
     let ids: Vec<i64> = (0..BATCH * LENGTH)
@@ -113,7 +109,7 @@ fn batch(step: usize, vocab_size: usize, device: &Device) -> (Tensor<2, Int>, Te
     )
 }
 
-/// Median of nine runs after two to warm up (kernels are compiled and tuned in the first).
+/// Median of nine runs after two of warmup, in which GPU kernels are compiled and tuned.
 fn median(mut run: impl FnMut() -> Result<(), Box<dyn Error>>) -> Result<Duration, Box<dyn Error>> {
     let mut times = Vec::new();
     for at in 0..11 {

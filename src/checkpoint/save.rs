@@ -230,7 +230,10 @@ impl Tensors {
             StorageDtype::F32 | StorageDtype::Int8 => !value.is_finite(),
         };
         if let Some(value) = values.iter().find(unfit) {
-            let message = format!("value {value} cannot be stored as {:?}", self.dtype);
+            let message = format!(
+                "value {value} cannot be stored as {:?}; store the model as f32 or bf16",
+                self.dtype
+            );
             self.result = Err(Error::layer(name, message));
             return;
         }

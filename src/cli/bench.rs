@@ -1,29 +1,29 @@
-//! `losparse bench`.
+//! `losparse bench`: times models against each other.
 
 use std::path::PathBuf;
 
 use burn::tensor::Device;
 use losparse::generation::GenerationConfig;
-use losparse::inspect::latency::{Contestant, Repetitions, measure};
+use losparse::inspect::latency::{Contestant, LatencyReport, Repetitions, measure};
 use losparse::models::{AnyModel, EncoderInput, FolderModel};
 use losparse::train::{check_memory, contestant, token_ids};
 use losparse::{Error, Result};
 
-use super::args::{MOST, check_count};
-use super::machine::MachineArgs;
-use super::model::Opened;
+use super::global::GlobalArgs;
+use super::opened::Opened;
+use super::options::values::{MOST, check_count};
 use super::output;
 
-/// Most tokens of a batch.
+/// Most tokens in a batch.
 const MOST_TOKENS: usize = 1 << 22;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   losparse bench bert-base-uncased small/model --batch 1 --length 64 --threads 1
   losparse bench bart-base summaries/model --length 256 --new-tokens 60 --num-beams 4
 
-Models take turns, and speed is compared within turns, so a busy machine disturbs all alike.")]
+Models alternate, and speed is compared within a turn, so a busy machine disturbs all of them alike.")]
 pub struct Args {
     /// Model folders; speed is relative to the first
     #[arg(value_name = "MODEL", required = true)]
@@ -31,7 +31,7 @@ pub struct Args {
     /// Examples in a batch
     #[arg(long, value_name = "N", default_value_t = 8, help_heading = "Measurement")]
     batch: usize,
-    /// Tokens of every example
+    /// Tokens in every example
     #[arg(long, value_name = "TOKENS", default_value_t = 128, help_heading = "Measurement")]
     length: usize,
     /// Measured runs of every model
@@ -40,10 +40,10 @@ pub struct Args {
     /// Runs of every model before measuring
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Measurement")]
     warmup: usize,
-    /// Time writing texts of N tokens, in place of one pass (text-to-text models)
+    /// Time the generation of N tokens, in place of one pass (text-to-text models)
     #[arg(long, value_name = "N", help_heading = "Measurement")]
     new_tokens: Option<usize>,
-    /// Beams of writing texts
+    /// Beams of the generation
     #[arg(
         long,
         value_name = "N",
@@ -56,26 +56,11 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
-        let new_tokens = self.new_tokens.unwrap_or(1);
-        for (name, value) in
-            [("batch", self.batch), ("length", self.length), ("new_tokens", new_tokens)]
-        {
-            check_count(name, value)?;
-        }
-        check_count("num_beams", self.num_beams)?;
-        if self.repeat > MOST || self.warmup > MOST {
-            let name = if self.repeat > MOST { "repeat" } else { "warmup" };
-            return Err(Error::option(name, format!("more than {MOST} runs")).into());
-        }
-        if self.batch.saturating_mul(self.length) > MOST_TOKENS {
-            let message =
-                format!("more than {MOST_TOKENS} tokens in all; lower --batch or --length");
-            return Err(Error::option("batch", message).into());
-        }
-        let device = machine.open()?;
+    pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
+        self.check()?;
+        let device = global.open()?;
         let load = |path: &PathBuf| {
-            machine.note(&format!("· loading {}", path.display()));
+            global.note(&format!("· loading {}", path.display()));
             Opened::load_for_inference(path, &device)
         };
         let models: Vec<Opened> = self.models.iter().map(load).collect::<Result<_>>()?;
@@ -98,32 +83,50 @@ impl Args {
         }
         let repetitions = Repetitions { warmup: self.warmup, measured: self.repeat };
         let report = measure(&mut contestants, repetitions, self.shape(), &device)?;
-        if machine.json {
-            let mut json = serde_json::to_value(&report)?;
+        self.print(&report, global)
+    }
+
+    /// Checks every count.
+    fn check(&self) -> Result<()> {
+        check_count("batch", self.batch)?;
+        check_count("length", self.length)?;
+        check_count("new_tokens", self.new_tokens.unwrap_or(1))?;
+        check_count("num_beams", self.num_beams)?;
+        if self.repeat > MOST || self.warmup > MOST {
+            let name = if self.repeat > MOST { "repeat" } else { "warmup" };
+            return Err(Error::option(name, format!("more than {MOST} runs")));
+        }
+        if self.batch.saturating_mul(self.length) > MOST_TOKENS {
+            let message =
+                format!("more than {MOST_TOKENS} tokens in all; lower --batch or --length");
+            return Err(Error::option("batch", message));
+        }
+        Ok(())
+    }
+
+    fn print(&self, report: &LatencyReport, global: &GlobalArgs) -> anyhow::Result<()> {
+        if global.json {
+            let mut json = serde_json::to_value(report)?;
             if let Some(tokens) = self.new_tokens {
                 json["new_tokens"] = tokens.into();
                 json["num_beams"] = self.num_beams.into();
             }
             return output::print_json(&json);
         }
-        let rows: Vec<Vec<String>> = report
-            .contestants
-            .iter()
-            .map(|row| {
-                let rate = row.examples_per_second * new_tokens as f64;
-                vec![
-                    row.name.clone(),
-                    format!("{:.2}", row.median_ms),
-                    format!("{:.2}", row.min_ms),
-                    format!("{:.2}", row.max_ms),
-                    format!("{rate:.1}"),
-                    format!("×{:.2}", row.speedup),
-                ]
-            })
-            .collect();
+        let rows = report.contestants.iter().map(|row| {
+            let rate = row.examples_per_second * self.new_tokens.unwrap_or(1) as f64;
+            vec![
+                row.name.clone(),
+                format!("{:.2}", row.median_ms),
+                format!("{:.2}", row.min_ms),
+                format!("{:.2}", row.max_ms),
+                format!("{rate:.1}"),
+                format!("×{:.2}", row.speedup),
+            ]
+        });
         let rate = if self.new_tokens.is_some() { "tokens/s" } else { "examples/s" };
         let header = ["model", "median ms", "min", "max", rate, "speed"];
-        let table = output::table(&header, &[1, 2, 3, 4, 5], &rows);
+        let table = output::table(&header, &[1, 2, 3, 4, 5], &rows.collect::<Vec<_>>());
         let writing = self
             .new_tokens
             .map(|tokens| format!(" read, {tokens} written by {} beams", self.num_beams));
@@ -134,12 +137,12 @@ impl Args {
             writing.unwrap_or_default(),
             report.repetitions,
             report.threads,
-            machine.device_name()
+            global.device_name()
         );
         Ok(output::print(&format!("{table}\n({conditions})"))?)
     }
 
-    /// A model that writes texts of `tokens` tokens for texts of `--length` tokens.
+    /// A contestant that generates texts of `tokens` tokens for texts of `--length` tokens.
     fn writer(
         &self,
         name: String,

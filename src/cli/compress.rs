@@ -1,9 +1,10 @@
-//! `losparse compress`.
+//! `losparse compress`: compresses a model while it is fine-tuned for a task.
 
 use std::path::PathBuf;
 
-use super::args::{MethodArgs, TrainArgs};
-use super::machine::MachineArgs;
+use super::global::GlobalArgs;
+use super::options::method::MethodArgs;
+use super::run::TrainArgs;
 
 #[derive(clap::Args)]
 #[command(
@@ -13,20 +14,19 @@ losparse compress [OPTIONS] <MODEL> --output <FOLDER>
        losparse compress --resume --output <FOLDER>",
     after_help = "\
 Examples:
-  A GLUE task, to 20% of the weights:
+  For a GLUE task, to 20% of the weights:
     losparse compress bert-base-uncased -o small --task rte --data glue --ratio 0.2
-  Questions and answers, to 30%:
+  For question answering, to 30%:
     losparse compress bert-base-uncased -o small --task squad --data squad --ratio 0.3
-  Your own data:
+  On your own data:
     losparse compress my-model -o small --train train.csv --dev dev.csv --text review --label stars
-  A recipe, with one setting changed; first only what it would do:
+  A recipe with one setting changed; first see what it would do:
     losparse compress --recipe recipe.toml --epochs 5 --dry-run
   Feed-forward layers only, without the first block:
     losparse compress my-model -o small --task sst2 --data glue \\
         --layers 'intermediate.dense,layer.*.output.dense,!layer.0.**'
-  Beside the dense model, fine-tuned:
+  Compare with the fine-tuned dense model:
     losparse compress my-model -o small --recipe recipe.toml --baseline tuned
-
   Go on after Ctrl-C, a signal or a crash:
     losparse compress -o small --resume
 
@@ -37,18 +37,18 @@ pub struct Args {
     train: TrainArgs,
     #[command(flatten)]
     method: MethodArgs,
-    /// Run of `finetune` on the same task whose metrics the report sets beside the result's
+    /// Run of `finetune` on the same task; the report compares the result with it
     #[arg(long, value_name = "FOLDER|report.json", help_heading = "Run")]
     baseline: Option<PathBuf>,
 }
 
 impl Args {
     /// Runs the command.
-    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+    pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
         let mut recipe = self.train.recipe()?;
         self.train.run.check_command(&recipe, true)?;
         self.method.apply(recipe.method.get_or_insert_default())?;
         let baseline = self.baseline.as_deref();
-        self.train.run.run(recipe, baseline, machine, losparse::train::compress)
+        self.train.run.run(recipe, baseline, global, losparse::train::compress)
     }
 }

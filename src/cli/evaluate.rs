@@ -1,4 +1,4 @@
-//! `losparse evaluate`.
+//! `losparse evaluate`: scores a model, or a run's checkpoint, on labelled data.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,15 +11,16 @@ use losparse::models::{FolderModel, LabelConfig, ProblemType};
 use losparse::tasks::{GlueTask, Split, Task, TextDataset, TextTokenizer, squad};
 use losparse::train::checkpoints::CheckpointState;
 use losparse::train::{
-    Evaluator, Interrupt, Recipe, RunOptions, Summarizer, TaskRecipe, answer_questions,
+    Evaluator, Interrupt, Recipe, RunOptions, TaskRecipe, TextGenerator, answer_questions,
     evaluate_checkpoint, evaluate_model, label_config, read_split, table_options,
 };
 use losparse::{Error, Result};
 use serde_json::json;
 
-use super::args::{TaskArgs, check_count, read_recipe};
-use super::machine::MachineArgs;
-use super::model::{Opened, task_name};
+use super::global::GlobalArgs;
+use super::opened::{Opened, task_name};
+use super::options::task::TaskArgs;
+use super::options::values::{check_count, read_recipe};
 use super::output;
 use super::progress::Progress;
 
@@ -33,33 +34,33 @@ Examples:
   losparse evaluate small/model --dev dev.csv --text review --label stars
   losparse evaluate small/checkpoints/step-00000120
 
-A model trained or compressed by losparse knows its task; others need --task or --dev.")]
+Models that losparse trained or compressed store their task; others need --task or --dev.")]
 pub struct Args {
     /// Model folder: Hugging Face's, a compressed one, a run's output folder, or one of its
     /// checkpoints
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// Recipe whose [task] is evaluated (TOML); options given here override it
+    /// Recipe (TOML) whose [task] is used; options given here override it
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     recipe: Option<PathBuf>,
     #[command(flatten)]
     task: TaskArgs,
-    /// Examples in a batch [default: 32, or as the checkpoint's recipe says]
+    /// Examples in a batch [default: 32; for a checkpoint its recipe's]
     #[arg(long, value_name = "N", help_heading = "Data")]
     batch_size: Option<usize>,
 }
 
-/// Examples in a batch, where nothing else is said.
+/// Default number of examples in a batch.
 const BATCH_SIZE: usize = 32;
 
 impl Args {
     /// Runs the command.
-    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+    pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
         check_count("batch_size", self.batch_size.unwrap_or(BATCH_SIZE))?;
-        let device = machine.open()?;
+        let device = global.open()?;
         if CheckpointState::is_in(&self.model) {
-            let results = self.checkpoint(machine, device)?;
-            return self.print(&results, machine);
+            let results = self.checkpoint(global, device)?;
+            return self.print(&results, global);
         }
         let mut recipe = read_recipe(self.recipe.as_ref())?.task;
         self.task.apply(&mut recipe);
@@ -73,49 +74,40 @@ impl Args {
         self.refuse_others(&opened.model)?;
         opened.check_head()?;
         if let Some(note) = &opened.report.labels {
-            machine.note(note);
+            global.note(note);
         }
         let file = recipe.dev.clone();
         if (file.is_some() || matches!(opened.model, AnyModel::Seq2Seq(_)))
             && let Some(note) = opened.columns()?.fill(&mut recipe, file.as_deref())
         {
-            machine.note(&note);
+            global.note(&note);
         }
-        let recipe = recipe;
-        let tokenizer = |default| opened.tokenizer(opened.max_length(recipe.max_length, default)?);
-        let results = match &opened.model {
-            AnyModel::SequenceClassifier(model) => {
-                let tokenizer = tokenizer(TaskRecipe::default().max_length())?;
-                self.classify(model, &opened, &recipe, &tokenizer, machine, &device)?
-            }
-            AnyModel::QuestionAnswerer(model) => {
-                // As long as for SQuAD, whatever the task is called.
-                let squad = TaskRecipe { name: "squad".into(), ..TaskRecipe::default() };
-                let tokenizer = tokenizer(squad.max_length())?;
-                vec![self.answer(model, &opened, &recipe, &tokenizer, machine, &device)?]
-            }
-            AnyModel::Seq2Seq(model) => {
-                vec![self.summarize(model, &opened, &recipe, machine, &device)?]
-            }
+        let batch_size = self.batch_size.unwrap_or(BATCH_SIZE);
+        let evaluation = Evaluation { opened, recipe, batch_size, global, device };
+        let results = match &evaluation.opened.model {
+            AnyModel::SequenceClassifier(model) => evaluation.classify(model)?,
+            AnyModel::QuestionAnswerer(model) => vec![evaluation.answer(model)?],
+            AnyModel::Seq2Seq(model) => vec![evaluation.summarize(model)?],
         };
-        self.print(&results, machine)
+        self.print(&results, global)
     }
 
-    /// The labels whose order the data has, where it is not the model's to say.
+    /// The labels in the order of the data, if that is known without the model.
     fn labels(&self, recipe: &TaskRecipe) -> Result<Option<LabelConfig>> {
         if recipe.dev.is_none() {
             let name = match recipe.name.as_str() {
                 "" => task_name(&self.model).unwrap_or_default(),
                 name => name.to_string(),
             };
-            // Of another kind of task, or unknown: the model's kind decides what that means.
+            // A name that is not GLUE's has no order of labels; the model's kind decides what it
+            // means.
             return Ok(name.parse::<GlueTask>().ok().map(|task| label_config(&task.task())));
         }
         let own = |labels: &Vec<String>| Task::classification("own", labels.clone());
         Ok(recipe.labels.as_ref().map(own).transpose()?.map(|task| label_config(&task)))
     }
 
-    /// An error if an option was given that is for another kind of model.
+    /// Rejects options that are for another kind of model.
     fn refuse_others(&self, model: &AnyModel) -> Result<()> {
         let TaskArgs { questions, summaries, rouge, .. } = &self.task;
         let labels = self.task.labels.as_ref().map(|_| "labels");
@@ -130,13 +122,9 @@ impl Args {
         given.map_or(Ok(()), |option| Err(Error::option(option, what)))
     }
 
-    fn batch_size(&self) -> usize {
-        self.batch_size.unwrap_or(BATCH_SIZE)
-    }
-
-    fn print(&self, results: &[SplitMetrics], machine: &MachineArgs) -> anyhow::Result<()> {
-        if machine.json {
-            // Not every path is UTF-8.
+    fn print(&self, results: &[SplitMetrics], global: &GlobalArgs) -> anyhow::Result<()> {
+        if global.json {
+            // serde_json rejects paths that are not UTF-8.
             let model = self.model.display().to_string();
             for result in results {
                 output::print_json(&json!({"model": model, "result": result}))?;
@@ -155,25 +143,11 @@ impl Args {
         Ok(())
     }
 
-    /// On the data of the checkpoint's run, unless other data is given.
-    fn checkpoint(
-        &self,
-        machine: &MachineArgs,
-        device: Device,
-    ) -> anyhow::Result<Vec<SplitMetrics>> {
+    /// Evaluates a checkpoint on the data of its run, unless other data is given.
+    fn checkpoint(&self, global: &GlobalArgs, device: Device) -> anyhow::Result<Vec<SplitMetrics>> {
         let given = self.recipe.as_ref().map(|path| read_recipe(Some(path))).transpose()?;
-        let options = RunOptions {
-            output: self.model.clone(),
-            resume: false,
-            overwrite: false,
-            baseline: None,
-            tui: false,
-            device,
-            device_name: machine.device_name(),
-            command: String::new(),
-            observer: Arc::new(Progress::new(machine.quiet || machine.json, false)),
-            interrupt: Interrupt::default(),
-        };
+        let observer = Arc::new(Progress::new(global.quiet || global.json, false));
+        let options = RunOptions { observer, ..global.run_options(&self.model, device) };
         if self.task.labels.is_some() {
             let message = "a checkpoint's labels are those of its run";
             return Err(Error::option("labels", message).into());
@@ -188,41 +162,43 @@ impl Args {
         };
         Ok(evaluate_checkpoint(&self.model, adjust, &options)?)
     }
+}
 
-    fn classify(
-        &self,
-        model: &AnySequenceClassifier,
-        opened: &Opened,
-        recipe: &TaskRecipe,
-        tokenizer: &TextTokenizer,
-        machine: &MachineArgs,
-        device: &Device,
-    ) -> Result<Vec<SplitMetrics>> {
+/// A model, and the task to evaluate it on.
+struct Evaluation<'a> {
+    opened: Opened,
+    recipe: TaskRecipe,
+    batch_size: usize,
+    global: &'a GlobalArgs,
+    device: Device,
+}
+
+impl Evaluation<'_> {
+    fn classify(&self, model: &AnySequenceClassifier) -> Result<Vec<SplitMetrics>> {
+        let Self { opened, recipe, batch_size, global, device } = self;
+        let tokenizer = self.tokenizer(TaskRecipe::default().max_length())?;
         let mut results = Vec::new();
-        for (split, mut data) in self.datasets(recipe, opened)? {
+        for (split, mut data) in self.datasets()? {
             if let Some(most) = recipe.max_eval_examples {
                 data.truncate(most);
             }
             check_outputs(opened, &data.task)?;
-            machine.note(&format!("· evaluating {split}: {} examples", data.len()));
-            data.notes().iter().for_each(|note| machine.note(&format!("{split}: {note}")));
+            opened.check_pairs(&data.examples, 0)?;
+            global.note(&format!("· evaluating {split}: {} examples", data.len()));
+            data.notes().iter().for_each(|note| global.note(&format!("{split}: {note}")));
             let never = Interrupt::default();
-            let batch_size = self.batch_size();
-            let (metrics, _) = evaluate_model(model, tokenizer, &data, batch_size, device, &never)?;
+            let (metrics, _) =
+                evaluate_model(model, &tokenizer, &data, *batch_size, device, &never)?;
             results.push(SplitMetrics { split, metrics });
         }
         Ok(results)
     }
 
-    fn answer(
-        &self,
-        model: &AnyQuestionAnswerer,
-        opened: &Opened,
-        recipe: &TaskRecipe,
-        tokenizer: &TextTokenizer,
-        machine: &MachineArgs,
-        device: &Device,
-    ) -> Result<SplitMetrics> {
+    fn answer(&self, model: &AnyQuestionAnswerer) -> Result<SplitMetrics> {
+        let Self { opened, recipe, global, device, .. } = self;
+        // The default length is SQuAD's, whatever the task is called.
+        let squad = TaskRecipe { name: "squad".into(), ..TaskRecipe::default() };
+        let tokenizer = self.tokenizer(squad.max_length())?;
         let settings = opened.qa_settings(recipe)?;
         let version_2 = settings.version_2_with_negative;
         let recipe = TaskRecipe { version_2_with_negative: Some(version_2), ..recipe.clone() };
@@ -231,39 +207,39 @@ impl Args {
             0 => String::new(),
             skipped => format!(", {skipped} skipped"),
         };
-        machine.note(&format!("· evaluating dev: {} questions{skipped}", data.len()));
+        global.note(&format!("· evaluating dev: {} questions{skipped}", data.len()));
         let task = squad::task("squad", version_2);
-        let (examples, batch_size) = (data.examples, self.batch_size());
+        let (examples, batch_size) = (data.examples, self.batch_size);
         let evaluator =
-            answer_questions(model, tokenizer, &task, examples, settings, batch_size, device)?;
+            answer_questions(model, &tokenizer, &task, examples, settings, batch_size, device)?;
         Ok(SplitMetrics { split: "dev".into(), metrics: evaluator.report()? })
     }
 
-    fn summarize(
-        &self,
-        model: &AnySeq2Seq,
-        opened: &Opened,
-        recipe: &TaskRecipe,
-        machine: &MachineArgs,
-        device: &Device,
-    ) -> Result<SplitMetrics> {
-        let (settings, own) = opened.summarization(recipe, &|text| machine.note(text))?;
+    fn summarize(&self, model: &AnySeq2Seq) -> Result<SplitMetrics> {
+        let Self { opened, recipe, batch_size, global, device } = self;
+        let (settings, own) = opened.summarization(recipe, &|text| global.note(text))?;
         let mut recipe = recipe.clone();
         if let (true, Some(task)) = (recipe.name.is_empty(), opened.task()?) {
             recipe.name = task.name;
         }
         let data = recipe.read_summaries(Split::Dev)?;
-        machine.note(&format!("· evaluating dev: {} documents", data.len()));
+        global.note(&format!("· evaluating dev: {} documents", data.len()));
         let tokenizer = &opened.tokenizer(settings.max_source_length)?;
-        let (settings, own, batch_size) = (&settings, &own, self.batch_size());
-        let summarizer = Summarizer { model, tokenizer, settings, own, batch_size, device };
-        let progress = Progress::new(machine.quiet, false);
-        let done = summarizer.summarize(&data.examples, &progress, &Interrupt::default())?;
+        let (settings, own, batch_size) = (&settings, &own, *batch_size);
+        let summarizer = TextGenerator { model, tokenizer, settings, own, batch_size, device };
+        let progress = Progress::new(global.quiet, false);
+        let done = summarizer.generate(&data.examples, &progress, &Interrupt::default())?;
         Ok(SplitMetrics { split: "dev".into(), metrics: done.report()? })
     }
 
-    /// What to evaluate on, by the name of each split.
-    fn datasets(&self, recipe: &TaskRecipe, opened: &Opened) -> Result<Vec<(String, TextDataset)>> {
+    fn tokenizer(&self, default_length: usize) -> Result<TextTokenizer> {
+        let opened = &self.opened;
+        opened.tokenizer(opened.max_length(self.recipe.max_length, default_length)?)
+    }
+
+    /// The data to evaluate on: name and examples of each split.
+    fn datasets(&self) -> Result<Vec<(String, TextDataset)>> {
+        let Self { opened, recipe, .. } = self;
         let stored = opened.task()?;
         if let Some(path) = &recipe.dev {
             let task = match (&recipe.labels, stored) {
@@ -287,8 +263,8 @@ impl Args {
             }
             ("", Some(task)) => task.name,
             ("", None) => {
-                let message = "missing; the model does not say what it was trained for. Give a \
-                               GLUE task with --data, or your own --dev file";
+                let message = "missing; the model does not store what it was trained for. Give \
+                               a GLUE task with --data, or your own --dev file";
                 return Err(Error::option("task", message));
             }
             (name, _) => name.to_string(),
@@ -308,13 +284,13 @@ impl Args {
     }
 }
 
-/// `dev`, or the file's own name where there are several.
+/// The name of a split: that of its file without `.tsv`.
 fn data_name(task: GlueTask, split: Split) -> String {
     let name = task.file_name(split).unwrap_or("dev.tsv");
     name.trim_end_matches(".tsv").to_string()
 }
 
-/// Checks that the model answers with one label, and has an output for each.
+/// Checks that the model gives a text one label, and has an output for each label of the task.
 fn check_outputs(opened: &Opened, task: &Task) -> Result<()> {
     if opened.model.labels().problem_type() == ProblemType::MultiLabelClassification {
         let message = "problem_type: the model gives a text any number of labels \

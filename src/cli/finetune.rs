@@ -1,7 +1,7 @@
-//! `losparse finetune`.
+//! `losparse finetune`: trains a model for a task without compressing it, as a baseline.
 
-use super::args::TrainArgs;
-use super::machine::MachineArgs;
+use super::global::GlobalArgs;
+use super::run::TrainArgs;
 
 #[derive(clap::Args)]
 #[command(
@@ -23,13 +23,13 @@ pub struct Args {
 }
 
 impl Args {
-    /// Runs the command. A recipe's compression is left out.
-    pub fn run(&self, machine: &MachineArgs) -> anyhow::Result<()> {
+    /// Runs the command. Ignores the `[method]` of a recipe.
+    pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
         let mut recipe = self.train.recipe()?;
         self.train.run.check_command(&recipe, false)?;
         if recipe.method.take().is_some() {
-            machine.note("fine-tuning: the recipe's [method] is left out");
+            global.note("fine-tuning: the recipe's [method] is ignored");
         }
-        self.train.run.run(recipe, None, machine, losparse::train::finetune)
+        self.train.run.run(recipe, None, global, losparse::train::finetune)
     }
 }

@@ -1,37 +1,45 @@
-//! The command line: one file a command, what they share beside them.
+//! The command line: one file or folder a command, and what commands share.
+//!
+//! Begin with [`Command`], then open the file of the command: its `Args::run` is all that it does.
+//! This folder uses the library's public items only, and nothing uses this folder. Within it,
+//! commands use the shared files, never each other:
+//!
+//! ```text
+//! quickstart/ compress finetune evaluate predict/ inspect/ study/ bench    the commands
+//!   └ run         compress and finetune: options, checks, what is printed at the end
+//!      ├ options/     options that override a recipe's settings
+//!      ├ opened       a model folder, loaded with tokenizer and task
+//!      ├ global       options of every command: device, threads, --json
+//!      ├ progress     a run's events, shown
+//!      ├ signals      Ctrl-C
+//!      └ output       printing, tables
+//! error_text          errors that name options as they are typed
+//! ```
 
-mod answer;
-mod args;
 mod bench;
 mod compress;
+mod error_text;
 mod evaluate;
 mod finetune;
-mod flags;
+mod global;
 mod inspect;
-mod lines;
-mod machine;
-mod model;
+mod opened;
+mod options;
 mod output;
-mod pictures;
 mod predict;
 mod progress;
 mod quickstart;
-mod quickstart_models;
-mod quickstart_outcome;
 mod run;
+mod signals;
 mod study;
-mod study_workers;
-mod summarize;
-mod summary_args;
-mod texts;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-/// Exit code of a run that came to its end with a result that is marked.
+/// Exit code of a run that ended with a result that is not what was asked for.
 const MARKED: u8 = 3;
-/// Exit code of a run that was stopped by Ctrl-C, as shells have it, or by a signal to end.
+/// Exit code of a run stopped by Ctrl-C, SIGTERM or SIGHUP; the one that shells give Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
 #[derive(Parser)]
@@ -47,7 +55,7 @@ Examples:
   losparse predict small/model \"Is it smaller?\" \"It is.\"
   losparse bench bert-base-uncased small/model --batch 8 --length 128
 
-`losparse <COMMAND> --help` tells more. Model folders are in Hugging Face's layout.",
+`losparse <COMMAND> --help` shows a command's options. Model folders are in Hugging Face's layout.",
     subcommand_required = true,
     arg_required_else_help = true,
     disable_help_subcommand = true,
@@ -57,12 +65,12 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    machine: machine::MachineArgs,
+    global: global::GlobalArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// See it work: compress a small built-in model on built-in data, in about a minute
+    /// See it work: compress a small built-in model on built-in data in about a minute
     Quickstart(quickstart::Args),
     /// Compress a model while training it for a task
     Compress(Box<compress::Args>),
@@ -72,28 +80,30 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Classify, score or summarize texts, or answer questions
     Predict(predict::Args),
-    /// Show what a model is made of: layers, ranks, kept neurons, sizes
+    /// Show what a model consists of: layers, ranks, kept neurons, sizes
     Inspect(inspect::Args),
-    /// Run grids of settings, on one device or several, into one table with plots
+    /// Run grids of settings, on one device or several, and sum them up in a table with plots
     Study(study::Args),
-    /// Time models against each other
+    /// Compare the speed of models
     Bench(bench::Args),
 }
 
-/// Parses the arguments, runs the command and says how it went: 0, 1 on errors, 2 on wrong usage, 3 if
-/// the result is marked, 130 when stopped by Ctrl-C, SIGTERM or SIGHUP.
+/// Parses the arguments and runs the command.
+///
+/// Exit codes: 0, 1 on errors, 2 on wrong usage, 3 if the result is not what was asked for, 130
+/// when stopped by Ctrl-C, SIGTERM or SIGHUP.
 pub fn main() -> ExitCode {
     let mut command = Cli::command();
     command.build();
     let matches = command.clone().get_matches();
-    let flags = flags::Flags::of(&command, &matches);
+    let options = error_text::TypedOptions::of(&command, &matches);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::log_warnings();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<run::Marked>() => ExitCode::from(MARKED),
         Err(error) => {
-            output::note(&format!("error: {}", flags.describe(&error)));
+            output::note(&format!("error: {}", options.describe(&error)));
             match error.downcast_ref::<losparse::Error>() {
                 Some(losparse::Error::Interrupted(_)) => ExitCode::from(INTERRUPTED),
                 _ => ExitCode::FAILURE,
@@ -104,20 +114,20 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     use Command::{Compress, Finetune, Quickstart, Study};
-    let machine = cli.machine;
-    machine.apply()?;
+    let global = cli.global;
+    global.apply()?;
     if matches!(cli.command, Quickstart(_) | Compress(_) | Finetune(_) | Study(_)) {
         losparse::kernels::keep_freed_memory();
     }
     match cli.command {
-        Command::Quickstart(args) => args.run(&machine),
-        Command::Compress(args) => args.run(&machine),
-        Command::Finetune(args) => args.run(&machine),
-        Command::Evaluate(args) => args.run(&machine),
-        Command::Predict(args) => args.run(&machine),
-        Command::Inspect(args) => args.run(&machine),
-        Command::Study(args) => args.run(&machine),
-        Command::Bench(args) => args.run(&machine),
+        Command::Quickstart(args) => args.run(&global),
+        Command::Compress(args) => args.run(&global),
+        Command::Finetune(args) => args.run(&global),
+        Command::Evaluate(args) => args.run(&global),
+        Command::Predict(args) => args.run(&global),
+        Command::Inspect(args) => args.run(&global),
+        Command::Study(args) => args.run(&global),
+        Command::Bench(args) => args.run(&global),
     }
 }
 
@@ -125,8 +135,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// What `Command::debug_assert` checks in debug builds only: of two options of one name, clap
-    /// lets the last win.
+    /// clap checks this in debug builds only (`Command::debug_assert`); in others the last option
+    /// of a name wins.
     #[test]
     fn no_option_is_there_twice() {
         let mut command = Cli::command();

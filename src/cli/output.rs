@@ -1,7 +1,8 @@
-//! Printing: results to stdout, everything else to stderr, tables aligned.
+//! Printing: results to stdout, everything else to stderr; tables, durations, sizes.
 //!
-//! Names and texts come from files that others wrote. Whatever is printed for people passes
-//! [`visible_lines`], cells of tables [`visible`]; JSON escapes by itself.
+//! Names and texts come from files that others wrote and may hold control characters. Text for
+//! people therefore passes [`visible_lines`], and cells of tables [`visible`]; JSON escapes them
+//! itself.
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
@@ -11,23 +12,23 @@ use losparse::inspect::{visible, visible_lines};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Goes back to the start of the terminal's line and clears it.
+/// Moves to the start of the terminal's line and clears it.
 pub const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// Prints a result. A reader that has gone away (`| head`) ends the program quietly.
+/// Prints a result. Ends the program quietly if its reader has gone (`| head`).
 pub fn print(text: &str) -> io::Result<()> {
     written(writeln!(io::stdout().lock(), "{}", visible_lines(text.trim_end())))
 }
 
-/// Prints texts, a line each, empty ones too.
+/// Prints texts, each on one line; an empty text is an empty line.
 pub fn print_lines<'a>(texts: impl Iterator<Item = &'a str>) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut texts = texts.map(|text| visible(&text.replace('\n', " ")).into_owned());
     written(texts.try_for_each(|text| writeln!(out, "{text}")).and_then(|()| out.flush()))
 }
 
-/// Prints an event of a run as an object on one line. A run does not end with whoever read its events
-/// (`| head`): from then on it prints none, and says so.
+/// Prints an event of a run as a JSON object on one line. If its reader has gone (`| head`), the
+/// run goes on: a note says so once, and no more events are printed.
 pub fn print_event(event: &impl Serialize) {
     static CLOSED: AtomicBool = AtomicBool::new(false);
     if CLOSED.load(Ordering::Relaxed) {
@@ -44,12 +45,12 @@ pub fn print_event(event: &impl Serialize) {
     }
 }
 
-/// Prints an object on one line.
+/// Prints a JSON object on one line.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print_json_lines(std::iter::once(value))
 }
 
-/// Prints objects, a line each.
+/// Prints JSON objects, one a line.
 pub fn print_json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     for value in values {
@@ -62,7 +63,7 @@ pub fn print_json_lines<T: Serialize>(values: impl Iterator<Item = T>) -> anyhow
     Ok(written(out.flush())?)
 }
 
-/// The end of a program whose reader has gone away, else the result.
+/// Ends the program if the reader of its output has gone; returns any other result.
 fn written(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
@@ -70,15 +71,15 @@ fn written(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Tells people something, on a line of its own even where a progress line stands.
+/// Prints a note to stderr on a line of its own, in place of a progress line if there is one.
 pub fn note(text: &str) {
     let mut err = io::stderr().lock();
     let clear = if err.is_terminal() { CLEAR_LINE } else { "" };
-    // Nobody is left to tell if this fails.
+    // If stderr is closed, there is nowhere to report that.
     let _ = writeln!(err, "{clear}{}", visible_lines(text.trim_end()));
 }
 
-/// Warns people, in red where stderr is a terminal with colours (see <https://no-color.org>).
+/// Prints a warning to stderr, in red on a terminal with colours (see <https://no-color.org>).
 pub fn warn(text: &str) {
     let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
@@ -89,7 +90,7 @@ pub fn warn(text: &str) {
     });
 }
 
-/// A command line to be entered again, of the words a program was started with.
+/// The command line that a program was started with, quoted so that it can be entered again.
 pub fn command_line(words: impl Iterator<Item = OsString>) -> String {
     let words = words.skip(1).map(|word| word.to_string_lossy().into_owned());
     let words = std::iter::once("losparse".to_string()).chain(words);
@@ -100,7 +101,7 @@ pub fn command_line(words: impl Iterator<Item = OsString>) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// Shows the library's warnings.
+/// Prints the library's log messages of level `warn` and above as warnings.
 pub fn log_warnings() {
     struct Warnings;
     impl log::Log for Warnings {
@@ -119,22 +120,22 @@ pub fn log_warnings() {
     }
 }
 
-/// Rows in aligned columns; columns of `right` are aligned to the right.
+/// A header and rows in aligned columns; those whose index is in `right` are aligned to the right.
 pub fn table(header: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
     Table::new(header, right, &[]).add(rows)
 }
 
-/// A table that is printed as its rows come: columns are as wide as the first rows need.
+/// A table printed part by part. The first part decides the widths of the columns.
 pub struct Table {
-    /// Until it is printed.
+    /// `None` once it is printed.
     header: Option<Vec<String>>,
     right: Vec<usize>,
     widths: Vec<usize>,
 }
 
 impl Table {
-    /// Without rows yet; columns of `right` are aligned to the right, and the first ones are at least
-    /// `widths` wide.
+    /// A table without rows. Columns whose index is in `right` are aligned to the right; the first
+    /// columns are at least `widths` wide.
     pub fn new(header: &[&str], right: &[usize], widths: &[usize]) -> Self {
         let header: Vec<String> = header.iter().map(|name| visible(name).into_owned()).collect();
         let least = |at: usize| widths.get(at).copied().unwrap_or(0);
@@ -142,7 +143,7 @@ impl Table {
         Self { right: right.to_vec(), widths: widths.collect(), header: Some(header) }
     }
 
-    /// The lines of `rows`; at first below the header.
+    /// Lines of `rows`, in the first part below the header.
     pub fn add(&mut self, rows: &[Vec<String>]) -> String {
         let shown = |row: &Vec<String>| row.iter().map(|cell| visible(cell).into_owned()).collect();
         let mut rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
@@ -170,7 +171,8 @@ fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// Any JSON value for people: one field a line, nested ones indented, lists of objects as tables.
+/// A JSON value as text for people: one field a line, nested fields indented, lists of objects as
+/// tables.
 pub fn describe(value: &Value) -> String {
     let mut lines = Vec::new();
     describe_into(&mut lines, value, 0);
@@ -259,7 +261,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// Seconds for people: `42 s`, `3 min 05 s`, `2 h 07 min`.
+/// Formats seconds: `42 s`, `3 min 05 s`, `2 h 07 min`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -269,7 +271,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Bytes for people: `512 bytes`, `1.5 MiB`.
+/// Formats bytes: `512 bytes`, `1.5 MiB`.
 fn size(bytes: f64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.iter().find(|(power, _)| bytes >= f64::from(1 << power));
@@ -279,7 +281,7 @@ fn size(bytes: f64) -> String {
     )
 }
 
-/// The first `most` characters on one line, with an ellipsis where something is left out.
+/// The first `most` characters of `text` on one line, with an ellipsis if the rest is left out.
 pub fn shorten(text: &str, most: usize) -> String {
     let space = |c: char| if c.is_control() && c.is_whitespace() { ' ' } else { c };
     match text.chars().nth(most).is_some() {
@@ -288,7 +290,7 @@ pub fn shorten(text: &str, most: usize) -> String {
     }
 }
 
-/// Columns of the terminal on stderr, 80 if there is none.
+/// Width of the terminal on stderr, in columns; 80 without a terminal.
 pub fn terminal_width() -> usize {
     let size = terminal_size::terminal_size_of(io::stderr());
     size.map_or(80, |(width, _)| usize::from(width.0))
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_goes_on_keeps_its_columns() {
+    fn later_parts_of_a_table_keep_its_columns() {
         let row = |a: &str, b: &str| vec![a.to_string(), b.to_string()];
         let mut table = Table::new(&["x", "n"], &[1], &[3]);
         assert_eq!(table.add(&[row("a", "10")]), "x     n\na    10");

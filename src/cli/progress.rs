@@ -1,4 +1,5 @@
-//! Progress of a run: one line redrawn on a terminal, a plain line now and then elsewhere.
+//! Shows the progress of a run: on a terminal one line that is redrawn, elsewhere a plain line now
+//! and then.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
@@ -9,18 +10,18 @@ use losparse::train::{Event, Observer};
 
 use super::output::{self, CLEAR_LINE};
 
-/// Time between redraws of the line on a terminal.
+/// Shortest time between redraws on a terminal.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Time between plain lines.
+/// Shortest time between plain lines.
 const PLAIN: Duration = Duration::from_secs(10);
 /// Weight of the newest loss in the smoothed one.
 const SMOOTHING: f64 = 0.05;
 
-/// Shows a run's events.
+/// An observer that prints a run's events.
 pub struct Progress {
-    /// Text for people, on stderr.
+    /// Print text for people to stderr.
     text: bool,
-    /// Events as JSON lines, on stdout.
+    /// Print events as JSON lines to stdout.
     json: bool,
     terminal: bool,
     state: Mutex<State>,
@@ -29,26 +30,26 @@ pub struct Progress {
 #[derive(Default)]
 struct State {
     loss: Option<f64>,
-    /// Update and seconds of the first event, since a resumed run does not begin at 0.
+    /// Update and seconds of the first event; a resumed run does not begin at 0.
     first: Option<(usize, f64)>,
     metric: Option<String>,
-    /// Share of `S` that the last pruning left.
+    /// Share of `S` that the last pruning kept.
     kept: Option<f64>,
     skipped: usize,
-    /// Update of the newest event.
+    /// Update of the latest event.
     newest: usize,
     shown: Option<Instant>,
 }
 
 impl Progress {
-    /// Progress for people unless `quiet`, and JSON lines if asked for.
+    /// Prints text for people unless `quiet`, and JSON lines if `json`.
     pub fn new(quiet: bool, json: bool) -> Self {
         let terminal = io::stderr().is_terminal();
         Self { text: !quiet, json, terminal, state: Mutex::default() }
     }
 
     fn show(&self, event: &Event) {
-        // A poisoned lock only means that another thread panicked while it was showing.
+        // The lock is poisoned if another thread panicked while printing; the state is still good.
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let Some(line) = state.line(event) else { return };
         if !matches!(event, Event::Step { .. } | Event::Progress { .. }) {
@@ -57,7 +58,7 @@ impl Progress {
         }
         let every = if self.terminal { REDRAW } else { PLAIN };
         let now = Instant::now();
-        // On no terminal the first line, too, comes after a while.
+        // Without a terminal, the first plain line comes after a while, too.
         let since = *state.shown.get_or_insert(now);
         if now.duration_since(since) < every {
             return;
@@ -66,7 +67,7 @@ impl Progress {
         if self.terminal {
             let line = output::shorten(&line, output::terminal_width().saturating_sub(1));
             let mut err = io::stderr().lock();
-            // Nobody is left to tell if this fails.
+            // If stderr is closed, there is nowhere to report that.
             let _ = write!(err, "{CLEAR_LINE}{}", visible(&line)).and_then(|()| err.flush());
         } else {
             output::note(&line);
@@ -86,14 +87,14 @@ impl Observer for Progress {
 }
 
 impl State {
-    /// What to tell people of an event.
+    /// The line for people about an event, if it is worth one.
     fn line(&mut self, event: &Event) -> Option<String> {
         Some(match event {
             Event::Stage { name } => format!("· {name}"),
             Event::Note { message } => message.clone(),
             Event::Step { step, total, loss, kept, skipped, seconds, .. } => {
                 if *step <= self.newest {
-                    // The next run of a study: nothing of the one before is its own.
+                    // The next run of a study has begun; forget the previous one.
                     *self = Self { shown: self.shown, ..Self::default() };
                 }
                 self.newest = *step;
@@ -130,7 +131,7 @@ impl State {
                 let best = if *best { "  (best so far)" } else { "" };
                 format!("step {step}/{total}  evaluation: {metrics}{best}")
             }
-            // Evaluations tell where the run is; a line for each checkpoint is noise.
+            // Evaluations show where the run is; a line for each checkpoint would be noise.
             _ => return None,
         })
     }
@@ -148,7 +149,7 @@ mod tests {
             epoch: 0.5,
             loss,
             learning_rate: 1e-4,
-            // What is asked for is not what is shown.
+            // The line shows `kept`, not this.
             keep_ratio: 0.1,
             kept,
             gradient_norm: 1.0,
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn the_line_tells_loss_ratio_metric_and_time_left() {
         let mut state = State::default();
-        // A resumed run: its speed is counted from its own first step.
+        // The speed of a resumed run counts from its own first step.
         assert_eq!(state.line(&step(40, 1.0, None, 300.0)).unwrap(), "step 40/100  loss 1.0000");
         let values = [(MetricKind::Accuracy, 0.75)].into();
         let metrics = MetricReport {
@@ -177,10 +178,10 @@ mod tests {
         let line = state.line(&step(50, 0.0, Some(0.2), 320.0)).unwrap();
         assert_eq!(line, "step 50/100  loss 0.9500  kept 20.0%  accuracy 0.7500  1 min 40 s left");
         let line = state.line(&step(51, f64::NAN, None, 322.0)).unwrap();
-        // The share stands until the next pruning.
+        // The share stays until the next pruning.
         assert!(line.contains("loss 0.9500  kept 20.0%") && line.contains("skipped 1"), "{line}");
 
-        // The next run of a study tells nothing of the one before.
+        // The next run of a study shows nothing of the previous one.
         assert_eq!(state.line(&step(1, 2.0, None, 0.5)).unwrap(), "step 1/100  loss 2.0000");
         let line = state.line(&step(2, 2.0, None, 1.5)).unwrap();
         assert_eq!(line, "step 2/100  loss 2.0000  1 min 38 s left");

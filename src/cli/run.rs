@@ -1,11 +1,9 @@
-//! What compressing and fine-tuning have in common.
+//! `compress` and `finetune`: options, checks, the run itself and what is printed at its end.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use clap::builder::Resettable;
 use losparse::Error;
 use losparse::checkpoint::StorageDtype;
@@ -13,16 +11,20 @@ use losparse::inspect::{RunReport, percent, thousands};
 use losparse::train::{Difference, Interrupt, JobKind, Recipe, RunOptions};
 use serde_json::json;
 
-use super::args::word;
-use super::machine::MachineArgs;
+use super::global::GlobalArgs;
+use super::options::summaries::TrainSummaryArgs;
+use super::options::task::{TaskArgs, TrainDataArgs};
+use super::options::training::TrainingArgs;
+use super::options::values::{read_recipe, word};
 use super::output;
 use super::progress::Progress;
+use super::signals::stop_on_ctrl_c;
 
-/// Where a run starts and what becomes of it.
+/// Options of a run: the model it starts from, the folder of its result, how it begins.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Run")]
 pub struct RunArgs {
-    /// Model folder to start from, in Hugging Face's layout; may be in the recipe instead
+    /// Model folder to start from, in Hugging Face's layout [default: the recipe's model]
     #[arg(value_name = "MODEL", help_heading = Resettable::Reset)]
     model: Option<PathBuf>,
     /// Folder for the result: model/, recipe.toml, report.md, report.json, checkpoints
@@ -31,16 +33,16 @@ pub struct RunArgs {
     /// Recipe with the settings (TOML); options given here override it
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
-    /// Start from a new head even if the model has one for as many labels (one of another task)
+    /// Start from a new head even if the model's head has as many labels (those of another task)
     #[arg(long)]
     new_head: bool,
-    /// What the result's weights are stored as [default: f32]
+    /// Format of the result's stored weights [default: f32]
     #[arg(long, value_name = "f32|f16|bf16|int8", value_parser = word::<StorageDtype>)]
     storage: Option<StorageDtype>,
-    /// Only say what would be done and what it would take
+    /// Only show what would be done, and the time and memory that it would take
     #[arg(long)]
     dry_run: bool,
-    /// Go on from the last checkpoint in the output folder, whose recipe has every setting
+    /// Go on from the last checkpoint in the output folder, with the recipe there
     #[arg(long)]
     resume: bool,
     /// Replace an earlier run in the output folder
@@ -52,16 +54,47 @@ pub struct RunArgs {
     tui: bool,
 }
 
-/// A run of the library.
+/// Options that `compress` and `finetune` share.
+#[derive(clap::Args)]
+pub struct TrainArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+    #[command(flatten)]
+    task: TaskArgs,
+    #[command(flatten)]
+    train: TrainDataArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+    #[command(flatten)]
+    summaries: TrainSummaryArgs,
+}
+
+impl TrainArgs {
+    /// The recipe to run: the file's, that of the run to resume, or the default one, overridden by
+    /// the options that were given.
+    pub fn recipe(&self) -> losparse::Result<Recipe> {
+        let mut recipe = match (&self.run.recipe, self.run.begun()?) {
+            (None, Some(begun)) => begun,
+            (file, _) => read_recipe(file.as_ref())?,
+        };
+        self.task.apply(&mut recipe.task);
+        self.train.apply(&mut recipe.task, self.task.data.as_ref());
+        self.training.apply(&mut recipe.training);
+        self.summaries.apply(&mut recipe.task);
+        Ok(recipe)
+    }
+}
+
+/// [`losparse::train::compress`] or [`losparse::train::finetune`].
 type Pipeline = fn(&Recipe, &RunOptions) -> losparse::Result<RunReport>;
 
 impl RunArgs {
-    /// The recipe of the run that is resumed; nothing if none is, or its folder has no recipe but
-    /// the command line may have one.
+    /// The recipe of the run to resume. `None` without `--resume`, or if the folder holds no recipe
+    /// but the command line names a model or recipe.
     ///
     /// # Errors
-    /// If there is no run, or its recipe cannot be read.
-    pub fn begun(&self) -> losparse::Result<Option<Recipe>> {
+    /// If there is no run to resume, or its recipe cannot be read.
+    fn begun(&self) -> losparse::Result<Option<Recipe>> {
         let Some(output) = self.output.as_ref().filter(|_| self.resume) else { return Ok(None) };
         let file = output.join("recipe.toml");
         if file.is_file() {
@@ -74,10 +107,11 @@ impl RunArgs {
         Ok(None)
     }
 
-    /// Checks that a run that is resumed was begun by this command; `compresses` says which it is.
+    /// Checks that this command began the run to resume: `compress` if `compresses`, else
+    /// `finetune`.
     ///
     /// # Errors
-    /// Names the other command.
+    /// The error names the command that began it.
     pub fn check_command(&self, recipe: &Recipe, compresses: bool) -> losparse::Result<()> {
         let own = self.recipe.is_none() && self.begun()?.is_some();
         if own && recipe.method.is_some() != compresses {
@@ -88,7 +122,7 @@ impl RunArgs {
         Ok(())
     }
 
-    /// Checks that a run that is resumed has the settings it was begun with.
+    /// Checks that the run to resume was begun with the same settings.
     fn check_settings(&self, recipe: &Recipe) -> losparse::Result<()> {
         let Some(begun) = self.begun()? else { return Ok(()) };
         let now = recipe.resolved().with_absolute_paths();
@@ -106,12 +140,12 @@ impl RunArgs {
         Err(Error::option(option, message))
     }
 
-    /// Runs `recipe`, or says what that would be; the report compares with the `baseline`.
+    /// Runs `recipe`, or with `--dry-run` prints its plan. The report compares with the `baseline`.
     pub fn run(
         &self,
         mut recipe: Recipe,
         baseline: Option<&Path>,
-        machine: &MachineArgs,
+        global: &GlobalArgs,
         pipeline: Pipeline,
     ) -> anyhow::Result<()> {
         if let Some(model) = &self.model {
@@ -127,16 +161,16 @@ impl RunArgs {
         if let Some(file) = &self.recipe
             && !same_settings(&Recipe::read(file)?, &recipe)
         {
-            // They are the user's now, not the source's.
+            // Settings that the user changed no longer come from the recipe's source.
             recipe.provenance = None;
         }
-        let device = machine.open_to_train()?;
+        let device = global.open_to_train()?;
         if self.dry_run {
             let plan = losparse::train::plan(&recipe, &device)?;
-            return match machine.json {
+            return match global.json {
                 true => output::print_json(&plan),
                 false => {
-                    plan.notes.iter().for_each(|note| machine.note(note));
+                    plan.notes.iter().for_each(|note| global.note(note));
                     let plan = losparse::train::Plan { notes: Vec::new(), ..plan };
                     Ok(output::print(&output::describe(&serde_json::to_value(&plan)?))?)
                 }
@@ -148,17 +182,15 @@ impl RunArgs {
         let tui = self.tui;
         #[cfg(not(feature = "tui"))]
         let tui = false;
+        let output = self.output.clone().unwrap_or_default();
         let options = RunOptions {
-            output: self.output.clone().unwrap_or_default(),
             resume: self.resume,
             overwrite: self.overwrite,
             baseline: baseline.map(Path::to_path_buf),
             tui,
-            device,
-            device_name: machine.device_name(),
-            command: output::command_line(std::env::args_os()),
-            observer: Arc::new(Progress::new(machine.quiet || tui, machine.json)),
+            observer: Arc::new(Progress::new(global.quiet || tui, global.json)),
             interrupt,
+            ..global.run_options(&output, device)
         };
         let report = match pipeline(&recipe, &options) {
             Err(error @ Error::Interrupted(_)) => {
@@ -167,7 +199,7 @@ impl RunArgs {
             }
             result => result?,
         };
-        match machine.json {
+        match global.json {
             true => output::print_json(&json!({"event": "done", "report": report}))?,
             false => output::print(&summary(&report, &options.output.display().to_string()))?,
         }
@@ -175,7 +207,7 @@ impl RunArgs {
     }
 }
 
-/// The end of a run whose result is marked: it is there, and is not what was asked for.
+/// Error of a run that ended with a result that is not what was asked for. The result is kept.
 #[derive(Debug)]
 pub struct Marked;
 
@@ -187,16 +219,16 @@ impl std::fmt::Display for Marked {
 
 impl std::error::Error for Marked {}
 
-/// Warns of what is wrong with a result, after all else.
+/// Prints a report's warnings; call it last.
 ///
 /// # Errors
-/// [`Marked`] if the result should not be used as it is.
+/// [`Marked`] if the result is not what was asked for.
 pub fn verdict(report: &RunReport) -> anyhow::Result<()> {
     report.warnings.iter().for_each(|warning| output::warn(&warning.message));
     if report.is_spoilt() { Err(Marked.into()) } else { Ok(()) }
 }
 
-/// Whether two recipes differ in nothing but model and data.
+/// Whether two recipes are equal apart from model and data.
 fn same_settings(a: &Recipe, b: &Recipe) -> bool {
     let settings = |recipe: &Recipe| {
         let mut recipe = Recipe { model: None, ..recipe.clone() };
@@ -207,12 +239,12 @@ fn same_settings(a: &Recipe, b: &Recipe) -> bool {
     settings(a) == settings(b)
 }
 
-/// Checks that there is something to run; the model's folder.
+/// Checks that a recipe names model and data; returns the model's folder.
 fn check(recipe: &Recipe) -> losparse::Result<PathBuf> {
     let Some(model) = &recipe.model else {
         return Err(Error::option("MODEL", "missing; give the folder of the model to start from"));
     };
-    let model = super::model::find(model)?;
+    let model = super::opened::find(model)?;
     let task = &recipe.task;
     let own = task.train.is_some() || task.dev.is_some();
     if task.name.is_empty() && !own {
@@ -229,57 +261,8 @@ fn check(recipe: &Recipe) -> losparse::Result<PathBuf> {
     Ok(model)
 }
 
-/// A second signal within this time is the first once more: a terminal that is closed sends several.
-const SAME_SIGNAL: Duration = Duration::from_millis(500);
-
-/// The first Ctrl-C, or signal that asks a process to end (SIGTERM, SIGHUP), stops the run cleanly;
-/// the second at once.
-pub fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
-    let mut first = None;
-    let handler = move || {
-        let again = first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL;
-        match (interrupt.stopped(), again) {
-            (true, true) => std::process::exit(super::INTERRUPTED.into()),
-            (true, false) => return,
-            (false, _) => {}
-        }
-        interrupt.stop("by Ctrl-C, or a signal to end");
-        output::note("stopping after this batch; press Ctrl-C again to stop at once");
-    };
-    let ignored = hangup_is_ignored();
-    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
-    if ignored {
-        ignore_hangup();
-    }
-    Ok(())
-}
-
-/// Whether this process was told to outlive its terminal (`nohup`).
-#[cfg(unix)]
-fn hangup_is_ignored() -> bool {
-    // SAFETY: a null action changes nothing; the present one is written to `now`, for which zeros are
-    // a valid value.
-    unsafe {
-        let mut now: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(libc::SIGHUP, std::ptr::null(), &raw mut now) == 0
-            && now.sa_sigaction == libc::SIG_IGN
-    }
-}
-
-#[cfg(not(unix))]
-fn hangup_is_ignored() -> bool {
-    false
-}
-
-fn ignore_hangup() {
-    // SAFETY: to ignore a signal runs no code of ours.
-    #[cfg(unix)]
-    unsafe {
-        libc::signal(libc::SIGHUP, libc::SIG_IGN);
-    }
-}
-
-/// How to go on after an interruption: the run of `recipe` in `output`, if that was begun.
+/// Advice after an interruption: resume the run of `recipe` in `output`, or start again if nothing
+/// was saved.
 fn advice(args: impl Iterator<Item = OsString>, output: &Path, recipe: &Recipe) -> String {
     let now = recipe.resolved().with_absolute_paths();
     let begun = Recipe::read(output.join("recipe.toml"));
@@ -294,7 +277,7 @@ fn advice(args: impl Iterator<Item = OsString>, output: &Path, recipe: &Recipe) 
     }
 }
 
-/// The result in a few lines.
+/// A run's result in a few lines.
 pub fn summary(report: &RunReport, folder: &str) -> String {
     let mut rows = Vec::new();
     let compressed = report.method.is_some();
@@ -312,10 +295,10 @@ pub fn summary(report: &RunReport, folder: &str) -> String {
     }
     let mut lines = vec![output::table(&["model", "split", "metrics"], &[], &rows)];
     if report.starting.is_empty() {
-        lines.push("(no figure before: the head was new)".into());
+        lines.push("(no metrics before training: the head was new)".into());
     }
     if let Some(evaluations) = report.training.best_of.filter(|count| *count > 1) {
-        lines.push(format!("(the best of {evaluations} evaluations on this same data)"));
+        lines.push(format!("(the best of {evaluations} evaluations on the same data)"));
     }
     if compressed {
         lines.push(format!(
@@ -339,7 +322,7 @@ pub fn summary(report: &RunReport, folder: &str) -> String {
         ));
     }
     let took = output::duration(report.training.seconds);
-    lines.push(format!("trained for {took}; all of it in {folder}/report.md"));
+    lines.push(format!("trained for {took}; the whole report is {folder}/report.md"));
     lines.join("\n")
 }
 
@@ -358,7 +341,7 @@ mod tests {
         let start_again = "nothing was saved yet; start again with: losparse compress 'my model' \
                            --overwrite --layers '!*.a'";
         assert_eq!(advice(), start_again);
-        // An earlier run, which this one did not get to replace.
+        // The recipe of an earlier run, which this one had not replaced yet.
         let file = folder.path().join("recipe.toml");
         std::fs::write(&file, Recipe::default().to_toml()).unwrap();
         assert_eq!(advice(), start_again);
@@ -368,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn only_untouched_settings_are_the_sources() {
+    fn provenance_is_kept_with_unchanged_settings_only() {
         let published = Recipe { provenance: Some("published".into()), ..Recipe::default() };
         let mut own = Recipe { model: Some("my-bert".into()), ..published.clone() };
         own.task.data = Some("my-data".into());

@@ -2,20 +2,9 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::{RunReport, SplitMetrics};
+use super::{Baseline, RunReport};
 use crate::tasks::Task;
 use crate::{Error, Result};
-
-/// What a run of `finetune` achieved.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Baseline {
-    /// Where its report lies.
-    pub report: String,
-    /// Metrics of its result.
-    pub metrics: Vec<SplitMetrics>,
-}
 
 impl Baseline {
     /// Reads the report of a run of fine-tuning for `task`: a `report.json`, or a folder with one.

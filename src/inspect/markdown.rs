@@ -1,19 +1,39 @@
 //! A run's report as Markdown.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use super::escape::{code, markdown as text};
 use super::report::{RunReport, SplitMetrics};
-use super::{LinearAccount, ModelAccount, Warning};
+use super::{LinearAccount, ModelAccount, Warning, percent, thousands};
+use crate::Result;
+use crate::checkpoint::atomic;
 use crate::pruning::{Curve, Importance, Structure};
 use crate::tasks::TaskKind;
 
-/// The whole report, with `pictures` by title and path.
-pub(super) fn render(report: &RunReport, pictures: &[(String, String)]) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = write_all(report, pictures, &mut out);
-    out
+impl RunReport {
+    /// The report as Markdown.
+    pub fn to_markdown(&self) -> String {
+        self.with_pictures(&[])
+    }
+
+    /// Writes `report.md`, with `pictures` by title and path, and `report.json` to a folder.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write(&self, folder: impl AsRef<Path>, pictures: &[(String, String)]) -> Result<()> {
+        let folder = folder.as_ref();
+        let text = self.with_pictures(pictures);
+        atomic::write_file(folder.join("report.md"), text.as_bytes())?;
+        atomic::write_file(folder.join("report.json"), self.to_json()?.as_bytes())
+    }
+
+    fn with_pictures(&self, pictures: &[(String, String)]) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = write_all(self, pictures, &mut out);
+        out
+    }
 }
 
 fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String) -> fmt::Result {
@@ -41,7 +61,7 @@ fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String
 }
 
 /// What is wrong with the result, a quoted paragraph each.
-pub(super) fn warnings(report: &RunReport) -> String {
+pub(crate) fn warnings(report: &RunReport) -> String {
     let quoted = report.warnings.iter().map(|Warning { message, .. }| {
         let message = message.replace('\n', " ").replace('*', r"\*").replace('`', "'");
         format!("> **Warning:** {message}\n\n")
@@ -268,22 +288,4 @@ fn code_list(items: &[String]) -> String {
 fn word<T: serde::Serialize>(setting: &T) -> String {
     let value = serde_json::to_value(setting).unwrap_or_default();
     value.as_str().unwrap_or_default().replace('_', " ")
-}
-
-/// `0.1234` as `12.3%`.
-pub fn percent(share: f64) -> String {
-    format!("{:.1}%", share * 100.0)
-}
-
-/// `1234567` as `1,234,567`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

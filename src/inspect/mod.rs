@@ -1,16 +1,20 @@
-//! What a model is made of and what a run achieved: accounting, latency, reports.
+//! Measurements of models and the report of a run: parameters, latency, warnings, Markdown.
+//!
+//! Begin with [`RunReport`]. Reads models and metrics; knows nothing of training or pictures.
 
 mod account;
 #[cfg(feature = "train")]
+mod agreement;
+#[cfg(feature = "train")]
 mod baseline;
 mod escape;
-#[cfg(feature = "plots")]
-pub mod html;
 pub mod latency;
 #[cfg(feature = "train")]
 mod machine;
 #[cfg(feature = "train")]
 mod markdown;
+mod model_latency;
+mod numbers;
 #[cfg(feature = "train")]
 mod report;
 #[cfg(feature = "train")]
@@ -18,19 +22,24 @@ mod warning;
 
 pub use account::{LinearAccount, ModelAccount, bytes_on_disk};
 #[cfg(feature = "train")]
-pub use baseline::Baseline;
-#[cfg(feature = "train")]
+pub use agreement::{Agreement, Answers};
+#[cfg(feature = "plots")]
 pub(crate) use escape::{code, markdown as markdown_text};
 pub use escape::{visible, visible_lines};
 pub use latency::{Latency, LatencyReport};
 #[cfg(feature = "train")]
 pub use machine::{Machine, now};
-#[cfg(feature = "train")]
-pub use markdown::{percent, thousands};
+#[cfg(feature = "plots")]
+pub(crate) use markdown::warnings as warnings_markdown;
+pub use model_latency::{contestant, token_ids};
+pub use numbers::{percent, thousands};
 #[cfg(all(test, feature = "train"))]
 pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]
-pub use report::{Agreement, Answers, MethodReport, RunReport, SplitMetrics, TrainingReport};
+pub use report::{
+    Baseline, MethodReport, RunReport, SplitMetrics, TrainingReport, Warning, WarningKind,
+};
 #[cfg(feature = "train")]
 pub(crate) use warning::SIZE_TOLERANCE;
-pub use warning::{Expected, Warning, WarningKind, no_better_than_constant};
+#[cfg(feature = "train")]
+pub use warning::{Expected, no_better_than_constant};

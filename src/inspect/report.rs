@@ -4,8 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Baseline, LatencyReport, Machine, ModelAccount, Warning, markdown};
-use crate::checkpoint::atomic;
+use super::{Agreement, LatencyReport, Machine, ModelAccount};
 use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
 use crate::{Error, Result, files};
@@ -154,64 +153,42 @@ pub struct SplitMetrics {
     pub metrics: MetricReport,
 }
 
-/// The masked and the compacted model on the same examples.
+/// What a run of `finetune` achieved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Agreement {
-    /// Largest absolute difference between their logits.
-    pub largest_logit_difference: f64,
-    /// Examples whose predicted class differs; 0 in regression.
-    pub changed_predictions: usize,
-    /// Examples compared.
-    pub examples: usize,
+pub struct Baseline {
+    /// Where its report lies.
+    pub report: String,
+    /// Metrics of its result.
+    pub metrics: Vec<SplitMetrics>,
 }
 
-/// What a model answered to a data set, to be compared with another's.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Answers {
-    /// Logits of each piece of input.
-    pub logits: Vec<Vec<f32>>,
-    /// The answer to each example, in words; empty where only numbers count.
-    pub predictions: Vec<String>,
+/// Something that is wrong with a run's result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// What it is.
+    pub kind: WarningKind,
+    /// The same for people, with what to do.
+    pub message: String,
 }
 
-impl Agreement {
-    /// Compares answers; a logit that is not finite counts as infinitely far.
-    ///
-    /// # Errors
-    /// If there are not as many of each.
-    pub fn between_answers(masked: &Answers, compacted: &Answers) -> Result<Self> {
-        let logits = Self::between(&masked.logits, &compacted.logits)?;
-        let pairs = masked.predictions.iter().zip(&compacted.predictions);
-        Ok(Self {
-            changed_predictions: pairs.filter(|(a, b)| a != b).count(),
-            examples: masked.predictions.len(),
-            ..logits
-        })
-    }
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WarningKind {
+    /// More weights are stored than were asked for.
+    LargerThanAsked,
+    /// Most updates were skipped, because a loss or gradient was not finite.
+    MostlySkipped,
+    /// The training diverged: it lost what the model knew.
+    Diverged,
+    /// The model is no better than one that gives every example the same answer.
+    NoBetterThanConstant,
+}
 
-    /// Compares logits `[example][label]`; a value that is not finite counts as infinitely far.
-    ///
-    /// # Errors
-    /// If there are not as many of each.
-    pub fn between(masked: &[Vec<f32>], compacted: &[Vec<f32>]) -> Result<Self> {
-        let widths = |rows: &[Vec<f32>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
-        if widths(masked) != widths(compacted) {
-            let message =
-                "the masked and the compacted model answered different numbers of examples";
-            return Err(Error::Training(message.into()));
-        }
-        let argmax = crate::tasks::metrics::argmax;
-        let rows = masked.iter().zip(compacted);
-        let mut largest = 0.0f64;
-        for (a, b) in rows.clone().flat_map(|(a, b)| a.iter().zip(b)) {
-            let difference = (f64::from(*a) - f64::from(*b)).abs();
-            largest = largest.max(if difference.is_nan() { f64::INFINITY } else { difference });
-        }
-        Ok(Self {
-            largest_logit_difference: largest,
-            changed_predictions: rows.filter(|(a, b)| argmax(a) != argmax(b)).count(),
-            examples: masked.len(),
-        })
+impl WarningKind {
+    /// Whether the result is not what was asked for. That a model has learnt nothing is a result.
+    pub fn spoils(self) -> bool {
+        self != Self::NoBetterThanConstant
     }
 }
 
@@ -251,23 +228,6 @@ impl RunReport {
     pub fn result(&self) -> Option<&MetricReport> {
         let splits = if self.compacted.is_empty() { &self.trained } else { &self.compacted };
         splits.first().map(|split| &split.metrics)
-    }
-
-    /// The report for people.
-    pub fn to_markdown(&self) -> String {
-        markdown::render(self, &[])
-    }
-
-    /// Writes `report.md`, with `pictures` by title and path from there, and `report.json` to a
-    /// folder.
-    ///
-    /// # Errors
-    /// If one cannot be written.
-    pub fn write(&self, folder: impl AsRef<Path>, pictures: &[(String, String)]) -> Result<()> {
-        let folder = folder.as_ref();
-        let text = markdown::render(self, pictures);
-        atomic::write_file(folder.join("report.md"), text.as_bytes())?;
-        atomic::write_file(folder.join("report.json"), self.to_json()?.as_bytes())
     }
 }
 

@@ -1,47 +1,12 @@
 //! What is wrong with a run's result though the run came to its end: the result is kept, and marked.
 
-use serde::{Deserialize, Serialize};
-
-use super::{RunReport, percent};
+use super::{RunReport, Warning, WarningKind, percent};
 use crate::pruning::Structure;
 use crate::tasks::MetricReport;
-
-/// Something that is wrong with a run's result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warning {
-    /// What it is.
-    pub kind: WarningKind,
-    /// The same for people, with what to do.
-    pub message: String,
-}
-
-/// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WarningKind {
-    /// More weights are stored than were asked for.
-    LargerThanAsked,
-    /// Most updates were skipped, because a loss or gradient was not finite.
-    MostlySkipped,
-    /// The training diverged: it lost what the model knew.
-    Diverged,
-    /// The model is no better than one that gives every example the same answer.
-    NoBetterThanConstant,
-}
-
-impl WarningKind {
-    /// Whether the result is not what was asked for. That a model has learnt nothing is a result.
-    pub fn spoils(self) -> bool {
-        self != Self::NoBetterThanConstant
-    }
-}
 
 /// What a run should come to, as known before its training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Expected {
-    /// Share of the compressed layers' weights: that of their ranks, which are rounded up, and of what
-    /// pruning keeps of `S`.
-    pub linear_ratio: f64,
     /// Share that pruning may keep beyond: what is right at the threshold stays.
     pub boundary: f64,
     /// Loss of a model that knows nothing of its input.
@@ -70,8 +35,7 @@ impl RunReport {
     fn size(&self, expected: &Expected) -> Option<Warning> {
         let method = self.method.as_ref()?;
         let stored = self.account.linear_ratio();
-        let asked = method.ratio.max(expected.linear_ratio);
-        if stored <= SIZE_TOLERANCE * asked + expected.boundary {
+        if stored <= SIZE_TOLERANCE * method.ratio + expected.boundary {
             return None;
         }
         let single =
@@ -163,7 +127,7 @@ mod tests {
     use crate::tasks::MetricKind;
 
     fn expected() -> Expected {
-        Expected { linear_ratio: 0.2, boundary: 1.0 / 768.0, blind_loss: std::f64::consts::LN_2 }
+        Expected { boundary: 1.0 / 768.0, blind_loss: std::f64::consts::LN_2 }
     }
 
     fn kinds(report: &RunReport) -> Vec<WarningKind> {
@@ -188,9 +152,6 @@ mod tests {
         assert_eq!(kinds(&report), [], "a tenth more and a neuron");
         report.account.layers[0].stored_elements = (0.2215 * dense) as usize;
         assert_eq!(kinds(&report), [WarningKind::LargerThanAsked]);
-        // Ranks that are rounded up are known beforehand.
-        let wide = Expected { linear_ratio: 0.21, ..expected() };
-        assert_eq!(report.judge(&wide), []);
         report.account.layers[0].stored_elements = dense as usize;
         let text = message(&report);
         assert!(text.starts_with("100.0% of the compressed layers' weights are stored, and 20.0%"));

@@ -4,7 +4,8 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
 
 use super::leaf;
-use crate::kernels::{NeuronCache, NeuronWeights};
+use crate::kernels::NeuronWeights;
+use crate::ops::NeuronCache;
 use crate::precision::linear;
 
 /// A linear layer whose kept neurons have their dense weights `w_i = L_i·R + S_i` and whose other neurons
@@ -119,46 +120,17 @@ impl CompactLinear {
 
     /// The outputs from the result of the first product, `[.., kept + rank]`.
     pub(super) fn outputs<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        let weights = NeuronWeights {
+        self.cache.outputs(hidden, self.neuron_weights())
+    }
+
+    /// The parameters behind the first product.
+    pub(super) fn neuron_weights(&self) -> NeuronWeights {
+        NeuronWeights {
             left: self.left.as_ref().map(|left| left.val()),
             order: self.order.as_ref().map(|order| order.val()),
             bias: self.bias.as_ref().map(|bias| bias.val()),
             kept: self.kept,
             d_output: self.d_output,
-        };
-        match self.cache.outputs(&hidden, &weights) {
-            Some(output) => output,
-            None => self.composed_outputs(hidden),
-        }
-    }
-
-    /// [`CompactLinear::outputs`] by Burn's operations.
-    fn composed_outputs<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
-        let last = D - 1;
-        let others = self.d_output - self.kept;
-        let output = match &self.left {
-            Some(left) if self.kept == 0 => linear(hidden, left.val(), None),
-            Some(left) => {
-                let kept = hidden.clone().narrow(last, 0, self.kept);
-                let code = hidden.narrow(last, self.kept, self.rank());
-                Tensor::cat(vec![kept, linear(code, left.val(), None)], last)
-            }
-            // Rank 0: a pruned neuron outputs its bias alone.
-            None if others > 0 => {
-                let mut shape = hidden.shape();
-                shape[last] = others;
-                let zeros = Tensor::zeros(shape, (&hidden.device(), hidden.dtype()));
-                Tensor::cat(vec![hidden, zeros], last)
-            }
-            None => hidden,
-        };
-        let output = match &self.order {
-            Some(order) => output.select(last, order.val()),
-            None => output,
-        };
-        match &self.bias {
-            Some(bias) => output + bias.val().unsqueeze::<D>(),
-            None => output,
         }
     }
 

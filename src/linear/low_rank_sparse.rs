@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, TensorData, assert_shape};
+use burn::tensor::{Tensor, assert_shape};
 
-use crate::kernels::{ActiveColumns, SparseGradient, layers};
-use crate::precision::linear;
+use crate::kernels::ActiveColumns;
+use crate::ops::LowRankSparse;
 
 /// The low-rank part, transposed to Burn's orientation.
 #[derive(Module, Debug)]
@@ -85,41 +85,21 @@ impl LowRankSparseLinear {
         self.low_rank.as_ref().map(|low_rank| [low_rank.right.val(), low_rank.left.val()])
     }
 
-    /// `Wᵀ = (L·R + S)ᵀ: [d_input, d_output]`.
-    pub fn effective_weight(&self) -> Tensor<2> {
-        match (&self.low_rank, &self.sparse) {
-            (low_rank, Some(sparse)) => {
-                let columns = self.frozen.as_ref();
-                let whole = layers::composed_weight(&sparse.val(), self.factors(), columns);
-                whole.unwrap_or_else(|| match low_rank {
-                    Some(low_rank) => low_rank.product() + self.trained(sparse),
-                    None => self.trained(sparse),
-                })
-            }
-            (Some(low_rank), None) => low_rank.product(),
-            (None, None) => unreachable!("a decomposed layer has a low-rank or a sparse part"),
+    /// Both parts as they are multiplied.
+    fn parts(&self) -> LowRankSparse<'_> {
+        LowRankSparse {
+            sparse: self.sparse.as_ref().map(|sparse| sparse.val()),
+            low_rank: self.factors(),
+            frozen: self.frozen.as_ref(),
         }
     }
 
-    /// `S`, its pruned neurons without gradient if they are pruned for good.
-    fn trained(&self, sparse: &Param<Tensor<2>>) -> Tensor<2> {
-        let sparse = sparse.val();
-        match &self.frozen {
-            Some(columns) if sparse.is_autodiff() && columns.gradient != SparseGradient::Whole => {
-                let mask = TensorData::new(columns.mask(), [1, columns.width()]);
-                let device = sparse.device().without_autodiff();
-                let mask = Tensor::from_data(mask, (&device, sparse.dtype()));
-                sparse * Tensor::from_inner(mask)
-            }
-            _ => sparse,
-        }
+    /// `Wᵀ = (L·R + S)ᵀ: [d_input, d_output]`.
+    pub fn effective_weight(&self) -> Tensor<2> {
+        self.parts().weight()
     }
 
     /// Applies the layer.
-    ///
-    /// With many tokens `W` is composed once and applied in one product, which is cheaper than the
-    /// three products of `(x Rᵀ) Lᵀ + x Sᵀ` and has the same gradients
-    /// (`∂S = ∂W`, `∂L = ∂W Rᵀ`, `∂R = Lᵀ ∂W`).
     ///
     /// If few neurons are left, a backend may compute only those; all are trained all the same, unless the
     /// others are pruned for good.
@@ -131,37 +111,9 @@ impl LowRankSparseLinear {
     /// # Panics
     /// If the last axis of `input` is not `d_input`.
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        let [d_input, d_output] = self.dims();
+        let [d_input, _] = self.dims();
         assert_shape!(input, [.., d_input]);
-        let bias = self.bias.as_ref().map(|b| b.val());
-        let tokens = input.shape().num_elements() / d_input;
-        let frozen = self.frozen.as_ref();
-        // Gradients of some columns alone come from no other products.
-        let gathered = frozen.is_some_and(|columns| columns.gathered());
-        let compose = gathered || tokens * (d_input + d_output) > d_input * d_output;
-        // Zero columns are looked for every time, since anything may have changed `S`.
-        if let Some(sparse) = &self.sparse
-            && (frozen.is_some() || compose || self.low_rank.is_none())
-            && let Some(output) =
-                layers::active_dense(&input, &sparse.val(), self.factors(), bias.as_ref(), frozen)
-        {
-            return output;
-        }
-        match (&self.low_rank, &self.sparse) {
-            (Some(low_rank), Some(sparse)) if !compose => {
-                let hidden = linear(input.clone(), low_rank.right.val(), None);
-                let sparse = self.trained(sparse);
-                linear(hidden, low_rank.left.val(), None) + linear(input, sparse, bias)
-            }
-            (Some(low_rank), None) => {
-                linear(linear(input, low_rank.right.val(), None), low_rank.left.val(), bias)
-            }
-            _ => {
-                let weight = self.effective_weight();
-                layers::dense(&input, &weight, bias.as_ref())
-                    .unwrap_or_else(|| linear(input, weight, bias))
-            }
-        }
+        self.parts().forward(input, self.bias.as_ref().map(|b| b.val()))
     }
 }
 
@@ -175,9 +127,10 @@ pub(crate) fn alive(sparse: &Tensor<2>, dim: usize) -> Vec<bool> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use burn::module::ParamId;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{Device, Distribution, TensorData};
 
     use super::*;
+    use crate::kernels::fused;
 
     const D: [usize; 2] = [96, 120];
     const RANK: usize = 4;
@@ -222,7 +175,7 @@ mod tests {
             let mask = Tensor::from_data(TensorData::new(mask, [1, d_output]), &device);
             let sparse = param(random(D) * mask);
             let factors = layer.factors();
-            let active = layers::active_dense(
+            let active = fused::active_dense(
                 &Tensor::from_inner(x.clone()),
                 &sparse.val(),
                 factors,

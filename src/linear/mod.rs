@@ -42,8 +42,8 @@ use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::layers;
-use crate::precision;
+use crate::kernels::NeuronWeights;
+use crate::ops::{self, PackableLinear};
 
 /// A linear layer that can be compressed: the building block of every model here. Made by
 /// [`CompressibleLinearConfig`].
@@ -108,9 +108,8 @@ impl CompressibleLinear {
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Dense(linear) => {
-                let (weight, bias) = (linear.weight.val(), linear.bias.as_ref().map(|b| b.val()));
-                layers::dense(&input, &weight, bias.as_ref())
-                    .unwrap_or_else(|| precision::linear(input, weight, bias))
+                let bias = linear.bias.as_ref().map(|b| b.val());
+                ops::linear(input, linear.weight.val(), bias)
             }
             Self::LowRankSparse(linear) => linear.forward(input),
             Self::Compact(linear) => linear.forward(input),
@@ -178,26 +177,18 @@ impl CompressibleLinear {
     }
 }
 
-#[cfg(feature = "flex")]
-impl CompressibleLinear {
-    /// The parts that a fused kernel packs; `None` in training form, with pruned inputs, under autodiff,
-    /// in other precisions and on other backends.
-    pub(crate) fn parts(&self) -> Option<crate::kernels::block::LinearParts> {
-        use crate::kernels::block::LinearParts;
-        let bias = self.bias();
+impl PackableLinear for CompressibleLinear {
+    fn weights(&self) -> Option<(Tensor<2>, NeuronWeights)> {
         match self {
             Self::Dense(linear) => {
                 let weight = linear.weight.val();
                 let [_, d_output] = weight.dims();
-                LinearParts::new(&weight, None, None, bias.as_ref(), d_output, d_output)
+                let bias = self.bias();
+                let weights =
+                    NeuronWeights { left: None, order: None, bias, kept: d_output, d_output };
+                Some((weight, weights))
             }
-            Self::Compact(linear) => {
-                let left = linear.left.as_ref().map(|left| left.val());
-                let order = linear.order.as_ref().map(|order| order.val());
-                let (first, left, order) = (linear.first.val(), left.as_ref(), order.as_ref());
-                let (kept, d_output) = (linear.kept, linear.d_output);
-                LinearParts::new(&first, left, order, bias.as_ref(), kept, d_output)
-            }
+            Self::Compact(linear) => Some((linear.first.val(), linear.neuron_weights())),
             Self::LowRankSparse(_) | Self::InputCompact(_) => None,
         }
     }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 
-use crate::kernels::{Sequences, layers};
+use crate::kernels::Sequences;
+use crate::ops::ForwardContext;
 
 /// A batch of token sequences.
 #[derive(Debug, Clone)]
@@ -92,46 +93,35 @@ impl EncoderInput {
         Some(zeros.mask_fill(padding, min))
     }
 
+    /// What attention goes by in layers that begin with `embedded`: the sequences, where their padding is
+    /// left uncomputed, or else the additive mask.
+    ///
+    /// # Panics
+    /// As [`EncoderInput::unpadded`].
+    pub(crate) fn context(&self, embedded: &Tensor<3>) -> ForwardContext {
+        match self.unpadded(embedded) {
+            Some(sequences) => ForwardContext::of_sequences(sequences),
+            None => self.padded_context(embedded),
+        }
+    }
+
+    /// The additive mask, whether or not there are sequences.
+    pub(crate) fn padded_context(&self, embedded: &Tensor<3>) -> ForwardContext {
+        let mask = self.additive_mask(embedded);
+        ForwardContext::new(mask).with_attentions(self.output_attentions)
+    }
+
     /// The sequences whose padding is left uncomputed in layers that begin with `embedded`.
     ///
     /// # Panics
     /// If they are not those of its shape.
-    pub(crate) fn unpadded(&self, embedded: &Tensor<3>) -> Option<Unpadded> {
+    pub(crate) fn unpadded(&self, embedded: &Tensor<3>) -> Option<Arc<Sequences>> {
         let sequences = self.sequences.as_ref()?;
         let [batch, length, _] = embedded.dims();
         assert_eq!([sequences.count(), sequences.length()], [batch, length], "sequences");
         let all = self.output_hidden_states || self.output_attentions;
-        let faster = embedded.is_autodiff() && layers::fuses_attention(embedded);
-        (faster && !all).then(|| Unpadded { sequences: sequences.clone() })
+        (!all && ForwardContext::leaves_padding_out(embedded)).then(|| sequences.clone())
     }
-}
-
-/// Sequences whose hidden states are rows of tokens alone, `[1, tokens, d]`.
-#[derive(Debug, Clone)]
-pub(crate) struct Unpadded {
-    pub(crate) sequences: Arc<Sequences>,
-}
-
-impl Unpadded {
-    /// `[batch, length, d]` → `[1, tokens, d]`.
-    pub(crate) fn take(&self, padded: Tensor<3>) -> Tensor<3> {
-        let [batch, length, d] = padded.dims();
-        select(padded.reshape([batch * length, d]), self.sequences.places()).unsqueeze()
-    }
-
-    /// `[1, tokens, d]` → `[batch, length, d]`, any token's where padding is.
-    pub(crate) fn pad(&self, rows: Tensor<3>) -> Tensor<3> {
-        let [_, tokens, d] = rows.dims();
-        let padded = select(rows.reshape([tokens, d]), self.sequences.padded());
-        padded.reshape([self.sequences.count(), self.sequences.length(), d])
-    }
-}
-
-fn select(rows: Tensor<2>, numbers: Vec<i32>) -> Tensor<2> {
-    let count = numbers.len();
-    let numbers = TensorData::new(numbers, [count]);
-    let numbers = Tensor::<1, Int>::from_data(numbers, &rows.device());
-    rows.select(0, numbers)
 }
 
 /// What an encoder computes.

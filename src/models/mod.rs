@@ -3,7 +3,6 @@
 //! Each computes exactly what the Hugging Face model of the same name does, with the same names of
 //! layers and the same `config.json`.
 
-mod activation;
 mod any;
 mod any_model;
 mod any_question_answerer;
@@ -13,14 +12,11 @@ pub mod bert;
 mod classification;
 pub mod deberta_v2;
 mod encoder;
-mod fused;
 pub(crate) mod init;
 pub mod mpnet;
 mod question_answering;
-mod residual;
 pub mod roberta;
 mod seq2seq;
-mod words;
 
 pub(crate) use crate::checkpoint::config;
 #[cfg(feature = "train")]
@@ -28,14 +24,13 @@ pub(crate) use crate::checkpoint::label_index;
 pub use crate::checkpoint::{
     LabelAlignment, LabelConfig, LabelMismatch, ModelConfig, ProblemType, Shown, SizeShown,
 };
-pub use activation::Activation;
 pub use any::{AnySequenceClassifier, FolderModel};
 pub use any_model::AnyModel;
 pub use any_question_answerer::AnyQuestionAnswerer;
 pub use any_seq2seq::AnySeq2Seq;
 pub use classification::{Labels, sequence_classification_loss};
-pub(crate) use encoder::Unpadded;
 pub use encoder::{EncoderInput, EncoderOutput};
 pub use question_answering::{question_answering_loss, span_logits};
-pub(crate) use residual::residual_norm;
 pub use seq2seq::{Seq2SeqInput, Seq2SeqOutput, language_model_loss, shift_tokens_right};
+
+pub use crate::ops::{Activation, ForwardContext};

@@ -14,8 +14,8 @@ use super::{
     Group, LayerImportance, PruningConfig, Regrowth, Structure, above_never_kept, bound, cap_at,
     gradient_norm, kept_share, threshold,
 };
-use crate::kernels::layers;
 use crate::linear::{Compressible, to_vec};
+use crate::ops;
 use crate::optim::{Request, step_with};
 use crate::{Error, Result};
 
@@ -352,7 +352,8 @@ impl Pruner {
         let mut layers = self.layers.iter();
         for_each_frozen(model, |sparse, frozen| {
             let layer = layers.next().filter(|_| config.structure == Structure::Neurons);
-            let gathered = no_entries && takes_columns(sparse.id) && layers::gathers(&sparse.val());
+            let gathered =
+                no_entries && takes_columns(sparse.id) && ops::gathers_gradients(&sparse.val());
             let columns = layer.and_then(|layer| layer.active(gathered));
             *frozen = columns.filter(|columns| !columns.others.is_empty()).cloned();
         });

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Cell;
 use super::cell::{is_rate, mean, spread};
-use super::{Cell, StudyReport};
 use crate::tasks::MetricKind;
 
 /// LoSparse minus ITP at the same settings, each at its best learning rate.
@@ -34,9 +34,8 @@ fn rest(cell: &Cell) -> BTreeMap<&str, &str> {
     settings.filter(|(axis, _)| *axis != "method" && !is_rate(axis) && !is_low_rank(axis)).collect()
 }
 
-/// The gains of every LoSparse cell that has an ITP cell to be compared with.
-pub(super) fn gains(report: &StudyReport) -> Vec<Gain> {
-    let chosen = report.chosen();
+/// The gains of LoSparse over ITP among the cells at their best learning rate.
+pub(super) fn gains(chosen: &[&Cell]) -> Vec<Gain> {
     let of = |name: &str| -> Vec<&&Cell> {
         chosen.iter().filter(|c| c.settings.get("method").is_some_and(|m| m == name)).collect()
     };

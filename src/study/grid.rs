@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::identity;
+use super::planned_run::{PlannedRun, is_seed};
 use crate::train::{Method, Recipe};
 use crate::{Error, Result, files};
 
@@ -19,18 +20,6 @@ pub struct Study {
     pub axes: Vec<String>,
     /// The runs, in the order in which they are done; no two with the same settings.
     pub runs: Vec<PlannedRun>,
-}
-
-/// One run of a study.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedRun {
-    /// Its place on each axis; an axis without meaning for it (`ratio` for `dense`) is absent.
-    pub settings: Vec<(String, String)>,
-    /// Every setting.
-    pub recipe: Recipe,
-    /// Its folder within the study's: a name to read, and a hash of all settings that are not left
-    /// at their defaults, so that the same settings are the same run.
-    pub folder: String,
 }
 
 /// The file.
@@ -171,11 +160,6 @@ fn dense_first(runs: &mut [PlannedRun]) {
         });
         (at, run.recipe.method.is_some())
     });
-}
-
-/// Whether an axis only repeats runs.
-pub(super) fn is_seed(axis: &str) -> bool {
-    matches!(axis, "seed" | "training.seed")
 }
 
 fn recipe_of(table: &Table) -> Result<Recipe, String> {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::PlannedRun;
+use super::planned_run::{PlannedRun, is_seed};
 use crate::Result;
-use crate::train::recipe_paths::FOLLOW;
+use crate::train::FOLLOW;
 use crate::train::{Method, MethodRecipe, Recipe, TaskRecipe, TrainingRecipe};
 
 /// Settings by path, as text.
@@ -108,7 +108,7 @@ pub(super) fn folder(recipe: &Recipe) -> Result<String> {
 /// As [`settings`].
 pub(super) fn tell_apart(runs: &mut [PlannedRun], axes: &mut Vec<String>) -> Result<()> {
     let on_axes = |run: &PlannedRun| -> Vec<(String, String)> {
-        run.settings.iter().filter(|(axis, _)| !super::grid::is_seed(axis)).cloned().collect()
+        run.settings.iter().filter(|(axis, _)| !is_seed(axis)).cloned().collect()
     };
     let places: Vec<_> = runs.iter().map(on_axes).collect();
     let all: Vec<Settings> = runs.iter().map(|run| of_cell(&run.recipe)).collect::<Result<_>>()?;

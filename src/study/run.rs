@@ -5,24 +5,13 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use super::baseline::baseline;
-use super::{PlannedRun, Study, StudyReport, identity, importance_figures, study_figures};
+use super::baseline_run::baseline_run;
+use super::run_state::{ERROR, RunState, state, states};
+use super::{PlannedRun, Study, StudyReport, importance_figures, study_figures};
 use crate::checkpoint::atomic;
-use crate::inspect::RunReport;
-use crate::train::claim::{Attempt, Claim};
-use crate::train::{Event, Recipe, RunOptions, compress, finetune};
+use crate::train::lock::{Attempt, Claim};
+use crate::train::{Event, RunOptions, compress, finetune};
 use crate::{Error, Result};
-
-/// How far a run is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RunState {
-    /// Done, with its report.
-    Finished(Box<RunReport>),
-    /// Ended by an error.
-    Failed(String),
-    /// Not done yet, or not to its end.
-    Waiting,
-}
 
 /// What becomes of runs that failed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,44 +24,10 @@ pub enum FailedRuns {
     Leave,
 }
 
-/// File of a failed run's error.
-const ERROR: &str = "error.txt";
 /// Folder of the lock files: of each run, and of the tables.
 const LOCKS: &str = ".locks";
 /// The claim on the tables.
 const TABLES: &str = "study";
-
-/// How far each run of `study` is in `folder`.
-///
-/// # Errors
-/// If a recipe cannot be written as TOML.
-pub fn states(study: &Study, folder: &Path) -> Result<Vec<RunState>> {
-    let study = study.found_in(folder)?;
-    study.runs.iter().map(|run| state(run, folder)).collect()
-}
-
-fn state(run: &PlannedRun, output: &Path) -> Result<RunState> {
-    let folder = output.join(&run.folder);
-    let report = folder.join("report.json");
-    if report.is_file() {
-        let recipe = Recipe::read(folder.join("recipe.toml"));
-        return Ok(match (RunReport::read(&report), recipe) {
-            (Ok(_), Ok(recipe)) if !identity::is_run_of(&run.recipe, &recipe)? => {
-                let message = "holds a run with other settings, of another version perhaps; remove \
-                               the folder to run it again";
-                RunState::Failed(Error::format(&folder, message).to_string())
-            }
-            (Ok(report), Ok(_)) => RunState::Finished(Box::new(report)),
-            (Err(error), _) | (_, Err(error)) => {
-                RunState::Failed(format!("{error}; remove the folder to run it again"))
-            }
-        });
-    }
-    Ok(match fs::read_to_string(folder.join(ERROR)) {
-        Ok(error) => RunState::Failed(error.trim_end().to_string()),
-        Err(_) => RunState::Waiting,
-    })
-}
 
 /// Does every run of `study` that is neither done nor another process's, in folders within
 /// `options.output`, and writes the tables and plots after each. A run that was stopped goes on from
@@ -109,7 +64,7 @@ pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Res
         if due {
             let message = format!("run {} of {}: {}", at + 1, study.runs.len(), run.folder);
             options.observer.event(&Event::Note { message });
-            let baseline = baseline(run, study, &states(study, folder)?, folder);
+            let baseline = baseline_run(run, study, &states(study, folder)?, folder);
             state = run_one(run, &RunOptions { baseline, ..options.clone() })?;
         }
         if let (RunState::Finished(_), false) = (&state, study.keep_models) {

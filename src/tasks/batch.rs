@@ -1,7 +1,7 @@
-//! From encoded examples to batches on a device.
+//! Encoded examples as batches on a device.
 //!
-//! A [`BatchPlan`] says which examples make which batch, [`collate`] pads one batch on the host,
-//! [`HostBatch::to_device`] uploads it.
+//! A [`BatchPlan`] decides which examples form a batch; [`TextBatch::new`] pads a batch and uploads
+//! it.
 
 use std::sync::Arc;
 
@@ -10,42 +10,43 @@ use rand::{SeedableRng, rngs::ChaCha8Rng, seq::SliceRandom};
 
 use super::Label;
 use crate::kernels::Sequences;
+use crate::models::Labels;
 use crate::{Error, Result};
 
-/// How training examples are put into batches.
+/// How training examples are grouped into batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchOrder {
     /// Examples in a batch.
     pub batch_size: usize,
-    /// So many batches' examples are sorted by length together, so that little is padded; 1 leaves
-    /// batches wholly random.
+    /// Number of batches whose examples are sorted by length together, to pad less; 1: fully random
+    /// batches.
     pub bucket_batches: usize,
     /// Seed of the order.
     pub seed: u64,
 }
 
-/// One example as the model takes it: special tokens added, truncated, not padded.
+/// One example as token ids: with special tokens, truncated, not padded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EncodedExample {
     /// Token ids, `[length]`.
     pub input_ids: Vec<u32>,
     /// 0 for the first text, 1 for the second, `[length]`.
     pub token_type_ids: Vec<u32>,
-    /// The answer, if the file had one.
+    /// The label, if the file has one.
     pub label: Option<Label>,
 }
 
-/// Which examples make which batch. A pure function of its arguments, on every platform.
+/// Which examples form which batch: a pure function of its arguments, the same on every platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchPlan {
-    /// Indices of the examples of each batch; every example is in exactly one.
+    /// Indices of each batch's examples; every example is in exactly one batch.
     pub batches: Vec<Vec<usize>>,
 }
 
 impl BatchPlan {
-    /// Batches for one epoch of training: examples are shuffled, cut into buckets of some batches,
-    /// sorted by length inside a bucket, and the batches shuffled. One batch is smaller if the batch
-    /// size does not divide the number of examples.
+    /// Batches for one epoch of training. Examples are shuffled, cut into buckets of
+    /// `bucket_batches` batches and sorted by length within each bucket; then the batches are
+    /// shuffled. One batch is smaller if the batch size does not divide the number of examples.
     ///
     /// # Errors
     /// If the batch size is 0.
@@ -70,8 +71,8 @@ impl BatchPlan {
         Ok(Self { batches })
     }
 
-    /// Batches for evaluation: all examples from longest to shortest, so that a batch too large
-    /// for the device's memory shows at once. [`BatchPlan::restore`] undoes the order.
+    /// Batches for evaluation: examples from longest to shortest, so that a batch too large for the
+    /// device's memory fails at once. [`BatchPlan::restore`] undoes the order.
     ///
     /// # Errors
     /// If `batch_size` is 0.
@@ -92,8 +93,8 @@ impl BatchPlan {
         self.batches.is_empty()
     }
 
-    /// Puts one result an example, given in the order of the batches, back in the examples'
-    /// original order.
+    /// Reorders results, one for each example in the order of the batches, to the original order of
+    /// the examples.
     ///
     /// # Panics
     /// If there are not as many results as examples.
@@ -113,9 +114,9 @@ fn check_batch_size(batch_size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Answers of a batch on the host.
+/// Labels of a batch on the host.
 #[derive(Debug, Clone, PartialEq)]
-pub enum HostLabels {
+pub(crate) enum HostLabels {
     /// Class indices, `[batch]`.
     Classes(Vec<i32>),
     /// Scores, `[batch]`.
@@ -124,7 +125,7 @@ pub enum HostLabels {
 
 /// A padded batch on the host, row-major.
 #[derive(Debug, Clone, PartialEq)]
-pub struct HostBatch {
+pub(crate) struct HostBatch {
     /// Number of examples.
     pub batch_size: usize,
     /// Length every example is padded to.
@@ -135,33 +136,20 @@ pub struct HostBatch {
     pub attention_mask: Vec<i32>,
     /// 0 for the first text and for padding, 1 for the second, `[batch_size, seq_length]`.
     pub token_type_ids: Vec<i32>,
-    /// The answers, unless the examples have none.
+    /// The labels, if the examples have any.
     pub labels: Option<HostLabels>,
 }
 
-/// Pads `examples` on the right to the longest of them.
+/// Pads `examples` on the right to the length of the longest.
 ///
 /// # Errors
-/// See [`collate_to_multiple`].
-pub fn collate(examples: &[&EncodedExample], pad_id: u32) -> Result<HostBatch> {
-    collate_to_multiple(examples, pad_id, 1)
-}
-
-/// Pads `examples` on the right to the longest of them, rounded up to a multiple of `multiple`
-/// (GPUs like 8; fewer different shapes also mean fewer kernels to tune). 0 counts as 1.
-///
-/// # Errors
-/// If there are no examples, if only some have a label, or if classes and scores are mixed.
-pub fn collate_to_multiple(
-    examples: &[&EncodedExample],
-    pad_id: u32,
-    multiple: usize,
-) -> Result<HostBatch> {
+/// If there are no examples, only some have a label, or some have classes and others scores.
+pub(crate) fn collate(examples: &[&EncodedExample], pad_id: u32) -> Result<HostBatch> {
     let longest = examples.iter().map(|example| example.input_ids.len()).max();
     let Some(longest) = longest else {
         return Err(Error::Training("a batch without examples".into()));
     };
-    let seq_length = longest.max(1).next_multiple_of(multiple.max(1));
+    let seq_length = longest.max(1);
     let batch_size = examples.len();
     let size = batch_size * seq_length;
     let mut batch = HostBatch {
@@ -206,15 +194,6 @@ fn collate_labels(examples: &[&EncodedExample]) -> Result<Option<HostLabels>> {
     }
 }
 
-/// Answers of a batch on a device.
-#[derive(Debug, Clone)]
-pub enum Labels {
-    /// Class indices, `[batch]`.
-    Classes(Tensor<1, Int>),
-    /// Scores, `[batch]`.
-    Scores(Tensor<1>),
-}
-
 /// A batch of tokenized texts on a device.
 #[derive(Debug, Clone)]
 pub struct TextBatch {
@@ -224,9 +203,9 @@ pub struct TextBatch {
     pub attention_mask: Tensor<2, Int>,
     /// 0 for the first text and for padding, 1 for the second, `[batch, seq]`.
     pub token_type_ids: Tensor<2, Int>,
-    /// The tokens of each row; `None` if none is padded, or padding is not at the end.
+    /// Where each row's tokens end; `None` if no row is padded, or padding is not at the end.
     pub sequences: Option<Arc<Sequences>>,
-    /// The answers, unless the examples have none.
+    /// The labels, if the examples have any; scores are `[batch, 1]`.
     pub labels: Option<Labels>,
 }
 
@@ -254,18 +233,18 @@ impl HostLabels {
                 Labels::Classes(Tensor::from_data(TensorData::new(classes, shape), device))
             }
             Self::Scores(scores) => {
-                let shape = [scores.len()];
-                Labels::Scores(Tensor::from_data(TensorData::new(scores, shape), device))
+                let shape = [scores.len(), 1];
+                Labels::Values(Tensor::from_data(TensorData::new(scores, shape), device))
             }
         }
     }
 }
 
 impl TextBatch {
-    /// Pads and uploads `examples`: [`collate`], then [`HostBatch::to_device`].
+    /// Pads `examples` on the right to the length of the longest, and uploads them.
     ///
     /// # Errors
-    /// Those of [`collate`].
+    /// If there are no examples, only some have a label, or some have classes and others scores.
     pub fn new(examples: &[&EncodedExample], pad_id: u32, device: &Device) -> Result<Self> {
         Ok(collate(examples, pad_id)?.to_device(device))
     }

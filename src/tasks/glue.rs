@@ -1,4 +1,5 @@
-//! The nine GLUE tasks (Wang et al., 2018), read from their official TSV files.
+//! The nine GLUE tasks (Wang et al., 2018), read from their official TSV files. Begin with
+//! [`GlueTask::load`].
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub enum GlueTask {
     Wnli,
 }
 
-/// A part of a task's data.
+/// A part of a task's data, by its official file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
     /// `train.tsv`.
@@ -47,25 +48,56 @@ pub enum Split {
     TestMismatched,
 }
 
-/// Where a task's official files have what.
+/// The names in a task's official files.
 struct Layout {
     /// Hugging Face's name of the task.
     name: &'static str,
     /// The official folder's name.
     folder: &'static str,
+    /// Column of the text.
     text: &'static str,
+    /// Column of the second text, for tasks about pairs.
     pair: Option<&'static str>,
+    /// Column of the label.
     label: &'static str,
-    /// Labels as the file has them and as they are called, in Hugging Face's order; empty for
-    /// regression.
-    labels: &'static [(&'static str, &'static str)],
+    labels: LabelNames,
     metrics: &'static [MetricKind],
 }
 
+/// Labels as in the file and as Hugging Face calls them, in its order; empty for regression.
+type LabelNames = &'static [(&'static str, &'static str)];
+
+const ACCEPTABILITY: LabelNames = &[("0", "unacceptable"), ("1", "acceptable")];
+const SENTIMENT: LabelNames = &[("0", "negative"), ("1", "positive")];
+const EQUIVALENCE: LabelNames = &[("0", "not_equivalent"), ("1", "equivalent")];
+const DUPLICATE: LabelNames = &[("0", "not_duplicate"), ("1", "duplicate")];
+const THREE_WAY: LabelNames =
+    &[("entailment", "entailment"), ("neutral", "neutral"), ("contradiction", "contradiction")];
+const ENTAILMENT: LabelNames =
+    &[("entailment", "entailment"), ("not_entailment", "not_entailment")];
+const WINOGRAD: LabelNames = &[("0", "not_entailment"), ("1", "entailment")];
+
 const ACCURACY: &[MetricKind] = &[MetricKind::Accuracy];
 const ACCURACY_F1: &[MetricKind] = &[MetricKind::Accuracy, MetricKind::F1];
-const ENTAILMENT: &[(&str, &str)] =
-    &[("entailment", "entailment"), ("not_entailment", "not_entailment")];
+const MATTHEWS: &[MetricKind] = &[MetricKind::Matthews];
+const CORRELATIONS: &[MetricKind] = &[MetricKind::Pearson, MetricKind::Spearman];
+
+impl Layout {
+    /// The layout of a task about single texts.
+    fn new(
+        [name, folder]: [&'static str; 2],
+        [text, label]: [&'static str; 2],
+        labels: LabelNames,
+        metrics: &'static [MetricKind],
+    ) -> Self {
+        Self { name, folder, text, pair: None, label, labels, metrics }
+    }
+
+    /// The same for pairs, whose second text is in the column `pair`.
+    fn pairs(self, pair: &'static str) -> Self {
+        Self { pair: Some(pair), ..self }
+    }
+}
 
 impl GlueTask {
     /// All nine tasks.
@@ -82,92 +114,32 @@ impl GlueTask {
     ];
 
     fn layout(self) -> Layout {
+        let (single, pair) = (["sentence", "label"], ["sentence1", "label"]);
         match self {
-            Self::Cola => Layout {
-                name: "cola",
-                folder: "CoLA",
-                text: "sentence",
-                pair: None,
-                label: "label",
-                labels: &[("0", "unacceptable"), ("1", "acceptable")],
-                metrics: &[MetricKind::Matthews],
-            },
-            Self::Sst2 => Layout {
-                name: "sst2",
-                folder: "SST-2",
-                text: "sentence",
-                pair: None,
-                label: "label",
-                labels: &[("0", "negative"), ("1", "positive")],
-                metrics: ACCURACY,
-            },
-            Self::Mrpc => Layout {
-                name: "mrpc",
-                folder: "MRPC",
-                text: "#1 String",
-                pair: Some("#2 String"),
-                label: "Quality",
-                labels: &[("0", "not_equivalent"), ("1", "equivalent")],
-                metrics: ACCURACY_F1,
-            },
-            Self::Stsb => Layout {
-                name: "stsb",
-                folder: "STS-B",
-                text: "sentence1",
-                pair: Some("sentence2"),
-                label: "score",
-                labels: &[],
-                metrics: &[MetricKind::Pearson, MetricKind::Spearman],
-            },
-            Self::Qqp => Layout {
-                name: "qqp",
-                folder: "QQP",
-                text: "question1",
-                pair: Some("question2"),
-                label: "is_duplicate",
-                labels: &[("0", "not_duplicate"), ("1", "duplicate")],
-                metrics: ACCURACY_F1,
-            },
-            Self::Mnli => Layout {
-                name: "mnli",
-                folder: "MNLI",
-                text: "sentence1",
-                pair: Some("sentence2"),
-                label: "gold_label",
-                labels: &[
-                    ("entailment", "entailment"),
-                    ("neutral", "neutral"),
-                    ("contradiction", "contradiction"),
-                ],
-                metrics: ACCURACY,
-            },
-            Self::Qnli => Layout {
-                name: "qnli",
-                folder: "QNLI",
-                text: "question",
-                pair: Some("sentence"),
-                label: "label",
-                labels: ENTAILMENT,
-                metrics: ACCURACY,
-            },
-            Self::Rte => Layout {
-                name: "rte",
-                folder: "RTE",
-                text: "sentence1",
-                pair: Some("sentence2"),
-                label: "label",
-                labels: ENTAILMENT,
-                metrics: ACCURACY,
-            },
-            Self::Wnli => Layout {
-                name: "wnli",
-                folder: "WNLI",
-                text: "sentence1",
-                pair: Some("sentence2"),
-                label: "label",
-                labels: &[("0", "not_entailment"), ("1", "entailment")],
-                metrics: ACCURACY,
-            },
+            Self::Cola => Layout::new(["cola", "CoLA"], single, ACCEPTABILITY, MATTHEWS),
+            Self::Sst2 => Layout::new(["sst2", "SST-2"], single, SENTIMENT, ACCURACY),
+            Self::Mrpc => {
+                Layout::new(["mrpc", "MRPC"], ["#1 String", "Quality"], EQUIVALENCE, ACCURACY_F1)
+                    .pairs("#2 String")
+            }
+            Self::Stsb => Layout::new(["stsb", "STS-B"], ["sentence1", "score"], &[], CORRELATIONS)
+                .pairs("sentence2"),
+            Self::Qqp => {
+                Layout::new(["qqp", "QQP"], ["question1", "is_duplicate"], DUPLICATE, ACCURACY_F1)
+                    .pairs("question2")
+            }
+            Self::Mnli => {
+                Layout::new(["mnli", "MNLI"], ["sentence1", "gold_label"], THREE_WAY, ACCURACY)
+                    .pairs("sentence2")
+            }
+            Self::Qnli => {
+                Layout::new(["qnli", "QNLI"], ["question", "label"], ENTAILMENT, ACCURACY)
+                    .pairs("sentence")
+            }
+            Self::Rte => Layout::new(["rte", "RTE"], pair, ENTAILMENT, ACCURACY).pairs("sentence2"),
+            Self::Wnli => {
+                Layout::new(["wnli", "WNLI"], pair, WINOGRAD, ACCURACY).pairs("sentence2")
+            }
         }
     }
 
@@ -193,12 +165,12 @@ impl GlueTask {
         }
     }
 
-    /// Whether its examples are pairs of texts.
+    /// Whether the task is about pairs of texts.
     pub fn has_pairs(self) -> bool {
         self.layout().pair.is_some()
     }
 
-    /// Name of a split's official file, if the task has that split.
+    /// Name of a split's official file; `None` if the task lacks the split.
     pub fn file_name(self, split: Split) -> Option<&'static str> {
         Some(match (self, split) {
             (_, Split::Train) => "train.tsv",
@@ -212,13 +184,13 @@ impl GlueTask {
         })
     }
 
-    /// Splits the task is evaluated on: two for MNLI, one for the others.
+    /// Splits to evaluate the task on: two for MNLI, one for the others.
     pub fn dev_splits(self) -> &'static [Split] {
         if self == Self::Mnli { &[Split::Dev, Split::DevMismatched] } else { &[Split::Dev] }
     }
 
-    /// Finds a split's file in `folder`, which is the task's own folder or the one above it; the
-    /// task's folder may be spelled `SST-2`, `SST2`, `sst-2`, `sst2` and so on.
+    /// Finds a split's file in `folder`: the task's own folder, or the one above it. The task's
+    /// folder may be spelled `SST-2`, `SST2`, `sst-2`, `sst2` and so on.
     ///
     /// # Errors
     /// If there is no such split or file.
@@ -229,7 +201,7 @@ impl GlueTask {
             return Err(Error::option("split", message));
         };
         let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))?;
-        // The subfolder first: with all tasks side by side, a stray file must not win.
+        // Subfolders come first: a file of this name beside them may be of another task.
         let mut below: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| {
@@ -250,18 +222,18 @@ impl GlueTask {
         Err(Error::format(folder, message))
     }
 
-    /// Reads a split from the task's official files under `folder`, see [`GlueTask::find`].
+    /// Reads a split from the task's official files in `folder`; see [`GlueTask::find`].
     ///
-    /// Rows of QQP with a wrong number of columns (the official file has some) and rows of MNLI
-    /// with the label `-` (no majority) are skipped and counted.
+    /// Skips and counts rows of QQP with a wrong number of columns (the official file has some) and
+    /// rows of MNLI with the label `-` (no majority).
     ///
     /// # Errors
-    /// If the file is not there, or not as the task's official file is; the message names the line.
+    /// If the file is missing or differs from the official format; the message names the line.
     pub fn load(self, folder: impl AsRef<Path>, split: Split) -> Result<TextDataset> {
         let path = self.find(folder, split)?;
         let layout = self.layout();
         let test = matches!(split, Split::Test | Split::TestMismatched);
-        // CoLA has no header, except in its test file.
+        // CoLA's files have no header, except for its test file.
         let header: Option<&[&str]> = if self == Self::Cola && !test {
             Some(&["source", "label", "mark", "sentence"])
         } else {
@@ -330,7 +302,7 @@ impl fmt::Display for GlueTask {
 impl FromStr for GlueTask {
     type Err = Error;
 
-    /// Reads a name in any case, with or without dashes or underscores: `SST-2`, `sst2`, `STS_B`.
+    /// Parses a name in any case, with or without dashes or underscores: `SST-2`, `sst2`, `STS_B`.
     fn from_str(text: &str) -> Result<Self> {
         let plain = text.to_ascii_lowercase().replace(['-', '_'], "");
         Self::ALL.into_iter().find(|task| task.name() == plain).ok_or_else(|| {

@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 
-/// The shared copies of the official files, if this machine has them.
+/// The folder of the official files, if `LOSPARSE_SHARED` names one.
 fn shared() -> Option<PathBuf> {
     let Some(shared) = std::env::var_os("LOSPARSE_SHARED") else {
         crate::say_skipped("LOSPARSE_SHARED is not set");
@@ -11,7 +11,7 @@ fn shared() -> Option<PathBuf> {
     Some(Path::new(&shared).join("data/glue"))
 }
 
-/// A folder with a task's miniature files, in the official layout.
+/// A folder with small files of a task in the official layout.
 fn folder(name: &str, files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let task = root.path().join(name);
@@ -165,7 +165,7 @@ fn folders_are_found_in_any_spelling() {
         }
         let error = GlueTask::Sst2.load(root.path(), Split::Train).unwrap_err().to_string();
         assert!(error.contains("neither train.tsv nor SST-2/train.tsv"), "{error}");
-        // Another task's folder beside it is not taken for it.
+        // The folder of another task is not taken for this one's.
         let error = GlueTask::Stsb.load(root.path(), Split::Dev).unwrap_err().to_string();
         assert!(error.contains("STS-B/dev.tsv"), "{error}");
     }

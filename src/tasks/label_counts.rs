@@ -1,38 +1,24 @@
-//! How often a data set has each label, and which of them look like mistakes.
+//! Counts the labels of a data set, and points out those that look like mistakes.
 
 use super::{Example, Label, TextDataset};
 use crate::error::beginning;
 use crate::models::label_index;
 
-/// What data have in place of a label that is not there.
-const MISSING: [&str; 13] = [
-    "nan",
-    "none",
-    "null",
-    "nil",
-    "na",
-    "n/a",
-    "#n/a",
-    "<na>",
-    "-",
-    "--",
-    "?",
-    "undefined",
-    "missing",
-];
-/// A label that occurs so often at most is pointed out …
+/// Words that stand for a missing label, in lower case.
+const MISSING: &str = "nan none null nil na n/a #n/a <na> - -- ? undefined missing";
+/// A label on at most this many rows is pointed out …
 const RARE: usize = 2;
-/// … if the most frequent one occurs so often at least.
+/// … if the most frequent label is on at least this many.
 const FREQUENT: usize = 20;
-/// Labels that people are told.
-const TOLD: usize = 8;
-/// Characters of a label that people are told: a longer one is a text where a label should be.
+/// Most labels in a message.
+const SHOWN: usize = 8;
+/// Most characters of a label in a message: a longer label is a text in the wrong column.
 const LONGEST: usize = 40;
 
 impl TextDataset {
-    /// The task's labels in their order, each with the number of its examples; empty if the task has
-    /// none.
-    pub fn label_counts(&self) -> Vec<(String, usize)> {
+    /// The task's labels in order, each with its number of examples; empty if the task has no
+    /// labels.
+    fn label_counts(&self) -> Vec<(String, usize)> {
         let mut counts = vec![0; self.task.labels().len()];
         for example in &self.examples {
             if let Some(Label::Class(class)) = example.label
@@ -44,8 +30,8 @@ impl TextDataset {
         self.task.labels().iter().cloned().zip(counts).collect()
     }
 
-    /// What people should know of the data before a training: a line with the numbers of the labels,
-    /// and one for each that looks like a mistake, and for texts that are empty.
+    /// Notes on the data for people, to be read before a training: one with the counts of the
+    /// labels, and warnings of labels that look like mistakes and of empty texts.
     pub fn notes(&self) -> Vec<String> {
         let counts = self.label_counts();
         let labels = (!counts.is_empty()).then(|| format!("labels {}", listed(&counts)));
@@ -62,18 +48,18 @@ impl TextDataset {
     }
 }
 
-/// `neg (4), pos (4)`; of very many the first.
+/// Labels with their counts, as `neg (4), pos (4)`; of very many only the first.
 pub(super) fn listed(counts: &[(String, usize)]) -> String {
-    let told = counts.iter().take(TOLD);
-    let mut told: Vec<String> =
-        told.map(|(name, count)| format!("{} ({count})", beginning(name, LONGEST))).collect();
-    if counts.len() > TOLD {
-        told.push(format!("… and {} more", counts.len() - TOLD));
+    let shown = counts.iter().take(SHOWN);
+    let mut shown: Vec<String> =
+        shown.map(|(name, count)| format!("{} ({count})", beginning(name, LONGEST))).collect();
+    if counts.len() > SHOWN {
+        shown.push(format!("… and {} more", counts.len() - SHOWN));
     }
-    told.join(", ")
+    shown.join(", ")
 }
 
-/// A sentence for each label that looks like a mistake in the data.
+/// A sentence for each label that looks like a mistake.
 fn odd_labels(counts: &[(String, usize)]) -> Vec<String> {
     let mut odd = Vec::new();
     let all: usize = counts.iter().map(|(_, count)| count).sum();
@@ -84,7 +70,7 @@ fn odd_labels(counts: &[(String, usize)]) -> Vec<String> {
     let numbers = counts.iter().filter(|(name, _)| number(name).is_some()).count();
     for (at, (name, count)) in counts.iter().enumerate() {
         let earlier: Vec<String> = counts[..at].iter().map(|(name, _)| name.clone()).collect();
-        if MISSING.contains(&name.to_lowercase().as_str()) {
+        if MISSING.split(' ').any(|missing| missing == name.to_lowercase()) {
             odd.push(format!(
                 "label {name:?} ({count} of {all} rows) usually means that there is none; if so, remove the \
                  rows"
@@ -101,7 +87,7 @@ fn odd_labels(counts: &[(String, usize)]) -> Vec<String> {
             odd.push(format!("label {name:?} is on {count} of {all} rows only"));
         }
     }
-    if counts.len() > TOLD && 2 * counts.len() > all {
+    if counts.len() > SHOWN && 2 * counts.len() > all {
         let count = counts.len();
         odd.push(format!("{count} labels on {all} rows: is the column one of labels?"));
     }
@@ -125,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_counted_and_empty_texts_told() {
+    fn labels_and_empty_texts_are_counted() {
         let mut set = data(&["no", "yes"], &[1, 0, 1, 1]);
         set.examples.push(Example { text: " ".into(), pair: None, label: None });
         assert_eq!(set.label_counts(), [("no".to_string(), 1), ("yes".to_string(), 3)]);

@@ -1,31 +1,37 @@
-//! Text tasks: reading them from files, tokenizing, batching and scoring.
+//! Text tasks: reads data, tokenizes it, forms batches, and scores answers.
 //!
 //! ```text
-//! glue / table ──► TextDataset ──► TextTokenizer ──► EncodedExample ──► BatchPlan + collate ──► TextBatch
+//! glue / table ──► TextDataset ──► TextTokenizer ──► EncodedExample ──► BatchPlan ──► TextBatch
 //!                   (Example)        (tokenize)                              (batch)
 //! logits + labels ──► Predictions ──► MetricReport        (metrics)
 //! ```
 //!
-//! This module holds sequence classification and regression. [`tokenize`] knows nothing of labels
-//! and [`batch::BatchPlan`] nothing of tasks, so all kinds of task share them. Question answering
-//! ([`squad`]) and summarization ([`summarization`], [`rouge`], [`pronunciation`]) have their own data and scores.
+//! Begin with [`Task`] and [`TextDataset`] below, for sequence classification and regression.
+//! Question answering is in [`squad`]; summarization and other text generation in
+//! [`summarization`], with its scores in [`rouge`] and [`pronunciation`]. All tasks share
+//! [`tokenize`], which knows nothing of labels, and [`batch::BatchPlan`], which knows nothing of
+//! tasks.
+//!
+//! This folder uses `models` (labels), `generation` (settings) and `checkpoint` (guarded reading);
+//! it runs no model and knows nothing of training.
 
 pub mod batch;
 pub mod glue;
 mod label_counts;
 pub mod metrics;
 pub mod pronunciation;
-mod quotes;
 pub mod rouge;
 mod rows;
 pub mod squad;
 pub mod summarization;
 pub mod table;
 pub mod tokenize;
+mod unclosed_quotes;
 
 use serde::{Deserialize, Serialize};
 
-pub use batch::{BatchOrder, BatchPlan, EncodedExample, HostBatch, Labels, TextBatch, collate};
+pub(crate) use batch::collate;
+pub use batch::{BatchOrder, BatchPlan, EncodedExample, TextBatch};
 pub use glue::{GlueTask, Split};
 pub use metrics::{MetricKind, MetricReport, Predictions};
 pub use pronunciation::PhonemeScores;
@@ -38,7 +44,7 @@ pub use tokenize::TextTokenizer;
 
 use crate::{Error, Result};
 
-/// What a model should answer for one example.
+/// The right answer for one example.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Label {
     /// Index into [`TaskKind::Classification`]'s `labels`.
@@ -54,33 +60,33 @@ pub struct Example {
     pub text: String,
     /// Second text, for tasks about pairs.
     pub pair: Option<String>,
-    /// The answer; `None` where the file has none (test sets, prediction).
+    /// The right answer; `None` if the file has none (test sets, prediction).
     pub label: Option<Label>,
 }
 
-/// What is predicted.
+/// What a task predicts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum TaskKind {
     /// One of several classes.
     Classification {
-        /// Names of the classes; a class's index is its place here and in the logits.
+        /// Names of the classes, in the order of their logits.
         labels: Vec<String>,
     },
     /// One number.
     Regression,
-    /// The words of a text that answer a question about it.
+    /// The span of a text that answers a question about it.
     QuestionAnswering {
         /// Whether a question may have no answer.
         version_2_with_negative: bool,
     },
-    /// A shorter text that says what a text does.
+    /// A generated text: a summary, or the pronunciation of a word.
     Summarization,
 }
 
 impl TaskKind {
-    /// Number of logits a model for this task has: one a class, 1 for regression, or 2 a token for
-    /// question answering; 0 for summaries, whose tokens are the vocabulary's.
+    /// Number of logits of a model for this task: one for each class, 1 for regression, 2 for each
+    /// token in question answering. 0 for generated texts, whose logits are the vocabulary's.
     pub fn num_labels(&self) -> usize {
         match self {
             Self::Classification { labels } => labels.len(),
@@ -91,12 +97,12 @@ impl TaskKind {
     }
 }
 
-/// A task: what is predicted and how it is scored. Stored in a compressed model's `config.json`.
+/// A task: what is predicted and how it is scored. A compressed model stores it in `config.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// `rte`, `sst2`, or whatever the user called it.
+    /// `rte`, `sst2`, or the user's own name for it.
     pub name: String,
-    /// What is predicted.
+    /// What a task predicts.
     pub kind: TaskKind,
     /// Metrics to report.
     pub metrics: Vec<MetricKind>,
@@ -105,7 +111,7 @@ pub struct Task {
 }
 
 impl Task {
-    /// A task with its metrics; the first is the primary one.
+    /// A task with its metrics; the first metric is the primary one.
     ///
     /// # Errors
     /// See [`Task::validate`]; also if `metrics` is empty.
@@ -140,11 +146,12 @@ impl Task {
         }
     }
 
-    /// Checks that labels and metrics make sense together. Call it on a task read from a file.
+    /// Checks that labels and metrics fit together. Call it on a task read from a file.
     ///
     /// # Errors
-    /// Fewer than two labels, a label twice or without a name, a metric that does not fit the kind of task, F1 with
-    /// other than two labels, or a primary metric that is not among the metrics.
+    /// If there are fewer than two labels, a label occurs twice or has no name, a metric does not
+    /// fit the kind of task, F1 has other than two labels, or the primary metric is not among the
+    /// metrics.
     pub fn validate(&self) -> Result<()> {
         if let TaskKind::Classification { labels } = &self.kind {
             if labels.len() < 2 {
@@ -176,7 +183,7 @@ impl Task {
         Ok(())
     }
 
-    /// Number of logits a model for this task has; see [`TaskKind::num_labels`].
+    /// Number of logits of a model for this task; see [`TaskKind::num_labels`].
     pub fn num_labels(&self) -> usize {
         self.kind.num_labels()
     }
@@ -189,41 +196,49 @@ impl Task {
         }
     }
 
-    /// Index of the class called `label`, if there is one: exactly so, else the only one that is
-    /// called so but for case, the way a number is written, or a usual short form.
+    /// Index of the class called `label`. Without an exact match, the only class whose name differs
+    /// in case, the way a number is written, or a usual short form (`models/alignment.rs`).
     pub fn label_index(&self, label: &str) -> Option<usize> {
         crate::models::label_index(self.labels(), label)
     }
 }
 
-/// Examples of one split of a task, in the file's order.
+/// Examples of one split of a task, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextDataset {
     /// The examples.
     pub examples: Vec<Example>,
     /// Their task.
     pub task: Task,
-    /// Rows of the file that were left out because the official data has them broken or
-    /// unlabelled (QQP, MNLI); 0 everywhere else.
+    /// Number of rows left out because they are broken or unlabelled in the official file (QQP,
+    /// MNLI); 0 for other data.
     pub skipped: usize,
 }
 
-impl TextDataset {
-    /// Number of examples.
-    pub fn len(&self) -> usize {
-        self.examples.len()
-    }
+/// Gives a data set with the field `examples` the methods that all of them have.
+macro_rules! dataset_methods {
+    ($dataset:ty) => {
+        impl $dataset {
+            /// Number of examples.
+            pub fn len(&self) -> usize {
+                self.examples.len()
+            }
 
-    /// Whether there are no examples.
-    pub fn is_empty(&self) -> bool {
-        self.examples.is_empty()
-    }
+            /// Whether there are no examples.
+            pub fn is_empty(&self) -> bool {
+                self.examples.is_empty()
+            }
 
-    /// Keeps the first `count` examples, for quick trials.
-    pub fn truncate(&mut self, count: usize) {
-        self.examples.truncate(count);
-    }
+            /// Keeps the first `count` examples, for quick trials.
+            pub fn truncate(&mut self, count: usize) {
+                self.examples.truncate(count);
+            }
+        }
+    };
 }
+use dataset_methods;
+
+dataset_methods!(TextDataset);
 
 #[cfg(test)]
 mod tests {

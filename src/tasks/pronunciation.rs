@@ -1,7 +1,6 @@
-//! Pronunciations scored phoneme by phoneme: how many words are right, and how many phonemes have to
-//! be changed to make all of them right.
+//! Scores pronunciations: how many words are right, and how many phonemes are wrong.
 //!
-//! A pronunciation is a text of phonemes divided by blanks, `HH AH0 L OW1`.
+//! A pronunciation is a text of phonemes separated by blanks, such as `HH AH0 L OW1`.
 
 use super::{MetricKind, MetricReport};
 use crate::{Error, Result};
@@ -9,11 +8,11 @@ use crate::{Error, Result};
 /// Gathers pronunciations and their references, then scores them.
 ///
 /// ```text
-/// word accuracy       words whose phonemes are all right, and no others / words
+/// word accuracy       words with exactly the phonemes of their reference / words
 /// phoneme error rate  insertions, deletions and substitutions / phonemes of the references
 /// ```
 ///
-/// The error rate is over all phonemes, not a mean over words, and may exceed 1.
+/// The error rate is over all phonemes, not a mean over words. It may exceed 1.
 #[derive(Debug, Clone)]
 pub struct PhonemeScores {
     primary: MetricKind,
@@ -24,10 +23,10 @@ pub struct PhonemeScores {
 }
 
 impl PhonemeScores {
-    /// No words yet. `primary` is the metric that decides.
+    /// Scores without words. `primary` is the metric that picks the best model.
     ///
     /// # Errors
-    /// If `primary` is none of [`MetricKind::PHONEMES`].
+    /// If `primary` is not among [`MetricKind::PHONEMES`].
     pub fn new(primary: MetricKind) -> Result<Self> {
         if !MetricKind::PHONEMES.contains(&primary) {
             let names = MetricKind::PHONEMES.map(MetricKind::name).join(", ");
@@ -37,7 +36,7 @@ impl PhonemeScores {
         Ok(Self { primary, words: 0, right: 0, edits: 0, phonemes: 0 })
     }
 
-    /// Adds a word; returns how many of its phonemes have to be changed.
+    /// Adds a word; returns its number of edits.
     pub fn push(&mut self, prediction: &str, reference: &str) -> usize {
         let prediction: Vec<&str> = prediction.split_whitespace().collect();
         let reference: Vec<&str> = reference.split_whitespace().collect();
@@ -52,7 +51,7 @@ impl PhonemeScores {
     /// Both metrics, as fractions.
     ///
     /// # Errors
-    /// If there are no words, or no reference has a phoneme: then there is no rate.
+    /// If no reference has a phoneme, since then there is no rate.
     pub fn report(&self) -> Result<MetricReport> {
         if self.phonemes == 0 {
             let message = "no pronunciation was evaluated; is the evaluation file empty?";
@@ -72,10 +71,10 @@ impl PhonemeScores {
     }
 }
 
-/// Levenshtein's distance: the fewest insertions, deletions and substitutions that turn one into the
-/// other.
+/// Levenshtein distance: the fewest insertions, deletions and substitutions that turn `from` into
+/// `to`.
 fn edit_distance(from: &[&str], to: &[&str]) -> usize {
-    // Distances of what of `from` has been read to every beginning of `to`.
+    // Distances of the part of `from` read so far to every prefix of `to`.
     let mut distances: Vec<usize> = (0..=to.len()).collect();
     for (read, ours) in from.iter().enumerate() {
         let mut diagonal = read;
@@ -105,7 +104,7 @@ mod tests {
         assert_eq!(edits("HH AH1 L OW1", "HH AH0 L OW1"), 1);
         assert_eq!(edits("HH AH0 L", "HH AH0 L OW1"), 1);
         assert_eq!(edits("HH AH0 L OW1 D", "HH AH0 L OW1"), 1);
-        // All but the first and last in one go: neither insertions nor deletions alone do it.
+        // One deletion and one insertion.
         assert_eq!(edits("K AE1 T S", "AE1 T S IH0"), 2);
         assert_eq!(edits("K IH1 T AH0 N", "S IH1 T IH0 NG"), 3);
         assert_eq!(edits("", "K AE1 T"), 3);

@@ -1,21 +1,22 @@
-//! Rows of a delimited text file, with line numbers for messages.
+//! Reads rows of delimited text files, with their line numbers for messages.
 
 use std::path::{Path, PathBuf};
 
-use super::quotes::first_fault;
-use crate::{Error, Result, files};
+use super::unclosed_quotes::first_fault;
+use crate::files::read_text;
+use crate::{Error, Result};
 
-/// How columns are separated and whether `"` quotes.
+/// The delimiter of columns, and whether `"` quotes fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dialect {
     pub delimiter: u8,
     pub quoting: bool,
 }
 
-/// GLUE's dialect: tabs, no quoting.
+/// The dialect of GLUE's files: tabs, no quoting.
 pub(super) const TSV: Dialect = Dialect { delimiter: b'\t', quoting: false };
 
-/// One row.
+/// A row of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Row {
     /// Line of the file the row begins at, from 1.
@@ -23,8 +24,7 @@ pub(super) struct Row {
     pub fields: Vec<String>,
 }
 
-/// A whole file. Every row has as many fields as there are columns, unless read by
-/// [`Rows::read_ragged`].
+/// All rows of a file. Every row has a field for each column, unless read by [`Rows::read_ragged`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rows {
     pub path: PathBuf,
@@ -33,7 +33,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Reads a file whose first row names the columns, or whose columns are `columns`.
+    /// Reads a file. Without `columns`, its first row names the columns.
     pub fn read(path: &Path, dialect: Dialect, columns: Option<&[&str]>) -> Result<Self> {
         let rows = Self::read_ragged(path, dialect, columns)?;
         for row in &rows.rows {
@@ -55,7 +55,7 @@ impl Rows {
         Ok(rows)
     }
 
-    /// As [`Rows::read`], but rows may have too few or too many fields.
+    /// As [`Rows::read`], but keeps rows that have too few or too many fields.
     pub fn read_ragged(path: &Path, dialect: Dialect, columns: Option<&[&str]>) -> Result<Self> {
         let text = read_text(path)?;
         if dialect.quoting
@@ -73,7 +73,7 @@ impl Rows {
         for record in reader.records() {
             let record = record.map_err(|error| Error::format(path, error.to_string()))?;
             let line = record.position().map_or(0, |position| {
-                // The reader's position is before the line ends it skips.
+                // The position is before blank lines that the reader skips.
                 let rest = &text.as_bytes()[position.byte() as usize..];
                 let blank = rest.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
                 position.line() + blank.filter(|byte| **byte == b'\n').count() as u64
@@ -114,7 +114,7 @@ pub(super) fn error_at(path: &Path, line: u64, message: impl std::fmt::Display) 
     Error::format(path, format!("line {line}: {message}"))
 }
 
-/// An error that names the columns there are.
+/// An error about a column that is missing; it names the columns of the file.
 pub(super) fn missing_column(path: &Path, name: &str, columns: &[String]) -> Error {
     let separators = [(';', "semicolons"), ('\t', "tabs"), (',', "commas"), ('|', "bars")];
     let only = match columns {
@@ -131,27 +131,13 @@ pub(super) fn missing_column(path: &Path, name: &str, columns: &[String]) -> Err
     Error::format(path, format!("no column {name:?}; the columns are: {columns}{advice}"))
 }
 
-/// A score that a model can learn, or why it is not.
+/// Parses a finite number.
 pub(super) fn parse_score(text: &str) -> std::result::Result<f32, String> {
     match text.trim().parse::<f32>() {
         Ok(score) if score.is_finite() => Ok(score),
         Ok(_) => Err(format!("{text:?} is not a finite number")),
         Err(_) => Err(format!("{text:?} is not a number")),
     }
-}
-
-/// Reads UTF-8 text without its byte-order mark.
-pub(super) fn read_text(path: &Path) -> Result<String> {
-    let bytes = files::read(path)?;
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
-        error_at(path, line as u64, "not UTF-8; convert the file, e.g. with iconv")
-    })?;
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    Ok(text)
 }
 
 #[cfg(test)]
@@ -191,7 +177,7 @@ mod tests {
         assert!(message.contains("line 4: 1 fields, but 2 columns (a, b)"), "{message}");
         let latin1 = write(b"a\tb\nx\t2\ncaf\xe9\t2\n");
         let message = Rows::read(latin1.path(), TSV, None).unwrap_err().to_string();
-        assert!(message.contains("line 3: not UTF-8"), "{message}");
+        assert!(message.contains("line 3 is not UTF-8"), "{message}");
         for text in [&b""[..], b"a\tb\n", b"\n\n"] {
             let message = Rows::read(write(text).path(), TSV, None).unwrap_err().to_string();
             assert!(message.contains("no rows"), "{message}");

@@ -14,13 +14,13 @@ pub struct Interrupt(Arc<Mutex<State>>);
 struct State {
     /// Why, once it was asked for.
     reason: Option<String>,
-    /// Of the trainings under way. Each has its own: one that fails stops itself, but not what comes
-    /// after it under the same request.
+    /// Burn's handles of the trainings under way. Each training has its own, so that one that fails
+    /// does not stop the next.
     trainings: Vec<Weak<Interrupter>>,
 }
 
 impl Interrupt {
-    /// Asks the run to stop after the batch at hand.
+    /// Asks the run to stop after the current batch.
     pub fn stop(&self, reason: &str) {
         let mut state = self.state();
         state.reason = Some(reason.to_string());
@@ -34,10 +34,10 @@ impl Interrupt {
         self.state().reason.is_some()
     }
 
-    /// An [`Error::Interrupted`] if the run was asked to stop.
+    /// Checks that the run may go on.
     ///
     /// # Errors
-    /// See above.
+    /// [`Error::Interrupted`] if it was asked to stop.
     pub fn check(&self) -> Result<()> {
         match &self.state().reason {
             None => Ok(()),
@@ -45,7 +45,7 @@ impl Interrupt {
         }
     }
 
-    /// Burn's handle of a training that this request stops.
+    /// Makes Burn's handle for a training, which this request stops.
     pub(crate) fn for_training(&self) -> Arc<Interrupter> {
         let own = Arc::new(Interrupter::new());
         let mut state = self.state();

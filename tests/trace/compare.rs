@@ -2,24 +2,24 @@
 
 use std::fmt::Write;
 
-/// Quantities in the table's order, each with the largest deviation allowed.
+/// Quantities in the order of the table, each with its tolerance.
 pub const QUANTITIES: [(&str, f64); 17] = [
-    // ‖found − recorded‖ / ‖recorded‖ of each matrix; rank: matrices of another rank.
+    // ‖found − recorded‖ / ‖recorded‖ of each matrix; rank: number of matrices with another rank.
     ("rank", 0.0),
     ("L·R", 1e-4),
     ("S", 1e-4),
-    // Norms of differences relative to the recorded tensor's.
+    // Norms of differences relative to the norm of the recorded tensor.
     ("logits", 1e-4),
     ("grads", 1e-4),
-    // Largest |gradient| of a key projection's bias, which softmax makes zero.
+    // Largest |gradient| of a key projection's bias, which is zero because of the softmax.
     ("key grad", 1e-7),
     // |found − recorded| / max(1, |recorded|)
     ("loss", 1e-5),
     // |found − recorded|
     ("keep", 1e-12),
-    // Relative.
+    // Relative differences.
     ("thresh", 1e-4),
-    // Layers (of all steps) with another number of kept rows; entries zero in one S only.
+    // Layers of all steps with another number of kept rows; entries that are zero in only one S.
     ("rows", 0.0),
     ("zeros", 0.0),
     ("weights", 1e-4),
@@ -46,7 +46,7 @@ impl Replay {
         Self { run: run.to_string(), backend: backend.to_string(), largest }
     }
 
-    /// Notes a deviation of `quantity`; NaN counts as infinite.
+    /// Records a deviation of `quantity`; NaN counts as infinite.
     pub fn note(&mut self, quantity: &str, deviation: f64, place: &str) {
         let at = QUANTITIES.iter().position(|(name, _)| *name == quantity).expect(quantity);
         let deviation = if deviation.is_nan() { f64::INFINITY } else { deviation.abs() };
@@ -56,7 +56,7 @@ impl Replay {
         }
     }
 
-    /// What is beyond its tolerance.
+    /// The deviations beyond their tolerances.
     pub fn failures(&self) -> Vec<String> {
         let beyond = |((name, tolerance), largest): (&(&str, f64), &Option<(f64, String)>)| {
             let (deviation, place) = largest.as_ref()?;
@@ -69,7 +69,7 @@ impl Replay {
     }
 }
 
-/// `‖found − recorded‖ / ‖recorded‖`; infinite where lengths differ or only one is zero.
+/// `‖found − recorded‖ / ‖recorded‖`; infinite if lengths differ or only one is zero.
 pub fn relative(found: &[f32], recorded: &[f32]) -> f64 {
     if found.len() != recorded.len() {
         return f64::INFINITY;
@@ -98,7 +98,7 @@ pub fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
         .fold(0.0, |max, v| if v.is_nan() || max.is_nan() { f64::NAN } else { max.max(v.abs()) })
 }
 
-/// A row a replay, with the tolerances on top.
+/// A row for each replay, with the tolerances on top.
 pub fn table(replays: &[Replay]) -> String {
     let names = replays.iter().map(|r| r.run.chars().count());
     let width = names.chain(["run".len(), "allowed".len()]).max().unwrap_or(0);

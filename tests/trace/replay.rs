@@ -1,4 +1,4 @@
-//! One run from dense weights to the last update, each quantity compared as it arises.
+//! Replays a run from dense weights to the last update, and compares each quantity.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ use super::run::{Replayed, Run, Step, Tensors, is_key_bias, own_name};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Replays `run` on `device` and notes every deviation.
+/// Replays `run` on `device` and records every deviation.
 ///
 /// # Errors
 /// If the run cannot be replayed to its end.
@@ -31,7 +31,8 @@ fn replay_as<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Out
     training::<M>(run, &device.clone().autodiff(), found)
 }
 
-/// The SVD of the dense weights; signs of singular vectors are free, `L·R` and `S` are not.
+/// Compares the SVD of the dense weights: `L·R` and `S`, since signs of singular vectors are
+/// arbitrary.
 fn decomposition<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
     let model: M = run.initial(device)?;
     let selection = LayerSelection::new(run.trace.compressed_layers.clone());
@@ -59,7 +60,7 @@ fn decomposition<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) ->
     Ok(())
 }
 
-/// Rank and `L·R: [out, in]` of a layer, nothing at rank 0.
+/// Rank and `L·R: [out, in]` of a layer; empty at rank 0.
 fn product(tensors: &Tensors, layer: &str) -> (usize, Vec<f32>) {
     let part = |suffix: &str| tensors.get(&format!("{layer}.{suffix}"));
     let (Some((left_shape, left)), Some((right_shape, right))) = (part("left"), part("right"))
@@ -76,7 +77,7 @@ fn product(tensors: &Tensors, layer: &str) -> (usize, Vec<f32>) {
     (rank, (0..d_output * d_input).map(entry).collect())
 }
 
-/// All updates, from the recorded decomposition so that signs of singular vectors agree.
+/// Replays all updates from the recorded decomposition, so that signs of singular vectors agree.
 fn training<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outcome {
     let trace = &run.trace;
     let config = trace.method.pruning()?;
@@ -114,7 +115,7 @@ fn training<M: Replayed>(run: &Run, device: &Device, found: &mut Replay) -> Outc
             _ => f64::INFINITY,
         };
         found.note("thresh", threshold, &place);
-        // Columns and single entries leave every row something.
+        // With columns or single entries pruned, every row keeps something.
         if config.structure == Structure::Neurons {
             compare_rows(&Pruner::kept(&model), step, &place, found);
         }
@@ -137,7 +138,7 @@ fn compare_gradients<M: Replayed>(
     observed: &Tensors,
     found: &mut Replay,
 ) -> Outcome {
-    // As a model, so that gradients get the names and orientation of what they are gradients of.
+    // As a model, so that gradients get the names and orientation of their parameters.
     let own = model.clone().map(&mut ToGradients { gradients }).tensors()?;
     let recorded: BTreeMap<String, &Vec<f32>> = observed
         .iter()
@@ -152,14 +153,14 @@ fn compare_gradients<M: Replayed>(
             false => found.note("grads", relative(own, recorded), name),
         }
     }
-    // What has no recorded gradient is no parameter there: it must not have one here.
+    // A tensor without a recorded gradient is no parameter there, so it must have none here.
     for (name, (_, values)) in own.iter().filter(|(name, _)| !recorded.contains_key(*name)) {
         found.note("names", values.iter().filter(|g| **g != 0.0).count() as f64, name);
     }
     Ok(())
 }
 
-/// Puts its gradient in place of each parameter; zeros where there is none.
+/// Replaces each parameter by its gradient, or by zeros without one.
 struct ToGradients<'a> {
     gradients: &'a GradientsParams,
 }
@@ -202,7 +203,7 @@ fn compare_weights(own: &Tensors, recorded: &Tensors, found: &mut Replay) -> Out
     Ok(())
 }
 
-/// `Ī` is recorded per entry `[out, in]`; ours is per neuron where that is enough.
+/// `Ī` is recorded for every entry, `[out, in]`; the library keeps it per neuron if that suffices.
 fn compare_importance<M: Replayed>(
     model: &M,
     pruner: &Pruner,
@@ -228,7 +229,8 @@ fn compare_importance<M: Replayed>(
     Ok(())
 }
 
-/// Recorded entries `[out, in]` in the shape of our state: `[in, out]`, `[1, out]` or `[in, 1]`.
+/// Recorded entries `[out, in]` in the shape of the library's state: `[in, out]`, `[1, out]` or
+/// `[in, 1]`.
 fn oriented(
     recorded: &[f32],
     [d_input, d_output]: [usize; 2],
@@ -254,7 +256,8 @@ fn values<'a>(tensors: &'a Tensors, name: &str) -> Result<&'a [f32], String> {
     Ok(&tensor.1)
 }
 
-/// `|found − recorded| / max(1, |recorded|)`: a large loss has no more digits than a small one.
+/// `|found − recorded| / max(1, |recorded|)`, since a large loss has no more digits than a small
+/// one.
 fn loss_deviation(found: f64, recorded: f64) -> f64 {
     (found - recorded) / recorded.abs().max(1.0)
 }

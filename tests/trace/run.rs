@@ -1,4 +1,4 @@
-//! A recorded run, and a model that takes part in it.
+//! A recorded run, and a model to replay it with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Name of a tensor → its shape and values.
+/// Shapes and values of tensors by name.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 #[derive(Deserialize)]
@@ -101,7 +101,7 @@ pub struct Run {
     pub folder: PathBuf,
     pub trace: Trace,
     pub model_type: String,
-    /// The model generates text: labels are the decoder's tokens.
+    /// Whether the model generates text: then labels are the decoder's tokens.
     pub encoder_decoder: bool,
 }
 
@@ -121,7 +121,7 @@ impl Run {
         })
     }
 
-    /// Whether the library dispatches on this architecture.
+    /// Whether the library has this architecture.
     pub fn supported(&self) -> bool {
         let model_type = self.model_type.as_str();
         match self.encoder_decoder {
@@ -134,7 +134,7 @@ impl Run {
         TensorSource::open(self.folder.join(format!("{name}.safetensors")))
     }
 
-    /// The tensors of one file under this library's names, those without elements left out.
+    /// The tensors of a file under this library's names, without empty ones.
     pub fn tensors(&self, name: &str) -> losparse::Result<Tensors> {
         let source = self.open_tensors(name)?;
         let mut tensors = read_all(&source)?;
@@ -163,7 +163,7 @@ impl Run {
         let mut config: Value =
             serde_json::from_str(&fs::read_to_string(config).expect("config.json read"))
                 .expect("config.json is JSON");
-        // As the first version wrote compressed layers: without a sum.
+        // Format version 1, which has no checksum.
         config["losparse"] = json!({"format_version": 1});
         fs::write(folder.path().join("config.json"), config.to_string())
             .expect("config.json written");
@@ -206,7 +206,7 @@ pub struct Batch {
     labels: String,
 }
 
-/// What a replay asks of a model.
+/// A model that can be replayed.
 pub trait Replayed: Compressible {
     /// The model of a folder.
     fn open(folder: &Path, device: &Device) -> losparse::Result<Self>;
@@ -278,7 +278,7 @@ impl Replayed for AnySequenceClassifier {
                 Labels::Classes(Tensor::from_data(TensorData::new(classes, [rows]), &device))
             }
             _ => {
-                // Targets of a regression may be recorded as whole numbers.
+                // Targets of a regression may be recorded as integers.
                 let whole = |v: Vec<i64>| v.into_iter().map(|v| v as f32).collect();
                 let values = batches
                     .read_int(&batch.labels)
@@ -301,7 +301,8 @@ fn read_all(source: &TensorSource) -> losparse::Result<Tensors> {
     names.into_iter().map(read).collect()
 }
 
-/// The published code's `layer.left.weight` is `layer.left` here; so for `right` and `sparse`.
+/// Names of the published code in this library: `layer.left.weight` is `layer.left`; likewise
+/// `right`, `sparse`.
 pub fn own_name(recorded: &str) -> String {
     let part = [".left", ".right", ".sparse"]
         .into_iter()
@@ -309,8 +310,8 @@ pub fn own_name(recorded: &str) -> String {
     part.map_or_else(|| recorded.to_string(), |(layer, part)| format!("{layer}{part}"))
 }
 
-/// BERT's and BART's key projection biases: softmax makes their gradient zero, so what is recorded
-/// is rounding noise.
+/// Biases of BERT's and BART's key projections. Because of the softmax their gradient is zero, so
+/// recorded values are rounding noise.
 pub fn is_key_bias(name: &str) -> bool {
     name.ends_with(".key.bias") || name.ends_with(".k_proj.bias")
 }

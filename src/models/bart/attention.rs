@@ -1,14 +1,13 @@
 //! Multi-head attention, to the sequence itself or to the encoder's output.
 
 use burn::module::Module;
-use burn::nn::Dropout;
-use burn::tensor::{Device, Tensor, activation::softmax};
+use burn::nn::{Dropout, LayerNorm};
+use burn::tensor::{Device, Tensor};
 
 use super::BartConfig;
-use crate::kernels::layers::{self, Heads};
 use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::init;
-use crate::precision::matmul;
+use crate::ops::{AttentionParts, ForwardContext, Heads};
 
 /// `BartAttention`: `out_proj(softmax(Q Kᵀ / √d + mask) V)`, each head on its own.
 #[derive(Module, Debug)]
@@ -46,51 +45,29 @@ impl BartAttention {
         }
     }
 
-    /// Attends from `hidden_states` to `key_value_states`; also gives the probabilities
-    /// `[batch, heads, length, source]`.
+    /// Attends from `hidden_states` to `key_value_states`; also returns the probabilities
+    /// `[batch, heads, length, source]`, if `context` asks for them.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, d_model]`
     /// - `key_value_states`: `[batch, source, d_model]`; `None`: `hidden_states`
-    /// - `mask`: `[batch or 1, 1, length or 1, source]`, added to the scores
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
         key_value_states: Option<Tensor<3>>,
-        mask: Option<&Tensor<4>>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        let [query, key, value] = self.project(hidden_states, key_value_states);
-        let query = self.heads(query * self.scale());
-        self.attend(query, self.heads(key), self.heads(value), mask)
+        context: &ForwardContext,
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
+        let projected = self.project(hidden_states, key_value_states);
+        let (output, probabilities) = self.heads().attend(projected, context, None);
+        (self.out_proj.forward(output), probabilities)
     }
 
-    /// [`BartAttention::forward`] without the probabilities, in fewer operations where there are
-    /// such.
-    pub(super) fn forward_fused(
-        &self,
-        hidden_states: Tensor<3>,
-        key_value_states: Option<Tensor<3>>,
-        mask: Option<&Tensor<4>>,
-    ) -> Tensor<3> {
-        let [query, key, value] = self.project(hidden_states, key_value_states);
-        let heads = Heads {
+    pub(super) fn heads(&self) -> Heads<'_> {
+        Heads {
             count: self.num_heads,
-            scale: self.scale(),
+            scale: 1.0 / (self.head_size as f64).sqrt(),
             dropout: &self.dropout,
-            mask_replaces: false,
-            sequences: None,
-        };
-        match layers::attention([&query, &key, &value], mask, None, heads) {
-            Some(context) => self.out_proj.forward(context),
-            None => {
-                let query = self.heads(query * self.scale());
-                self.attend(query, self.heads(key), self.heads(value), mask).0
-            }
         }
-    }
-
-    fn scale(&self) -> f64 {
-        1.0 / (self.head_size as f64).sqrt()
     }
 
     /// Queries `[batch, length, d_model]`, keys and values `[batch, source, d_model]`.
@@ -110,48 +87,38 @@ impl BartAttention {
 
     /// Heads `[batch, heads, length, head_size]` of self-attention's queries, scaled, keys and values.
     pub(super) fn own(&self, hidden_states: Tensor<3>) -> [Tensor<4>; 3] {
+        let heads = self.heads();
         // Scaling the queries costs less than scaling the scores.
         let [query, key, value] = self.project(hidden_states, None);
-        [query * self.scale(), key, value].map(|projected| self.heads(projected))
+        [query * heads.scale, key, value].map(|projected| heads.split(projected))
     }
 
     /// Scaled queries `[batch, heads, length, head_size]` of `[batch, length, d_model]`.
     pub(super) fn queries(&self, hidden_states: Tensor<3>) -> Tensor<4> {
-        // Scaling the queries costs less than scaling the scores.
-        self.heads(self.q_proj.forward(hidden_states) * self.scale())
+        let heads = self.heads();
+        heads.split(self.q_proj.forward(hidden_states) * heads.scale)
     }
 
     /// Keys and values `[batch, heads, source, head_size]` of `[batch, source, d_model]`.
     pub(super) fn keys_and_values(&self, source: Tensor<3>) -> (Tensor<4>, Tensor<4>) {
+        let heads = self.heads();
         let [key, value] = self.projections.forward([&self.k_proj, &self.v_proj], source);
-        (self.heads(key), self.heads(value))
+        (heads.split(key), heads.split(value))
     }
 
-    /// [`BartAttention::forward`] from projected heads on.
-    pub(super) fn attend(
-        &self,
-        query: Tensor<4>,
-        key: Tensor<4>,
-        value: Tensor<4>,
-        mask: Option<&Tensor<4>>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        let [batch, heads, length, head_size] = query.dims();
-        let scores = matmul(query, key.transpose());
-        let scores = match mask {
-            Some(mask) => scores + mask.clone(),
-            None => scores,
-        };
-        let probabilities = softmax(scores, 3);
-        let context = matmul(self.dropout.forward(probabilities.clone()), value);
-        // [batch, heads, length, head_size] → [batch, length, d_model]
-        let context = context.swap_dims(1, 2).reshape([batch, length, heads * head_size]);
-        (self.out_proj.forward(context), probabilities)
+    /// [`BartAttention::forward`] from split heads on.
+    pub(super) fn attend(&self, split: [Tensor<4>; 3], context: &ForwardContext) -> Tensor<3> {
+        self.out_proj.forward(self.heads().attend_split(split, context, None).0)
     }
 
-    /// `[batch, length, d_model]` → `[batch, heads, length, head_size]`.
-    fn heads(&self, projected: Tensor<3>) -> Tensor<4> {
-        let [batch, length, _] = projected.dims();
-        projected.reshape([batch, length, self.num_heads, self.head_size]).swap_dims(1, 2)
+    pub(super) fn parts<'a>(&'a self, norm: &'a LayerNorm) -> AttentionParts<'a> {
+        AttentionParts {
+            query: &self.q_proj,
+            key: &self.k_proj,
+            value: &self.v_proj,
+            output: &self.out_proj,
+            norm,
+        }
     }
 
     /// Visits the projections under `prefix`, in the order of computation.

@@ -2,39 +2,36 @@
 
 use burn::tensor::Tensor;
 
-use super::BartForConditionalGeneration;
-use super::composed::ComposedDecoding;
-#[cfg(feature = "flex")]
-use super::fused::FusedDecoding;
+use super::cache::DecoderCache;
+use super::embeddings::{LAYER_NORM_EPS, OFFSET};
+use super::{BartDecoderLayer, BartForConditionalGeneration};
 use crate::generation::CachedDecoder;
 use crate::models::{EncoderInput, ModelConfig};
+use crate::ops::{DecoderParts, Decoding};
 use crate::{Error, Result};
 
-/// What a generation remembers.
+/// The state of a generation.
 #[derive(Debug)]
 pub struct BartCache {
-    steps: Steps,
+    decoding: Decoding<Box<DecoderCache>>,
     /// For each row, in which row each of its tokens was read.
     paths: Vec<Vec<usize>>,
 }
 
-#[derive(Debug)]
-enum Steps {
-    #[cfg(feature = "flex")]
-    Fused(Box<FusedDecoding>),
-    Composed(Box<ComposedDecoding>),
-}
-
 impl BartForConditionalGeneration {
-    /// One kernel a step where there is one, or Burn's operations.
-    fn steps(&self, input: &EncoderInput, beams: usize, capacity: usize) -> Steps {
-        let (encoded, mask) = self.model.encode(input, |_, _| {});
-        #[cfg(feature = "flex")]
-        if let Some(fused) = self.fused.start(self, &encoded, mask.as_ref(), beams) {
-            return Steps::Fused(Box::new(fused));
+    pub(super) fn parts(&self) -> DecoderParts<'_> {
+        let decoder = &self.model.decoder;
+        DecoderParts {
+            words: &self.model.shared,
+            word_scale: self.config().embed_scale(),
+            positions: &decoder.embeddings.embed_positions,
+            position_offset: OFFSET,
+            embedding_norm: &decoder.embeddings.layernorm_embedding,
+            layers: decoder.layers.iter().map(BartDecoderLayer::parts).collect(),
+            num_heads: self.config().decoder_attention_heads,
+            head_bias: self.final_logits_bias.val(),
+            epsilon: LAYER_NORM_EPS,
         }
-        let composed = ComposedDecoding::start(self, &encoded, mask, beams, capacity);
-        Steps::Composed(Box::new(composed))
     }
 }
 
@@ -63,17 +60,19 @@ impl CachedDecoder for BartForConditionalGeneration {
         }
         // The last token is written, not read.
         let capacity = max_length.saturating_sub(1).max(1);
-        let steps = self.steps(input, beams, capacity);
-        Ok(BartCache { steps, paths: vec![Vec::new(); batch * beams] })
+        let (encoded, cross) = self.model.encode(input, |_, _| {});
+        let (decoder, parts) = (&self.model.decoder, self.parts());
+        let decoding = self.packed.start(decoder, parts, (&encoded, &cross), beams, || {
+            let cross = cross.clone();
+            Box::new(DecoderCache::start(self, &encoded, cross, beams, capacity))
+        });
+        Ok(BartCache { decoding, paths: vec![Vec::new(); batch * beams] })
     }
 
     fn step(&self, tokens: &[u32], cache: &mut BartCache) -> Tensor<2> {
         cache.paths.iter_mut().enumerate().for_each(|(row, path)| path.push(row));
-        match &mut cache.steps {
-            #[cfg(feature = "flex")]
-            Steps::Fused(fused) => fused.step(tokens, &cache.paths),
-            Steps::Composed(composed) => composed.step(self, tokens, &cache.paths),
-        }
+        let BartCache { decoding, paths } = cache;
+        decoding.step(tokens, paths, |cache| cache.step(self, tokens, paths))
     }
 
     fn reorder(&self, parents: &[usize], cache: &mut BartCache) {

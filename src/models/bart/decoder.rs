@@ -7,7 +7,8 @@ use burn::tensor::{Device, Tensor};
 use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
 use crate::linear::CompressibleLinear;
-use crate::models::{init, residual_norm};
+use crate::models::init;
+use crate::ops::{DecoderLayerParts, ForwardContext, residual_norm};
 
 /// `BartDecoder`, without the token embeddings, which are the whole model's.
 #[derive(Module, Debug)]
@@ -35,20 +36,20 @@ pub struct BartDecoderLayer {
     pub dropout: Dropout,
 }
 
-/// What a decoder attends to and where it may not look.
+/// The states that a decoder attends to, and where it may look.
 #[derive(Debug, Clone)]
 pub struct DecoderContext {
     /// `[batch, source, d_model]`: the encoder's output.
     pub encoder_hidden_states: Tensor<3>,
-    /// `[batch, 1, 1, source]`, added to the cross-attention scores.
-    pub encoder_mask: Option<Tensor<4>>,
-    /// `[batch or 1, 1, length, length]`, added to the self-attention scores.
-    pub mask: Tensor<4>,
+    /// Masks the encoder's padding, `[batch, 1, 1, source]`.
+    pub cross: ForwardContext,
+    /// Masks later tokens and padding, `[batch or 1, 1, length, length]`.
+    pub own: ForwardContext,
 }
 
-/// Self- and cross-attention probabilities of a layer: `[batch, heads, length, length]` and
-/// `[batch, heads, length, source]`.
-pub type DecoderAttentions = (Tensor<4>, Tensor<4>);
+/// Self- and cross-attention probabilities of a layer, if asked for: `[batch, heads, length, length]`
+/// and `[batch, heads, length, source]`.
+pub type DecoderAttentions = (Option<Tensor<4>>, Option<Tensor<4>>);
 
 impl BartDecoder {
     /// Freshly initialised layers.
@@ -61,8 +62,8 @@ impl BartDecoder {
     }
 
     /// Decodes embedded tokens `[batch, length, d_model]`; `each` sees the hidden states before the
-    /// first layer, and after every layer with, if asked for with `attentions`, its attention
-    /// probabilities. Without them layers are faster.
+    /// first layer and after every layer, there with the attention probabilities, if `context` asks for
+    /// those.
     ///
     /// # Panics
     /// If the sequences are longer than `max_position_embeddings`.
@@ -70,19 +71,12 @@ impl BartDecoder {
         &self,
         embedded: Tensor<3>,
         context: &DecoderContext,
-        attentions: bool,
-        mut each: impl FnMut(&Tensor<3>, Option<DecoderAttentions>),
+        mut each: impl FnMut(&Tensor<3>, DecoderAttentions),
     ) -> Tensor<3> {
         let hidden_states = self.embeddings.forward(embedded);
-        each(&hidden_states, None);
+        each(&hidden_states, (None, None));
         self.layers.iter().fold(hidden_states, |hidden_states, layer| {
-            let (output, probabilities) = match attentions {
-                true => {
-                    let (output, probabilities) = layer.forward(hidden_states, context);
-                    (output, Some(probabilities))
-                }
-                false => (layer.forward_fused(hidden_states, context), None),
-            };
+            let (output, probabilities) = layer.forward(hidden_states, context);
             each(&output, probabilities);
             output
         })
@@ -118,32 +112,26 @@ impl BartDecoderLayer {
         }
     }
 
-    /// Applies the layer to `[batch, length, d_model]`; also gives the attention probabilities.
+    /// Applies the layer to `[batch, length, d_model]`; also returns the attention probabilities.
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
         context: &DecoderContext,
     ) -> (Tensor<3>, DecoderAttentions) {
-        let (attended, own) =
-            self.self_attn.forward(hidden_states.clone(), None, Some(&context.mask));
+        let (attended, own) = self.self_attn.forward(hidden_states.clone(), None, &context.own);
         let hidden_states = self.after_self_attention(attended, hidden_states);
         let source = context.encoder_hidden_states.clone();
-        let mask = context.encoder_mask.as_ref();
         let (attended, cross) =
-            self.encoder_attn.forward(hidden_states.clone(), Some(source), mask);
+            self.encoder_attn.forward(hidden_states.clone(), Some(source), &context.cross);
         (self.after_cross_attention(attended, hidden_states), (own, cross))
     }
 
-    /// [`BartDecoderLayer::forward`] without the probabilities, in fewer operations where there are
-    /// such.
-    pub fn forward_fused(&self, hidden_states: Tensor<3>, context: &DecoderContext) -> Tensor<3> {
-        let mask = Some(&context.mask);
-        let attended = self.self_attn.forward_fused(hidden_states.clone(), None, mask);
-        let hidden_states = self.after_self_attention(attended, hidden_states);
-        let source = context.encoder_hidden_states.clone();
-        let mask = context.encoder_mask.as_ref();
-        let attended = self.encoder_attn.forward_fused(hidden_states.clone(), Some(source), mask);
-        self.after_cross_attention(attended, hidden_states)
+    pub(super) fn parts(&self) -> DecoderLayerParts<'_> {
+        DecoderLayerParts {
+            own: self.self_attn.parts(&self.self_attn_layer_norm),
+            cross: self.encoder_attn.parts(&self.encoder_attn_layer_norm),
+            feed_forward: self.feed_forward.parts(),
+        }
     }
 
     /// Residual and normalisation of the self-attention's output, `[batch, length, d_model]`.

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::BartConfig;
 use crate::models::init;
-use crate::models::words::word_embeddings;
+use crate::ops::word_embeddings;
 
 /// Rows before that of position 0: a quirk of BART, whose first rows are for padding.
 pub(super) const OFFSET: usize = 2;

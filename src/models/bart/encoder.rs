@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
 use crate::linear::CompressibleLinear;
-use crate::models::fused::{FusedLayer, LayerParts};
-use crate::models::{init, residual_norm};
+use crate::models::init;
+use crate::ops::{ForwardContext, LayerParts, PackedEncoderLayer, residual_norm};
 
 /// `BartEncoder`, without the token embeddings, which are the whole model's.
 #[derive(Module, Debug)]
@@ -32,7 +32,7 @@ pub struct BartEncoderLayer {
     pub dropout: Dropout,
     /// The layer packed for inference.
     #[module(skip)]
-    fused: FusedLayer,
+    packed: PackedEncoderLayer,
 }
 
 impl BartEncoder {
@@ -45,33 +45,24 @@ impl BartEncoder {
         }
     }
 
-    /// Encodes embedded tokens; `each` sees the hidden states before the first layer, and after
-    /// every layer with, if asked for with `attentions`, its attention probabilities. Without them
-    /// layers are faster.
+    /// Encodes embedded tokens; `each` sees the hidden states before the first layer and after every
+    /// layer, there with the attention probabilities, if `context` asks for those.
     ///
     /// # Shapes
     /// - `embedded`, output: `[batch, length, d_model]`
-    /// - `mask`: `[batch, 1, 1, length]`, added to the attention scores
     ///
     /// # Panics
     /// If the sequences are longer than `max_position_embeddings`.
     pub fn forward(
         &self,
         embedded: Tensor<3>,
-        mask: Option<&Tensor<4>>,
-        attentions: bool,
+        context: &ForwardContext,
         mut each: impl FnMut(&Tensor<3>, Option<Tensor<4>>),
     ) -> Tensor<3> {
         let hidden_states = self.embeddings.forward(embedded);
         each(&hidden_states, None);
         self.layers.iter().fold(hidden_states, |hidden_states, layer| {
-            let (output, probabilities) = match attentions {
-                true => {
-                    let (output, probabilities) = layer.forward(hidden_states, mask);
-                    (output, Some(probabilities))
-                }
-                false => (layer.forward_fused(hidden_states, mask), None),
-            };
+            let (output, probabilities) = layer.forward(hidden_states, context);
             each(&output, probabilities);
             output
         })
@@ -95,51 +86,45 @@ impl BartEncoderLayer {
     /// A freshly initialised layer.
     pub fn new(config: &BartConfig, device: &Device) -> Self {
         let heads = config.encoder_attention_heads;
-        let scale = 1.0 / ((config.d_model / heads) as f64).sqrt();
         Self {
             self_attn: BartAttention::new(config, heads, device),
             self_attn_layer_norm: init::layer_norm(config.d_model, LAYER_NORM_EPS, device),
             feed_forward: BartFeedForward::new(config, config.encoder_ffn_dim, device),
             dropout: init::dropout(config.dropout),
-            fused: FusedLayer::new(heads, scale, LAYER_NORM_EPS),
+            packed: PackedEncoderLayer::default(),
         }
     }
 
-    /// [`BartEncoderLayer::forward`] without the probabilities, in one kernel where there is one.
-    pub fn forward_fused(&self, hidden_states: Tensor<3>, mask: Option<&Tensor<4>>) -> Tensor<3> {
-        let parts = LayerParts {
-            query: &self.self_attn.q_proj,
-            key: &self.self_attn.k_proj,
-            value: &self.self_attn.v_proj,
-            attention_output: &self.self_attn.out_proj,
-            attention_norm: &self.self_attn_layer_norm,
-            feed_forward: self.feed_forward.parts(),
-        };
-        match self.fused.forward(self, parts, hidden_states, mask, None) {
-            Ok(output) => output,
-            Err(hidden_states) => {
-                let attended = self.self_attn.forward_fused(hidden_states.clone(), None, mask);
-                self.after_attention(attended, hidden_states)
-            }
-        }
-    }
-
-    /// Applies the layer; also gives the attention probabilities `[batch, heads, length, length]`.
+    /// Applies the layer; also returns the attention probabilities `[batch, heads, length, length]`, if
+    /// `context` asks for them.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, d_model]`
-    /// - `mask`: `[batch, 1, 1, length]`, added to the attention scores
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
-        mask: Option<&Tensor<4>>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        let (attended, probabilities) = self.self_attn.forward(hidden_states.clone(), None, mask);
-        (self.after_attention(attended, hidden_states), probabilities)
+        context: &ForwardContext,
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
+        let composed = |hidden_states: Tensor<3>| {
+            let (attended, probabilities) =
+                self.self_attn.forward(hidden_states.clone(), None, context);
+            let norm = (&self.self_attn_layer_norm, LAYER_NORM_EPS);
+            let attended = residual_norm(attended, hidden_states, &self.dropout, norm);
+            (self.feed_forward.forward(attended), probabilities)
+        };
+        self.packed.forward(self, self.parts(), hidden_states, context, None, composed)
     }
 
-    fn after_attention(&self, attended: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        let norm = (&self.self_attn_layer_norm, LAYER_NORM_EPS);
-        self.feed_forward.forward(residual_norm(attended, residual, &self.dropout, norm))
+    fn parts(&self) -> LayerParts<'_> {
+        LayerParts {
+            query: &self.self_attn.q_proj,
+            key: &self.self_attn.k_proj,
+            value: &self.self_attn.v_proj,
+            heads: self.self_attn.heads(),
+            attention_output: &self.self_attn.out_proj,
+            attention_norm: &self.self_attn_layer_norm,
+            feed_forward: self.feed_forward.parts(),
+            epsilon: LAYER_NORM_EPS,
+        }
     }
 }

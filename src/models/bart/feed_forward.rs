@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 use super::BartConfig;
 use super::embeddings::LAYER_NORM_EPS;
 use crate::linear::{CompressibleLinear, FeedForward};
-use crate::models::fused::FeedForwardParts;
-use crate::models::{Activation, init, residual_norm};
+use crate::models::init;
+use crate::ops::{Activation, FeedForwardParts, residual_norm};
 
 /// `fc1`, `fc2` and `final_layer_norm` of a layer of either side.
 #[derive(Module, Debug)]

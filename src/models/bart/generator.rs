@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use super::{BartConfig, BartModel};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::{Seq2SeqInput, language_model_loss};
+use crate::ops::PackedDecoder;
 use crate::precision::matmul;
 
 /// `BartForConditionalGeneration`: the embedding matrix as head on the decoder's output.
@@ -17,9 +18,8 @@ pub struct BartForConditionalGeneration {
     /// `[1, vocab_size]`: added to the logits; a constant, never trained.
     pub final_logits_bias: Param<Tensor<2>>,
     /// Decoder and head packed for generation.
-    #[cfg(feature = "flex")]
     #[module(skip)]
-    pub(super) fused: super::fused::FusedDecoder,
+    pub(super) packed: PackedDecoder,
 }
 
 impl BartForConditionalGeneration {
@@ -28,8 +28,7 @@ impl BartForConditionalGeneration {
         Self {
             model: BartModel::new(config, device),
             final_logits_bias: Initializer::Zeros.init([1, config.vocab_size], device),
-            #[cfg(feature = "flex")]
-            fused: Default::default(),
+            packed: PackedDecoder::default(),
         }
     }
 

@@ -16,16 +16,16 @@
 //! <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 
 mod attention;
+mod cache;
 mod classifier;
-mod composed;
 mod config;
 mod decode;
+#[cfg(all(test, feature = "flex"))]
+mod decode_tests;
 mod decoder;
 mod embeddings;
 mod encoder;
 mod feed_forward;
-#[cfg(feature = "flex")]
-mod fused;
 mod generator;
 mod model;
 mod pretrained;

@@ -11,6 +11,7 @@ use super::{BartConfig, BartDecoder, BartEncoder, DecoderContext};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::seq2seq::causal_mask;
 use crate::models::{EncoderInput, Seq2SeqInput, Seq2SeqOutput, init, shift_tokens_right};
+use crate::ops::ForwardContext;
 
 /// `BartModel`.
 #[derive(Module, Debug)]
@@ -49,7 +50,7 @@ impl BartModel {
     pub fn forward(&self, input: Seq2SeqInput) -> Seq2SeqOutput {
         let mut encoder_states = input.encoder.output_hidden_states.then(Vec::new);
         let mut encoder_attentions = input.encoder.output_attentions.then(Vec::new);
-        let (encoded, encoder_mask) = self.encode(&input.encoder, |state, attention| {
+        let (encoded, cross) = self.encode(&input.encoder, |state, attention| {
             push(&mut encoder_states, state);
             push(&mut encoder_attentions, attention);
         });
@@ -58,22 +59,20 @@ impl BartModel {
             .decoder_input_ids
             .unwrap_or_else(|| self.shift_tokens_right(input.encoder.input_ids.clone()));
         let embedded = self.embed(decoder_input_ids);
+        let own = causal_mask(&embedded, input.decoder_attention_mask.as_ref());
         let context = DecoderContext {
             encoder_hidden_states: encoded.clone(),
-            encoder_mask,
-            mask: causal_mask(&embedded, input.decoder_attention_mask.as_ref()),
+            cross,
+            own: ForwardContext::new(Some(own)).with_attentions(input.encoder.output_attentions),
         };
         let mut decoder_states = input.encoder.output_hidden_states.then(Vec::new);
         let mut decoder_attentions = input.encoder.output_attentions.then(Vec::new);
         let mut cross_attentions = input.encoder.output_attentions.then(Vec::new);
-        let maps = input.encoder.output_attentions;
-        let last_hidden_state =
-            self.decoder.forward(embedded, &context, maps, |state, attentions| {
-                push(&mut decoder_states, Some(state.clone()));
-                let (own, cross) = attentions.unzip();
-                push(&mut decoder_attentions, own);
-                push(&mut cross_attentions, cross);
-            });
+        let last_hidden_state = self.decoder.forward(embedded, &context, |state, (own, cross)| {
+            push(&mut decoder_states, Some(state.clone()));
+            push(&mut decoder_attentions, own);
+            push(&mut cross_attentions, cross);
+        });
         Seq2SeqOutput {
             last_hidden_state,
             decoder_hidden_states: decoder_states,
@@ -85,21 +84,19 @@ impl BartModel {
         }
     }
 
-    /// The encoder's output `[batch, source, d_model]` and the additive mask
-    /// `[batch, 1, 1, source]` of its padding; `each` sees the states as [`BartEncoder::forward`]
-    /// shows them.
+    /// The encoder's output `[batch, source, d_model]` and the mask `[batch, 1, 1, source]` of its padding;
+    /// `each` sees the states as [`BartEncoder::forward`] shows them.
     pub(super) fn encode(
         &self,
         input: &EncoderInput,
         mut each: impl FnMut(Option<Tensor<3>>, Option<Tensor<4>>),
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    ) -> (Tensor<3>, ForwardContext) {
         let embedded = self.embed(input.input_ids.clone());
-        let mask = input.additive_mask(&embedded);
-        let maps = input.output_attentions;
-        let encoded = self.encoder.forward(embedded, mask.as_ref(), maps, |state, attention| {
+        let context = input.padded_context(&embedded);
+        let encoded = self.encoder.forward(embedded, &context, |state, attention| {
             each(Some(state.clone()), attention);
         });
-        (encoded, mask)
+        (encoded, context)
     }
 
     /// `[batch, length]` → `[batch, length, d_model]`.

@@ -1,26 +1,13 @@
 //! Multi-head self-attention.
 
-use std::sync::Arc;
-
 use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm};
-use burn::tensor::{Device, Tensor, activation::softmax};
+use burn::tensor::{Device, Tensor};
 
 use super::BertConfig;
-use crate::kernels::Sequences;
-use crate::kernels::layers::{self, Heads};
 use crate::linear::{CompressibleLinear, SharedInput};
-use crate::models::{init, residual_norm};
-use crate::precision::matmul;
-
-/// What is added to attention scores.
-#[derive(Debug, Clone)]
-pub(crate) struct ScoreMask {
-    /// `[batch or 1, heads or 1, length or 1, length]`.
-    pub(crate) scores: Tensor<4>,
-    /// Whether gradients flow into it: a relative bias is in it.
-    pub(crate) trained: bool,
-}
+use crate::models::init;
+use crate::ops::{ForwardContext, Heads, residual_norm};
 
 /// `BertAttention`: self-attention and its output projection.
 #[derive(Module, Debug)]
@@ -57,7 +44,7 @@ pub struct BertSelfOutput {
     pub layer_norm: LayerNorm,
     /// Dropout of the projection.
     pub dropout: Dropout,
-    epsilon: f64,
+    pub(crate) epsilon: f64,
 }
 
 impl BertAttention {
@@ -69,30 +56,18 @@ impl BertAttention {
         }
     }
 
-    /// Attends within each sequence; also gives the probabilities `[batch, heads, length, length]`.
+    /// Attends within each sequence; also returns the probabilities `[batch, heads, length, length]`, if
+    /// `context` asks for them.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the scores
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
-        mask: Option<&Tensor<4>>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        let (context, probabilities) = self.self_attention.forward(hidden_states.clone(), mask);
-        (self.output.forward(context, hidden_states), probabilities)
-    }
-
-    /// [`BertAttention::forward`] without the probabilities, in fewer operations where there are
-    /// such.
-    pub(crate) fn forward_fused(
-        &self,
-        hidden_states: Tensor<3>,
-        mask: Option<&ScoreMask>,
-        sequences: Option<&Arc<Sequences>>,
-    ) -> Tensor<3> {
-        let context = self.self_attention.context(hidden_states.clone(), mask, sequences);
-        self.output.forward(context, hidden_states)
+        context: &ForwardContext,
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
+        let (attended, probabilities) = self.self_attention.forward(hidden_states.clone(), context);
+        (self.output.forward(attended, hidden_states), probabilities)
     }
 }
 
@@ -112,82 +87,27 @@ impl BertSelfAttention {
         }
     }
 
-    /// The heads' outputs side by side, and the probabilities `[batch, heads, length, length]`.
+    /// The heads' outputs side by side, and the probabilities `[batch, heads, length, length]`, if
+    /// `context` asks for them.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the scores
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
-        mask: Option<&Tensor<4>>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        self.attend(self.project(hidden_states), mask)
+        context: &ForwardContext,
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
+        let layers = [&self.query, &self.key, &self.value];
+        let projected = self.projections.forward(layers, hidden_states);
+        self.heads().attend(projected, context, None)
     }
 
-    /// The heads' outputs side by side.
-    fn context(
-        &self,
-        hidden_states: Tensor<3>,
-        mask: Option<&ScoreMask>,
-        sequences: Option<&Arc<Sequences>>,
-    ) -> Tensor<3> {
-        let projected = self.project(hidden_states);
-        let [batch, length] = match sequences {
-            Some(sequences) => [sequences.count(), sequences.length()],
-            None => [projected[0].dims()[0], projected[0].dims()[1]],
-        };
-        let heads = self.num_attention_heads;
-        let bias = mask.filter(|mask| mask.trained).map(|mask| {
-            // The kernel adds as many scores as there are.
-            mask.scores.clone().expand([batch, heads, length, length])
-        });
-        let fixed = mask.filter(|mask| !mask.trained).map(|mask| &mask.scores);
-        let settings = Heads {
-            count: heads,
-            scale: self.scale(),
+    pub(super) fn heads(&self) -> Heads<'_> {
+        Heads {
+            count: self.num_attention_heads,
+            scale: 1.0 / (self.head_size as f64).sqrt(),
             dropout: &self.dropout,
-            mask_replaces: false,
-            sequences,
-        };
-        match layers::attention(projected.each_ref(), fixed, bias.as_ref(), settings) {
-            Some(context) => context,
-            None if sequences.is_some() => unreachable!("sequences only where attention is fused"),
-            None => self.attend(projected, mask.map(|mask| &mask.scores)).0,
         }
-    }
-
-    /// Queries, keys and values, `[batch, length, hidden_size]`.
-    fn project(&self, hidden_states: Tensor<3>) -> [Tensor<3>; 3] {
-        self.projections.forward([&self.query, &self.key, &self.value], hidden_states)
-    }
-
-    fn scale(&self) -> f64 {
-        1.0 / (self.head_size as f64).sqrt()
-    }
-
-    fn attend(
-        &self,
-        [query, key, value]: [Tensor<3>; 3],
-        mask: Option<&Tensor<4>>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        let [batch, length, hidden_size] = query.dims();
-        // [batch, length, hidden_size] → [batch, heads, length, head_size]
-        let heads = |projected: Tensor<3>| {
-            projected
-                .reshape([batch, length, self.num_attention_heads, self.head_size])
-                .swap_dims(1, 2)
-        };
-        // Scaling the queries costs less than scaling the scores.
-        let scores = matmul(heads(query * self.scale()), heads(key).transpose());
-        let scores = match mask {
-            Some(mask) => scores + mask.clone(),
-            None => scores,
-        };
-        let probabilities = softmax(scores, 3);
-        let context = matmul(self.dropout.forward(probabilities.clone()), heads(value));
-        // [batch, heads, length, head_size] → [batch, length, hidden_size]
-        (context.swap_dims(1, 2).reshape([batch, length, hidden_size]), probabilities)
     }
 }
 

@@ -5,8 +5,8 @@ use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Int, Tensor, assert_shape};
 
 use super::{BertConfig, BertVariation, Positions};
-use crate::models::words::word_embeddings;
 use crate::models::{EncoderInput, init};
+use crate::ops::word_embeddings;
 
 /// `BertEmbeddings`: the sum of two or three embeddings, normalised.
 #[derive(Module, Debug)]

@@ -3,12 +3,11 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::attention::ScoreMask;
 use super::{
     BertConfig, BertIntermediate, BertLayer, BertOutput, BertVariation, RelativeAttentionBias,
 };
 use crate::linear::{CompressibleLinear, FeedForward};
-use crate::models::Unpadded;
+use crate::ops::ForwardContext;
 
 /// `BertEncoder`.
 #[derive(Module, Debug)]
@@ -45,61 +44,31 @@ impl BertEncoder {
         }
     }
 
-    /// Applies all layers; `each` sees every layer's output and, if asked for with `attentions`,
-    /// attention probabilities. Without them layers are faster.
+    /// Applies all layers; `each` sees every layer's output and attention probabilities, if `context`
+    /// asks for those.
     ///
     /// # Shapes
-    /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `mask`: `[batch, 1, 1, length]`, added to the attention scores
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`; without padding, `each` sees
+    ///   `[1, tokens, hidden_size]`, and the output has any token's row where padding is
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
-        mask: Option<&Tensor<4>>,
-        attentions: bool,
+        context: &ForwardContext,
         mut each: impl FnMut(&Tensor<3>, Option<Tensor<4>>),
     ) -> Tensor<3> {
-        let length = hidden_states.dims()[1];
-        let bias = self.relative_attention_bias.as_ref();
+        let [_, length, _] = hidden_states.dims();
         // One sum for all layers.
-        let sum = bias.map(|bias| {
-            let bias = bias.forward(length, &hidden_states.device());
-            mask.map_or(bias.clone(), |mask| bias + mask.clone())
-        });
-        let trained = bias.is_some();
-        let mask = sum.or(mask.cloned()).map(|scores| ScoreMask { scores, trained });
-        self.layer.iter().fold(hidden_states, |hidden_states, layer| {
-            let (output, probabilities) = match attentions {
-                true => {
-                    let scores = mask.as_ref().map(|mask| &mask.scores);
-                    let (output, probabilities) = layer.forward(hidden_states, scores);
-                    (output, Some(probabilities))
-                }
-                false => (layer.forward_fused(hidden_states, mask.as_ref(), None), None),
-            };
+        let biased = self
+            .relative_attention_bias
+            .as_ref()
+            .map(|bias| context.with_bias(bias.forward(length, &hidden_states.device())));
+        let context = biased.as_ref().unwrap_or(context);
+        let rows = context.rows(hidden_states);
+        context.padded(self.layer.iter().fold(rows, |rows, layer| {
+            let (output, probabilities) = layer.forward(rows, context);
             each(&output, probabilities);
             output
-        })
-    }
-
-    /// Applies all layers to tokens alone.
-    ///
-    /// # Shapes
-    /// - `hidden_states`, output: `[batch, length, hidden_size]`; the output has any token's where padding
-    ///   is
-    pub(crate) fn forward_unpadded(
-        &self,
-        hidden_states: Tensor<3>,
-        unpadded: &Unpadded,
-    ) -> Tensor<3> {
-        let bias = self.relative_attention_bias.as_ref();
-        let bias = bias.map(|bias| ScoreMask {
-            scores: bias.forward(unpadded.sequences.length(), &hidden_states.device()),
-            trained: true,
-        });
-        let rows = self.layer.iter().fold(unpadded.take(hidden_states), |rows, layer| {
-            layer.forward_fused(rows, bias.as_ref(), Some(&unpadded.sequences))
-        });
-        unpadded.pad(rows)
+        }))
     }
 
     /// Visits the layers' projections under `prefix`, in the order of computation.

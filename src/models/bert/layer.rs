@@ -1,17 +1,15 @@
 //! One encoder layer: attention, then a feed-forward network.
 
-use std::sync::Arc;
-
 use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor};
 
-use super::attention::ScoreMask;
 use super::{BertAttention, BertConfig};
-use crate::kernels::Sequences;
 use crate::linear::CompressibleLinear;
-use crate::models::fused::{FeedForwardParts, FusedLayer, LayerParts};
-use crate::models::{Activation, init, residual_norm};
+use crate::models::init;
+use crate::ops::{
+    Activation, FeedForwardParts, ForwardContext, LayerParts, PackedEncoderLayer, residual_norm,
+};
 
 /// `BertLayer`.
 #[derive(Module, Debug)]
@@ -24,7 +22,7 @@ pub struct BertLayer {
     pub output: BertOutput,
     /// The layer packed for inference.
     #[module(skip)]
-    pub(crate) fused: FusedLayer,
+    pub(crate) packed: PackedEncoderLayer,
 }
 
 /// `BertIntermediate`: widening projection and activation.
@@ -57,70 +55,40 @@ impl BertLayer {
             attention: BertAttention::new(config, device),
             intermediate: BertIntermediate::new(config, device),
             output: BertOutput::new(config, device),
-            fused: FusedLayer::new(
-                config.num_attention_heads,
-                1.0 / (config.head_size() as f64).sqrt(),
-                config.layer_norm_eps,
-            ),
+            packed: PackedEncoderLayer::default(),
         }
     }
 
     pub(crate) fn parts(&self) -> LayerParts<'_> {
-        let attention = &self.attention.self_attention;
+        let BertAttention { self_attention, output } = &self.attention;
         LayerParts {
-            query: &attention.query,
-            key: &attention.key,
-            value: &attention.value,
-            attention_output: &self.attention.output.dense,
-            attention_norm: &self.attention.output.layer_norm,
-            feed_forward: FeedForwardParts::of_bert(&self.intermediate, &self.output),
+            query: &self_attention.query,
+            key: &self_attention.key,
+            value: &self_attention.value,
+            heads: self_attention.heads(),
+            attention_output: &output.dense,
+            attention_norm: &output.layer_norm,
+            feed_forward: self.output.feed_forward(&self.intermediate),
+            epsilon: output.epsilon,
         }
     }
 
-    /// [`BertLayer::forward`] without the probabilities, in one kernel where there is one. In training,
-    /// with `sequences`, of tokens alone: `[1, tokens, hidden_size]`.
-    pub(crate) fn forward_fused(
-        &self,
-        hidden_states: Tensor<3>,
-        mask: Option<&ScoreMask>,
-        sequences: Option<&Arc<Sequences>>,
-    ) -> Tensor<3> {
-        let scores = mask.map(|mask| &mask.scores);
-        match self.fused.forward(self, self.parts(), hidden_states, scores, None) {
-            Ok(output) => output,
-            Err(hidden_states) => {
-                let attended = self.attention.forward_fused(hidden_states, mask, sequences);
-                let inner = self.intermediate.forward(attended.clone());
-                self.output.forward(inner, attended)
-            }
-        }
-    }
-
-    /// Applies the layer; also gives the attention probabilities.
+    /// Applies the layer; also returns the attention probabilities `[batch, heads, length, length]`, if
+    /// `context` asks for them.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `mask`: `[batch or 1, heads or 1, length or 1, length]`, added to the attention scores
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
-        mask: Option<&Tensor<4>>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        let (attended, probabilities) = self.attention.forward(hidden_states, mask);
-        let inner = self.intermediate.forward(attended.clone());
-        (self.output.forward(inner, attended), probabilities)
-    }
-}
-
-impl<'a> FeedForwardParts<'a> {
-    /// Of a layer whose second half is BERT's.
-    pub(crate) fn of_bert(intermediate: &'a BertIntermediate, output: &'a BertOutput) -> Self {
-        Self {
-            intermediate: &intermediate.dense,
-            activation: intermediate.activation,
-            output: &output.dense,
-            norm: &output.layer_norm,
-        }
+        context: &ForwardContext,
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
+        let composed = |hidden_states| {
+            let (attended, probabilities) = self.attention.forward(hidden_states, context);
+            let inner = self.intermediate.forward(attended.clone());
+            (self.output.forward(inner, attended), probabilities)
+        };
+        self.packed.forward(self, self.parts(), hidden_states, context, None, composed)
     }
 }
 
@@ -160,6 +128,19 @@ impl BertOutput {
             layer_norm: init::layer_norm(hidden, config.layer_norm_eps, device),
             dropout: init::dropout(config.hidden_dropout_prob),
             epsilon: config.layer_norm_eps,
+        }
+    }
+
+    /// The feed-forward network that begins with `intermediate`.
+    pub(crate) fn feed_forward<'a>(
+        &'a self,
+        intermediate: &'a BertIntermediate,
+    ) -> FeedForwardParts<'a> {
+        FeedForwardParts {
+            intermediate: &intermediate.dense,
+            activation: intermediate.activation,
+            output: &self.dense,
+            norm: &self.layer_norm,
         }
     }
 

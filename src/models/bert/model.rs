@@ -63,7 +63,7 @@ impl BertModel {
     /// If sequences are longer than the positions there are, or shapes differ.
     pub fn forward(&self, input: EncoderInput) -> EncoderOutput {
         let embedded = self.embeddings.forward(&input);
-        let unpadded = input.unpadded(&embedded);
+        let context = input.context(&embedded);
         let mut hidden_states = input.output_hidden_states.then(|| vec![embedded.clone()]);
         let mut attentions = input.output_attentions.then(Vec::new);
         let each = |output: &Tensor<3>, probabilities: Option<Tensor<4>>| {
@@ -74,13 +74,7 @@ impl BertModel {
                 attentions.push(probabilities);
             }
         };
-        let last_hidden_state = match &unpadded {
-            Some(unpadded) => self.encoder.forward_unpadded(embedded, unpadded),
-            None => {
-                let mask = input.additive_mask(&embedded);
-                self.encoder.forward(embedded, mask.as_ref(), input.output_attentions, each)
-            }
-        };
+        let last_hidden_state = self.encoder.forward(embedded, &context, each);
         let pooler_output = self.pooler.as_ref().map(|p| p.forward(last_hidden_state.clone()));
         EncoderOutput { last_hidden_state, pooler_output, hidden_states, attentions }
     }

@@ -1,20 +1,15 @@
 //! Disentangled self-attention: content to content, content to position, position to content.
 
-use std::sync::Arc;
-
 use burn::module::Module;
 use burn::nn::{Dropout, Linear};
-use burn::tensor::{Bool, Device, Int, Tensor, activation::softmax};
+use burn::tensor::{Device, Tensor};
 
-use super::relative::shear;
 use super::{DebertaV2Config, RelativePositions};
 use crate::kept::{Kept, Sources};
-use crate::kernels::layers::{self, Heads};
-use crate::kernels::{RelativeScores, Sequences};
 use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
-use crate::precision::matmul;
+use crate::ops::{ForwardContext, Heads, RelativeScores};
 
 /// `DebertaV2Attention`: self-attention and its output projection, which is BERT's.
 #[derive(Module, Debug)]
@@ -72,34 +67,20 @@ impl DebertaV2Attention {
         }
     }
 
-    /// Attends within each sequence; also gives the probabilities `[batch, heads, length, length]`.
+    /// Attends within each sequence; also returns the probabilities `[batch, heads, length, length]`, if
+    /// `context` asks for them.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `masked`: `[batch, 1, length, length]`, true where a query does not attend to a key
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         hidden_states: Tensor<3>,
-        masked: Option<&Tensor<4, Bool>>,
-        positions: Option<&RelativePositions>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        let (context, probabilities) =
-            self.self_attention.forward(hidden_states.clone(), masked, positions);
-        (self.output.forward(context, hidden_states), probabilities)
-    }
-
-    /// [`DebertaV2Attention::forward`] without the probabilities, in fewer operations where there
-    /// are such; also takes the mask as it is added to the scores, `[batch, 1, length, length]`.
-    pub(super) fn forward_fused(
-        &self,
-        hidden_states: Tensor<3>,
-        masks: Option<(&Tensor<4, Bool>, &Tensor<4>)>,
-        positions: Option<&RelativePositions>,
-        sequences: Option<&Arc<Sequences>>,
-    ) -> Tensor<3> {
-        let states = hidden_states.clone();
-        let context = self.self_attention.context(states, masks, positions, sequences);
-        self.output.forward(context, hidden_states)
+        context: &ForwardContext,
+        relative: Option<&RelativeScores>,
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
+        let (attended, probabilities) =
+            self.self_attention.forward(hidden_states.clone(), context, relative);
+        (self.output.forward(attended, hidden_states), probabilities)
     }
 }
 
@@ -133,157 +114,36 @@ impl DisentangledSelfAttention {
         }
     }
 
-    /// The heads' outputs side by side, and the probabilities `[batch, heads, length, length]`.
+    /// The heads' outputs side by side, and the probabilities `[batch, heads, length, length]`, if
+    /// `context` asks for them.
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    /// - `masked`: `[batch, 1, length, length]`, true where a query does not attend to a key
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         hidden_states: Tensor<3>,
-        masked: Option<&Tensor<4, Bool>>,
-        positions: Option<&RelativePositions>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        self.attend(self.project(hidden_states), masked, positions)
-    }
-
-    /// The heads' outputs side by side.
-    fn context(
-        &self,
-        hidden_states: Tensor<3>,
-        masks: Option<(&Tensor<4, Bool>, &Tensor<4>)>,
-        positions: Option<&RelativePositions>,
-        sequences: Option<&Arc<Sequences>>,
-    ) -> Tensor<3> {
-        let projected = self.project(hidden_states);
-        if !layers::fuses_attention(&projected[0]) {
-            assert!(sequences.is_none(), "sequences only where attention is fused");
-            return self.attend(projected, masks.map(|(masked, _)| masked), positions).0;
-        }
-        let bias = positions.and_then(|positions| {
-            let [query, key, _] = projected.each_ref();
-            let tables = self.project_positions(positions);
-            let fused = self.fused_position_scores([query, key], &tables, positions, sequences);
-            fused.or_else(|| {
-                let [query, key] = [query, key].map(|projected| self.heads(projected.clone()));
-                self.position_scores(query * self.scale(), key, tables, positions)
-            })
-        });
-        let (masked, added) = masks.unzip();
-        let settings = Heads {
-            count: self.num_attention_heads,
-            scale: self.scale(),
-            dropout: &self.dropout,
-            mask_replaces: true,
-            sequences,
-        };
-        match layers::attention(projected.each_ref(), added, bias.as_ref(), settings) {
-            Some(context) => context,
-            None if sequences.is_some() => unreachable!("sequences only where attention is fused"),
-            None => self.attend(projected, masked, positions).0,
-        }
-    }
-
-    /// Queries, keys and values, `[batch, length, hidden_size]`.
-    fn project(&self, hidden_states: Tensor<3>) -> [Tensor<3>; 3] {
+        context: &ForwardContext,
+        relative: Option<&RelativeScores>,
+    ) -> (Tensor<3>, Option<Tensor<4>>) {
         let layers = [&self.query_proj, &self.key_proj, &self.value_proj];
-        self.projections.forward(layers, hidden_states)
+        let projected = self.projections.forward(layers, hidden_states);
+        self.heads().attend(projected, context, relative)
     }
 
-    /// `[batch, length, hidden_size]` → `[batch, heads, length, head_size]`.
-    fn heads(&self, projected: Tensor<3>) -> Tensor<4> {
-        let [batch, length, _] = projected.dims();
-        projected.reshape([batch, length, self.num_attention_heads, self.head_size]).swap_dims(1, 2)
-    }
-
-    fn attend(
-        &self,
-        projected: [Tensor<3>; 3],
-        masked: Option<&Tensor<4, Bool>>,
-        positions: Option<&RelativePositions>,
-    ) -> (Tensor<3>, Tensor<4>) {
-        let [batch, length, hidden_size] = projected[0].dims();
-        let [query, key, value] = projected.map(|projected| self.heads(projected));
-        // Scaling the queries costs less than scaling the scores.
-        let query = query * self.scale();
-        let mut scores = matmul(query.clone(), key.clone().transpose());
-        if let Some(added) =
-            positions.and_then(|p| self.position_scores(query, key, self.project_positions(p), p))
-        {
-            scores = scores + added;
-        }
-        if let Some(masked) = masked {
-            let min = scores.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
-            // Not added as in BERT: nothing may flow back through the rows of padding.
-            let masked = masked.clone().expand(scores.dims());
-            scores = scores.mask_fill(masked, min);
-        }
-        let probabilities = softmax(scores, 3);
-        // As Hugging Face returns them: after dropout.
-        let probabilities = self.dropout.forward(probabilities);
-        let context = matmul(probabilities.clone(), value);
-        // [batch, heads, length, head_size] → [batch, length, hidden_size]
-        (context.swap_dims(1, 2).reshape([batch, length, hidden_size]), probabilities)
-    }
-
-    /// Multiplies the scores.
-    pub(super) fn scale(&self) -> f64 {
-        1.0 / (self.scale_square as f64).sqrt()
-    }
-
-    /// Content → position and position → content, added to the scores `[batch, heads, length,
-    /// length]`; queries are scaled already.
-    fn position_scores(
-        &self,
-        query: Tensor<4>,
-        key: Tensor<4>,
-        projected: ProjectedPositions,
-        positions: &RelativePositions,
-    ) -> Option<Tensor<4>> {
-        // Column j − i + length − 1 of row i: the difference i − j, descending.
-        let of_queries = projected
-            .keys
-            .map(|keys| shear(matmul(query, self.position_heads(keys, &positions.descending))));
-        // Here rows are keys: column i − j + length − 1 of row j.
-        let of_keys = projected.queries.map(|queries| {
-            shear(matmul(key, self.position_heads(queries, &positions.ascending))).transpose()
-        });
-        match (of_queries, of_keys) {
-            (Some(of_queries), Some(of_keys)) => Some(of_queries + of_keys),
-            (of_queries, of_keys) => of_queries.or(of_keys),
+    pub(super) fn heads(&self) -> Heads<'_> {
+        Heads {
+            count: self.num_attention_heads,
+            scale: 1.0 / (self.scale_square as f64).sqrt(),
+            dropout: &self.dropout,
         }
     }
 
-    /// The same in one operation, where there is one, of `[batch, length, hidden_size]`.
-    fn fused_position_scores(
-        &self,
-        inputs: [&Tensor<3>; 2],
-        projected: &ProjectedPositions,
-        positions: &RelativePositions,
-        sequences: Option<&Arc<Sequences>>,
-    ) -> Option<Tensor<4>> {
-        let rows = |table: &Option<Tensor<2>>, rows: &Tensor<1, Int>| {
-            table.clone().map(|table| table.select(0, rows.clone()))
-        };
-        let keys = rows(&projected.keys, &positions.descending);
-        let queries = rows(&projected.queries, &positions.ascending);
-        if keys.is_none() && queries.is_none() {
-            return None;
-        }
-        let tables = [keys.as_ref(), queries.as_ref()];
-        let heads = (self.num_attention_heads, self.scale());
-        layers::position_scores(inputs, tables, heads, sequences)
-    }
-
-    /// What a fused kernel adds to the scores.
-    pub(super) fn relative_scores(&self, positions: &RelativePositions) -> RelativeScores {
-        let projected = self.project_positions(positions);
-        let rows = |rows: &Tensor<1, Int>| -> Vec<usize> {
-            rows.to_data().iter::<i64>().map(|row| row as usize).collect()
-        };
+    /// Content → position and position → content, which are added to the scores.
+    pub(crate) fn relative_scores(&self, positions: &RelativePositions) -> RelativeScores {
+        let ProjectedPositions { keys, queries } = self.project_positions(positions);
         RelativeScores {
-            keys: projected.keys.map(|table| (table, rows(&positions.descending))),
-            queries: projected.queries.map(|table| (table, rows(&positions.ascending))),
+            keys: keys.map(|table| (table, positions.descending.clone())),
+            queries: queries.map(|table| (table, positions.ascending.clone())),
         }
     }
 
@@ -301,20 +161,10 @@ impl DisentangledSelfAttention {
                 None => self.key_proj.forward(embeddings.clone()),
             });
             let queries = self.position_to_content.then(|| match &self.pos_query_proj {
-                Some(projection) => projection.forward(embeddings) * self.scale(),
-                None => self.query_proj.forward(embeddings) * self.scale(),
+                Some(projection) => projection.forward(embeddings) * self.heads().scale,
+                None => self.query_proj.forward(embeddings) * self.heads().scale,
             });
             ProjectedPositions { keys, queries }
         })
-    }
-
-    /// Rows of projected positions for every difference: `[rows, hidden_size]` →
-    /// `[1, heads, head_size, 2·length]`.
-    fn position_heads(&self, projected: Tensor<2>, rows: &Tensor<1, Int>) -> Tensor<4> {
-        let count = rows.dims()[0];
-        projected
-            .select(0, rows.clone())
-            .reshape([1, count, self.num_attention_heads, self.head_size])
-            .permute([0, 2, 3, 1])
     }
 }

@@ -5,8 +5,8 @@ use burn::nn::{Dropout, Embedding, LayerNorm, Linear};
 use burn::tensor::{Device, Int, Tensor, assert_shape};
 
 use super::DebertaV2Config;
-use crate::models::words::word_embeddings;
 use crate::models::{EncoderInput, init};
+use crate::ops::word_embeddings;
 
 /// `DebertaV2Embeddings`: the sum of embeddings, projected, normalised and zero at padding.
 #[derive(Module, Debug)]

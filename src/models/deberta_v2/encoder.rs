@@ -9,7 +9,8 @@ use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, Relativ
 use crate::kept::{Kept, Sources};
 use crate::linear::{CompressibleLinear, FeedForward};
 use crate::models::bert::feed_forward;
-use crate::models::{Unpadded, init};
+use crate::models::init;
+use crate::ops::ForwardContext;
 
 /// `DebertaV2Encoder`.
 #[derive(Module, Debug)]
@@ -74,64 +75,41 @@ impl DebertaV2Encoder {
         Some(RelativePositions { lasting, ..RelativePositions::of_rows(&rows, embeddings) })
     }
 
-    /// Applies all layers; `each` sees every layer's output and, if asked for with `attentions`,
-    /// attention probabilities. Without them layers are faster.
+    /// Applies all layers; `each` sees every layer's output and attention probabilities, if `context`
+    /// asks for those.
     ///
     /// # Shapes
-    /// - `hidden_states`, output: `[batch, length, hidden_size]`
+    /// - `hidden_states`, output: `[batch, length, hidden_size]`; without padding, `each` sees
+    ///   `[1, tokens, hidden_size]`, and the output has any token's row where padding is
     /// - `attention_mask`: `[batch, length]`, 0 for padding
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
         attention_mask: Option<&Tensor<2, Int>>,
-        attentions: bool,
+        context: &ForwardContext,
         mut each: impl FnMut(&Tensor<3>, Option<Tensor<4>>),
     ) -> Tensor<3> {
         let [_, length, _] = hidden_states.dims();
-        let masked = attention_mask.map(pairs_with_padding);
+        let masked = attention_mask
+            .filter(|_| !context.is_unpadded())
+            .map(|mask| context.hiding(pairs_with_padding(mask), &hidden_states));
+        let context = masked.as_ref().unwrap_or(context);
         let positions = self.relative_positions(length);
-        // Added to scores of any size, the smallest number leaves the smallest number.
-        let min = hidden_states.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
-        let added = masked.as_ref().filter(|_| !attentions).map(|masked| {
-            let like = (&hidden_states.device(), hidden_states.dtype());
-            Tensor::<4>::zeros(masked.dims(), like).mask_fill(masked.clone(), min)
-        });
-        let mut output = hidden_states.clone();
+        let embedded = self.conv.as_ref().map(|_| hidden_states.clone());
+        let mut rows = context.rows(hidden_states);
         for (i, layer) in self.layer.iter().enumerate() {
-            let mut probabilities = None;
-            output = if attentions {
-                let (output, maps) = layer.forward(output, masked.as_ref(), positions.as_ref());
-                probabilities = Some(maps);
-                output
-            } else {
-                let masks = masked.as_ref().zip(added.as_ref());
-                layer.forward_fused(output, masks, positions.as_ref(), None)
+            let (output, probabilities) = layer.forward(rows, context, positions.as_ref());
+            rows = match (i, &self.conv, &embedded) {
+                (0, Some(conv), Some(embedded)) => {
+                    // [batch, length] → [batch, length, 1]
+                    let padding = attention_mask.map(|m| m.clone().equal_elem(0).unsqueeze_dim(2));
+                    conv.forward(embedded.clone(), output, padding.as_ref())
+                }
+                _ => output,
             };
-            if let (0, Some(conv)) = (i, &self.conv) {
-                // [batch, length] → [batch, length, 1]
-                let padding = attention_mask.map(|m| m.clone().equal_elem(0).unsqueeze_dim(2));
-                output = conv.forward(hidden_states.clone(), output, padding.as_ref());
-            }
-            each(&output, probabilities);
+            each(&rows, probabilities);
         }
-        output
-    }
-
-    /// Applies all layers, none of them a convolution, to tokens alone.
-    ///
-    /// # Shapes
-    /// - `hidden_states`, output: `[batch, length, hidden_size]`; the output has any token's where padding
-    ///   is
-    pub(super) fn forward_unpadded(
-        &self,
-        hidden_states: Tensor<3>,
-        unpadded: &Unpadded,
-    ) -> Tensor<3> {
-        let positions = self.relative_positions(unpadded.sequences.length());
-        let rows = self.layer.iter().fold(unpadded.take(hidden_states), |rows, layer| {
-            layer.forward_fused(rows, None, positions.as_ref(), Some(&unpadded.sequences))
-        });
-        unpadded.pad(rows)
+        context.padded(rows)
     }
 
     /// Visits the layers' projections under `prefix`, in the order of computation.

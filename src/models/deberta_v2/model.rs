@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::{DebertaV2Config, DebertaV2Embeddings, DebertaV2Encoder};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::{EncoderInput, EncoderOutput};
+use crate::ops::ForwardContext;
 
 /// `DebertaV2Model`.
 #[derive(Module, Debug)]
@@ -53,14 +54,14 @@ impl DebertaV2Model {
                 attentions.push(probabilities);
             }
         };
-        let maps = input.output_attentions;
-        let last_hidden_state = match input.unpadded(&embedded) {
+        let context = match input.unpadded(&embedded) {
             // A convolution needs padding at its place.
-            Some(unpadded) if self.encoder.conv.is_none() => {
-                self.encoder.forward_unpadded(embedded, &unpadded)
+            Some(sequences) if self.encoder.conv.is_none() => {
+                ForwardContext::of_sequences(sequences)
             }
-            _ => self.encoder.forward(embedded, mask, maps, each),
+            _ => ForwardContext::default().with_attentions(input.output_attentions),
         };
+        let last_hidden_state = self.encoder.forward(embedded, mask, &context, each);
         EncoderOutput { last_hidden_state, pooler_output: None, hidden_states, attentions }
     }
 }

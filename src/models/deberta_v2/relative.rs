@@ -1,8 +1,7 @@
 //! Relative positions: buckets, and what of their embedding an input of some length needs.
 //!
 //! The row for a pair of tokens depends on `query − key` alone, so attention to positions is
-//! computed for the `2·length − 1` differences and sheared to `length × length`: a slice and two
-//! reshapes, without an index of that size.
+//! computed for the `2·length − 1` differences.
 
 use std::sync::{Arc, RwLock};
 
@@ -164,21 +163,6 @@ fn index(rows: impl Iterator<Item = i64>, device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(rows, [count]), device)
 }
 
-/// `sheared[.., i, j] = relative[.., i, j − i + length − 1]`.
-///
-/// # Shapes
-/// - `relative`: `[batch, heads, length, 2·length]`, the last column not used
-/// - output: `[batch, heads, length, length]`
-pub(super) fn shear(relative: Tensor<4>) -> Tensor<4> {
-    let [batch, heads, length, width] = relative.dims();
-    // In rows one shorter, each row begins one column further left than the row above.
-    relative
-        .reshape([batch, heads, length * width])
-        .narrow(2, length - 1, length * (width - 1))
-        .reshape([batch, heads, length, width - 1])
-        .narrow(3, 0, length)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,24 +185,6 @@ mod tests {
         assert_eq!((rows[78], rows[0]), (15, 1));
         assert!(rows.windows(2).all(|pair| pair[0] <= pair[1]));
         assert!((0..79).all(|at| rows[at] + rows[78 - at] == 16), "odd");
-    }
-
-    #[test]
-    fn sheared_by_the_definition() {
-        for length in [1, 2, 5] {
-            let device = Device::default();
-            let values: Vec<f32> = (0..6 * length * 2 * length).map(|v| v as f32).collect();
-            let relative = Tensor::<4>::from_data(
-                TensorData::new(values.clone(), [2, 3, length, 2 * length]),
-                &device,
-            );
-            let sheared = shear(relative).into_data().try_into_vec::<f32>().unwrap();
-            for (at, found) in sheared.into_iter().enumerate() {
-                let (row, j) = (at / length, at % length);
-                let expected = values[row * 2 * length + j + length - 1 - row % length];
-                assert_eq!(found, expected);
-            }
-        }
     }
 
     #[test]

@@ -1,29 +1,29 @@
-//! Metrics over class indices.
+//! Metrics of classification, over class indices.
 
-/// Share of predictions equal to their label; 0 for no examples.
+/// Share of predictions that equal their label; 0 without examples.
 ///
 /// # Panics
-/// If the slices differ in length, as all metrics here.
+/// If the slices differ in length; so do the other metrics here.
 pub fn accuracy(labels: &[usize], predictions: &[usize]) -> f64 {
     assert_eq!(labels.len(), predictions.len(), "one prediction a label");
     let right = labels.iter().zip(predictions).filter(|(label, guess)| label == guess).count();
     ratio(right as f64, labels.len() as f64)
 }
 
-/// Share of the most frequent label; 0 for no examples.
+/// Share of the most frequent label; 0 without examples.
 pub fn majority_share(labels: &[usize]) -> f64 {
     let mut counts = vec![0_usize; labels.iter().max().map_or(0, |most| most + 1)];
     labels.iter().for_each(|&label| counts[label] += 1);
     ratio(counts.into_iter().max().unwrap_or(0) as f64, labels.len() as f64)
 }
 
-/// F1 of class 1: `2·tp / (2·tp + fp + fn)`; 0 if class 1 is neither there nor predicted.
+/// F1 of class 1, `2·tp / (2·tp + fp + fn)`; 0 if class 1 is neither a label nor predicted.
 pub fn f1(labels: &[usize], predictions: &[usize]) -> f64 {
     f1_of(1, labels, predictions)
 }
 
-/// Unweighted mean of the F1 of every class that occurs as a label or a prediction, as
-/// scikit-learn's `average="macro"`.
+/// Unweighted mean of the F1 of every class that is a label or predicted: scikit-learn's
+/// `average="macro"`.
 pub fn macro_f1(labels: &[usize], predictions: &[usize], classes: usize) -> f64 {
     let present: Vec<usize> = (0..classes)
         .filter(|class| labels.contains(class) || predictions.contains(class))
@@ -43,7 +43,7 @@ fn f1_of(class: usize, labels: &[usize], predictions: &[usize]) -> f64 {
 /// Matthews correlation coefficient, for any number of classes (Gorodkin's R_K); 0 if all labels
 /// or all predictions are of one class.
 ///
-/// With `n` examples, `c` right, `t_k` labels and `p_k` predictions of class `k`:
+/// With `n` examples, `c` right ones, and `t_k` labels and `p_k` predictions of class `k`:
 /// `(c·n − Σ t_k·p_k) / √((n² − Σ p_k²)(n² − Σ t_k²))`.
 pub fn matthews(labels: &[usize], predictions: &[usize], classes: usize) -> f64 {
     assert_eq!(labels.len(), predictions.len(), "one prediction a label");

@@ -1,12 +1,12 @@
-//! Correlations of predicted with given scores.
+//! Correlations of predictions with scores.
 
-/// Pearson's correlation; 0 if either side is constant (SciPy: NaN) or there are no examples.
+/// Pearson's correlation; 0 without examples or if either side is constant (SciPy: NaN).
 ///
 /// # Panics
 /// If the slices differ in length.
 pub fn pearson(labels: &[f64], predictions: &[f64]) -> f64 {
     assert_eq!(labels.len(), predictions.len(), "one prediction a label");
-    // The mean of equal numbers can differ from them in the last place, so ask directly.
+    // The rounded mean of equal numbers may differ from them, so their variance may not be 0.
     if is_constant(labels) || is_constant(predictions) {
         return 0.0;
     }
@@ -15,8 +15,8 @@ pub fn pearson(labels: &[f64], predictions: &[f64]) -> f64 {
     r.clamp(-1.0, 1.0)
 }
 
-/// Spearman's correlation: Pearson's of the ranks, equal values sharing their mean rank; 0 if
-/// either side is constant.
+/// Spearman's correlation: Pearson's correlation of the ranks, where equal values share their mean
+/// rank; 0 if either side is constant.
 ///
 /// # Panics
 /// If the slices differ in length.
@@ -28,8 +28,8 @@ fn is_constant(values: &[f64]) -> bool {
     values.iter().all(|value| *value == values[0])
 }
 
-/// The values less their mean, over their norm; scaled by the largest first, so that squares
-/// neither overflow nor vanish.
+/// The values minus their mean, divided by their norm. Scaled by the largest first, so that squares
+/// neither overflow nor underflow.
 fn centred_unit(values: &[f64]) -> Vec<f64> {
     let scale = values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
     let mean = values.iter().map(|value| value / scale).sum::<f64>() / values.len() as f64;
@@ -48,7 +48,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     while start < order.len() {
         let value = values[order[start]];
         let tied = order[start..].iter().take_while(|&&index| values[index] == value).count();
-        // Mean of start + 1, …, start + tied. A NaN equals nothing; it stands alone.
+        // The mean of start + 1, …, start + tied. NaN equals nothing, so it has a rank of its own.
         let tied = tied.max(1);
         let rank = start as f64 + (tied + 1) as f64 / 2.0;
         for &index in &order[start..start + tied] {

@@ -1,6 +1,13 @@
-use burn::tensor::Device;
+use std::collections::BTreeMap;
 
+use burn::tensor::{Device, Tensor};
+use serde::Deserialize;
+
+use super::classification::{accuracy, f1, macro_f1, majority_share, matthews};
+use super::correlation::{pearson, spearman};
 use super::*;
+use crate::models::Labels;
+use crate::tasks::{Label, Task, TaskKind};
 
 const CASES: &str = include_str!("../../../tests/fixtures/metrics.json");
 
@@ -61,7 +68,7 @@ fn correlations_agree_with_scipy() {
     let cases = cases().regression;
     assert_eq!(cases.len(), 12);
     for case in cases {
-        // SciPy's NaN is our 0.
+        // SciPy gives NaN where a correlation is 0 here.
         let ours = pearson(&case.labels, &case.predictions);
         assert_close(&case.name, ours, case.pearson.unwrap_or(0.0));
         let ours = spearman(&case.labels, &case.predictions);
@@ -103,7 +110,7 @@ fn metrics_of_texts_do_not_score_classes_or_numbers() {
 }
 
 #[test]
-fn a_model_is_compared_with_one_that_always_says_the_same() {
+fn a_model_is_compared_with_one_that_answers_every_example_alike() {
     let report = |primary, value, majority_share| MetricReport {
         values: BTreeMap::from([(primary, value)]),
         primary,
@@ -113,7 +120,7 @@ fn a_model_is_compared_with_one_that_always_says_the_same() {
     let standing = |report: MetricReport| {
         (report.is_no_better_than_constant(), report.is_clearly_better_than_constant())
     };
-    // Chance moves an accuracy about 0.5 by 0.05 here.
+    // Here, chance moves an accuracy around 0.5 by 0.05.
     for (accuracy, expected) in
         [(0.49, (true, false)), (0.5, (true, false)), (0.6, (false, false)), (0.66, (false, true))]
     {
@@ -122,7 +129,7 @@ fn a_model_is_compared_with_one_that_always_says_the_same() {
     assert_eq!(standing(report(MetricKind::Pearson, 0.0, None)), (true, false));
     assert_eq!(standing(report(MetricKind::Matthews, 0.2, Some(0.7))), (false, false));
     assert_eq!(standing(report(MetricKind::Spearman, 0.4, None)), (false, true));
-    // Of other metrics nothing is known.
+    // Other metrics have no such comparison.
     assert_eq!(standing(report(MetricKind::Rouge1, 0.0, None)), (false, false));
     assert_eq!((majority_share(&[]), majority_share(&[2, 0, 2, 2])), (0.0, 0.75));
 }
@@ -170,7 +177,7 @@ fn device_batches_score_like_host_batches() {
 
     let task = Task::regression("t");
     let mut scores = Predictions::new(&task).unwrap();
-    let labels = Labels::Scores(Tensor::from_floats([1.0, 2.0, 4.0], &device));
+    let labels = Labels::Values(Tensor::from_floats([[1.0], [2.0], [4.0]], &device));
     let logits = Tensor::from_floats([[0.5], [0.0], [2.0]], &device);
     scores.push_batch(logits, &labels).unwrap();
     let report = scores.report().unwrap();

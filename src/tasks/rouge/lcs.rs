@@ -1,6 +1,6 @@
 //! Longest common subsequences of token ids.
 
-/// Length of the longest common subsequence, with one row of the table at a time.
+/// Length of the longest common subsequence. Keeps only one row of the table in memory.
 pub(super) fn lcs_length(reference: &[u32], prediction: &[u32]) -> usize {
     let mut row = vec![0_u32; prediction.len() + 1];
     for token in reference {
@@ -14,16 +14,20 @@ pub(super) fn lcs_length(reference: &[u32], prediction: &[u32]) -> usize {
     row.last().map_or(0, |&length| length as usize)
 }
 
-/// Marks the places of a reference line that are in a longest common subsequence with some line of
-/// the prediction. Of several equally long ones `rouge_score`'s is taken, since the union depends on
-/// it: from the ends, drop the last token of the reference unless only that shortens the rest.
+/// Marks the tokens of a reference line that are in a longest common subsequence with any line of
+/// the prediction.
+///
+/// The union depends on which of several longest subsequences is taken. As `rouge_score`, go from
+/// the ends and drop the last token of the reference, unless only dropping the prediction's keeps
+/// the length.
 #[derive(Debug, Default)]
 pub(super) struct UnionLcs {
     table: Vec<u32>,
 }
 
 impl UnionLcs {
-    /// Sets `marks[i]` for every place `i` of `reference` in its subsequence with `prediction`.
+    /// Sets `marks[i]` if token `i` of `reference` is in its longest common subsequence with
+    /// `prediction`.
     pub fn mark(&mut self, reference: &[u32], prediction: &[u32], marks: &mut [bool]) {
         let width = prediction.len() + 1;
         self.table.clear();

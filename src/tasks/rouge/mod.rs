@@ -1,5 +1,5 @@
 //! ROUGE (C.-Y. Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004), as Python's
-//! `rouge_score` package computes it with its default tokenizer.
+//! `rouge_score` package computes it with its default tokenizer. Begin with [`RougeScores`].
 //!
 //! ```text
 //! text ──► lower case, runs of a-z and 0-9 ──► (stems) ──► tokens ──► overlaps of n-grams   rouge1, rouge2
@@ -7,17 +7,17 @@
 //!                                                                 └─► union of them, a line rougeLsum
 //! ```
 //!
-//! Lines end at `\n` only, and texts are not split into sentences: for `rougeLsum` put each
-//! sentence on its own line. On texts of one line it equals `rougeL`.
+//! Lines end at `\n` only, and texts are not split into sentences: for `rougeLsum`, put each
+//! sentence on its own line. For texts of one line it equals `rougeL`.
 
-mod evaluate;
 mod lcs;
+mod mean;
 mod porter;
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-pub use evaluate::RougeScores;
+pub use mean::RougeScores;
 
 use self::lcs::{UnionLcs, lcs_length};
 
@@ -35,14 +35,14 @@ pub struct Score {
 /// The four scores of one pair of texts, or their means over many.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rouge {
-    /// Overlap of tokens.
+    /// Overlap of unigrams.
     pub rouge1: Score,
-    /// Overlap of pairs of neighbouring tokens.
+    /// Overlap of bigrams.
     pub rouge2: Score,
     /// Longest common subsequence of the whole texts.
     pub rouge_l: Score,
-    /// For every line of the reference, the union of its longest common subsequences with the lines
-    /// of the prediction.
+    /// Union of the longest common subsequences of each line of the reference with all lines of the
+    /// prediction.
     pub rouge_lsum: Score,
 }
 
@@ -54,20 +54,19 @@ pub struct RougeScorer {
 }
 
 impl RougeScorer {
-    /// A scorer; `stemming` is `rouge_score`'s `use_stemmer`. Published summarization results are
-    /// with stemming.
+    /// A scorer; `stemming` is `rouge_score`'s `use_stemmer`, which published results use.
     pub fn new(stemming: bool) -> Self {
         Self { stemming }
     }
 
-    /// The scores of one pair. A text without tokens scores 0, even against another such.
+    /// The scores of a pair. A text without tokens scores 0, even against another one without.
     pub fn score(&self, prediction: &str, reference: &str) -> Rouge {
         let mut ids = HashMap::new();
         let reference = Tokens::new(reference, self.stemming, &mut ids);
         let prediction = Tokens::new(prediction, self.stemming, &mut ids);
         let common = lcs_length(&reference.ids, &prediction.ids);
         let rouge_l = Score::new(common, &prediction.ids, &reference.ids);
-        // Of one line each, the union has one member.
+        // For texts of one line, the union is of one subsequence: that of the whole texts.
         let single = reference.lines.len() <= 1 && prediction.lines.len() <= 1;
         let rouge_lsum =
             if single { rouge_l } else { summary_level(&prediction, &reference, ids.len()) };
@@ -81,7 +80,8 @@ impl RougeScorer {
 }
 
 impl Score {
-    /// From the number of hits; the slices only count. Nothing at all gives 0.
+    /// The score of `hits` tokens or n-grams out of those of prediction and reference; 0 without
+    /// any.
     fn new<T>(hits: usize, prediction: &[T], reference: &[T]) -> Self {
         let share = |of: usize| hits as f64 / of.max(1) as f64;
         let (precision, recall) = (share(prediction.len()), share(reference.len()));
@@ -91,10 +91,10 @@ impl Score {
     }
 }
 
-/// A text's tokens as numbers, equal where the tokens are.
+/// A text's tokens as numbers; equal tokens have equal numbers.
 struct Tokens {
     ids: Vec<u32>,
-    /// The lines that have tokens.
+    /// Ranges of the lines that have tokens.
     lines: Vec<Range<usize>>,
 }
 
@@ -129,7 +129,7 @@ impl Tokens {
     }
 }
 
-/// Counts what two sorted lists share, each entry as often as both have it.
+/// The score of the overlap of two sorted lists; each entry counts as often as both have it.
 fn overlap<T: Ord>(prediction: Vec<T>, reference: Vec<T>) -> Score {
     let (mut hits, mut rest) = (0, reference.as_slice());
     for entry in &prediction {
@@ -148,8 +148,8 @@ fn overlap<T: Ord>(prediction: Vec<T>, reference: Vec<T>) -> Score {
     Score::new(hits, &prediction, &reference)
 }
 
-/// `rougeLsum`: a token counts at most as often as the prediction has it. (The reference cannot run
-/// out, since each of its places is marked once.)
+/// `rougeLsum`. A token counts at most as often as the prediction has it; the reference needs no
+/// such bound, since each of its tokens is marked once.
 fn summary_level(prediction: &Tokens, reference: &Tokens, vocabulary: usize) -> Score {
     let mut left = vec![0_u32; vocabulary];
     prediction.ids.iter().for_each(|&id| left[id as usize] += 1);

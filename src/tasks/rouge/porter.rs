@@ -1,15 +1,15 @@
-//! Porter's stemmer (M. Porter, "An algorithm for suffix stripping", Program 14(3), 1980) with the
-//! departures that NLTK makes by default (`PorterStemmer.NLTK_EXTENSIONS`):
+//! Porter's stemmer (M. Porter, "An algorithm for suffix stripping", Program 14(3), 1980) with
+//! NLTK's default changes (`PorterStemmer.NLTK_EXTENSIONS`):
 //!
 //! - a few irregular words have given stems;
-//! - words of one or two letters are left alone;
+//! - words of one or two letters stay as they are;
 //! - four-letter words in `-ies` and `-ied` keep the `e`, longer ones in `-ied` lose `ed`;
 //! - final `y` becomes `i` after a consonant that is not the first letter;
-//! - `abli → able` is `bli → ble`; `fulli` and `logi` are suffixes of step 2, and what step 2 leaves
-//!   of a word in `-alli` goes through it again;
+//! - `abli → able` is `bli → ble`; `fulli` and `logi` are suffixes of step 2, and what step 2
+//!   leaves of a word in `-alli` goes through it again;
 //! - a vowel and a consonant alone count as consonant-vowel-consonant.
 
-/// Words whose stem no rule gives.
+/// Words whose stems no rule gives.
 const IRREGULAR: [(&str, &str); 16] = [
     ("skies", "sky"),
     ("sky", "sky"),
@@ -29,8 +29,8 @@ const IRREGULAR: [(&str, &str); 16] = [
     ("succeed", "succeed"),
 ];
 
-/// Step 2: suffix and replacement, if something with a vowel-consonant group comes before. Of the
-/// suffixes that fit, the first counts, so longer ones come first.
+/// Step 2: suffixes and their replacements, if the stem before has a vowel-consonant group. The
+/// first suffix that fits counts, so longer ones come first.
 const DERIVED: [(&str, &str); 21] = [
     ("ational", "ate"),
     ("tional", "tion"),
@@ -55,7 +55,7 @@ const DERIVED: [(&str, &str); 21] = [
     ("eli", "e"),
 ];
 
-/// Step 3, as step 2.
+/// Step 3: suffixes and their replacements, as in step 2.
 const ADJECTIVAL: [(&str, &str); 7] = [
     ("icate", "ic"),
     ("ative", ""),
@@ -66,13 +66,14 @@ const ADJECTIVAL: [(&str, &str); 7] = [
     ("ful", ""),
 ];
 
-/// Step 4: what is dropped if two vowel-consonant groups come before; `ion` only after `s` or `t`.
+/// Step 4: suffixes that are dropped if the stem before has two vowel-consonant groups; `ion` only
+/// after `s` or `t`.
 const DROPPED: [&str; 19] = [
     "ement", "ment", "ance", "ence", "able", "ible", "ant", "ent", "ion", "ism", "ate", "iti",
     "ous", "ive", "ize", "al", "er", "ic", "ou",
 ];
 
-/// Stems a word of lower-case ASCII letters and digits in place; leaves any other word alone.
+/// Stems a word of lower-case ASCII letters and digits in place. Other words stay as they are.
 pub(super) fn stem(word: &mut String) {
     let plain = word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     if word.len() <= 2 || !plain {
@@ -145,7 +146,7 @@ fn final_y(word: &mut String) {
 /// Step 2.
 fn derived(word: &mut String) {
     if let Some(before) = word.strip_suffix("logi") {
-        // The `l` counts as part of what comes before.
+        // The `l` is part of the stem before.
         if Shape::of(&word[..before.len() + 1]).groups > 0 {
             shorten(word, 1);
         }
@@ -184,8 +185,8 @@ fn tidy(word: &mut String) {
     }
 }
 
-/// Replaces the first suffix of `rules` that the word has, if a vowel-consonant group comes before
-/// it; whether it did.
+/// Replaces the first suffix of `rules` that the word has, if the stem before has a vowel-consonant
+/// group. Returns whether it did.
 fn replace_first(word: &mut String, rules: &[(&str, &str)]) -> bool {
     for (suffix, replacement) in rules {
         if let Some(before) = word.strip_suffix(suffix) {
@@ -204,16 +205,16 @@ fn shorten(word: &mut String, bytes: usize) {
     word.truncate(word.len() - bytes);
 }
 
-/// `*d`.
+/// The paper's `*d`: whether a word ends with a double consonant.
 fn ends_double_consonant(word: &str, shape: &Shape) -> bool {
     matches!(word.as_bytes(), [.., a, b] if a == b) && shape.consonants[2]
 }
 
-/// What the rules ask about a piece of a word.
+/// Properties of a stem that the rules ask for.
 struct Shape {
-    /// The paper's `m`: how often a vowel is followed by a consonant.
+    /// The paper's `m`: the number of vowel-consonant groups.
     groups: usize,
-    /// `*v*`.
+    /// The paper's `*v*`: whether it has a vowel.
     has_vowel: bool,
     /// Whether the third last, second last and last letters are consonants.
     consonants: [bool; 3],
@@ -237,7 +238,7 @@ impl Shape {
         shape
     }
 
-    /// `*o`: whether `piece`, whose shape this is, ends as a short syllable does.
+    /// The paper's `*o`: whether `piece`, whose shape this is, ends in a short syllable.
     fn is_short(&self, piece: &str) -> bool {
         match piece.len() {
             0 | 1 => false,

@@ -1,28 +1,29 @@
-//! The best answer from the logits of a question's windows.
+//! Picks the best answer from the logits of a question's windows.
 
 use serde::Serialize;
 
 use super::{QaExample, QaSettings, QaWindow};
+use crate::tasks::metrics::softmax;
 
 /// A model's logits for one window, each `[length]` of the window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WindowLogits {
-    /// Of the answer's first token.
+    /// Logits of being the answer's first token.
     pub start: Vec<f32>,
-    /// Of the answer's last token.
+    /// Logits of being the answer's last token.
     pub end: Vec<f32>,
 }
 
-/// A possible answer.
+/// A candidate for an answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Candidate {
-    /// The answer; empty for none.
+    /// The answer; empty for no answer.
     pub text: String,
-    /// First character in the context.
+    /// Its first character in the context.
     pub start: usize,
-    /// Character after the last one.
+    /// The character after its last one.
     pub end: usize,
-    /// Softmax of the candidates' scores.
+    /// Its share of the softmax over the candidates' scores.
     pub probability: f64,
     /// Logit of the first token.
     pub start_logit: f32,
@@ -30,25 +31,25 @@ pub struct Candidate {
     pub end_logit: f32,
 }
 
-/// What a model answers to a question.
+/// A model's answer to a question.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QaPrediction {
-    /// The answer; empty where the context holds none.
+    /// The answer; empty if the context holds none.
     pub text: String,
-    /// The best answer that is not empty, whatever the threshold says.
+    /// The best answer that is not empty, regardless of the threshold.
     pub best_non_null: String,
-    /// By how much the score of no answer exceeds that of `best_non_null`, where no answer is
-    /// allowed; the threshold is on this.
+    /// The score of no answer minus that of `best_non_null`, if no answer is allowed. The threshold
+    /// is on this difference.
     pub score_diff: Option<f64>,
     /// The best candidates, best first.
     pub candidates: Vec<Candidate>,
 }
 
-/// What `utils_qa.py` says where no span is allowed at all.
+/// The answer of `utils_qa.py` if no span at all is allowed.
 const NOTHING: &str = "empty";
 
-/// The best answer to `example` from all of its windows: Hugging Face's
-/// `postprocess_qa_predictions`.
+/// The best answer to `example` from all of its windows, as Hugging Face's
+/// `postprocess_qa_predictions` picks it.
 ///
 /// <https://github.com/huggingface/transformers/blob/v4.57.0/examples/pytorch/question-answering/utils_qa.py>
 pub fn best_answer(
@@ -79,7 +80,7 @@ pub fn best_answer(
     }
     let null = null.filter(|_| settings.version_2_with_negative);
     candidates.extend(null.clone());
-    // Stable: of equals the first found is the better.
+    // A stable sort: of equal candidates the first found stays first.
     candidates.sort_by(|a, b| score(b).total_cmp(&score(a)));
     candidates.truncate(settings.n_best);
     if let Some(null) = &null
@@ -96,7 +97,10 @@ pub fn best_answer(
     if only {
         candidates.insert(0, Candidate { text: NOTHING.into(), ..candidate(0, 0, 0.0, 0.0) });
     }
-    set_probabilities(&mut candidates);
+    let scores: Vec<f64> = candidates.iter().map(|c| f64::from(score(c))).collect();
+    for (candidate, probability) in candidates.iter_mut().zip(softmax(&scores)) {
+        candidate.probability = probability;
+    }
     choose(candidates, null.as_ref(), settings)
 }
 
@@ -126,22 +130,12 @@ fn score(candidate: &Candidate) -> f32 {
     candidate.start_logit + candidate.end_logit
 }
 
-/// Indices of the `most` largest values, largest first; of equals the last comes first.
+/// Indices of the `most` largest values, largest first; of equal values the last comes first.
 fn best_indices(values: &[f32], most: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).rev().collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
     order.truncate(most);
     order
-}
-
-fn set_probabilities(candidates: &mut [Candidate]) {
-    let scores: Vec<f64> = candidates.iter().map(|c| f64::from(score(c))).collect();
-    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let powers: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-    let sum: f64 = powers.iter().sum();
-    for (candidate, power) in candidates.iter_mut().zip(powers) {
-        candidate.probability = power / sum;
-    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ struct Case {
     candidates: Vec<(String, f64)>,
 }
 
-/// Answers, candidates and null scores as `utils_qa.py` has them (`fixtures/squad.py`).
+/// Answers, candidates and null scores equal those of `utils_qa.py` (`fixtures/squad.py`).
 #[test]
 fn answers_equal_transformers() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");

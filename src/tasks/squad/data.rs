@@ -1,53 +1,55 @@
-//! SQuAD's official JSON.
+//! Reads questions from SQuAD's official JSON.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::rows::read_text;
-use super::parse;
+use super::json;
+use crate::files::read_text;
+use crate::tasks::dataset_methods;
 use crate::{Error, Result};
 
-/// One of a question's right answers.
+/// A right answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QaAnswer {
-    /// The answer, as it stands in the context; never empty.
+    /// The answer as in the context; never empty.
     pub text: String,
-    /// Where it begins, in Unicode characters from the context's beginning; `None` where the file
-    /// does not say (−1 or null).
+    /// Its first character, in Unicode characters from the start of the context; `None` if the file
+    /// does not tell (−1 or null).
     pub start: Option<usize>,
 }
 
-/// A question on a text.
+/// A question about a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QaExample {
-    /// The question's name in the file.
+    /// The question's id in the file.
     pub id: String,
     /// The question.
     pub question: String,
-    /// The text that holds the answer; questions on one text share it.
+    /// The text that holds the answer; questions about the same text share it.
     pub context: Arc<str>,
-    /// Right answers; none where the context does not tell, or where nobody said.
+    /// Right answers; empty if the context holds none, or the file gives none.
     pub answers: Vec<QaAnswer>,
 }
 
-/// Questions of a file, in its order.
+/// Questions of a file, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct QaDataset {
     /// The questions.
     pub examples: Vec<QaExample>,
-    /// Questions that were left out: an answer is not where the file says it is, or has no text.
+    /// Number of questions left out because an answer is not where the file places it, or has no
+    /// text.
     pub skipped: usize,
-    /// Questions of the file whose answers have no text, ascending.
+    /// Indices of the questions whose answers all lack text, ascending.
     empty: Vec<usize>,
 }
 
 impl QaDataset {
-    /// Reads a file in SQuAD's format, version 1.1 or 2.0. An answer without text is none, and the
-    /// answers of an impossible question do not matter.
+    /// Reads a file in SQuAD's format, version 1.1 or 2.0. Ignores answers without text, and all
+    /// answers to impossible questions.
     ///
     /// # Errors
-    /// If it cannot be read, is of another format, or holds no question; the message names question
+    /// If it cannot be read, has another format, or holds no question; the message names question
     /// and field.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -61,17 +63,12 @@ impl QaDataset {
         Ok(set)
     }
 
-    /// A set of these questions, beside which `skipped` were left out.
-    pub fn of(examples: Vec<QaExample>, skipped: usize) -> Self {
-        Self { examples, skipped, empty: Vec::new() }
-    }
-
-    /// Parses the text of such a file.
+    /// Parses the text of a file in SQuAD's format; see [`QaDataset::read`].
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The message says what is wrong.
     pub fn parse(json: &str) -> Result<Self, String> {
-        let questions = parse::questions(json)?;
+        let questions = json::questions(json)?;
         if questions.is_empty() {
             return Err("holds no question".into());
         }
@@ -81,12 +78,12 @@ impl QaDataset {
         Ok(Self { examples, skipped: 0, empty })
     }
 
-    /// Leaves out the questions of the file whose answers have no text: where every question has an
-    /// answer, they are none.
+    /// Leaves out the questions whose answers all lack text. For SQuAD 1.1, where every question
+    /// has an answer.
     ///
     /// # Errors
-    /// If no other is left.
-    pub fn drop_empty(&mut self) -> Result<(), String> {
+    /// If no question is left.
+    pub(crate) fn drop_empty(&mut self) -> Result<(), String> {
         let empty = std::mem::take(&mut self.empty);
         for &at in empty.iter().rev() {
             self.examples.remove(at);
@@ -98,12 +95,12 @@ impl QaDataset {
         }
     }
 
-    /// Leaves out the questions whose answer is not where it says: a model would learn wrong
-    /// tokens from them.
+    /// Leaves out the questions with an answer that is not where the file places it: a model would
+    /// learn wrong tokens from them.
     ///
     /// # Errors
-    /// If none is left; the message has the first one.
-    pub fn drop_astray(&mut self) -> Result<(), String> {
+    /// If no question is left; the message names the first one left out.
+    pub(crate) fn drop_astray(&mut self) -> Result<(), String> {
         let astray = |example: &QaExample| {
             let answer = example.answers.iter().find(|answer| !stands(answer, &example.context))?;
             let place = match answer.start {
@@ -123,28 +120,15 @@ impl QaDataset {
         }
     }
 
-    /// Number of questions.
-    pub fn len(&self) -> usize {
-        self.examples.len()
-    }
-
-    /// Whether there are no questions.
-    pub fn is_empty(&self) -> bool {
-        self.examples.is_empty()
-    }
-
-    /// Keeps the first `count` questions, for quick trials.
-    pub fn truncate(&mut self, count: usize) {
-        self.examples.truncate(count);
-    }
-
     /// The first question without an answer.
-    pub fn unanswered(&self) -> Option<&QaExample> {
+    pub(crate) fn unanswered(&self) -> Option<&QaExample> {
         self.examples.iter().find(|example| example.answers.is_empty())
     }
 }
 
-/// Whether an answer stands where it says.
+dataset_methods!(QaDataset);
+
+/// Whether an answer is in the context where its `start` says.
 fn stands(answer: &QaAnswer, context: &str) -> bool {
     let start = answer.start.and_then(|start| match start {
         0 => Some(0),
@@ -153,7 +137,8 @@ fn stands(answer: &QaAnswer, context: &str) -> bool {
     start.is_some_and(|start| context[start..].starts_with(&answer.text))
 }
 
-/// The file of a folder that holds a split (`train` or `dev`): SQuAD's own names, or `train.json`.
+/// Finds the file of a split, `train` or `dev`, in a folder: SQuAD's own names, such as
+/// `train-v1.1.json`, or `train.json`.
 ///
 /// # Errors
 /// If there is none.
@@ -194,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_astray_are_left_out_and_broken_files_refused() {
+    fn misplaced_answers_are_left_out_and_broken_files_are_errors() {
         let good =
             r#"{"id": "a", "question": "?", "answers": [{"text": "big", "answer_start": 14}]}"#;
         let bytes =
@@ -244,7 +229,7 @@ mod tests {
         assert!(error.contains("train-v1.1.json") && error.contains("train.json"), "{error}");
     }
 
-    /// The real files, if `LOSPARSE_SHARED` says where.
+    /// The official files, if `LOSPARSE_SHARED` names a folder with them.
     #[test]
     fn the_official_files() {
         let Some(shared) = std::env::var_os("LOSPARSE_SHARED") else {

@@ -1,4 +1,4 @@
-//! Exact match and F1 as SQuAD's official evaluation scripts compute them, as fractions.
+//! Exact match and F1 of answers, as fractions, as SQuAD's official scripts compute them.
 //!
 //! <https://rajpurkar.github.io/SQuAD-explorer/> (`evaluate-v1.1.py`, `evaluate-v2.0.py`)
 
@@ -11,11 +11,11 @@ use super::{QaExample, QaPrediction};
 use crate::tasks::{MetricKind, MetricReport, Task};
 use crate::{Error, Result};
 
-/// Words as Python's `\w` sees them.
+/// Words, as Python's `\w+` matches them.
 static WORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_]+").ok());
 
-/// Lower case, without ASCII punctuation, articles and extra white space.
-pub fn normalize_answer(text: &str) -> String {
+/// The answer in lower case, without ASCII punctuation, articles and extra white space.
+fn normalize_answer(text: &str) -> String {
     let lower = text.to_lowercase();
     let bare: String = lower.chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let articles = |found: &regex::Captures| match &found[0] {
@@ -26,19 +26,18 @@ pub fn normalize_answer(text: &str) -> String {
         Some(word) => word.replace_all(&bare, articles).into_owned(),
         None => bare,
     };
-    // Python's `split` knows four separators that Unicode does not call white space.
+    // Python's `split` also splits at four separators that are no white space in Unicode.
     let space = |c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c);
     without.split(space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether two answers are the same but for case, punctuation, articles and white space.
-pub fn exact_match(prediction: &str, answer: &str) -> bool {
+/// Whether two answers differ at most in case, punctuation, articles and white space.
+fn exact_match(prediction: &str, answer: &str) -> bool {
     normalize_answer(prediction) == normalize_answer(answer)
 }
 
-/// F1 of the two answers' words. An answer without words matches another one fully where
-/// `version_2`, and nothing otherwise.
-pub fn f1(prediction: &str, answer: &str, version_2: bool) -> f64 {
+/// F1 of the words of two answers. Two answers without words score 1 if `version_2`, else 0.
+fn word_f1(prediction: &str, answer: &str, version_2: bool) -> f64 {
     let (prediction, answer) = (normalize_answer(prediction), normalize_answer(answer));
     let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_string).collect() };
     if prediction.is_empty() || answer.is_empty() {
@@ -62,7 +61,8 @@ pub fn f1(prediction: &str, answer: &str, version_2: bool) -> f64 {
     2.0 * precision * recall / (precision + recall)
 }
 
-/// The answers that count: in version 2 those with words, or the empty one.
+/// The right answers: all of version 1.1; in version 2.0 those with words, or else the empty
+/// answer.
 fn gold(example: &QaExample, version_2: bool) -> Vec<&str> {
     let mut gold: Vec<&str> = example.answers.iter().map(|answer| answer.text.as_str()).collect();
     if version_2 {
@@ -74,38 +74,29 @@ fn gold(example: &QaExample, version_2: bool) -> Vec<&str> {
     gold
 }
 
-/// Exact match and F1 of one answer, the best over all right ones.
+/// Exact match and F1 of an answer: the best over all right answers.
 fn best(prediction: &str, example: &QaExample, version_2: bool) -> (f64, f64) {
     let gold = gold(example, version_2);
     let exact = gold.iter().any(|answer| exact_match(prediction, answer));
-    let f1 = gold.iter().map(|answer| f1(prediction, answer, version_2)).fold(0.0, f64::max);
+    let f1 = gold.iter().map(|answer| word_f1(prediction, answer, version_2)).fold(0.0, f64::max);
     (f64::from(u8::from(exact)), f1)
 }
 
-/// The threshold on the score of no answer that would have been best.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct BestThreshold {
-    /// The mean score it would have given.
-    pub score: f64,
-    /// The threshold.
-    pub threshold: f64,
-}
-
-/// One answer, as the search for a threshold sees it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scored {
+/// An answer in the search for a threshold.
+struct Scored {
     /// The answer's score if it is given.
-    pub score: f64,
-    /// How much speaks for giving none.
-    pub no_answer: f64,
+    score: f64,
+    /// The score of giving none.
+    no_answer: f64,
     /// Whether the question has an answer.
-    pub has_answer: bool,
+    has_answer: bool,
     /// Whether there is an answer to give.
-    pub given: bool,
+    given: bool,
 }
 
-/// The threshold that gives the best mean score: `find_best_thresh` of the official script.
-pub fn best_threshold(answers: &[Scored]) -> BestThreshold {
+/// The best mean score that a threshold on the score of no answer can give, and that threshold:
+/// `find_best_thresh` of the official script.
+fn best_threshold(answers: &[Scored]) -> (f64, f64) {
     let mut order: Vec<&Scored> = answers.iter().collect();
     order.sort_by(|a, b| a.no_answer.total_cmp(&b.no_answer));
     let mut current = answers.iter().filter(|answer| !answer.has_answer).count() as f64;
@@ -120,14 +111,14 @@ pub fn best_threshold(answers: &[Scored]) -> BestThreshold {
             (score, threshold) = (current, answer.no_answer);
         }
     }
-    BestThreshold { score: score / answers.len().max(1) as f64, threshold }
+    (score / answers.len().max(1) as f64, threshold)
 }
 
-/// The metrics of `task` (see [`super::task`]): the official ones, as fractions. The best
-/// thresholds are those on [`QaPrediction::score_diff`], for the answers that are not empty.
+/// The official metrics, as fractions, with the primary one of `task` (see [`super::task`]). The
+/// best thresholds are on [`QaPrediction::score_diff`], for the answers that are not empty.
 ///
 /// # Errors
-/// If there is nothing to score, or a question of SQuAD 1.1 has no answer.
+/// If there is nothing to score, or a question has no answer without `version_2`.
 pub fn score(
     task: &Task,
     examples: &[QaExample],
@@ -176,10 +167,10 @@ pub fn score(
             best_threshold(&scored.collect::<Vec<_>>())
         };
         let (exact, f1) = (search(|s| s.0), search(|s| s.1));
-        put(MetricKind::BestExact, Some(exact.score));
-        put(MetricKind::BestExactThreshold, Some(exact.threshold));
-        put(MetricKind::BestF1, Some(f1.score));
-        put(MetricKind::BestF1Threshold, Some(f1.threshold));
+        put(MetricKind::BestExact, Some(exact.0));
+        put(MetricKind::BestExactThreshold, Some(exact.1));
+        put(MetricKind::BestF1, Some(f1.0));
+        put(MetricKind::BestF1Threshold, Some(f1.1));
     }
     Ok(MetricReport {
         values,

@@ -10,8 +10,8 @@ fn fixture<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// Values of the official scripts' formulas (`fixtures/squad.py`), which the published code confirms
-/// (`fixtures/squad_published.py`).
+/// Values follow the formulas of the official scripts (`fixtures/squad.py`); the published code
+/// confirms them (`fixtures/squad_published.py`).
 #[test]
 fn pairs_score_as_in_the_official_scripts() {
     let pairs: Vec<(String, String, String, bool, f64, f64)> = fixture("pairs.json");
@@ -20,8 +20,8 @@ fn pairs_score_as_in_the_official_scripts() {
         let pair = format!("{prediction:?} for {answer:?}");
         assert_eq!(normalize_answer(&prediction), normalized, "{pair}");
         assert_eq!(exact_match(&prediction, &answer), exact, "{pair}");
-        assert!((f1(&prediction, &answer, false) - version_1).abs() < 1e-12, "{pair}");
-        assert!((f1(&prediction, &answer, true) - version_2).abs() < 1e-12, "{pair}");
+        assert!((word_f1(&prediction, &answer, false) - version_1).abs() < 1e-12, "{pair}");
+        assert!((word_f1(&prediction, &answer, true) - version_2).abs() < 1e-12, "{pair}");
     }
 }
 
@@ -29,7 +29,7 @@ fn pairs_score_as_in_the_official_scripts() {
 struct Run {
     version_2: bool,
     metrics: BTreeMap<MetricKind, f64>,
-    /// The answer, the best one that is not empty, and what speaks for none.
+    /// The answer, the best one that is not empty, and the score difference of giving none.
     answers: Vec<(String, String, f64)>,
 }
 

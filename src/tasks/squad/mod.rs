@@ -1,43 +1,43 @@
-//! Extractive question answering on SQuAD: reading, windows, answers, metrics.
+//! Extractive question answering on SQuAD: reads questions, cuts contexts into windows, picks
+//! answers, scores them.
 //!
 //! ```text
 //! train.json ──► QaDataset ──► QaWindows (a long context in overlapping pieces) ──► model
 //! start and end logits of all windows ──► best_answer ──► QaPrediction ──► score
 //! ```
 //!
-//! Windows and answers follow Hugging Face's `run_qa.py` and `utils_qa.py`, metrics the official
-//! evaluation scripts of SQuAD 1.1 and 2.0.
+//! Begin with [`QaDataset::read`]. Windows and answers follow Hugging Face's `run_qa.py` and
+//! `utils_qa.py`, metrics the official evaluation scripts of SQuAD 1.1 and 2.0.
 
 mod answers;
 mod data;
+mod json;
 mod metrics;
-mod parse;
 mod windows;
 
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Candidate, QaPrediction, WindowLogits, best_answer};
 pub use data::{QaAnswer, QaDataset, QaExample, find_file};
-pub use metrics::{BestThreshold, Scored, best_threshold, exact_match, f1};
-pub use metrics::{normalize_answer, score};
+pub use metrics::score;
 pub use windows::{QaWindow, encode_windows};
 
 use super::{MetricKind, Task, TaskKind};
 use crate::{Error, Result};
 
-/// How contexts are cut and answers chosen; stored in a model's `config.json`.
+/// Settings of windows and answers; a trained model stores them in `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QaSettings {
-    /// Tokens that two neighbouring windows share.
+    /// Tokens that neighbouring windows share.
     pub doc_stride: usize,
-    /// Best candidates that are kept, and starts and ends that are paired in each window.
+    /// Number of candidates to keep, and of starts and ends to pair in each window.
     pub n_best: usize,
-    /// Tokens of the longest answer.
+    /// Longest answer, in tokens.
     pub max_answer_length: usize,
     /// Whether a question may have no answer (SQuAD 2.0).
     pub version_2_with_negative: bool,
-    /// No answer is given where its score exceeds the best answer's by more than this.
+    /// No answer is given if its score exceeds the best answer's by more than this.
     pub null_score_diff_threshold: f64,
 }
 
@@ -57,7 +57,7 @@ impl QaSettings {
     /// Checks every setting.
     ///
     /// # Errors
-    /// Names the first impossible one.
+    /// The error names the first impossible setting.
     pub fn validate(&self) -> Result<()> {
         for (name, value) in
             [("n_best", self.n_best), ("max_answer_length", self.max_answer_length)]
@@ -73,7 +73,7 @@ impl QaSettings {
     }
 }
 
-/// The task `squad` or `squad_v2`, under a name of its own.
+/// A question-answering task called `name`, with the metrics of SQuAD 1.1 or 2.0.
 pub fn task(name: &str, version_2_with_negative: bool) -> Task {
     use MetricKind::*;
     let mut metrics = vec![F1, ExactMatch];

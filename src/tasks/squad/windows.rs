@@ -1,4 +1,4 @@
-//! Question and context as windows of bounded length.
+//! Encodes questions with their contexts as windows of bounded length.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,32 +10,31 @@ use crate::tasks::tokenize::{Encoding, TruncationDirection, TruncationParams};
 use crate::tasks::tokenize::{TextTokenizer, TruncationStrategy};
 use crate::{Error, Result};
 
-/// A question with a piece of its context, as the model takes it.
+/// A question with a piece of its context, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QaWindow {
     /// Index of the question among the examples.
     pub example: usize,
     /// Token ids, `[length]`.
     pub input_ids: Vec<u32>,
-    /// 0 for the question, 1 for the context, where the tokenizer tells them apart, `[length]`.
+    /// 0 for the question, 1 for the context if the tokenizer distinguishes them, `[length]`.
     pub token_type_ids: Vec<u32>,
-    /// Tokens of the context.
+    /// The tokens that are of the context.
     pub context: Range<usize>,
-    /// The context's characters that each token of `context` covers: start and end.
+    /// For each token of `context`, the characters of the context that it covers: start and end.
     pub offsets: Vec<(usize, usize)>,
-    /// First and last token of the first answer; (0, 0), the first special token, where the window
-    /// does not hold it whole.
+    /// First and last token of the first answer; (0, 0), the first special token, if the window
+    /// does not hold all of it.
     pub answer: (usize, usize),
 }
 
-/// Tokens that are left of a question that is too long, as in BERT's `run_squad.py` and
-/// `transformers`' question answering (`max_query_length`).
+/// Tokens to keep of a question that is too long: `max_query_length` of BERT's `run_squad.py` and
+/// of `transformers`.
 const LONGEST_QUESTION: usize = 64;
 
-/// Cuts the contexts of `examples` into windows that overlap by `doc_stride` tokens, each behind
-/// its question. The question is whole unless it leaves no room for new tokens of the context: then
-/// it is cut to 64 tokens, or to half of the window where that is less. All windows of an example
-/// follow each other.
+/// Cuts the contexts of `examples` into windows that overlap by `doc_stride` tokens, each after its
+/// question. A question that leaves no room for new tokens of the context is cut to 64 tokens, or
+/// to half of the window if that is less. Windows of the same example are adjacent.
 ///
 /// # Errors
 /// If the overlap leaves no room for new tokens of a context, or a text cannot be tokenized.
@@ -81,7 +80,8 @@ pub fn encode_windows(
     Ok(windows.into_iter().flatten().collect())
 }
 
-/// The beginning of a question that leaves room for its context; `None` if it is no longer than that.
+/// The beginning of a question that leaves room for its context; `None` if it is short enough, or
+/// nothing of it would be left.
 fn shortened<'a>(
     tokenizer: &TextTokenizer,
     question: &'a str,
@@ -107,7 +107,7 @@ fn shortened<'a>(
     Ok(question.get(..end))
 }
 
-/// Which character each byte of a text belongs to.
+/// The character that each byte of a text belongs to.
 struct Characters(Vec<usize>);
 
 impl Characters {
@@ -120,10 +120,10 @@ impl Characters {
         Self(at)
     }
 
-    /// The characters that a range of bytes touches.
+    /// The characters that a range of bytes overlaps.
     fn range(&self, (start, end): (usize, usize)) -> (usize, usize) {
         let at = |byte: usize| self.0.get(byte).or(self.0.last()).copied().unwrap_or(0);
-        // A character of which the range has a part counts whole.
+        // A character that is only partly in the range counts as a whole.
         let last = self.0.len() - 1;
         let end = if end == 0 { 0 } else { at(end.min(last).max(1) - 1) + 1 };
         (at(start), end.min(self.0[last]))

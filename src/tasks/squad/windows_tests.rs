@@ -31,7 +31,7 @@ fn tokenizer(name: &str, max_length: usize) -> TextTokenizer {
     TextTokenizer::from_folder(fixtures().join("tokenizer").join(name), max_length).unwrap()
 }
 
-/// Every window, offset and label as `run_qa.py` makes them (`fixtures/squad.py`).
+/// Windows, offsets and labels equal those of `run_qa.py` (`fixtures/squad.py`).
 #[test]
 fn windows_equal_transformers() {
     let text = std::fs::read_to_string(fixtures().join("squad/windows.json")).unwrap();
@@ -64,7 +64,7 @@ fn characters_of_bytes_are_whole() {
     let characters = Characters::of("aé東x");
     assert_eq!(characters.range((0, 1)), (0, 1));
     assert_eq!(characters.range((1, 3)), (1, 2));
-    // Parts of a character.
+    // Ranges that cut characters.
     assert_eq!(characters.range((2, 4)), (1, 3));
     assert_eq!(characters.range((4, 5)), (2, 3));
     assert_eq!(characters.range((0, 7)), (0, 4));
@@ -84,7 +84,7 @@ fn questions_without_room_for_context_are_cut() {
     let settings = QaSettings { doc_stride: 2, ..QaSettings::default() };
     let tokenizer = tokenizer("uncased", 12);
     let long = "the cat ".repeat(20);
-    // The question is cut to leave room, as long as the overlap does.
+    // The question is cut to make room, if the overlap leaves any.
     let windows = encode_windows(&tokenizer, &[example(&long, &long)], &settings).unwrap();
     let ids = |text: &str| tokenizer.encode(text, None).unwrap().get_ids().to_vec();
     let question = &ids(&long)[1..5];
@@ -99,14 +99,14 @@ fn questions_without_room_for_context_are_cut() {
     for word in 0..40 {
         assert!(covered.contains(&(word * 4)), "word {word}");
     }
-    // A question that fits is not cut for being long.
+    // A long question that fits is not cut.
     let whole =
         encode_windows(&tokenizer, &[example("the cat the cat the", "cat cat cat")], &settings);
     assert_eq!(whole.unwrap()[0].context.start, 7);
     let settings = QaSettings { doc_stride: 9, ..settings };
     let error = encode_windows(&tokenizer, &[example(&long, &long)], &settings).unwrap_err();
     assert!(error.to_string().contains("question q7"), "{error}");
-    // No context at all is no reason to fail: there is no answer in it.
+    // An empty context is no error; it just holds no answer.
     let windows = encode_windows(&tokenizer, &[example("the cat", "")], &settings).unwrap();
     assert_eq!((windows.len(), windows[0].context.clone(), windows[0].answer), (1, 0..0, (0, 0)));
 }

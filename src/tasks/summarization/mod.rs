@@ -1,18 +1,19 @@
-//! Summarization: documents and their summaries from files, and how summaries are generated.
+//! Text generation: documents and their summaries from files, and settings of the generation.
 //!
-//! Scores are in [`crate::tasks::rouge`]; pronunciations of words, which are read and written in the
-//! same way, have theirs in [`crate::tasks::pronunciation`].
+//! Begin with [`SummarizationOptions`], which reads data, and [`SummarizationSettings`]. Words and
+//! their pronunciations are read and generated in the same way. Scores are in
+//! [`crate::tasks::rouge`] and [`crate::tasks::pronunciation`].
 
-mod read;
+mod data;
 mod settings;
 
-pub use read::SummarizationOptions;
+pub use data::SummarizationOptions;
 pub use settings::{SummarizationPreset, SummarizationSettings, TextMetrics};
 
-use super::{MetricKind, Task, TaskKind};
+use super::{MetricKind, Task, TaskKind, dataset_methods};
 
-/// The task of summarizing, under a name of its own: all of ROUGE, by ROUGE-2; or of pronouncing, by
-/// word accuracy.
+/// A summarization task called `name`: scored by ROUGE, with ROUGE-2 as primary metric, or by
+/// phonemes, with word accuracy as primary metric.
 pub fn task(name: &str, metrics: TextMetrics) -> Task {
     let (metrics, primary) = match metrics {
         TextMetrics::Rouge => (MetricKind::ROUGE.to_vec(), MetricKind::Rouge2),
@@ -21,37 +22,22 @@ pub fn task(name: &str, metrics: TextMetrics) -> Task {
     Task { name: name.into(), kind: TaskKind::Summarization, metrics, primary }
 }
 
-/// One document, with its summary where the file has one.
+/// A document with its summary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SummarizationExample {
-    /// The text to summarize, as the file has it.
+    /// The text to summarize.
     pub document: String,
-    /// The reference summary; `None` where it was not asked for.
+    /// The reference summary; `None` if only documents were read.
     pub summary: Option<String>,
 }
 
-/// Examples of one split, in the file's order.
+/// Examples of one split, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SummarizationDataset {
     /// The examples.
     pub examples: Vec<SummarizationExample>,
-    /// Rows that were left out because document or summary is empty (XSum has some).
+    /// Number of rows left out because document or summary is empty (XSum has some).
     pub skipped: usize,
 }
 
-impl SummarizationDataset {
-    /// Number of examples.
-    pub fn len(&self) -> usize {
-        self.examples.len()
-    }
-
-    /// Whether there are no examples.
-    pub fn is_empty(&self) -> bool {
-        self.examples.is_empty()
-    }
-
-    /// Keeps the first `count` examples, for quick trials.
-    pub fn truncate(&mut self, count: usize) {
-        self.examples.truncate(count);
-    }
-}
+dataset_methods!(SummarizationDataset);

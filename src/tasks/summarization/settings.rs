@@ -1,4 +1,4 @@
-//! How long documents and summaries are, and how summaries are generated.
+//! Settings of summarization: lengths of documents and summaries, and beam search.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,25 +16,25 @@ pub enum SummarizationPreset {
     Xsum,
     /// `facebook/bart-large-cnn`: its configuration's `summarization_cnn`.
     CnnDailymail,
-    /// LoSparse's runs on XSum and CNN/DailyMail: 256 tokens to 128, six beams, else as `bart`
-    /// without its shortest length.
+    /// LoSparse's runs on XSum and CNN/DailyMail: documents of 256 tokens, summaries of 128, six
+    /// beams, no shortest length, else as `bart`.
     Losparse,
 }
 
-/// How written texts are scored.
+/// Metrics of generated texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextMetrics {
     /// ROUGE-1, 2, L and Lsum.
     #[default]
     Rouge,
-    /// Word accuracy and phoneme error rate, of phonemes divided by blanks.
+    /// Word accuracy and phoneme error rate; phonemes are separated by blanks.
     Phonemes,
 }
 
-/// Lengths of documents and summaries, and beam search as Hugging Face's `generate` names it.
+/// Lengths of documents and summaries, and beam search with the names of Hugging Face's `generate`.
 ///
-/// In TOML, `preset` gives the settings that are not there:
+/// In TOML and JSON, settings that are absent come from `preset`:
 ///
 /// ```toml
 /// preset = "xsum"
@@ -43,28 +43,29 @@ pub enum TextMetrics {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct SummarizationSettings {
-    /// Where settings come from that were not given.
+    /// The source of settings that are absent.
     pub preset: SummarizationPreset,
-    /// Longest document in tokens, special tokens among them; longer ones are cut.
+    /// Longest document in tokens, special tokens included; longer ones are cut.
     pub max_source_length: usize,
-    /// Longest reference summary in tokens, in training, special tokens among them.
+    /// Longest reference summary in training, in tokens, special tokens included.
     pub max_target_length: usize,
-    /// Number of beams; 1 is greedy.
+    /// Number of beams; 1 is greedy search.
     pub num_beams: usize,
-    /// A beam's score is its log-probability over its length to this power: larger values favour
-    /// longer summaries.
+    /// A beam's score is its log-probability divided by its length to this power; larger values
+    /// favour longer summaries.
     pub length_penalty: f64,
-    /// Shortest summary to generate, in tokens; counted as `max_length`.
+    /// Shortest summary to generate, in tokens; counted like `max_length`.
     pub min_length: usize,
-    /// Longest summary to generate, in tokens; the decoder's start token and the end token count.
+    /// Longest summary to generate, in tokens, including the decoder's start token and the end
+    /// token.
     pub max_length: usize,
-    /// No run of so many tokens occurs twice in a summary; 0: no such rule.
+    /// No sequence of so many tokens occurs twice in a summary; 0: no such rule.
     pub no_repeat_ngram_size: usize,
-    /// When search ends: `true`, as soon as there are `num_beams` finished summaries.
+    /// When the search ends; `true`: as soon as there are `num_beams` finished summaries.
     pub early_stopping: EarlyStopping,
     /// Whether ROUGE compares stems.
     pub use_stemmer: bool,
-    /// How written texts are scored.
+    /// Metrics of generated texts.
     pub metrics: TextMetrics,
 }
 
@@ -75,10 +76,10 @@ impl Default for SummarizationSettings {
 }
 
 impl SummarizationPreset {
-    /// The settings.
+    /// The settings of this preset.
     pub fn settings(self) -> SummarizationSettings {
-        // The configurations say how to generate, not what to train on: documents get all of
-        // BART's 1024 positions, reference summaries the length of the longest to generate.
+        // The configurations have no lengths for training: documents get all 1024 positions of
+        // BART, reference summaries the length of the longest summary to generate.
         let bart = SummarizationSettings {
             preset: self,
             max_source_length: 1024,
@@ -119,10 +120,10 @@ impl SummarizationPreset {
 }
 
 impl SummarizationSettings {
-    /// Checks that every setting is possible. Reading from TOML or JSON does so too.
+    /// Checks every setting. Reading from TOML or JSON does so, too.
     ///
     /// # Errors
-    /// If one is not; the message names it.
+    /// The error names the first impossible setting.
     pub fn validate(&self) -> Result<()> {
         let refuse = |option: &str, message: String| Err(Error::option(option, message));
         for (option, length) in [
@@ -130,7 +131,7 @@ impl SummarizationSettings {
             ("max_target_length", self.max_target_length),
             ("summarization.max_length", self.max_length),
         ] {
-            // The start and end tokens and one between them.
+            // The start token, the end token and one between them.
             if length < 3 {
                 return refuse(option, format!("{length} leaves no room for text; at least 3"));
             }
@@ -150,10 +151,10 @@ impl SummarizationSettings {
         Ok(())
     }
 
-    /// Checks that a model that reads and writes up to `longest` tokens can do with the lengths.
+    /// Checks the lengths for a model that reads and writes up to `longest` tokens.
     ///
     /// # Errors
-    /// Names the one that is too long.
+    /// The error names the length that is too large.
     pub fn check_lengths(&self, longest: usize) -> Result<()> {
         for (option, tokens) in [
             ("max_source_length", self.max_source_length),
@@ -164,7 +165,7 @@ impl SummarizationSettings {
                 return Err(Error::option(option, message));
             }
         }
-        // The last token is written, not read.
+        // The last token is generated but never read.
         let most = longest.saturating_add(1);
         if self.max_length > most {
             let message = format!(
@@ -176,8 +177,7 @@ impl SummarizationSettings {
         Ok(())
     }
 
-    /// The generation that these settings ask for, with what they leave open, such as special
-    /// tokens, as `model` has it.
+    /// The generation settings; what is not set here, such as special tokens, is from `model`.
     pub fn generation(&self, model: &GenerationConfig) -> GenerationConfig {
         GenerationConfig {
             max_length: Some(self.max_length),
@@ -187,7 +187,7 @@ impl SummarizationSettings {
             length_penalty: Some(self.length_penalty),
             early_stopping: Some(self.early_stopping),
             no_repeat_ngram_size: Some(self.no_repeat_ngram_size),
-            // They would count before the lengths above.
+            // These would override the lengths above.
             max_new_tokens: None,
             min_new_tokens: None,
             ..model.clone()
@@ -195,7 +195,7 @@ impl SummarizationSettings {
     }
 }
 
-/// The settings as files have them: what is absent comes from the preset.
+/// The settings as in files, where each may be absent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_comes_from_the_preset() {
+    fn absent_settings_come_from_the_preset() {
         let none: SummarizationSettings = toml::from_str("").unwrap();
         assert_eq!(none, SummarizationSettings::default());
         let text = "preset = \"cnn_dailymail\"\nnum_beams = 2\nlength_penalty = 0.5";
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_settings_are_refused_by_name() {
+    fn impossible_settings_are_errors_that_name_them() {
         for (text, wanted) in [
             ("max_source_length = 2", "option max_source_length: 2 leaves no room"),
             ("num_beams = 0", "option num_beams: 0; 1 is greedy"),

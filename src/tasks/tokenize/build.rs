@@ -1,8 +1,8 @@
-//! Tokenizers as transformers' classes build them: a class takes the vocabulary of `tokenizer.json`, or
-//! of files older than it, and everything else from itself and the options of
-//! `tokenizer_config.json`.
+//! Builds tokenizers as transformers' classes do. A class takes the vocabulary from
+//! `tokenizer.json` or from older files, and everything else from its own definition and the
+//! options of `tokenizer_config.json`.
 //!
-//! Definitions: `models/{bert,mpnet,roberta,deberta_v2,herbert}/tokenization_*.py` of
+//! Definitions: `models/{bert,mpnet,roberta,xlm_roberta,deberta_v2,herbert}/tokenization_*.py` of
 //! <https://github.com/huggingface/transformers>.
 
 use std::path::PathBuf;
@@ -10,22 +10,21 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 use tokenizers::{ModelWrapper, Tokenizer};
 
-use super::check;
 use super::class::{Class, Named};
-use super::files::{Files, Json};
-use super::guarded;
-use super::special::Specials;
+use super::damage::{self, guarded};
+use super::folder::{Files, Json};
+use super::special_tokens::SpecialTokens;
 use crate::{Error, Result};
 
-/// A tokenizer, and the file that its vocabulary is from.
+/// A tokenizer, and the file of its vocabulary.
 pub(super) type Built = (Tokenizer, PathBuf);
 
-/// Builds the tokenizer of a class, its added tokens included.
-pub(super) fn build(files: &Files, named: &Named, specials: &Specials) -> Result<Built> {
+/// Builds the tokenizer of a class, with its added tokens.
+pub(super) fn build(files: &Files, named: &Named, specials: &SpecialTokens) -> Result<Built> {
     let parts = Parts { files, named, specials };
     if named.class == Class::Json {
         let Some(json) = &files.json else { return Err(parts.no_vocabulary("tokenizer.json")) };
-        let mut tokenizer = check::read(json, &files.model_config)?;
+        let mut tokenizer = damage::read(json, &files.model_config)?;
         specials.add_to(&mut tokenizer, files)?;
         return Ok((tokenizer, json.path.clone()));
     }
@@ -45,11 +44,11 @@ pub(super) fn build(files: &Files, named: &Named, specials: &Specials) -> Result
 struct Parts<'a> {
     files: &'a Files,
     named: &'a Named,
-    specials: &'a Specials,
+    specials: &'a SpecialTokens,
 }
 
 impl Parts<'_> {
-    /// An option of `tokenizer_config.json` that is true or false.
+    /// A boolean option of `tokenizer_config.json`.
     fn flag(&self, name: &str, default: bool) -> Result<bool> {
         match self.files.config.get(name) {
             None => Ok(default),
@@ -65,7 +64,7 @@ impl Parts<'_> {
         self.specials.get(name).unwrap_or_default()
     }
 
-    /// Tells which class found none of its files.
+    /// The error if the folder has none of the files that the class needs.
     fn no_vocabulary(&self, needed: &str) -> Error {
         let Named { name, place, .. } = self.named;
         let message = format!(
@@ -76,7 +75,7 @@ impl Parts<'_> {
         Error::format(self.files.place(), message)
     }
 
-    /// The model with its vocabulary, and the file that this is from.
+    /// The model with its vocabulary, and the file of the vocabulary.
     fn model(&self) -> Result<(Value, PathBuf)> {
         match (&self.files.json, self.named.class) {
             (Some(json), _) => Ok((self.model_of_json(json)?, json.path.clone())),
@@ -96,14 +95,14 @@ impl Parts<'_> {
                 };
                 let vocab: Map<String, Value> = serde_json::from_str(&text)
                     .map_err(|error| Error::format(&path, format!("not a JSON object: {error}")))?;
-                check::check_vocabulary(&vocab).map_err(|m| Error::format(&path, m))?;
+                damage::check_vocabulary(&vocab).map_err(|m| Error::format(&path, m))?;
                 Ok((self.bpe(vocab.into(), self.merges()?), path))
             }
             (None, _) => Err(self.no_vocabulary("tokenizer.json")),
         }
     }
 
-    /// The lines of `merges.txt`.
+    /// The merges of `merges.txt`.
     fn merges(&self) -> Result<Value> {
         let path = self.files.path("merges.txt");
         let Some(text) = self.files.text("merges.txt")? else {
@@ -119,7 +118,7 @@ impl Parts<'_> {
     }
 
     fn model_of_json(&self, json: &Json) -> Result<Value> {
-        let whole = check::read(json, &self.files.model_config)?;
+        let whole = damage::read(json, &self.files.model_config)?;
         let kind = match whole.get_model() {
             ModelWrapper::BPE(_) => "BPE",
             ModelWrapper::WordPiece(_) => "WordPiece",
@@ -136,6 +135,10 @@ impl Parts<'_> {
                 Ok(self.bpe(field("vocab"), field("merges")))
             }
             (Class::DebertaV2, "Unigram") => self.unigram(field("vocab")),
+            (Class::XlmRoberta, "Unigram") => {
+                Ok(json!({"type": "Unigram", "unk_id": 3, "vocab": field("vocab"),
+                    "byte_fallback": false}))
+            }
             _ => {
                 let Named { name, place, .. } = self.named;
                 let message = format!(
@@ -164,8 +167,7 @@ impl Parts<'_> {
             "vocab": vocab, "merges": merges})
     }
 
-    /// The unknown token is the one of its name and without a score, or else the one that `unk_id`
-    /// says.
+    /// The unknown token is the piece of its name with the score 0, or else the piece `unk_id`.
     fn unigram(&self, vocab: Value) -> Result<Value> {
         let unknown = self.token("unk_token");
         let unscored = |piece: &Value| piece[0] == unknown && piece[1].as_f64() == Some(0.0);
@@ -202,6 +204,7 @@ impl Parts<'_> {
                 "pre_tokenizer": {"type": "BertPreTokenizer"},
                 "decoder": {"type": "BPEDecoder", "suffix": "</w>"}}),
             Class::DebertaV2 => self.deberta()?,
+            Class::XlmRoberta => self.xlm_roberta()?,
             Class::Roberta | Class::Json => {
                 let bytes = |prefix: bool| {
                     json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true,
@@ -239,20 +242,41 @@ impl Parts<'_> {
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": splits}, "decoder": words}))
     }
 
-    /// An error if a token that every text needs is in no vocabulary, so that it would get an id that
-    /// the model has no row for.
+    /// The characters' map of the vocabulary's SentencePiece model is all that is taken from the
+    /// normalizer of `tokenizer.json`.
+    fn xlm_roberta(&self) -> Result<Value> {
+        let normalizer = self.files.json.as_ref().and_then(|json| json.fields.get("normalizer"));
+        let of_sequence = normalizer.and_then(|whole| whole.get("normalizers"));
+        let steps = match of_sequence.and_then(Value::as_array) {
+            Some(steps) => steps.iter().collect(),
+            None => Vec::from_iter(normalizer),
+        };
+        let mapped = steps.into_iter().rfind(|step| {
+            step.get("type").and_then(Value::as_str) == Some("Precompiled")
+                && step.get("precompiled_charsmap").is_some()
+        });
+        let scheme = if self.flag("add_prefix_space", true)? { "always" } else { "never" };
+        let words = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme,
+            "split": true});
+        Ok(json!({"normalizer": mapped, "decoder": words, "pre_tokenizer": {"type": "Sequence",
+            "pretokenizers": [{"type": "WhitespaceSplit"}, words]}}))
+    }
+
+    /// Checks that the tokens that every text needs are in the vocabulary: others would get ids
+    /// that the model has no embeddings of.
     fn check_special(&self, tokenizer: &Tokenizer, origin: &PathBuf) -> Result<()> {
-        let mut needed = vec!["cls_token", "sep_token", "pad_token"];
+        let [first, last] = self.around();
+        let mut needed = vec![first, last, "pad_token"];
         match self.named.class {
             Class::Bert | Class::Mpnet | Class::Herbert => needed.push("unk_token"),
-            Class::Roberta | Class::DebertaV2 | Class::Json => {}
+            Class::Roberta | Class::DebertaV2 | Class::XlmRoberta | Class::Json => {}
         }
         for name in needed {
             let token = self.specials.get(name).ok_or_else(|| {
                 let message = format!("{name}: a {} needs it", self.named.name);
                 Error::format(self.files.path("tokenizer_config.json"), message)
             })?;
-            // The unknown token is the model's own; the others may be added.
+            // The unknown token must be in the model's vocabulary; others may be added tokens.
             let added = name != "unk_token" && self.specials.states(token);
             if tokenizer.token_to_id(token).is_none() && !added {
                 let message = format!(
@@ -266,6 +290,14 @@ impl Parts<'_> {
         Ok(())
     }
 
+    /// Names of the tokens around a text.
+    fn around(&self) -> [&'static str; 2] {
+        match self.named.class {
+            Class::XlmRoberta => ["bos_token", "eos_token"],
+            _ => ["cls_token", "sep_token"],
+        }
+    }
+
     fn post_processor(
         &self,
         tokenizer: &Tokenizer,
@@ -275,9 +307,9 @@ impl Parts<'_> {
             let token = self.token(name);
             (token, tokenizer.token_to_id(token))
         };
-        let (cls, sep) = (pair("cls_token"), pair("sep_token"));
+        let [cls, sep] = self.around().map(pair);
         let processor = match self.named.class {
-            Class::Roberta | Class::Mpnet | Class::Json => {
+            Class::Roberta | Class::Mpnet | Class::XlmRoberta | Class::Json => {
                 let is_roberta = self.named.class == Class::Roberta;
                 let trim = !is_roberta || self.flag("trim_offsets", true)?;
                 let prefix = is_roberta && self.flag("add_prefix_space", false)?;

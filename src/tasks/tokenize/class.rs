@@ -1,11 +1,11 @@
-//! Which of transformers' tokenizers a model folder asks for.
+//! Finds the tokenizer class of transformers that a model folder asks for.
 
 use serde_json::{Map, Value};
 
 use crate::checkpoint::class_of_model;
 use crate::checkpoint::format::model_type;
 
-/// How a tokenizer is made of a folder's files.
+/// How to build a tokenizer from a folder's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     /// WordPiece; `[CLS] a [SEP] b [SEP]`, types 0 and 1.
@@ -16,69 +16,56 @@ pub(super) enum Class {
     Roberta,
     /// Unigram; `[CLS] a [SEP] b [SEP]`, types 0 and 1.
     DebertaV2,
+    /// Unigram; `<s> a </s></s> b </s>`.
+    XlmRoberta,
     /// BPE whose words end in `</w>`; `<s> a </s> b </s>`.
     Herbert,
-    /// As `tokenizer.json` says.
+    /// As `tokenizer.json` describes.
     Json,
 }
 
-/// A class as a folder's files name it.
+/// A class, as a folder's files name it.
 #[derive(Debug, Clone)]
 pub(super) struct Named {
     pub(super) class: Class,
-    /// transformers' name of it.
+    /// Its name in transformers.
     pub(super) name: String,
-    /// Where it is named.
+    /// The field and file that name it.
     pub(super) place: &'static str,
-    /// Whether models get its token types, unless `model_input_names` says so; unknown where nothing
+    /// Whether models get its token types, unless `model_input_names` decides; `None` if no file
     /// names a class.
     pub(super) types: Option<bool>,
 }
 
-/// Classes that are written in Python, which no file describes.
-const PYTHON: [&str; 30] = [
-    "BartphoTokenizer",
-    "BertGenerationTokenizer",
-    "BertJapaneseTokenizer",
-    "BertweetTokenizer",
-    "BioGptTokenizer",
-    "BlenderbotSmallTokenizer",
-    "ByT5Tokenizer",
-    "CTRLTokenizer",
-    "CanineTokenizer",
-    "CharacterTokenizer",
-    "CpmAntTokenizer",
-    "CpmTokenizer",
-    "EsmTokenizer",
-    "FSMTTokenizer",
-    "FlaubertTokenizer",
-    "GPTNeoXJapaneseTokenizer",
-    "GPTSw3Tokenizer",
-    "M2M100Tokenizer",
-    "MarianTokenizer",
-    "MecabTokenizer",
-    "MyT5Tokenizer",
-    "PLBartTokenizer",
-    "PerceiverTokenizer",
-    "PhobertTokenizer",
-    "ProphetNetTokenizer",
-    "RagTokenizer",
-    "RoCBertTokenizer",
-    "SiglipTokenizer",
-    "TapasTokenizer",
-    "XLMTokenizer",
+/// Classes that are written in Python and that no file describes, without `Tokenizer` at their
+/// ends.
+const PYTHON: &str = "\
+    Bartpho BertGeneration BertJapanese Bertweet BioGpt BlenderbotSmall ByT5 CTRL Canine \
+    Character CpmAnt Cpm Esm FSMT Flaubert GPTNeoXJapanese GPTSw3 M2M100 Marian Mecab MyT5 \
+    PLBart Perceiver Phobert ProphetNet Rag RoCBert Siglip Tapas XLM";
+
+/// Classes that take no more than the vocabulary from `tokenizer.json` and are not built here,
+/// without `Tokenizer` at their ends.
+const BUILT: &str = "\
+    Albert Barthez BigBird Blenderbot CLIP Camembert CodeGen CodeLlama Cohere DPRContextEncoder \
+    DPRQuestionEncoder DPRReader Deberta Esmc Funnel GPT2 GPTNeoX Gemma Lasr LayoutLMv2 \
+    LayoutLMv3 LayoutXLM Llama Luke MBart MBart50 MLuke MarkupLM Nllb Nougat OpenAIGPT Pegasus \
+    Qwen2 Qwen3_5 Reformer RemBert RoFormer SeamlessM4T Siglip2 Splinter T5 Tipsv2 Udop \
+    VideoPrism Whisper XGLM XLNet";
+
+/// Further classes that give token types; `tokenizer.json` describes them.
+const TYPED: [&str; 4] = [
+    "ConvBertTokenizer",
+    "DPRContextEncoderTokenizer",
+    "DPRQuestionEncoderTokenizer",
+    "FNetTokenizer",
 ];
 
-/// Other classes of `tokenizer.json` that give token types.
-const TYPED: [&str; 4] =
-    ["ConvBertTokenizer", "DebertaTokenizer", "DPRQuestionEncoderTokenizer", "FNetTokenizer"];
-
-/// The class that `tokenizer_config.json` or else `config.json` names, or else the one of the
-/// `model_type`; `None` where there is none of them. `has_json` tells whether there is a
-/// `tokenizer.json`.
+/// The class that `tokenizer_config.json` names, or else `config.json`, or else the one for its
+/// `model_type`; `None` without any of them. `has_json`: whether the folder has a `tokenizer.json`.
 ///
 /// # Errors
-/// If it is written in Python or is no name.
+/// If the class is written in Python, or its name is not a string.
 pub(super) fn find(
     config: &Map<String, Value>,
     model_config: &Map<String, Value>,
@@ -102,6 +89,16 @@ pub(super) fn find(
     named(name, "model_type of config.json", has_json).map(Some)
 }
 
+/// Advice on classes that are not built here.
+const BY_JSON: &str = "if a tokenizer.json does the same, name PreTrainedTokenizerFast as \
+                       tokenizer_class of tokenizer_config.json";
+
+/// Whether a list has the class `name`.
+fn among(list: &str, name: &str) -> bool {
+    let name = name.strip_suffix("Tokenizer");
+    list.split(' ').any(|listed| Some(listed) == name)
+}
+
 fn named(name: &str, place: &'static str, has_json: bool) -> Result<Named, String> {
     let short = name.strip_suffix("Fast").unwrap_or(name);
     let (class, types) = match short {
@@ -112,7 +109,7 @@ fn named(name: &str, place: &'static str, has_json: bool) -> Result<Named, Strin
         | "MobileBertTokenizer"
         | "SqueezeBertTokenizer" => (Class::Bert, true),
         "DistilBertTokenizer" => (Class::Bert, false),
-        // Of a `tokenizer.json` it takes everything, and not the vocabulary alone.
+        // If there is a `tokenizer.json`, it describes all of this class.
         "ConvBertTokenizer" if !has_json => (Class::Bert, true),
         "RobertaTokenizer"
         | "BartTokenizer"
@@ -122,11 +119,18 @@ fn named(name: &str, place: &'static str, has_json: bool) -> Result<Named, Strin
         "MPNetTokenizer" => (Class::Mpnet, false),
         "DebertaV2Tokenizer" => (Class::DebertaV2, true),
         "HerbertTokenizer" => (Class::Herbert, false),
-        _ if PYTHON.contains(&short) => {
+        "XLMRobertaTokenizer" => (Class::XlmRoberta, false),
+        _ if among(PYTHON, short) => {
             return Err(format!(
                 "{place}: a {short} is written in Python, and no file tells how it splits texts; \
-                 if a tokenizer.json does the same, name PreTrainedTokenizerFast as tokenizer_class \
-                 of tokenizer_config.json"
+                 {BY_JSON}"
+            ));
+        }
+        // Of these, the fast ones are classes of their own, which `tokenizer.json` describes.
+        _ if among(BUILT, short) && !(short.starts_with("DPR") && short != name) => {
+            return Err(format!(
+                "{place}: a {short} is not supported: transformers takes its vocabulary from \
+                 tokenizer.json and makes the rest itself; {BY_JSON}"
             ));
         }
         _ => (Class::Json, TYPED.contains(&short)),

@@ -1,4 +1,5 @@
-//! Damaged `tokenizer.json`s: every one loads with ids in range, or is one error that names it.
+//! Damaged `tokenizer.json` files: each loads with ids in range, or is an error that names the
+//! file.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ const TEXTS: [(&str, Option<&str>); 4] = [
     ("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", Some("")),
 ];
 
-/// The kinds of tiny tokenizers, each with the configurations under which it is read.
+/// Kinds of tiny tokenizers, each with the configurations to read it with.
 fn kinds() -> Vec<(&'static str, Value, Vec<Value>)> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizer");
     let read = |name: &str| -> Value {
@@ -67,13 +68,14 @@ fn kinds() -> Vec<(&'static str, Value, Vec<Value>)> {
     ]
 }
 
-/// Keeps the first ids of a vocabulary.
+/// Keeps the first tokens of a vocabulary.
 fn keep(json: &mut Value, count: u64) {
     let vocabulary = json["model"]["vocab"].as_object_mut().unwrap();
     vocabulary.retain(|_, id| id.as_u64().unwrap() < count);
 }
 
-/// Loads and uses a tokenizer: whether it loads. An error names the file and holds one line.
+/// Loads and uses a tokenizer; returns whether it loads. Checks that an error names the file and
+/// has one line.
 fn survives(text: &[u8], config: &Value, what: &dyn Fn() -> String) -> bool {
     let config = config.to_string();
     let tokenizer = match TextTokenizer::from_bytes(text, Some(config.as_bytes()), 16) {
@@ -110,7 +112,7 @@ fn survives(text: &[u8], config: &Value, what: &dyn Fn() -> String) -> bool {
     true
 }
 
-/// Pointers to all values within `value`, large vocabularies sampled.
+/// Pointers to all values within `value`; of large vocabularies only a sample.
 fn leaves(value: &Value, path: String, all: &mut Vec<String>) {
     all.push(path.clone());
     match value {
@@ -190,7 +192,7 @@ fn every_value_replaced_by_every_odd_one_loads_or_is_one_error() {
                     let whole = survives(damaged.to_string().as_bytes(), config, &what);
                     loaded.fetch_add(usize::from(whole), Ordering::Relaxed);
                 }
-                // And without it.
+                // Also without it.
                 let mut damaged = json.clone();
                 let (parent, last) = path.rsplit_once('/').unwrap_or(("", ""));
                 match damaged.pointer_mut(parent) {

@@ -1,15 +1,13 @@
-//! From texts to tokens, truncated and with the special ones around them.
+//! Tokenizes texts, truncates them and adds special tokens.
 
 use tokenizers::{PostProcessor, truncate_encodings};
 
-use super::{
-    Encoding, TextTokenizer, TruncationDirection, TruncationParams, TruncationStrategy, guarded,
-};
+use super::damage::guarded;
+use super::{Encoding, TextTokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
 use crate::{Error, Result};
 
 impl TextTokenizer {
-    /// Tokens of a text, without special ones and not truncated. What damaged files make of it is an
-    /// error.
+    /// Tokens of a text, without special tokens and not truncated.
     pub(super) fn words(&self, text: &str, offsets: bool) -> Result<Encoding> {
         let short = if offsets { None } else { self.cuts.shortened(text) };
         let text = short.as_deref().unwrap_or(text);
@@ -20,12 +18,12 @@ impl TextTokenizer {
         encoding.map_err(|error| Error::format(&self.origin, error.to_string()))
     }
 
-    /// The tokens of a text or pair, or of their beginnings where [`TextTokenizer::truncation`] cuts
-    /// off all that follows.
+    /// Tokens of a text or pair, or of their beginnings if truncation drops the rest.
     ///
-    /// Long stretches of text in which words cannot be told apart are tokenized whole, and so are all
-    /// texts that are cut at their left. Of a pair the longer text is cut first, and of an odd number
-    /// of tokens has one more: so where both are too long they are counted to the end of the shorter.
+    /// Texts without places to cut, and texts that are truncated at their left, are tokenized
+    /// whole. Of a pair the longer text is truncated first, and keeps one token more if their
+    /// number is odd. So if both are too long, their tokens are counted to the end of the shorter
+    /// text.
     pub(super) fn beginnings(
         &self,
         text: &str,
@@ -40,7 +38,8 @@ impl TextTokenizer {
         let (mut first, whole) = until(text)?;
         let Some(pair) = pair else { return Ok((first, None)) };
         let (mut second, pair_whole) = until(pair)?;
-        // The shorter text is compared with the longer one's beginning, which is longer than it.
+        // If one text is whole and the other one's beginning has more tokens already, the other is
+        // longer.
         let known = (whole && (pair_whole || first.len() < second.len()))
             || (pair_whole && second.len() < first.len());
         if !known && room % 2 == 1 {
@@ -52,7 +51,7 @@ impl TextTokenizer {
         Ok((first, Some(second)))
     }
 
-    /// Truncates and adds special tokens. What is cut off is kept as `pieces`, or not at all.
+    /// Truncates and adds special tokens. If `pieces`, the encoding keeps what is cut off.
     pub(super) fn finish(
         &self,
         text: Encoding,
@@ -95,7 +94,8 @@ impl TextTokenizer {
         Ok(encoding)
     }
 
-    /// Tokens off the longer text first, from the side the files say.
+    /// Truncation to the maximum length: the longer text loses tokens first, at the side that the
+    /// files name.
     pub(super) fn truncation(&self) -> TruncationParams {
         TruncationParams {
             max_length: self.max_length,
@@ -105,14 +105,14 @@ impl TextTokenizer {
         }
     }
 
-    /// Number of special tokens around a text or pair.
+    /// Number of special tokens that are added to a text or pair.
     pub(super) fn added_tokens(&self, is_pair: bool) -> usize {
         self.post_processor.as_ref().map_or(0, |processor| processor.added_tokens(is_pair))
     }
 }
 
-/// Refuses what `truncate_encodings` panics on: pieces no longer than their overlap. `lengths` are
-/// those of the text and of its pair; `params` leaves out special tokens.
+/// Rejects pieces no longer than their overlap, over which `truncate_encodings` panics. `lengths`
+/// are those of the text and its pair; the lengths in `params` exclude special tokens.
 fn check_room(
     lengths: (usize, Option<usize>),
     params: &TruncationParams,

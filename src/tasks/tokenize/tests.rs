@@ -48,7 +48,7 @@ fn every_kind_of_folder_agrees_with_transformers() {
     }
 }
 
-/// Writes `vocab.json` and `merges.txt` of the byte-level fixture, as old folders of BART have them.
+/// Writes `vocab.json` and `merges.txt` of the byte-level fixture, as in old folders of BART.
 fn write_bpe_files(folder: &Path) {
     let json = fs::read_to_string(fixtures().join("bytelevel/tokenizer.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -196,7 +196,7 @@ fn long_second_texts_can_be_cut_in_overlapping_pieces() {
     assert!(error.contains("would have 5 tokens"), "{error}");
 }
 
-/// BART's summarizers have no embedding of the last token, `<mask>`.
+/// BART's summarizers have no embedding for the last token, `<mask>`.
 #[test]
 fn special_tokens_may_lack_an_embedding_until_a_text_has_one() {
     let path = fixtures().join("bytelevel/tokenizer.json");
@@ -216,7 +216,7 @@ fn special_tokens_may_lack_an_embedding_until_a_text_has_one() {
         assert!(error.contains("<blank>") && error.contains("no embedding"), "{error}");
     };
     refused(fewer.encode("a <blank>", None).map(|_| String::new()));
-    // What is cut off is not the model's to read, unless it comes in a piece of its own.
+    // The model does not read what is cut off, unless it is in a piece of its own.
     let long = format!("{}<blank>", "dog ".repeat(60));
     fewer.encode(&long, None).unwrap();
     fewer.encode_examples(&[example(&long)]).unwrap();
@@ -239,7 +239,7 @@ fn configuration_is_heeded() {
     assert_eq!((bytes.pad_id(), bytes.model_max_length()), (1, None));
     assert_eq!(bytes.vocab_size(), 5 + 256 + 69);
 
-    // config.json names the padding token if nothing else does.
+    // Without any other file, config.json names the padding token.
     let folder = tempfile::tempdir().unwrap();
     let copy = |from: &str, name: &str| {
         fs::copy(fixtures().join(from).join(name), folder.path().join(name)).unwrap();

@@ -4,12 +4,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, activation::gelu};
-use losparse::compact::compact;
-use losparse::decompose::{DecomposeConfig, Rank, decompose};
-use losparse::compressible;
-use losparse::linear::{CompressibleLinear, CompressibleLinearConfig, LayerSelection};
-use losparse::optim::AdamWConfig;
-use losparse::pruning::{PruningConfig, Schedule};
+use losparse::prelude::*;
 
 /// `[batch, 32]` → `[batch, 4]`.
 #[derive(Module, Debug)]

@@ -1,0 +1,334 @@
+//! The extension on `Flex`: plain slices, split over rayon's threads.
+
+use std::sync::Arc;
+
+use burn::backend::flex::{Flex, FlexTensor};
+use burn::backend::ops::ActivationOps;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, Shape, TensorData};
+use rayon::prelude::*;
+
+use super::active::{ActiveLayer, gather, scatter};
+use super::attention::{Attention, AttentionSettings};
+use super::columns::{ActiveColumns, SparseGradient};
+use super::extension::{KernelGradients, NormSettings};
+use super::gelu::{gelu_backward_in_place, gelu_in_place};
+use super::host::{row_major, slice};
+use super::neuron_plan::NeuronPlan;
+use super::positions::{PositionSettings, Positions};
+use super::residual_norm::ResidualNorm;
+use super::{Kernels, products};
+
+/// Elements a task of an elementwise function takes: 64 KiB, some ten microseconds of work.
+const CHUNK: usize = 16 * 1024;
+
+impl Kernels for Flex {
+    fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        match x.dtype() {
+            DType::F32 => map_chunks(x, |_, chunk| gelu_in_place(chunk)),
+            _ => <Self as ActivationOps<Self>>::gelu(x),
+        }
+    }
+
+    fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        if x.dtype() != DType::F32 || grad.dtype() != DType::F32 {
+            return super::composed::gelu_gradient::<Self>(x, grad);
+        }
+        let x = row_major(x);
+        let x = slice(&x);
+        map_chunks(grad, |from, chunk| gelu_backward_in_place(&x[from..][..chunk.len()], chunk))
+    }
+
+    /// # Panics
+    /// If a tensor is not of 32-bit floats.
+    fn neuron_outputs(
+        hidden: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        plan: Arc<NeuronPlan>,
+    ) -> FloatTensor<Self> {
+        let tokens = hidden.layout().shape()[0];
+        let hidden = row_major(hidden);
+        let bias = row_major(bias);
+        let mut output = vec![0.0; tokens * plan.d_output];
+        super::rows::write_outputs(&plan, slice(&hidden), slice(&bias), &mut output);
+        FlexTensor::from_data(TensorData::new(output, [tokens, plan.d_output]))
+    }
+
+    fn dense(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [x, weight, bias] = [x, weight, bias].map(row_major);
+        let shape = [rows(&x), width(&weight)];
+        let output = products::forward(slice(&x), slice(&weight), slice(&bias));
+        tensor(output, shape)
+    }
+
+    fn composed_weight(
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        _: Option<Arc<ActiveColumns>>,
+    ) -> FloatTensor<Self> {
+        if width(&right) == 0 {
+            return sparse;
+        }
+        let [sparse, right, left] = [sparse, right, left].map(row_major);
+        let weight = products::onto(slice(&sparse), slice(&right), slice(&left), width(&left));
+        tensor(weight, sparse.layout().shape().clone())
+    }
+
+    fn active_dense(
+        x: FloatTensor<Self>,
+        sparse: FloatTensor<Self>,
+        right: FloatTensor<Self>,
+        left: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        columns: Arc<ActiveColumns>,
+    ) -> FloatTensor<Self> {
+        let inputs = [x, sparse, right, left].map(row_major);
+        let bias = row_major(bias);
+        let shape = [rows(&inputs[0]), width(&inputs[1])];
+        tensor(active_layer(&inputs, &columns).forward(slice(&bias)), shape)
+    }
+
+    fn attention_heads(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        settings: AttentionSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [query, key, value, bias].map(row_major);
+        let output = attention(&inputs, &settings).forward();
+        tensor(output, inputs[0].layout().shape().clone())
+    }
+
+    fn position_scores(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        queries: FloatTensor<Self>,
+        settings: PositionSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [query, key, keys, queries].map(row_major);
+        let positions = positions(&inputs, &settings);
+        let [batch, length, _] = positions.dims;
+        tensor(positions.forward(), [batch, settings.heads, length, length])
+    }
+
+    fn residual_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        settings: NormSettings,
+    ) -> FloatTensor<Self> {
+        let inputs = [x, residual, gamma].map(row_major);
+        let beta = row_major(beta);
+        let output = norm(&inputs, settings).forward(slice(&beta));
+        tensor(output, inputs[0].layout().shape().clone())
+    }
+}
+
+impl KernelGradients for Flex {
+    fn dense_input_gradient(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [grad, weight] = [grad, weight].map(row_major);
+        let shape = [rows(&grad), rows(&weight)];
+        let gradient = products::input_gradient(slice(&grad), slice(&weight), width(&weight));
+        tensor(gradient, shape)
+    }
+
+    fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [x, grad] = [x, grad].map(row_major);
+        let shape = [width(&x), width(&grad)];
+        let gradient = products::weight_gradient(slice(&x), slice(&grad), width(&grad));
+        tensor(gradient, shape)
+    }
+
+    fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        let grad = row_major(grad);
+        tensor(products::column_sums(slice(&grad), width(&grad)), [width(&grad)])
+    }
+
+    fn composed_weight_gradients(
+        factors: [FloatTensor<Self>; 2],
+        columns: Option<&ActiveColumns>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3] {
+        let [right, left] = factors.map(row_major);
+        let grad = row_major(grad);
+        let (d_input, d_output, rank) = (rows(&grad), width(&grad), width(&right));
+        let [right, left] = match rank {
+            0 => [right, left],
+            _ => {
+                let of_right = products::input_gradient(slice(&grad), slice(&left), d_output);
+                let of_left = products::weight_gradient(slice(&right), slice(&grad), d_output);
+                [tensor(of_right, [d_input, rank]), tensor(of_left, [rank, d_output])]
+            }
+        };
+        let sparse = match columns {
+            None => grad,
+            Some(columns) if columns.gradient == SparseGradient::Whole => grad,
+            Some(columns) => {
+                let gathered = gather(slice(&grad), d_output, &columns.active);
+                sparse_gradient(gathered, columns, d_input)
+            }
+        };
+        [sparse, right, left]
+    }
+
+    fn active_dense_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        columns: &ActiveColumns,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 5] {
+        let inputs = inputs.map(row_major);
+        let grad = row_major(grad);
+        let gradients = active_layer(&inputs, columns).backward(slice(&grad));
+        let d_output = width(&grad);
+        let d_input = rows(&inputs[1]);
+        let [x, _, right, left] = inputs.map(|input| input.layout().shape().clone());
+        [
+            tensor(gradients.x, x),
+            sparse_gradient(gradients.sparse, columns, d_input),
+            tensor(gradients.right, right),
+            tensor(gradients.left, left),
+            tensor(gradients.bias, [d_output]),
+        ]
+    }
+
+    fn attention_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        settings: &AttentionSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4] {
+        let inputs = inputs.map(row_major);
+        let grad = row_major(grad);
+        let gradients = attention(&inputs, settings).backward(slice(&grad));
+        let [query, key, value, bias] = inputs.map(|input| input.layout().shape().clone());
+        [
+            tensor(gradients.query, query),
+            tensor(gradients.key, key),
+            tensor(gradients.value, value),
+            tensor(gradients.bias, bias),
+        ]
+    }
+
+    fn position_gradients(
+        inputs: [FloatTensor<Self>; 4],
+        settings: &PositionSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4] {
+        let inputs = inputs.map(row_major);
+        let grad = row_major(grad);
+        let gradients = positions(&inputs, settings).backward(slice(&grad));
+        let [query, key, keys, queries] = inputs.map(|input| input.layout().shape().clone());
+        [
+            tensor(gradients.query, query),
+            tensor(gradients.key, key),
+            tensor(gradients.keys, keys),
+            tensor(gradients.queries, queries),
+        ]
+    }
+
+    fn residual_norm_gradients(
+        inputs: [FloatTensor<Self>; 3],
+        settings: NormSettings,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 4] {
+        let inputs = inputs.map(row_major);
+        let grad = row_major(grad);
+        let gradients = norm(&inputs, settings).backward(slice(&grad));
+        let shape = grad.layout().shape().clone();
+        let d = width(&grad);
+        let residual = tensor(gradients.residual, shape.clone());
+        let x = match gradients.x.is_empty() {
+            true => residual.clone(),
+            false => tensor(gradients.x, shape),
+        };
+        [x, residual, tensor(gradients.gamma, [d]), tensor(gradients.beta, [d])]
+    }
+}
+
+/// The gradient of `S` as `columns` asks for it, of that of the active ones or, if it is to be whole, of
+/// all.
+fn sparse_gradient(found: Vec<f32>, columns: &ActiveColumns, d_input: usize) -> FlexTensor {
+    match columns.gradient {
+        SparseGradient::Whole => tensor(found, [d_input, columns.width()]),
+        SparseGradient::Gathered => tensor(found, [d_input, columns.active.len()]),
+        SparseGradient::Active => {
+            let mut all = vec![0.0; d_input * columns.width()];
+            scatter(&mut all, columns.width(), &columns.active, &found);
+            tensor(all, [d_input, columns.width()])
+        }
+    }
+}
+
+fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveColumns) -> ActiveLayer<'a> {
+    let [x, sparse, right, left] = inputs.each_ref().map(slice);
+    let dims = [rows(&inputs[0]), rows(&inputs[1]), width(&inputs[1]), width(&inputs[2])];
+    ActiveLayer { x, sparse, right, left, dims, columns }
+}
+
+fn attention<'a>(inputs: &'a [FlexTensor; 4], settings: &'a AttentionSettings) -> Attention<'a> {
+    let [query, key, value, bias] = inputs.each_ref().map(slice);
+    let (queries, keys) = (inputs[0].layout().shape(), inputs[1].layout().shape());
+    let dims = match &settings.sequences {
+        Some(all) => [all.count(), all.length(), all.length(), queries[2]],
+        None => [queries[0], queries[1], keys[1], queries[2]],
+    };
+    let bias = Some(bias).filter(|bias| !bias.is_empty());
+    Attention { query, key, value, bias, dims, settings }
+}
+
+fn positions<'a>(inputs: &'a [FlexTensor; 4], settings: &'a PositionSettings) -> Positions<'a> {
+    let [query, key, keys, queries] = inputs.each_ref().map(slice);
+    let shape = inputs[0].layout().shape();
+    let dims = match &settings.sequences {
+        Some(all) => [all.count(), all.length(), shape[2]],
+        None => [shape[0], shape[1], shape[2]],
+    };
+    Positions { query, key, keys, queries, dims, settings }
+}
+
+fn norm(inputs: &[FlexTensor; 3], settings: NormSettings) -> ResidualNorm<'_> {
+    let [x, residual, gamma] = inputs.each_ref().map(slice);
+    let NormSettings { epsilon, dropout } = settings;
+    ResidualNorm { x, residual, gamma, epsilon, dropout }
+}
+
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+fn rows(tensor: &FlexTensor) -> usize {
+    tensor.layout().shape()[0]
+}
+
+fn width(tensor: &FlexTensor) -> usize {
+    tensor.layout().shape().last().copied().unwrap_or(0)
+}
+
+/// Applies `f(offset, chunk)` to all elements, in place if nothing else holds the tensor.
+fn map_chunks(x: FlexTensor, f: impl Fn(usize, &mut [f32]) + Sync) -> FlexTensor {
+    let mut x = row_major(x);
+    let whole = x.storage::<f32>().len() == slice(&x).len();
+    if whole && let Some(values) = x.try_storage_mut::<f32>() {
+        let chunks = values.par_chunks_mut(CHUNK).enumerate();
+        chunks.for_each(|(at, chunk)| f(at * CHUNK, chunk));
+        return x;
+    }
+    let values = slice(&x);
+    let mut output = vec![0.0; values.len()];
+    let chunks = output.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).enumerate();
+    chunks.for_each(|(at, (chunk, values))| {
+        chunk.copy_from_slice(values);
+        f(at * CHUNK, chunk);
+    });
+    FlexTensor::from_data(TensorData::new(output, x.layout().shape().clone()))
+}

@@ -1,0 +1,47 @@
+//! The kernels of the CPU backend `flex`, and the extension that makes them operations of Burn.
+
+mod active;
+pub(crate) mod adamw;
+mod attention;
+mod autodiff;
+mod backend;
+pub(crate) mod block;
+mod composed;
+#[cfg(test)]
+mod composed_tests;
+#[cfg(test)]
+mod difference_tests;
+mod dropout;
+pub(crate) mod exp;
+#[cfg_attr(feature = "ndarray", allow(deprecated))] // Burn deprecates the backend.
+mod extension;
+pub(crate) mod fused;
+mod gelu;
+mod host;
+mod lanes;
+mod neuron_plan;
+mod padded;
+pub(crate) mod passes;
+mod positions;
+mod products;
+mod residual_norm;
+mod rows;
+mod scratch;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod training_tests;
+
+pub use attention::{AttentionMask, AttentionSettings};
+pub use dropout::DropoutMask;
+pub use extension::{KernelGradients, Kernels, NormSettings};
+#[cfg(test)]
+pub(crate) use host::float_address;
+pub use neuron_plan::NeuronPlan;
+pub use positions::PositionSettings;
+
+#[cfg(test)]
+use super::SparseGradient;
+use super::{
+    ActiveColumns, NeuronWeights, RelativeScores, Sequences, columns, is_flex_f32, sequences,
+};

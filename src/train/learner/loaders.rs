@@ -1,0 +1,232 @@
+//! Batches as a stream that is a pure function of the seed. Any segment can be served again, so a
+//! resumed run sees the batches of an uninterrupted one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::data::dataset::DatasetError;
+use burn::tensor::Device;
+
+use crate::Result;
+use crate::tasks::{BatchOrder, BatchPlan};
+use crate::train::Segments;
+use crate::train::job::BatchSource;
+
+/// A training batch and its place in the stream, which seeds dropout.
+#[derive(Debug, Clone)]
+pub struct TrainItem<B> {
+    /// The batch.
+    pub batch: B,
+    /// Its number since the training began.
+    pub number: usize,
+}
+
+/// Segments served so far, shared by the loaders of a run.
+pub type SegmentCounter = Arc<AtomicUsize>;
+
+/// Serves the training batches, one segment at a time.
+#[derive(Clone)]
+pub struct TrainLoader<B> {
+    /// The data.
+    pub source: Arc<BatchSource<B>>,
+    /// Order of the examples in batches.
+    pub order: BatchOrder,
+    /// How the training is cut.
+    pub segments: Segments,
+    /// Segments served so far.
+    pub served: SegmentCounter,
+    /// Updates done before; of a segment that was interrupted only the rest is served.
+    pub done: usize,
+    /// Device of the batches.
+    pub device: Device,
+    /// Range of the batches to serve in each segment.
+    pub window: std::ops::Range<usize>,
+}
+
+struct TrainIterator<B> {
+    loader: TrainLoader<B>,
+    start: usize,
+    next: usize,
+    end: usize,
+    plan: Option<(usize, BatchPlan)>,
+}
+
+impl<B> TrainIterator<B> {
+    fn batch(&mut self, number: usize) -> Result<B> {
+        let (epoch, at) = (
+            number / self.loader.segments.batches_per_epoch,
+            number % self.loader.segments.batches_per_epoch,
+        );
+        if self.plan.as_ref().is_none_or(|(planned, _)| *planned != epoch) {
+            let loader = &self.loader;
+            let lengths = &loader.source.lengths;
+            let plan = BatchPlan::shuffled(lengths, loader.order, epoch as u64)?;
+            self.plan = Some((epoch, plan));
+        }
+        let indices = self.plan.as_ref().map_or(&[][..], |(_, plan)| &plan.batches[at]);
+        (self.loader.source.collate)(indices, &self.loader.device)
+    }
+}
+
+impl<B> Iterator for TrainIterator<B> {
+    type Item = Result<TrainItem<B>, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.end {
+            return None;
+        }
+        let number = self.next;
+        self.next += 1;
+        let batch = self.batch(number).map_err(DatasetError::new);
+        Some(batch.map(|batch| TrainItem { batch, number }))
+    }
+}
+
+impl<B> DataLoaderIterator<TrainItem<B>> for TrainIterator<B> {
+    fn progress(&self) -> Progress {
+        let unit = Some("batches".to_string());
+        Progress::new(self.next - self.start, self.end - self.start, unit)
+    }
+}
+
+impl<B: Clone + Send + 'static> DataLoader<TrainItem<B>> for TrainLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<TrainItem<B>> + 'a> {
+        let segment = self.served.fetch_add(1, Ordering::SeqCst);
+        let per_step = self.segments.accumulation;
+        let first = self.segments.steps_after(segment).max(self.done) * per_step;
+        let last = self.segments.steps_after(segment + 1) * per_step;
+        let start = (first + self.window.start).min(last);
+        let end = first.saturating_add(self.window.end).min(last);
+        Box::new(TrainIterator { loader: self.clone(), start, next: start, end, plan: None })
+    }
+
+    fn num_items(&self) -> usize {
+        let batches = self.segments.save_steps * self.segments.accumulation;
+        self.window.end.min(batches) - self.window.start.min(batches)
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<TrainItem<B>>> {
+        Arc::new(Self { device: device.clone(), ..self.clone() })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<TrainItem<B>>> {
+        let from = self.window.start;
+        let window = from + start..(from.saturating_add(end)).min(self.window.end);
+        Arc::new(Self { window, ..self.clone() })
+    }
+}
+
+/// Serves the evaluation batches after segments that end with an evaluation, none after others.
+#[derive(Clone)]
+pub struct EvalLoader<B> {
+    /// The data.
+    pub source: Arc<BatchSource<B>>,
+    /// Indices of each batch's examples.
+    pub plan: Arc<BatchPlan>,
+    /// How the training is cut.
+    pub segments: Segments,
+    /// Training segments served so far.
+    pub served: SegmentCounter,
+    /// Device of the batches.
+    pub device: Device,
+    /// Range of the batches to serve.
+    pub window: std::ops::Range<usize>,
+}
+
+struct EvalIterator<B> {
+    loader: EvalLoader<B>,
+    next: usize,
+    end: usize,
+}
+
+impl<B> Iterator for EvalIterator<B> {
+    type Item = Result<B, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        let indices = &self.loader.plan.batches[self.next];
+        self.next += 1;
+        let batch = (self.loader.source.collate)(indices, &self.loader.device);
+        Some(batch.map_err(DatasetError::new))
+    }
+}
+
+impl<B> DataLoaderIterator<B> for EvalIterator<B> {
+    fn progress(&self) -> Progress {
+        let start = self.loader.window.start;
+        Progress::new(self.next - start, self.end - start, Some("batches".to_string()))
+    }
+}
+
+impl<B: Clone + Send + 'static> DataLoader<B> for EvalLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<B> + 'a> {
+        let due = self.segments.evaluates_after(self.served.load(Ordering::SeqCst));
+        let next = self.window.start;
+        let end = if due { self.window.end.min(self.plan.len()) } else { next };
+        Box::new(EvalIterator { loader: self.clone(), next, end })
+    }
+
+    fn num_items(&self) -> usize {
+        self.window.end.min(self.plan.len()) - self.window.start
+    }
+
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<B>> {
+        Arc::new(Self { device: device.clone(), ..self.clone() })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B>> {
+        let from = self.window.start;
+        Arc::new(Self { window: from + start..from + end, ..self.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loader(served: usize, done: usize) -> TrainLoader<Vec<usize>> {
+        let source = BatchSource {
+            lengths: (0..50).map(|n| n % 7 + 1).collect(),
+            digest: String::new(),
+            collate: Arc::new(|indices, _| Ok(indices.to_vec())),
+        };
+        TrainLoader {
+            source: Arc::new(source),
+            order: BatchOrder { batch_size: 4, bucket_batches: 50, seed: 3 },
+            segments: Segments::new(50, 4, 2, 2, Some(4), None).unwrap(),
+            served: Arc::new(AtomicUsize::new(served)),
+            done,
+            device: Device::default(),
+            window: 0..usize::MAX,
+        }
+    }
+
+    fn serve(loader: &TrainLoader<Vec<usize>>) -> Vec<(usize, Vec<usize>)> {
+        loader.iter().map(|item| item.unwrap()).map(|item| (item.number, item.batch)).collect()
+    }
+
+    #[test]
+    fn a_resumed_stream_goes_on_where_it_stopped() {
+        let whole = loader(0, 0);
+        let segments: Vec<_> = (0..4).map(|_| serve(&whole)).collect();
+        let numbers: Vec<usize> = segments.concat().iter().map(|(n, _)| *n).collect();
+        assert_eq!(numbers, (0..26).collect::<Vec<_>>());
+        let resumed = loader(2, 8);
+        assert_eq!(serve(&resumed), segments[2]);
+        assert_eq!(serve(&resumed), segments[3]);
+        // Interrupted after 10 updates of 2 batches each, and at a segment's end before it was whole.
+        let resumed = loader(2, 10);
+        assert_eq!(serve(&resumed), segments[2][4..]);
+        assert_eq!(serve(&resumed), segments[3]);
+        let resumed = loader(2, 12);
+        assert!(serve(&resumed).is_empty());
+        assert_eq!(serve(&resumed), segments[3]);
+        let mut epoch: Vec<usize> =
+            segments.concat()[..13].iter().flat_map(|(_, b)| b.clone()).collect();
+        epoch.sort_unstable();
+        assert_eq!(epoch, (0..50).collect::<Vec<_>>(), "every example once an epoch");
+    }
+}

@@ -1,0 +1,176 @@
+//! The dry run: what a run would do and need, from its real model and data.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::{Interrupter, TrainStep};
+use serde::Serialize;
+
+use super::layers_and_schedule::{Outline, PlannedPattern, decompose_selected, outline};
+use crate::Result;
+use crate::decompose::RankedLayer;
+use crate::optim::AdamWConfig;
+use crate::pruning::{Pruner, Schedule};
+use crate::train::job::{Job, Prepared, TrainableModel, dispatch};
+use crate::train::learner::{CompressingModel, RunHandle, RunSettings, TrainItem};
+use crate::train::{Event, Recipe, Segments, Silent};
+
+/// What a run would do.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// The model folder.
+    pub model: String,
+    /// Notes on model and data, such as the labels found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// The task.
+    pub task: String,
+    /// Number of training examples.
+    pub training_examples: usize,
+    /// Number of evaluation examples in all splits.
+    pub evaluation_examples: usize,
+    /// Layers matched by each pattern; empty in plain fine-tuning.
+    pub patterns: Vec<PlannedPattern>,
+    /// Layers to compress.
+    pub layers: Vec<RankedLayer>,
+    /// Passes over the training data.
+    pub epochs: usize,
+    /// Optimizer updates.
+    pub total_steps: usize,
+    /// Largest learning rate.
+    pub learning_rate: f64,
+    /// Updates between evaluations.
+    pub eval_steps: usize,
+    /// Updates between checkpoints.
+    pub save_steps: usize,
+    /// The pruning schedule; absent without a sparse part.
+    pub schedule: Option<Schedule>,
+    /// Keep ratio of the sparse part at some updates, as `(update, share)`.
+    pub keep_ratios: Vec<(usize, f64)>,
+    /// Number of trained parameters.
+    pub trained_parameters: usize,
+    /// Expected memory of weights, gradients, moments and activations, in bytes.
+    pub expected_memory_bytes: u64,
+    /// Expected seconds of the training, from two timed updates on this device.
+    pub expected_seconds: f64,
+    /// Seconds of one update.
+    pub seconds_per_step: f64,
+}
+
+/// Plans a run of `recipe`: reads model and data, decomposes, and times two updates. Writes nothing.
+///
+/// # Errors
+/// As a run that fails before its training.
+pub fn plan(recipe: &Recipe, device: &Device) -> Result<Plan> {
+    let recipe = recipe.resolved();
+    recipe.validate()?;
+    dispatch!(recipe.task.kind(), plan_job(&recipe, device))
+}
+
+fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
+    let notes = Mutex::new(Vec::new());
+    let observer = |event: &Event| {
+        if let (Event::Note { message }, Ok(mut notes)) = (event, notes.lock()) {
+            notes.push(message.clone());
+        }
+    };
+    let (model, prepared) = J::prepare(recipe, device, &observer)?;
+    let Outline { patterns, layers, segments, learning_rate, pruning } =
+        outline(recipe, &model, prepared.train.lengths.len())?;
+    let (model, ..) = decompose_selected(model, recipe, prepared.train.lengths.len(), true)?;
+    let schedule = pruning.map(|config| config.schedule);
+    let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, device)?;
+    let trained_parameters = model.num_params();
+    let expected_memory_bytes = memory(recipe, &model, &prepared.train.lengths);
+    let seconds_per_step = time_updates(recipe, &prepared, (model, pruner), segments, device)?;
+    Ok(Plan {
+        model: prepared.start.folder.display().to_string(),
+        notes: notes.into_inner().unwrap_or_default(),
+        task: prepared.task.name.clone(),
+        training_examples: prepared.train.lengths.len(),
+        evaluation_examples: prepared.dev.iter().map(|split| split.source.lengths.len()).sum(),
+        patterns,
+        layers,
+        epochs: segments.epochs,
+        total_steps: segments.total_steps,
+        learning_rate,
+        eval_steps: segments.eval_steps,
+        save_steps: segments.save_steps,
+        schedule,
+        keep_ratios: schedule.map(milestones).unwrap_or_default(),
+        trained_parameters,
+        expected_memory_bytes,
+        expected_seconds: seconds_per_step * segments.total_steps as f64,
+        seconds_per_step,
+    })
+}
+
+fn milestones(schedule: Schedule) -> Vec<(usize, f64)> {
+    let first = schedule.initial_warmup_steps;
+    let last = schedule.total_steps - schedule.final_warmup_steps;
+    let mut steps: Vec<usize> =
+        (0..=4).map(|quarter| first + (last - first) * quarter / 4).collect();
+    steps.push(schedule.total_steps - 1);
+    steps.into_iter().map(|step| (step, schedule.keep_ratio(step))).collect()
+}
+
+/// Estimates memory in bytes: weights, gradients and both moments in f32, and the activations that the
+/// backward pass keeps for a batch of median length.
+fn memory<M: TrainableModel>(recipe: &Recipe, model: &M, lengths: &[usize]) -> u64 {
+    let tokens = (recipe.training.batch_size * typical_length(lengths)) as u64;
+    let mut widths = 0;
+    model.for_each_linear(&mut |_, linear| {
+        let [d_input, d_output] = linear.dims();
+        // Input and output, and about as much again for activations, norms and dropout.
+        widths += 2 * (d_input + d_output) as u64;
+    });
+    4 * (4 * Module::num_params(model) as u64 + tokens * widths)
+}
+
+fn typical_length(lengths: &[usize]) -> usize {
+    let mut lengths = lengths.to_vec();
+    lengths.sort_unstable();
+    lengths.get(lengths.len() / 2).copied().unwrap_or(1)
+}
+
+/// Times an update on examples of median length, in seconds. The first of two updates warms up.
+fn time_updates<M: TrainableModel, E>(
+    recipe: &Recipe,
+    prepared: &Prepared<M, E>,
+    (model, pruner): (M, Pruner),
+    segments: Segments,
+    device: &Device,
+) -> Result<f64> {
+    let settings = RunSettings {
+        seed: recipe.training.seed,
+        accumulation: 1,
+        max_grad_norm: recipe.training.max_grad_norm,
+        total_steps: segments.total_steps,
+        batches_per_epoch: segments.batches_per_epoch,
+    };
+    let run = RunHandle::new(settings, Arc::new(Silent), Interrupter::new());
+    let mut model = CompressingModel::new(model, pruner, run.clone()).train();
+    let mut optimizer = AdamWConfig::new().init();
+    let device = device.clone().autodiff();
+    // Examples of middle length.
+    let mut order: Vec<usize> = (0..prepared.train.lengths.len()).collect();
+    order.sort_by_key(|&at| prepared.train.lengths[at]);
+    let middle = order.len() / 2;
+    let from = middle.saturating_sub(recipe.training.batch_size / 2);
+    let chosen = &order[from..(from + recipe.training.batch_size).min(order.len())];
+    let mut seconds = 0.0;
+    for number in 0..2 {
+        let start = Instant::now();
+        for _ in 0..recipe.training.gradient_accumulation {
+            let batch = (prepared.train.collate)(chosen, &device)?;
+            let output = TrainStep::step(&model, TrainItem { batch, number });
+            model = model.optimize(&mut optimizer, 0.0.into(), output.grads);
+        }
+        let synced = device.sync();
+        synced.map_err(|e| crate::Error::device(format!("{device:?}"), format!("{e:?}")))?;
+        seconds = start.elapsed().as_secs_f64();
+    }
+    run.failure().map_or(Ok(seconds), Err)
+}

@@ -1,0 +1,367 @@
+//! A run: a pretrained model and data in, a small model folder and its report out.
+//!
+//! ```text
+//! load ─► evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► save ─► evaluate as saved
+//! ```
+//!
+//! Begin with [`compress`]. `layers_and_schedule` derives ranks, updates and schedule from recipe and
+//! model, for runs and dry runs; `folder` and `lock` guard the output folder; `resume` continues from a
+//! checkpoint; `report` gathers the facts for the report. A run may use all other parts of `train`.
+
+mod dry_run;
+mod folder;
+mod from_checkpoint;
+mod layers_and_schedule;
+pub(crate) mod lock;
+mod report;
+mod resume;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use burn::module::Module;
+use burn::tensor::Device;
+use serde_json::json;
+
+pub use self::dry_run::{Plan, plan};
+use self::folder::MODEL;
+pub use self::from_checkpoint::evaluate_checkpoint;
+#[cfg(feature = "plots")]
+pub use self::from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
+use self::layers_and_schedule::decompose_selected;
+pub use self::layers_and_schedule::{Outline, PlannedPattern, outline};
+use self::report::Outcome;
+use super::checkpoints::CheckpointState;
+use super::job::{Evaluator, Job, Prepared, collect_answers, dispatch};
+use super::learner::{Trained, Training};
+use super::{Event, Interrupt, Observer, Recipe, Segments};
+
+use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
+use crate::compact::compact as compact_model;
+use crate::decompose::Decomposed;
+use crate::inspect::latency::{Contestant, Repetitions, measure};
+use crate::inspect::{
+    Agreement, Answers, Baseline, LatencyReport, ModelAccount, RunReport, SplitMetrics, contestant,
+};
+use crate::models::FolderModel;
+#[cfg(feature = "plots")]
+use crate::plots::{self, RunAnalysis};
+use crate::pruning::PruningConfig;
+use crate::{Error, Result};
+
+/// Where and how to do a run.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// Folder of the result: `model/`, `report.md`, `report.json`, `recipe.toml`, `plots/`,
+    /// `checkpoints/`.
+    pub output: PathBuf,
+    /// Continue from the last checkpoint in `output`.
+    pub resume: bool,
+    /// Replace an earlier run in `output`.
+    pub overwrite: bool,
+    /// Folder or `report.json` of the fine-tuning run that the report compares with.
+    pub baseline: Option<PathBuf>,
+    /// Show Burn's dashboard.
+    pub tui: bool,
+    /// The device.
+    pub device: Device,
+    /// Name of the device, for the report.
+    pub device_name: String,
+    /// The command line, for the report; may be empty.
+    pub command: String,
+    /// Receives the run's events.
+    pub observer: Arc<dyn Observer>,
+    /// Stops the run on request.
+    pub interrupt: Interrupt,
+}
+
+/// Fine-tunes a model without compressing it: the dense baseline.
+///
+/// # Errors
+/// Names the setting, file or device at fault.
+pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
+    run(&Recipe { method: None, ..recipe.clone() }.resolved(), options)
+}
+
+/// Compresses a model while fine-tuning it, and saves it compacted.
+///
+/// # Errors
+/// Names the setting, file or device at fault.
+pub fn compress(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
+    let method = Some(recipe.method.clone().unwrap_or_default());
+    run(&Recipe { method, ..recipe.clone() }.resolved(), options)
+}
+
+fn run(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
+    dispatch!(recipe.task.kind(), start(recipe, options))
+}
+
+/// Reads model and data, claims the output folder, writes the recipe there, and runs.
+fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
+    recipe.validate()?;
+    let output = &options.output;
+    let check_output = || options.check_output(recipe.model.as_deref());
+    check_output()?;
+    let early = output.is_dir().then(|| options.claim()).transpose()?;
+    let state = match options.resume {
+        true => resume::last_state(&options.checkpoints())?,
+        false => None,
+    };
+    let name = "Reading model and data".to_string();
+    options.observer.event(&Event::Stage { name });
+    let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
+    let Outline { segments, learning_rate, .. } =
+        outline(recipe, &model, prepared.train.lengths.len())?;
+    let mut recipe = recipe.clone();
+    recipe.training.learning_rate = Some(learning_rate);
+    let kept_baseline = || state.as_ref().and_then(|state| state.baseline.clone());
+    let baseline_path = options.baseline.clone().or_else(kept_baseline);
+    let baseline = baseline_path.as_ref();
+    let baseline = baseline.map(|path| Baseline::read(path, &prepared.task)).transpose()?;
+    // The saved recipe keeps shares: their numbers of updates hold for this length only.
+    let (kept, inputs) = (recipe.with_absolute_paths(), prepared.inputs()?);
+    let recipe = recipe.resolved_for(segments);
+    let from = match (state, options.resume) {
+        (Some(state), _) => {
+            let found = resume::Found { recipe: &kept, inputs: &inputs, segments: &segments };
+            resume::check(&state, &found, &options.checkpoints())?;
+            Some(state)
+        }
+        (None, true) => {
+            options.check_begun(&kept)?;
+            let message = "no checkpoint yet: the run starts from its beginning".to_string();
+            options.observer.event(&Event::Note { message });
+            None
+        }
+        (None, false) => None,
+    };
+    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
+    let _claim = match early {
+        Some(claim) => claim,
+        None => {
+            let claim = options.claim()?;
+            // Another process may have been faster.
+            check_output()?;
+            claim
+        }
+    };
+    options.prepare_output(&kept)?;
+    let resumed = from.is_some();
+    let from = from.unwrap_or_else(|| {
+        // JSON cannot hold a path that is not UTF-8; it has to be given again on resuming.
+        let baseline_path = baseline_path.and_then(|path| std::path::absolute(path).ok());
+        let baseline_path = baseline_path.filter(|path| path.to_str().is_some());
+        CheckpointState::beginning(kept.to_toml(), inputs, baseline_path)
+    });
+    let pace = Arc::default();
+    let run = Run::<J> { recipe: &recipe, options, prepared, segments, baseline, resumed, pace };
+    run.run(model, from)
+}
+
+/// A run under way.
+struct Run<'a, J: Job> {
+    pub recipe: &'a Recipe,
+    pub options: &'a RunOptions,
+    pub prepared: Prepared<J::Model, J::Evaluator>,
+    pub segments: Segments,
+    /// The dense model that the report compares with.
+    pub baseline: Option<Baseline>,
+    /// Whether it continues from a checkpoint.
+    pub resumed: bool,
+    /// Seconds of each update, from the events.
+    pub pace: Arc<Mutex<Vec<f64>>>,
+}
+
+impl<J: Job> Run<'_, J> {
+    /// Announces a stage.
+    ///
+    /// # Errors
+    /// If the run was asked to stop.
+    fn stage(&self, name: impl Into<String>) -> Result<()> {
+        self.options.interrupt.check()?;
+        self.options.observer.event(&Event::Stage { name: name.into() });
+        Ok(())
+    }
+
+    /// Does the whole run, with the training continued at `from`. Takes the model by value: training
+    /// must hold the only copy.
+    fn run(self, model: J::Model, from: CheckpointState) -> Result<RunReport> {
+        let starting = match self.prepared.start.new_head {
+            true => Vec::new(),
+            false => {
+                self.stage("Evaluating the model as it is")?;
+                self.evaluate(&model)?.0
+            }
+        };
+        // A resumed run's values are its checkpoint's.
+        let values = !self.resumed;
+        let (model, decomposed, pruning) = self.decompose(model, values)?;
+        self.stage(match &pruning {
+            Some(_) => "Training and pruning",
+            None => "Training",
+        })?;
+        let trained = self.train(model, pruning, from)?;
+        self.stage("Evaluating the trained model")?;
+        let (metrics, answers) = self.evaluate(&trained.model)?;
+        // The run may save over the folder that it started from.
+        let dense = self.prepared.start.reload(&self.options.device)?;
+        let names: Vec<String> = decomposed.iter().map(|layer| layer.name.clone()).collect();
+        let (result, metrics_as_saved, agreement) = match self.recipe.method {
+            None => {
+                self.stage("Saving")?;
+                self.save(&trained.model, None, &[])?;
+                (trained.model.clone(), Vec::new(), None)
+            }
+            Some(_) => {
+                self.stage("Compacting and saving")?;
+                let (small, _) = compact_model(trained.model.clone());
+                let account = ModelAccount::of(&small).over(&names);
+                self.save(&small, Some(&account), &names)?;
+                let (folder, device) = (self.folder(), &self.options.device);
+                let (saved, _) = J::Model::load(&folder, device, &LoadOptions::default())?;
+                self.stage("Evaluating the compact model as saved")?;
+                let (metrics, compact_answers) = self.evaluate(&saved)?;
+                let agreement = Agreement::between_answers(&answers, &compact_answers)?;
+                (saved, metrics, Some(agreement))
+            }
+        };
+        self.stage("Measuring latency")?;
+        let latency = self.latency(&dense, &result)?;
+        let account = ModelAccount::of(&result).over(&names);
+        let outcome = Outcome { starting, metrics, metrics_as_saved, agreement, account, latency };
+        let report = self.report(outcome, &trained, &decomposed, pruning);
+        #[cfg(feature = "plots")]
+        let pictures = {
+            let spectra = plots::spectra(&dense, &plots::telling_layers(&names))?;
+            let (importance, importance_before) = (trained.importance, trained.importance_before);
+            let analysis = RunAnalysis { importance, importance_before, spectra };
+            plots::write_run(&report, &analysis, &self.options.output)?
+        };
+        #[cfg(not(feature = "plots"))]
+        let pictures = Vec::new();
+        let card = report.to_markdown();
+        atomic::write_file(self.folder().join("README.md"), card.as_bytes())?;
+        // Written last: its presence marks the run as done.
+        report.write(&self.options.output, &pictures)?;
+        Ok(report)
+    }
+
+    /// Longest input, in tokens.
+    fn max_length(&self) -> usize {
+        self.prepared.start.tokenizer.max_length()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.options.output.join(MODEL)
+    }
+
+    /// Metrics on every split, and the answers on the first.
+    fn evaluate(&self, model: &J::Model) -> Result<(Vec<SplitMetrics>, Answers)> {
+        let model = model.valid();
+        let mut first = None;
+        let mut metrics = Vec::new();
+        for split in &self.prepared.dev {
+            let evaluator = collect_answers(
+                &model,
+                &split.source,
+                split.evaluator.clone(),
+                self.recipe.training.eval_batch_size,
+                &self.options.device,
+                self.options.observer.as_ref(),
+                &self.options.interrupt,
+            )?;
+            metrics.push(SplitMetrics { split: split.name.clone(), metrics: evaluator.report()? });
+            first.get_or_insert_with(|| evaluator.answers());
+        }
+        Ok((metrics, first.unwrap_or_default()))
+    }
+
+    /// Decomposes the selected layers, or with `values` false only gives them their shape. Returns the
+    /// layers and the settings of the pruner.
+    fn decompose(
+        &self,
+        model: J::Model,
+        values: bool,
+    ) -> Result<(J::Model, Vec<Decomposed>, Option<PruningConfig>)> {
+        if self.recipe.method.is_some() && values {
+            self.stage("Decomposing")?;
+        }
+        decompose_selected(model, self.recipe, self.prepared.train.lengths.len(), values)
+    }
+
+    fn train(
+        &self,
+        model: J::Model,
+        pruning: Option<PruningConfig>,
+        from: CheckpointState,
+    ) -> Result<Trained<J::Model>> {
+        let prepared = &self.prepared;
+        let Some(dev) = prepared.while_training.as_ref().or(prepared.dev.first()) else {
+            return Err(Error::option("dev", "missing: there is nothing to evaluate on"));
+        };
+        let (watcher, pace) = (self.options.observer.clone(), self.pace.clone());
+        let last = Mutex::new(None);
+        let observer = move |event: &Event| {
+            if let Event::Step { seconds, .. } = event
+                && let (Ok(mut last), Ok(mut pace)) = (last.lock(), pace.lock())
+                && let Some(before) = last.replace(*seconds)
+            {
+                pace.push(seconds - before);
+            }
+            watcher.event(event);
+        };
+        Training {
+            pruning,
+            train: self.prepared.train.clone(),
+            eval: dev.source.clone(),
+            evaluator: dev.evaluator.clone(),
+            recipe: &self.recipe.training,
+            segments: self.segments,
+            checkpoints: &self.options.checkpoints(),
+            from,
+            tui: self.options.tui,
+            device: self.options.device.clone(),
+            observer: Arc::new(observer),
+            interrupt: self.options.interrupt.clone(),
+        }
+        .launch(model)
+    }
+
+    fn save(
+        &self,
+        model: &J::Model,
+        account: Option<&ModelAccount>,
+        layers: &[String],
+    ) -> Result<()> {
+        let mut losparse = json!({ "task": self.prepared.task });
+        if let (Some(account), Some(method)) = (account, &self.recipe.method) {
+            losparse["ratio"] = json!(method.ratio);
+            losparse["low_rank_ratio"] = json!(method.low_rank_ratio());
+            losparse["layers"] = json!(layers);
+            losparse["linear_ratio"] = json!(account.linear_ratio());
+            losparse["whole_model_ratio"] = json!(account.whole_ratio());
+        }
+        losparse["max_length"] = json!(self.max_length());
+        for (name, value) in &self.prepared.about {
+            losparse[name] = value.clone();
+        }
+        let options = SaveOptions {
+            dtype: self.recipe.storage,
+            losparse: Some(losparse),
+            tokenizer_from: Some(self.prepared.start.folder.clone()),
+            ..SaveOptions::default()
+        };
+        model.save(&self.folder(), &options)
+    }
+
+    fn latency(&self, dense: &J::Model, result: &J::Model) -> Result<Option<LatencyReport>> {
+        let length = self.max_length().min(dense.max_length());
+        let name = if self.recipe.method.is_some() { "compact" } else { "fine-tuned" };
+        let mut contestants: Vec<Contestant<'_>> = vec![
+            contestant("dense", dense.valid(), [1, length], &self.options.device),
+            contestant(name, result.valid(), [1, length], &self.options.device),
+        ];
+        let repetitions = Repetitions::default();
+        measure(&mut contestants, repetitions, [1, length], &self.options.device).map(Some)
+    }
+}
