@@ -1,5 +1,5 @@
-//! The library's one error type. Every message names the file, layer, option or shape at fault
-//! and says what to do about it.
+//! The one error type of the library. Every message names the file, layer, option or shape at fault and
+//! the remedy.
 
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,15 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said. No `source`, since the message says it already.
+        /// Error of the operating system. Not a `source`, since the message says it already.
         cause: std::io::Error,
     },
-    /// A file was read but does not hold what it should.
+    /// A file was read, but its contents are wrong.
     #[error("{path}: {message}", path = .path.display())]
     Format {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// The fault and the remedy.
         message: String,
     },
     /// A tensor is missing, unexpected, misshapen or not finite.
@@ -31,7 +31,7 @@ pub enum Error {
     Layer {
         /// Full name of the layer or tensor.
         layer: String,
-        /// What is wrong with it and what to do.
+        /// The fault and the remedy.
         message: String,
     },
     /// A setting has an impossible value.
@@ -39,7 +39,7 @@ pub enum Error {
     Option {
         /// Name of the option as the user writes it (`ratio`, `--device`).
         option: String,
-        /// What is wrong with it and what would do.
+        /// The fault and possible values.
         message: String,
     },
     /// The device is not in this build or not on this machine.

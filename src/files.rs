@@ -1,5 +1,5 @@
-//! Reading files that users name: regular files only, so that nothing waits for a pipe, and what is
-//! often found in a file's place is called by its name.
+//! Reading files that users name: only regular files, so that nothing waits for a pipe. Errors name what is
+//! often found in place of a file.
 
 use std::fs::File;
 use std::io::Read;
@@ -75,7 +75,7 @@ pub fn read_json_text(path: impl AsRef<Path>) -> Result<String> {
     Ok(text)
 }
 
-/// What a JSON file holds.
+/// The contents of a JSON file.
 ///
 /// # Errors
 /// As [`read_json_text`], and if the text is not JSON or not of this type.
@@ -85,13 +85,13 @@ pub fn read_json<T: DeserializeOwned>(path: impl AsRef<Path>) -> Result<T> {
     serde_json::from_str(&text).map_err(|e| Error::format(path, e.to_string()))
 }
 
-/// An error if a file that begins so is something else that is often found in place of weights.
+/// Fails if a file with this start is something else that is often found in place of weights.
 pub(crate) fn refuse_stand_in(path: &Path, start: &[u8]) -> Result<()> {
     refuse_pointer(path, start)?;
     refuse_page(path, start)
 }
 
-/// An error if what was read from `path` is what Git LFS leaves where files were not fetched.
+/// Fails if `bytes` are the pointer that Git LFS leaves in place of a file that was not fetched.
 fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
     if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
         let message = "is a pointer of Git LFS, not the file itself: run `git lfs pull` in its \
@@ -101,7 +101,7 @@ fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// An error if what was read from `path` is a page of the web.
+/// Fails if `bytes` are a web page.
 pub(crate) fn refuse_page(path: &Path, bytes: &[u8]) -> Result<()> {
     let start: Vec<u8> = bytes.trim_ascii_start().iter().take(14).copied().collect();
     let start = String::from_utf8_lossy(&start).to_lowercase();
@@ -114,8 +114,8 @@ pub(crate) fn refuse_page(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The first of `NaN`, `Infinity` and `-Infinity` that stands outside strings, as Python writes
-/// them, and the string before it: its field.
+/// The first `NaN`, `Infinity` or `-Infinity` outside strings, as Python writes them, and the string before
+/// it, which is its field.
 fn bare_number(text: &str) -> Option<(&str, &'static str)> {
     let mut rest = text;
     let mut field = "";

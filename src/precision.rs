@@ -1,8 +1,8 @@
-//! The format of the numbers that matrix products multiply: `f32`, or `f16` and `bf16` where a device
-//! multiplies those faster.
+//! Format of the factors of matrix products: `f32`, or `f16` and `bf16` on devices that multiply those
+//! faster.
 //!
-//! As PyTorch's `autocast` does, and for the whole process: the factors of the products of
-//! compressible layers, attention and vocabulary are rounded to the format, the results are `f32`
+//! It holds for the whole process. As with PyTorch's `autocast`, the factors of the products of
+//! compressible layers, attention and vocabulary are rounded to the format, and the results are `f32`
 //! again. Parameters, sums, normalisation, softmax, loss, gradients of parameters and the optimizer
 //! stay in `f32`. For inference [`crate::linear::round_weights`] rounds the weights once.
 //!
@@ -51,7 +51,7 @@ impl Precision {
         }
     }
 
-    /// Whether a model can be trained with such products.
+    /// Checks that a model can be trained with such products.
     ///
     /// # Errors
     /// [`Error::Option`] for `f16`, in which small gradients vanish.
@@ -115,7 +115,7 @@ pub fn set_products(precision: Precision, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Whether products are to be computed from rounded factors, which no kernel of ours does.
+/// Whether factors of products are rounded, which no kernel here does.
 #[cfg(feature = "flex")]
 pub(crate) fn is_reduced() -> bool {
     products() != Precision::F32

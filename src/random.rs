@@ -1,4 +1,4 @@
-//! Random numbers that are pure functions, the same on every platform.
+//! Random numbers as pure functions, the same on every platform.
 
 /// Number `number` of the stream of `seed` (SplitMix64, Steele et al. 2014).
 pub(crate) fn split_mix_64(seed: u64, number: u64) -> u64 {

@@ -37,26 +37,15 @@ const ORDER: [&str; 24] = [
 
 /// Arrows that still point up: a file and the module it uses. The list only shrinks: an arrow that is
 /// gone has to go here, too.
-const UPWARD: [(&str, &str); 8] = [
-    ("checkpoint/head.rs", "models"),
-    ("checkpoint/load.rs", "models"),
-    ("checkpoint/save.rs", "models"),
-    ("checkpoint/view.rs", "models"),
-    ("generation/generate.rs", "models"),
-    ("generation/mod.rs", "models"),
-    ("linear/reparameterize.rs", "decompose"),
-    ("precision.rs", "linear"),
-];
+const UPWARD: [(&str, &str); 2] =
+    [("generation/generate.rs", "models"), ("generation/mod.rs", "models")];
 
 /// Siblings that still use each other in a circle: a folder and names in it. The list only shrinks.
-const CIRCLES: [(&str, &[&str]); 7] = [
-    ("checkpoint", &["head", "load", "view"]),
+const CIRCLES: [(&str, &[&str]); 4] = [
     ("kernels", &["composed", "extension", "padded"]),
-    ("models", &["config", "labels"]),
     ("models/bart", &["config", "embeddings"]),
     ("models/bart", &["fused", "generator"]),
     ("models/bert", &["family", "heads"]),
-    ("pruning", &["pruner", "standing"]),
 ];
 
 /// Path of a module: `["train", "job"]`.

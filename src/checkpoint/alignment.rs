@@ -1,4 +1,4 @@
-//! Which output of a trained head answers for which label of a task.
+//! Matching of the outputs of a trained head to the labels of a task.
 //!
 //! Labels are matched by name: exactly, else without regard to case, `-` against `_` and how a
 //! number is written, else by the short forms of the usual names (`neg`, `pos`, …). Only names that
@@ -12,7 +12,7 @@ use super::{LabelConfig, ProblemType};
 pub struct LabelAlignment {
     /// Index of the model's output for each label of the task: a permutation.
     pub outputs: Vec<usize>,
-    /// What people should know of it; absent if names and order are the same.
+    /// Note for users; absent if names and order are the same.
     pub note: Option<String>,
 }
 
@@ -21,7 +21,7 @@ impl LabelAlignment {
         Self { outputs: (0..count).collect(), note: None }
     }
 
-    /// Whether the model's outputs already stand in the task's order.
+    /// Whether the outputs of the model are already in the order of the task.
     pub fn is_identity(&self) -> bool {
         self.outputs.iter().enumerate().all(|(label, &output)| label == output)
     }
@@ -102,11 +102,11 @@ impl LabelConfig {
         Ok(LabelAlignment { note: Some(note), ..LabelAlignment::identity(self.num_labels()) })
     }
 
-    /// [`LabelConfig::align`] where the user says what the head's outputs are `called`, in their
+    /// [`LabelConfig::align`] with the names that the user gives to the outputs of the head, in their
     /// order. Names that the model itself has for its outputs come first.
     ///
     /// # Errors
-    /// As [`LabelConfig::align`], and if what the user says contradicts the model.
+    /// As [`LabelConfig::align`], and if `called` contradicts the model.
     pub fn align_called(
         &self,
         called: &[String],
@@ -133,8 +133,8 @@ impl LabelConfig {
         Ok(LabelAlignment { note: Some(note), ..as_said })
     }
 
-    /// Checks that a new head may take the place of a trained one with these labels, because the
-    /// task `wanted` has another number of them: names that are all there would suggest otherwise.
+    /// Checks that a new head may replace a trained one with these labels, because the task `wanted` has
+    /// another number of them. If one has all labels of the other, that is probably a mistake.
     ///
     /// # Errors
     /// If the one has all labels of the other.
@@ -159,7 +159,7 @@ impl LabelConfig {
     /// The alignment by names, if every label has one output and every output one label.
     fn align_names(&self, wanted: &Self) -> Option<LabelAlignment> {
         let (found, want) = (self.names(), wanted.names());
-        // A score is a score, whatever it is called.
+        // The name of a single score does not matter.
         if let (ProblemType::Regression, [_], [_]) = (self.problem_type(), &found[..], &want[..]) {
             return Some(LabelAlignment::identity(1));
         }
@@ -172,7 +172,8 @@ impl LabelConfig {
             return None;
         }
         let aligned = LabelAlignment { outputs, note: None };
-        let alike = found.iter().zip(&want).all(|(found, want)| folded(found) == folded(want));
+        let alike =
+            found.iter().zip(&want).all(|(found, want)| normalized(found) == normalized(want));
         let note = (!alike || !aligned.is_identity()).then(|| {
             let (found, want) = (found.join(", "), want.join(", "));
             format!("labels matched by name: the model's {found} are put in the order {want}")
@@ -181,9 +182,10 @@ impl LabelConfig {
     }
 }
 
-/// Index of the one of `names` that `label` means: of those that match best the only one.
+/// Index of the one of `names` that `label` means: the only one among the best matches.
 pub(crate) fn label_index(names: &[String], label: &str) -> Option<usize> {
-    let [exact, loose, meaning]: [&dyn Fn(&str) -> String; 3] = [&str::to_string, &folded, &meant];
+    let [exact, loose, meaning]: [&dyn Fn(&str) -> String; 3] =
+        [&str::to_string, &normalized, &meant];
     for key in [exact, loose, meaning] {
         let label = key(label);
         let mut same = (0..names.len()).filter(|&at| key(&names[at]) == label);
@@ -196,7 +198,7 @@ pub(crate) fn label_index(names: &[String], label: &str) -> Option<usize> {
     None
 }
 
-/// Whether `names` are those that `name` gives to 0, 1, 2, …
+/// Whether `names` are `name(0)`, `name(1)`, …
 fn is_counted(names: &[String], name: impl Fn(usize) -> String) -> bool {
     names.iter().enumerate().all(|(at, found)| *found == name(at))
 }
@@ -206,7 +208,7 @@ fn is_number(name: &str) -> bool {
 }
 
 /// A name without case, with `_` between words; a number as its value.
-fn folded(name: &str) -> String {
+fn normalized(name: &str) -> String {
     let name = name.trim().to_lowercase();
     match name.parse::<f64>() {
         Ok(number) if number.is_finite() => (number + 0.0).to_string(),
@@ -214,9 +216,9 @@ fn folded(name: &str) -> String {
     }
 }
 
-/// What a usual name of sentiment or inference means.
+/// Meaning of the usual names of sentiment and inference.
 fn meant(name: &str) -> String {
-    let name = folded(name);
+    let name = normalized(name);
     let meant = match name.as_str() {
         "neg" => "negative",
         "pos" => "positive",

@@ -10,7 +10,7 @@ fn called(names: &str) -> Vec<String> {
     names.split(' ').map(String::from).collect()
 }
 
-/// What labels of a model and of a task make: outputs in the task's order, and whether the note says
+/// Matches labels of a model and of a task: outputs in the order of the task, and whether the note says
 /// `name` or `index`.
 #[test]
 fn outputs_are_matched_by_name_and_by_index_only_without_names() {

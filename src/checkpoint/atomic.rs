@@ -1,5 +1,4 @@
-//! Writes that never leave anything half-written: a temporary file or folder beside the target,
-//! flushed to disk, then renamed.
+//! Atomic writes: a temporary file or folder beside the target is flushed to disk, then renamed.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Replaces the file at `path` by `bytes`.
+/// Replaces the file at `path` with `bytes`.
 ///
 /// # Errors
 /// [`Error::Io`] naming `path`; the old file, if there was one, is then untouched.
@@ -15,7 +14,7 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     write_file_with(path, |file| file.write_all(bytes))
 }
 
-/// Replaces the file at `path` by what `fill` writes.
+/// Replaces the file at `path` with the output of `fill`.
 ///
 /// # Errors
 /// [`Error::Io`] naming `path`; the old file, if there was one, is then untouched.
@@ -39,7 +38,7 @@ pub fn write_file_with(
     write().map_err(|e| Error::io(path, e))
 }
 
-/// Replaces the folder at `path`, whole, by what `fill` writes into a fresh one.
+/// Replaces the whole folder at `path` with a new one that `fill` fills.
 ///
 /// An existing folder is replaced only if it is empty or a model folder (it has a `config.json`
 /// and no folders inside), so that a mistaken path loses nothing.
@@ -61,7 +60,7 @@ pub fn write_folder(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<(
     fill(fresh.path())?;
     sync_files(fresh.path()).map_err(io)?;
     if path.exists() && exchange(fresh.path(), path).is_ok() {
-        // The fresh one's name now holds the old folder, which goes with it.
+        // The temporary name now holds the old folder, which is removed with it.
         drop(fresh);
         return sync_folder(&parent).map_err(io);
     }
@@ -77,12 +76,12 @@ pub fn write_folder(path: impl AsRef<Path>, fill: impl FnOnce(&Path) -> Result<(
     } else {
         fs::rename(fresh.path(), path).map_err(io)?;
     }
-    // Its folder has moved, so there is nothing left to clean up.
+    // The folder has moved, so nothing is left to clean up.
     let _ = fresh.keep();
     sync_folder(&parent).map_err(io)
 }
 
-/// Swaps two folders in one step, so that no moment is without either; not every system can.
+/// Swaps two folders in one step, so that both always exist; not every system can.
 #[cfg(target_os = "linux")]
 fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -117,7 +116,7 @@ fn check_replaceable(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Mark of a temporary name: `.NAME.tmp-` and six letters or digits.
+/// Part of temporary names, which are `.NAME.tmp-` and six letters or digits.
 const TEMPORARY: &str = ".tmp-";
 
 fn temporary_prefix(path: &Path) -> String {
@@ -135,7 +134,7 @@ pub(crate) fn is_leftover(path: &Path) -> bool {
         })
 }
 
-/// Removes from `folder` what killed writes left there; nobody else may be writing to it.
+/// Removes the leftovers of killed writes from `folder`; nobody else may be writing to it.
 ///
 /// # Errors
 /// If something cannot be removed.
@@ -168,7 +167,7 @@ fn sync_files(folder: &Path) -> std::io::Result<()> {
     sync_folder(folder)
 }
 
-/// Makes a rename last; only Unix can open a folder to do so.
+/// Makes a rename durable; only Unix can open a folder to do so.
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

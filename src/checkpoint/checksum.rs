@@ -1,4 +1,4 @@
-//! SHA-256 of files, by which damage and swaps are noticed.
+//! SHA-256 of files, to notice damage and swaps.
 
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub(crate) fn sha256_of_file(path: &Path) -> Result<String> {
     Ok(hexadecimal(digest))
 }
 
-/// SHA-256 of what is added piece by piece.
+/// SHA-256 of data added piece by piece.
 #[derive(Default)]
 pub(crate) struct Sum(Sha256);
 
@@ -32,7 +32,7 @@ impl Sum {
         self.0.update(bytes);
     }
 
-    /// Adds numbers and how many they are, so that two lists are not one.
+    /// Adds numbers and their count, so that two lists differ from one.
     pub fn add_numbers(&mut self, numbers: &[u32]) {
         self.add(&(numbers.len() as u64).to_le_bytes());
         numbers.iter().for_each(|number| self.add(&number.to_le_bytes()));

@@ -1,4 +1,4 @@
-//! What every architecture's `config.json` has in common.
+//! The part of `config.json` that all architectures have in common.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::LabelConfig;
 use crate::Error;
 
-/// A model's configuration, read from and written to `config.json`.
+/// Configuration of a model, read from and written to `config.json`.
 pub trait ModelConfig:
     Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync
 {
@@ -33,8 +33,8 @@ pub trait ModelConfig:
     /// Width of the hidden states.
     fn hidden_size(&self) -> usize;
 
-    /// The sizes that a checkpoint's tensors show, so that a configuration can be compared with them
-    /// before anything is built of it.
+    /// Sizes that the tensors of a checkpoint show too, so that the two can be compared before anything is
+    /// built.
     fn sizes_shown(&self) -> Vec<SizeShown>;
 
     /// Parses and validates the text of a `config.json`; `path` is for messages.
@@ -54,10 +54,10 @@ pub trait ModelConfig:
     }
 }
 
-/// A size in a configuration, and what shows it in a checkpoint.
+/// A size in a configuration, and where a checkpoint shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeShown {
-    /// The configuration's field.
+    /// Name of the field.
     pub field: &'static str,
     /// Its value.
     pub value: usize,
@@ -65,19 +65,19 @@ pub struct SizeShown {
     pub shown: Shown,
 }
 
-/// What shows a size in a checkpoint; names are without the base model's prefix.
+/// Place in a checkpoint that shows a size; names are without the prefix of the base model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// The length of an axis of a tensor, less some rows beyond.
+    /// Length of an axis of a tensor, less some rows beyond.
     Axis {
         /// The tensor.
         tensor: &'static str,
         /// The axis, in the file's orientation.
         axis: usize,
-        /// What the axis has beyond the size.
+        /// Rows that the axis has beyond the size.
         beyond: usize,
     },
-    /// The number of layers whose names begin so, before their number.
+    /// Number of layers whose names begin so, followed by their index.
     Layers(&'static str),
 }
 
@@ -102,7 +102,7 @@ const MOST_LABELS: usize = 1 << 20;
 /// Sizes beyond this are a mistake: products of two must not overflow.
 const LARGEST: usize = 1 << 24;
 
-/// serde's message names the value but not the field: the one that fails alone is at fault.
+/// Finds the field at fault, which serde does not name: the one that fails alone.
 fn field_at_fault<C: ModelConfig>(text: &str, message: &str) -> String {
     let Ok(fields) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text)
     else {
@@ -117,8 +117,7 @@ fn field_at_fault<C: ModelConfig>(text: &str, message: &str) -> String {
     message.to_string()
 }
 
-/// Reads a configuration whose fields, where the file leaves them out, have other `defaults` than
-/// the type's own.
+/// Reads a configuration in which missing fields have other `defaults` than those of the type.
 pub(crate) fn read_with_defaults<'de, C: DeserializeOwned, D: Deserializer<'de>, const N: usize>(
     deserializer: D,
     defaults: [(&str, usize); N],
@@ -130,23 +129,23 @@ pub(crate) fn read_with_defaults<'de, C: DeserializeOwned, D: Deserializer<'de>,
     serde_json::from_value(fields.into()).map_err(D::Error::custom)
 }
 
-/// An error naming `field` if `value` is zero.
+/// Fails, naming `field`, if `value` is zero.
 pub(crate) fn nonzero(field: &str, value: usize) -> Result<(), String> {
     if value == 0 { Err(format!("{field}: must not be 0")) } else { Ok(()) }
 }
 
-/// An error naming `field` if `value` is no size of anything: zero, or beyond what a model has.
+/// Fails, naming `field`, if `value` is no size: zero, or larger than in any model.
 pub(crate) fn size(field: &str, value: usize) -> Result<(), String> {
     nonzero(field, value)?;
     at_most(field, value)
 }
 
-/// An error naming `field` if `value` is beyond what a model has of anything.
+/// Fails, naming `field`, if `value` is larger than in any model.
 pub(crate) fn at_most(field: &str, value: usize) -> Result<(), String> {
     if value > LARGEST { Err(format!("{field}: {value} is beyond {LARGEST}")) } else { Ok(()) }
 }
 
-/// An error naming `field` unless `value` is a standard deviation in 32 bits.
+/// Fails, naming `field`, unless `value` is a standard deviation in 32 bits.
 pub(crate) fn deviation(field: &str, value: f64) -> Result<(), String> {
     match value >= 0.0 && (value as f32).is_finite() {
         true => Ok(()),
@@ -154,7 +153,7 @@ pub(crate) fn deviation(field: &str, value: f64) -> Result<(), String> {
     }
 }
 
-/// An error naming `field` unless `value` can keep a division from one by zero, in 32 bits.
+/// Fails, naming `field`, unless `value` can keep a division from one by zero, in 32 bits.
 pub(crate) fn epsilon(field: &str, value: f64) -> Result<(), String> {
     match value as f32 > 0.0 && (value as f32).is_finite() {
         true => Ok(()),
@@ -162,7 +161,7 @@ pub(crate) fn epsilon(field: &str, value: f64) -> Result<(), String> {
     }
 }
 
-/// An error naming `field` unless `value` is a dropout probability.
+/// Fails, naming `field`, unless `value` is a dropout probability.
 pub(crate) fn probability(field: &str, value: f64) -> Result<(), String> {
     if (0.0..1.0).contains(&value) {
         Ok(())

@@ -1,14 +1,14 @@
-//! The message about a checkpoint whose names are another model's.
+//! Message about a checkpoint with the names of another model.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use crate::Error;
 
-/// Names that are told.
+/// Number of names in the message.
 const TOLD: usize = 8;
 
-/// Expected names beside those found that end most like them.
+/// Lists expected names beside the most similar names that were found.
 ///
 /// `expected` and `found` have shapes; those of `found` with the same shape are preferred.
 pub(super) fn foreign_names(

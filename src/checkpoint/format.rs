@@ -1,5 +1,5 @@
-//! The `losparse` object of `config.json`: the version of the format that a folder is in, the model
-//! that it is of, and the checksum of its weights.
+//! The `losparse` object of `config.json`: the version of the format, the architecture, and the checksum
+//! of the weights.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use crate::{Error, Result};
 /// The version that is written; older ones are read.
 pub(crate) const VERSION: u64 = 2;
 
-/// Start of the `model_type` of folders whose weights no other program can read.
+/// Prefix of `model_type` in folders whose weights no other program can read.
 const OWN: &str = "losparse_";
 
-/// What `config.json` says about how weights are stored.
+/// Storage of the weights, as `config.json` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Format {
     /// `format_version`; `None` without a `losparse` object.
@@ -81,7 +81,7 @@ impl Format {
         self.version == Some(1) || self.base_model_type.is_some()
     }
 
-    /// Checks that weights are those that were written with the configuration.
+    /// Checks that the weights are those written with the configuration.
     ///
     /// # Errors
     /// If they are not, are not one whole file, or cannot be read.
@@ -104,7 +104,7 @@ pub(crate) fn shown(value: &Value) -> String {
     beginning(&value.to_string(), 60)
 }
 
-/// `model_type` of a configuration: the architecture, also of folders that only this crate reads.
+/// The architecture that `model_type` names, also in folders that only this crate reads.
 pub(crate) fn model_type(config: &Map<String, Value>) -> Result<Option<String>, String> {
     let kind = match config.get("model_type") {
         None | Some(Value::Null) => None,
@@ -132,7 +132,7 @@ pub(crate) fn model_type(config: &Map<String, Value>) -> Result<Option<String>, 
     }
 }
 
-/// Takes out of a configuration what only keeps other programs from reading the weights.
+/// Removes the fields that keep other programs from reading the weights.
 pub(crate) fn forget_own(config: &mut Map<String, Value>, model_type: &str) {
     if config.get("model_type").and_then(Value::as_str) == Some(&format!("{OWN}{model_type}")) {
         config.insert("model_type".into(), model_type.into());
@@ -140,13 +140,13 @@ pub(crate) fn forget_own(config: &mut Map<String, Value>, model_type: &str) {
     }
 }
 
-/// `transformers` looks at this field before it loads weights, whichever class is asked for, and
-/// ends with an error unless it knows the method, which is missing here.
+/// `transformers` reads this field before it loads weights of any class, and fails unless it names a
+/// method that it knows; here it names none.
 const NOT_READ_BY_OTHERS: &str = "quantization_config";
 
-/// Notes down in a configuration how weights are stored: `about` or the `losparse` object that is
-/// there, with the present version. `sha256` is that of weights which only this crate reads:
-/// `model_type` then says so.
+/// Writes into a configuration how weights are stored: `about`, or the `losparse` object that is there,
+/// with the current version. With `sha256`, the weights are such that only this crate reads them, and
+/// `model_type` says so.
 pub(crate) fn mark(
     config: &mut Map<String, Value>,
     model_type: &str,

@@ -1,16 +1,15 @@
-//! The last line of defence against other crates' parsers: a panic over a damaged file becomes an
-//! error.
+//! Guard against panics of other parsers: a panic over a damaged file becomes an error.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether panics of this thread are caught here, so that nothing need be printed of them.
+    /// Whether panics of this thread are caught here and not printed.
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `parse`; a panic is an error with its message.
+/// Runs `parse` and turns a panic into an error with its message.
 pub(crate) fn guarded<T>(parse: impl FnOnce() -> T) -> Result<T, String> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {

@@ -1,10 +1,10 @@
-//! Whether a checkpoint's head answers for the labels at hand.
+//! Check of the head of a checkpoint against the labels at hand.
 
 use super::{LabelAlignment, LabelConfig, LabelMismatch, LoadOptions};
 
 impl LoadOptions {
-    /// How the outputs of a trained head with the labels `found` answer for the labels `wanted`;
-    /// `None` if the head is made anew for them.
+    /// Matches the outputs of a trained head with the labels `found` to the labels `wanted`; `None` if the
+    /// head is made anew for them.
     pub(super) fn align(
         &self,
         found: &LabelConfig,
@@ -21,7 +21,7 @@ impl LoadOptions {
     }
 }
 
-/// Checks that the task that a saved model says it was trained for has the labels of its outputs.
+/// Checks that the task a saved model was trained for has the labels of its outputs.
 pub(super) fn check_task(config: &str, labels: &LabelConfig) -> Result<(), String> {
     let config: serde_json::Value = serde_json::from_str(config).map_err(|e| e.to_string())?;
     let task = config.pointer("/losparse/task/kind/labels").and_then(|labels| labels.as_array());

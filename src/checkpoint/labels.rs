@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::config::nonzero;
-
 /// The loss a sequence classifier is trained with, `problem_type` in `config.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,7 +77,9 @@ impl LabelConfig {
 
     /// Checks that labels are consistent.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        nonzero("num_labels", self.num_labels())?;
+        if self.num_labels() == 0 {
+            return Err("num_labels: must not be 0".into());
+        }
         if let Some(labels) = &self.id2label {
             if labels.len() != self.num_labels() {
                 return Err(format!(
@@ -110,12 +110,12 @@ impl LabelConfig {
     }
 }
 
-/// What Hugging Face calls a label without a name.
+/// Name that Hugging Face gives to a label without one.
 pub(super) fn placeholder(id: usize) -> String {
     format!("LABEL_{id}")
 }
 
-/// The fields as files have them.
+/// The fields as stored in files.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct AsStored {

@@ -1,14 +1,9 @@
 //! One compressible layer in a file: the state that its tensors make, and the layer read from them.
 
-use burn::module::{Param, ParamId};
-use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::names::transpose;
-use crate::linear::{
-    CompactLinear, CompressibleLinear, InputCompactLinear, LayerState, LowRank,
-    LowRankSparseLinear, leaf,
-};
+use crate::linear::{CompressibleLinear, LayerState};
 use crate::{Error, Result};
 
 /// Suffixes that a compressible layer's tensors can have.
@@ -91,6 +86,16 @@ pub(crate) fn plan(
     if bias {
         expected.push(("bias", vec![d_output]));
     }
+    check_shapes(name, tensors, expected).map(|()| state)
+}
+
+/// Checks that a layer has the `expected` tensors and no others.
+fn check_shapes(
+    name: &str,
+    tensors: &dyn LayerTensors,
+    expected: Vec<(&str, Vec<usize>)>,
+) -> Result<()> {
+    let has = |suffix: &str| tensors.shape(suffix).is_some();
     let stray = |suffix: &str| has(suffix) && expected.iter().all(|(name, _)| *name != suffix);
     if let Some(suffix) = SUFFIXES.into_iter().find(|suffix| stray(suffix)) {
         let others: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
@@ -109,7 +114,7 @@ pub(crate) fn plan(
             Some(_) => {}
         }
     }
-    Ok(state)
+    Ok(())
 }
 
 /// Reads a layer that [`plan`] has checked.
@@ -117,108 +122,47 @@ pub(crate) fn read(
     name: &str,
     tensors: &dyn LayerTensors,
     state: LayerState,
-    [d_input, d_output]: [usize; 2],
+    dims: [usize; 2],
     bias: bool,
     device: &Device,
 ) -> Result<CompressibleLinear> {
-    // `[rows, columns]` in the file, its transpose in Burn.
-    let matrix = |suffix: &str, rows: usize, columns: usize| -> Result<Tensor<2>> {
-        let values = transpose(&tensors.read(suffix)?, rows, columns);
-        Ok(Tensor::from_data(TensorData::new(values, [columns, rows]), device))
-    };
-    let order = |entries: usize| -> Result<Vec<i64>> {
-        let values = tensors.read_int("order")?;
-        let mut seen = vec![false; entries];
-        for &value in &values {
-            let slot = usize::try_from(value).ok().and_then(|at| seen.get_mut(at));
-            match slot {
-                Some(slot) if !*slot => *slot = true,
-                _ => {
-                    let message = format!("is not a permutation: {value} is double or too large");
-                    return Err(Error::layer(format!("{name}.order"), message));
-                }
-            }
-        }
-        Ok(values)
-    };
-    let parameter = |values: Vec<i64>| -> Param<Tensor<1, Int>> {
-        let entries = values.len();
-        let tensor = Tensor::from_data(TensorData::new(values, [entries]), device);
-        Param::initialized(ParamId::new(), tensor)
-    };
     let bias = match bias {
         true => {
-            let data = TensorData::new(tensors.read("bias")?, [d_output]);
-            Some(leaf(Tensor::from_data(data, device)))
+            let data = TensorData::new(tensors.read("bias")?, [dims[1]]);
+            Some(Tensor::from_data(data, device))
         }
         false => None,
     };
-    Ok(match state {
-        LayerState::Dense => {
-            let weight = leaf(matrix("weight", d_output, d_input)?);
-            CompressibleLinear::Dense(Linear { weight, bias })
+    let (state, order) = match state {
+        LayerState::Compact { kept, rank, ordered: true } => {
+            let order = read_order(name, tensors, dims[1])?;
+            (LayerState::Compact { kept, rank, ordered: !order.is_sorted() }, Some(order))
         }
-        LayerState::LowRankSparse { rank, sparse } => {
-            let low_rank = match rank {
-                0 => None,
-                _ => Some(LowRank {
-                    right: leaf(matrix("right", rank, d_input)?),
-                    left: leaf(matrix("left", d_output, rank)?),
-                }),
-            };
-            let sparse = match sparse {
-                true => Some(leaf(matrix("sparse", d_output, d_input)?)),
-                false => None,
-            };
-            CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(low_rank, sparse, bias))
-        }
-        LayerState::Compact { kept, rank, ordered } => {
-            let mut first = vec![matrix("kept_weight", kept, d_input)?];
-            let mut left = None;
-            if rank > 0 {
-                first.push(matrix("right", rank, d_input)?);
-            }
-            if rank > 0 && kept < d_output {
-                left = Some(leaf(matrix("left", d_output - kept, rank)?));
-            }
-            let order = match ordered {
-                true => Some(order(d_output)?).filter(|values| !values.is_sorted()),
-                false => None,
-            };
-            let order = order.map(parameter);
-            let first = leaf(join(first, 1));
-            let cache = Default::default();
-            let compact = CompactLinear { first, left, bias, order, kept, d_output, cache };
-            CompressibleLinear::Compact(compact)
-        }
-        LayerState::InputCompact { kept, rank } => {
-            let mut second = vec![matrix("kept_columns", d_output, kept)?];
-            let mut right = None;
-            if rank > 0 {
-                second.push(matrix("left", d_output, rank)?);
-                right = Some(leaf(matrix("right", rank, d_input - kept)?));
-            }
-            let (order, second) = (parameter(order(d_input)?), leaf(join(second, 0)));
-            CompressibleLinear::InputCompact(InputCompactLinear {
-                order,
-                right,
-                second,
-                bias,
-                kept,
-            })
-        }
+        LayerState::InputCompact { .. } => (state, Some(read_order(name, tensors, dims[0])?)),
+        _ => (state, None),
+    };
+    // `[columns, rows]` in the file.
+    state.build(dims, bias, order, &|suffix, [rows, columns]| {
+        let values = transpose(&tensors.read(suffix)?, columns, rows);
+        Ok(Tensor::from_data(TensorData::new(values, [rows, columns]), device))
     })
 }
 
-/// Concatenates, leaving out parts without elements.
-fn join(parts: Vec<Tensor<2>>, axis: usize) -> Tensor<2> {
-    let (mut full, empty): (Vec<_>, Vec<_>) =
-        parts.into_iter().partition(|part| part.shape().num_elements() > 0);
-    match full.len() {
-        0 => empty.into_iter().next().expect("a layer has at least one part"),
-        1 => full.remove(0),
-        _ => Tensor::cat(full, axis),
+/// Reads an order and checks that it is a permutation.
+fn read_order(name: &str, tensors: &dyn LayerTensors, entries: usize) -> Result<Vec<i64>> {
+    let values = tensors.read_int("order")?;
+    let mut seen = vec![false; entries];
+    for &value in &values {
+        let slot = usize::try_from(value).ok().and_then(|at| seen.get_mut(at));
+        match slot {
+            Some(slot) if !*slot => *slot = true,
+            _ => {
+                let message = format!("is not a permutation: {value} is double or too large");
+                return Err(Error::layer(format!("{name}.order"), message));
+            }
+        }
     }
+    Ok(values)
 }
 
 /// A tensor that should be there.

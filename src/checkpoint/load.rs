@@ -1,7 +1,7 @@
-//! A model from a folder.
+//! Loading a model from a folder.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::Device;
 
@@ -12,120 +12,9 @@ use super::layer::{self, LayerTensors, SUFFIXES};
 use super::names::{named_params, set_params};
 use super::source::TensorSource;
 use super::view::{Checkpoint, LayerView, narrowed};
-use super::{LabelAlignment, LabelConfig, ModelConfig};
-use crate::linear::{Compressible, LayerState};
+use super::{LabelAlignment, LoadOptions, LoadReport, ModelConfig, PretrainedModel};
+use crate::linear::LayerState;
 use crate::{Error, Result, files};
-
-/// A model that Hugging Face checkpoints of one architecture load into.
-pub trait PretrainedModel: Compressible {
-    /// Its configuration.
-    type Config: ModelConfig;
-    /// `model_type` in `config.json`.
-    const MODEL_TYPE: &'static str;
-    /// `architectures` in `config.json`: Hugging Face's class.
-    const ARCHITECTURE: &'static str;
-    /// Prefix that the base model's tensors have when under a head, with its dot (`bert.`).
-    const BASE_PREFIX: &'static str;
-    /// Name of the layer that has an output for each label (`classifier`); none in models without
-    /// labels.
-    const LABEL_LAYER: Option<&'static str>;
-    /// Tied parameters: each with the other names under which a file may hold it instead, without
-    /// the base prefix.
-    const TIED: &'static [(&'static str, &'static [&'static str])] = &[];
-
-    /// A freshly initialised model with the parts that a checkpoint has: `has` tells whether it
-    /// has a tensor, by its name without the base prefix.
-    fn build(config: &Self::Config, has: &dyn Fn(&str) -> bool, device: &Device) -> Self;
-
-    /// The configuration.
-    fn config(&self) -> &Self::Config;
-
-    /// Checks what only this head needs of the configuration; the message starts with the field's
-    /// name.
-    fn check_config(config: &Self::Config) -> Result<(), String> {
-        let _ = config;
-        Ok(())
-    }
-
-    /// Id of the token that every input must hold, because the head reads its answer at it.
-    fn end_token(&self) -> Option<usize> {
-        None
-    }
-
-    /// Hugging Face's name of the parameter at a path of field names.
-    fn hugging_face_name(path: &str) -> String;
-
-    /// Whether a parameter may be missing from a checkpoint and stay freshly initialised: heads.
-    fn may_be_new(name: &str) -> bool;
-
-    /// Whether a parameter is made anew with a new head: those that may be new, but for a pooler
-    /// that belongs to the base model.
-    fn is_head(name: &str) -> bool {
-        Self::may_be_new(name) && !name.starts_with(Self::BASE_PREFIX)
-    }
-
-    /// Whether a checkpoint's tensor is known to have no place in this model.
-    fn may_be_unused(name: &str) -> bool;
-}
-
-/// How a checkpoint is loaded.
-#[derive(Debug, Clone, Default)]
-pub struct LoadOptions {
-    /// Labels of the task at hand. The outputs of a trained head are put in their order, see
-    /// [`LabelConfig::align`]; for another number of labels the head is made anew.
-    pub labels: Option<LabelConfig>,
-    /// What the outputs of the trained head are called, in their order, where its own names say
-    /// nothing.
-    pub called: Option<Vec<String>>,
-    /// Refuse another number of labels than the trained head has.
-    pub keep_head: bool,
-    /// Make the head anew even if the checkpoint has one.
-    pub new_head: bool,
-    /// Accept tensors that the model has no place for, and report them.
-    pub allow_unexpected: bool,
-}
-
-/// What a load did besides filling in every parameter.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LoadReport {
-    /// The file, or the index of shards.
-    pub source: PathBuf,
-    /// Parameters that the checkpoint lacks: freshly initialised heads.
-    pub newly_initialised: Vec<String>,
-    /// Tensors of the checkpoint that the model has no place for.
-    pub unused: Vec<String>,
-    /// Number of tensors read.
-    pub tensors: usize,
-    /// Number of layers that were not dense.
-    pub compressed_layers: usize,
-    /// What all names in the file began with, though no model's do (`module.`); it was left out.
-    pub left_out_prefix: String,
-    /// How outputs of a trained head were matched to labels, or that it was left behind; absent if
-    /// names and order were the same.
-    pub labels: Option<String>,
-}
-
-impl std::fmt::Display for LoadReport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} tensors", self.source.display(), self.tensors)?;
-        if self.compressed_layers > 0 {
-            write!(f, ", {} compressed layers", self.compressed_layers)?;
-        }
-        if !self.left_out_prefix.is_empty() {
-            write!(f, ", names without their prefix `{}`", self.left_out_prefix)?;
-        }
-        if !self.newly_initialised.is_empty() {
-            write!(f, "; newly initialised: {}", self.newly_initialised.join(", "))?;
-        }
-        if !self.unused.is_empty() {
-            write!(f, "; not used: {}", self.unused.join(", "))?;
-        }
-        if let Some(labels) = &self.labels {
-            write!(f, "; {labels}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Loads a model from a folder in Hugging Face's layout, onto `device`.
 ///
@@ -244,7 +133,7 @@ struct Plan {
     /// State and `[d_input, d_output]` of every compressible layer.
     layers: BTreeMap<String, (LayerState, [usize; 2])>,
     new: BTreeSet<String>,
-    /// How a trained head is put in the order of the labels at hand.
+    /// Order of the outputs of a trained head for the labels at hand.
     alignment: Option<LabelAlignment>,
     report: LoadReport,
 }
@@ -266,7 +155,7 @@ impl Plan {
             used.insert(checkpoint.key(&param.name).to_string());
             parts += 1;
             match found {
-                // The pooler is part of a pretrained model: only what follows it is replaced.
+                // The pooler is part of a pretrained model: only the layers behind it are replaced.
                 _ if new_head && M::is_head(&param.name) => {
                     new.insert(param.name);
                 }
@@ -386,12 +275,12 @@ impl Plan {
     }
 }
 
-/// Why compressed weights are refused in a folder whose configuration does not announce them.
+/// Message about compressed weights in a folder whose configuration does not announce them.
 const NOT_OWN: &str = "is compressed or of 8-bit integers, but config.json does not say that losparse \
                        wrote it (no losparse object of such weights); restore the config.json that \
                        was written with the weights";
 
-/// All that is wrong with a checkpoint's tensors, by name, in one error; of very many the first.
+/// Joins all faults of the tensors of a checkpoint in one error; if there are very many, the first.
 fn one_error(path: &Path, mut faults: Vec<Error>) -> Result<()> {
     const TOLD: usize = 20;
     if faults.len() < 2 {

@@ -1,4 +1,5 @@
-//! Hugging Face checkpoints: reading, naming, loading, and writing model folders.
+//! Hugging Face checkpoints: reading, naming, loading, and writing model folders. Begin with
+//! [`load_pretrained`] and [`save_pretrained`]; an architecture takes part by [`PretrainedModel`].
 //!
 //! A folder holds `config.json`, `model.safetensors` (or one of its older forms) and tokenizer
 //! files. Compressed layers are stored under the layer's own name:
@@ -12,7 +13,7 @@
 //!
 //! and `bias [out]` in every state. The tensors present decide the state, so a compressed model
 //! loads without its base model and without any decomposition; a layer has the tensors of one state and
-//! no others. `order` is left out where all neurons or none are kept.
+//! no others. `order` is left out if all neurons or none are kept.
 //!
 //! # Folders that only this crate reads
 //!
@@ -27,8 +28,8 @@
 //! | `losparse.format_version` | 2; also of dense models if there is a `losparse` object |
 //! | `quantization_config` | a note without the `quant_method` that other programs look for |
 //!
-//! `transformers` would otherwise make the weights that it misses at random, and answer. Of such a
-//! folder its `AutoModel…` say (5.24): "The checkpoint you are trying to load has model type
+//! Otherwise `transformers` would initialise the missing weights at random, and answer. For such a folder
+//! its `AutoModel…` say (5.24): "The checkpoint you are trying to load has model type
 //! `losparse_bert` but Transformers does not recognize this architecture"; a class asked for by name,
 //! such as `BertForSequenceClassification`: "The model's quantization config from the arguments has no
 //! `quant_method` attribute." `AutoTokenizer` works: where no file names its class, the
@@ -50,6 +51,8 @@ mod labels;
 mod layer;
 mod load;
 mod names;
+mod options;
+mod pretrained;
 mod save;
 mod source;
 mod tokenizer_files;
@@ -60,9 +63,9 @@ pub(crate) use alignment::label_index;
 pub use alignment::{LabelAlignment, LabelMismatch};
 pub use config::{ModelConfig, Shown, SizeShown};
 pub use labels::{LabelConfig, ProblemType};
-pub use load::{
-    LoadOptions, LoadReport, PretrainedModel, load_from, load_pretrained, model_type, read_config,
-};
+pub use load::{load_from, load_pretrained, model_type, read_config};
+pub use options::{LoadOptions, LoadReport};
+pub use pretrained::PretrainedModel;
 pub use save::{SaveOptions, StorageDtype, save_pretrained, to_safetensors};
 pub use source::TensorSource;
 pub use tokenizer_files::TOKENIZER_FILES;

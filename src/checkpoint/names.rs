@@ -12,14 +12,14 @@ pub(crate) struct NamedParam {
     pub name: String,
     /// Shape in the file: PyTorch's `[out, in]` for the weight of a linear layer.
     pub shape: Vec<usize>,
-    /// Whether the file holds the transpose of what Burn holds.
+    /// Whether the file holds the transpose of the parameter in Burn.
     pub transposed: bool,
 }
 
-/// Where a traversal stands: field names and the types that contain them.
+/// Position of a traversal: field names and the types that contain them.
 #[derive(Default)]
 struct Place {
-    /// Field and, if its parent is an enum, nothing: `(field, container)`.
+    /// `(field, container)` of every level.
     parts: Vec<(String, String)>,
     /// Depth of nested compressible layers.
     compressible: usize,
@@ -76,7 +76,7 @@ pub(crate) fn named_params<M: Module>(
     params
 }
 
-/// Calls `f` with every float parameter outside compressible layers; the closure reads its values
+/// Calls `f` with every float parameter outside compressible layers, and a closure that reads its values
 /// in Burn's orientation.
 pub(crate) fn visit_params<M: Module>(
     module: &M,
@@ -105,8 +105,8 @@ pub(crate) fn visit_params<M: Module>(
     module.visit(&mut Visitor { place: Place::default(), rename, f });
 }
 
-/// Replaces every float parameter outside compressible layers for which `values` has some, given
-/// in the file's orientation.
+/// Replaces every float parameter outside compressible layers for which `values` returns some, in the
+/// orientation of the file.
 ///
 /// # Errors
 /// The first error of `values`.

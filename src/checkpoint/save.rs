@@ -1,4 +1,4 @@
-//! A model to a folder.
+//! Saving a model to a folder.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -9,18 +9,17 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
 
-use super::ModelConfig;
 use super::atomic;
 use super::checksum::sha256;
 use super::format;
-use super::load::PretrainedModel;
 use super::names::{transpose, visit_params};
 use super::source::SCALE_SUFFIX;
 use super::tokenizer_files;
+use super::{ModelConfig, PretrainedModel};
 use crate::linear::CompressibleLinear;
 use crate::{Error, Result};
 
-/// What weights are stored as. Computation is in the device's own type, whatever this is.
+/// Type of stored weights. Computation is in the type of the device all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageDtype {
@@ -35,10 +34,10 @@ pub enum StorageDtype {
     Int8,
 }
 
-/// What goes into the folder besides weights and configuration.
+/// Contents of the folder besides the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct SaveOptions {
-    /// What weights are stored as.
+    /// Type of stored weights.
     pub dtype: StorageDtype,
     /// The `losparse` object of `config.json`.
     pub losparse: Option<serde_json::Value>,
@@ -109,7 +108,7 @@ pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Res
         .map_err(|e| Error::layer("model.safetensors", e.to_string()))
 }
 
-/// Whether any layer has another state than a dense one, or is narrower than the configuration.
+/// Whether any layer is not dense or is narrower than the configuration.
 fn is_compressed<M: PretrainedModel>(model: &M) -> bool {
     let mut compressed = false;
     model.for_each_linear(&mut |_, linear| {
@@ -137,7 +136,7 @@ fn config_json<M: PretrainedModel>(
     Ok(text + "\n")
 }
 
-/// Adds a layer's matrices, turned to PyTorch's orientation.
+/// Adds the matrices of a layer in PyTorch's orientation.
 fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
     let mut matrix = |suffix: &str, matrix: Tensor<2>| {
         let [rows, columns] = matrix.dims();

@@ -1,4 +1,4 @@
-//! Tensors of a model folder, by name, read when asked for.
+//! Tensors of a model folder by name, read on demand.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +17,9 @@ use crate::{Error, Result, files};
 /// Suffix of the tensor of row scales `[rows]` beside an int8 tensor `[rows, ..]`.
 pub(crate) const SCALE_SUFFIX: &str = ".scale";
 
-/// The tensors of a checkpoint, whichever files they are in.
+/// Tensors of a checkpoint, in one file or several.
 ///
-/// Files are mapped into memory; a tensor's bytes are read and converted when it is asked for.
+/// Files are mapped into memory; the bytes of a tensor are read and converted on demand.
 pub struct TensorSource {
     path: PathBuf,
     files: Vec<Backing>,
@@ -99,8 +99,7 @@ impl TensorSource {
         self.entries.keys().map(String::as_str).filter(|name| !self.is_scale(name))
     }
 
-    /// SHA-256 of the one safetensors file that all tensors are in; `None` of several files or of
-    /// another kind.
+    /// SHA-256 of the safetensors file that holds all tensors; `None` for several files or other kinds.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -150,7 +149,7 @@ impl TensorSource {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// A tensor's values as f32, whatever it is stored in.
+    /// Values of a tensor as f32, from any stored type.
     ///
     /// # Errors
     /// If it is absent, cannot be read, is of a kind that is no weight, or holds NaN or infinity.
@@ -212,15 +211,15 @@ impl TensorSource {
         }
     }
 
-    /// Lets go of bytes `from..to` of a tensor that have been read, so that a file and the tensors
-    /// made of it are never in memory both. They can still be read again.
+    /// Releases bytes `from..to` of a tensor after they were read, so that a file and its tensors are never
+    /// both in memory. They can still be read again.
     #[cfg(unix)]
     fn release(&self, entry: &Entry, from: usize, to: usize) {
         if let Data::Range { file, start, .. } = &entry.data
             && let Backing::Mapped(map) = &self.files[*file]
         {
-            // SAFETY: the map is read-only and of a file, from which pages that are let go come back
-            // unchanged. It is only advice: a failure costs memory.
+            // SAFETY: the map is read-only and of a file, so released pages come back unchanged. It is only
+            // advice: a failure costs memory.
             let _ = unsafe {
                 let advice = memmap2::UncheckedAdvice::DontNeed;
                 map.unchecked_advise_range(advice, start + from, to - from)
@@ -384,7 +383,7 @@ fn unsupported(entry: &Entry, name: &str, dtype: Dtype, expected: &str) -> Error
     Error::layer(name, message)
 }
 
-/// Little-endian elements of `N` bytes, converted one by one; `release` is told what has been read.
+/// Converts little-endian elements of `N` bytes one by one; `release` is called with the range read.
 fn convert<const N: usize, T>(
     bytes: &[u8],
     element: impl Fn([u8; N]) -> T,

@@ -1,4 +1,4 @@
-//! The files of a tokenizer, which go with a model from folder to folder.
+//! Files of a tokenizer, copied with a model from folder to folder.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub const TOKENIZER_FILES: [&str; 11] = [
 
 const CONFIG: &str = "tokenizer_config.json";
 
-/// The files that are in a folder, by name.
+/// Reads the files of a tokenizer that are in a folder.
 ///
 /// # Errors
 /// If one cannot be read.
@@ -32,7 +32,7 @@ pub(super) fn read(folder: &Path) -> Result<Vec<(&'static str, Vec<u8>)>> {
     there.map(|name| Ok((name, files::read(folder.join(name))?))).collect()
 }
 
-/// The class of the tokenizer that `transformers` takes for a `model_type` where no file names one.
+/// Class of the tokenizer that `transformers` takes for a `model_type` if no file names one.
 pub(crate) fn class_of_model(model_type: &str) -> Option<&'static str> {
     match model_type {
         "bert" => Some("BertTokenizer"),
@@ -43,8 +43,8 @@ pub(crate) fn class_of_model(model_type: &str) -> Option<&'static str> {
     }
 }
 
-/// Names the tokenizer of files that do not, by the model's architecture: beside a `model_type` that
-/// `transformers` does not know, it could not tell, or would take another.
+/// Writes the class of the tokenizer, by the architecture, into files that do not name it: beside a
+/// `model_type` that it does not know, `transformers` could not tell.
 ///
 /// # Errors
 /// If `tokenizer_config.json` is no JSON object.

@@ -1,19 +1,18 @@
-//! A checkpoint's tensors under the names that the models here use.
+//! The tensors of a checkpoint under the names that the models here use.
 
 use std::collections::BTreeMap;
 
 use super::layer::LayerTensors;
-use super::load::PretrainedModel;
 use super::source::TensorSource;
-use super::{Shown, SizeShown};
+use super::{PretrainedModel, Shown, SizeShown};
 use crate::{Error, Result};
 
-/// The file's tensors by name: prefixes off, old names renewed.
+/// Tensors of the file by name, without prefixes and old names.
 pub(super) struct Checkpoint<'a> {
     pub(super) source: &'a TensorSource,
     /// Name here → name in the file.
     pub(super) files: BTreeMap<String, String>,
-    /// What all names in the file begin with, though no model's do: `module.`.
+    /// Prefix of all names in the file that no model has, such as `module.`.
     pub(super) wrapper: String,
     /// The base model's prefix.
     prefix: &'static str,
@@ -59,8 +58,8 @@ impl<'a> Checkpoint<'a> {
         name.strip_prefix(self.prefix).unwrap_or(name)
     }
 
-    /// Compares the configuration's sizes with those of the tensors that show them, before anything
-    /// is built of them. The message starts with the field's name.
+    /// Compares the sizes in the configuration with those of tensors, before anything is built. The message
+    /// starts with the name of the field.
     pub(super) fn check_sizes(&self, sizes: &[SizeShown]) -> Result<(), String> {
         for size in sizes {
             let (field, value) = (size.field, size.value);
@@ -84,9 +83,9 @@ impl<'a> Checkpoint<'a> {
                     let of_layers = self.files.keys().filter_map(|name| name.strip_prefix(prefix));
                     let number = |rest: &str| rest.split('.').next()?.parse::<usize>().ok();
                     let stored = of_layers.filter_map(number).max().map_or(0, |last| last + 1);
-                    // More layers in the file than in the configuration are unexpected tensors, and none
-                    // at all are other names, of which the load tells; it builds no more than it could
-                    // have found.
+                    // The load itself reports more layers in the file than in the configuration (as
+                    // unexpected tensors) and none at all (as other names); it builds no more than it
+                    // could have found.
                     if value > stored && (stored > 0 || value > self.files.len()) {
                         return Err(format!(
                             "{field}: {value}, but the weights have {stored} layers ({prefix}…)"
@@ -99,8 +98,8 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
-/// What all names begin with before they are a model's: what is left on by `DataParallel`,
-/// `torch.compile`, training frameworks, or by saving a model inside of another one.
+/// Prefix of all names in front of those of a model, as left by `DataParallel`, `torch.compile`,
+/// training frameworks, or by saving a model inside another one.
 fn wrapper(source: &TensorSource, base: &str, sizes: &[SizeShown]) -> String {
     let names: Vec<&str> = source.names().collect();
     let is_known = |name: &str| {
@@ -119,7 +118,7 @@ fn wrapper(source: &TensorSource, base: &str, sizes: &[SizeShown]) -> String {
     wrapper
 }
 
-/// Lets a tied parameter be under any of its names, if they hold the same.
+/// Finds a tied parameter under any of its names; all that are there must hold the same.
 fn tie(
     source: &TensorSource,
     files: &mut BTreeMap<String, String>,
@@ -151,7 +150,7 @@ fn tie(
     Ok(())
 }
 
-/// One layer's tensors in a checkpoint.
+/// Tensors of one layer in a checkpoint.
 pub(super) struct LayerView<'a> {
     pub(super) checkpoint: &'a Checkpoint<'a>,
     pub(super) layer: &'a str,
@@ -194,15 +193,15 @@ pub(super) fn narrowed<M: PretrainedModel>(
         let axis = |shape: Option<Vec<usize>>, axis: usize| {
             shape.filter(|shape| shape.len() == 2).map(|shape| shape[axis])
         };
-        // Rows are neurons, whether all input columns are stored or those that are not zero. Of a
-        // network without any, what the next layer takes tells.
+        // Rows are neurons, whether all inputs are stored or only those that are not zero. If no neurons
+        // are stored, the inputs of the next layer tell.
         let stored = view(inner, "weight").or_else(|| view(inner, "kept_columns"));
         let taken = || view(outer, "weight").or_else(|| view(outer, "kept_weight"));
         let width = match view(inner, "kept_weight") {
             Some(_) => axis(taken(), 1),
             None => axis(stored, 0),
         };
-        // A bias of another length is damage, of which the layer's own check tells.
+        // A bias of another length is damage, which the check of the layer reports.
         let whole = view(inner, "bias").map(|shape| shape.iter().product());
         if let Some(width) = width.filter(|width| (1..pair.width).contains(width))
             && whole.is_none_or(|bias: usize| bias == width)

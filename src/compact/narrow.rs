@@ -1,9 +1,9 @@
-//! Constants out of feed-forward networks: what is left of iterative structured pruning.
+//! Removal of constant neurons from feed-forward networks: the gain of iterative structured pruning.
 //!
-//! Without a low-rank part a pruned neuron `j` gives its bias `b_j` whatever comes in, and behind the
-//! activation `act(b_j)`. So `act(b_j)` times its column of the next layer goes into that layer's bias,
-//! and neuron and column go. Where all are pruned, one without weights stands for them: what the
-//! network gives is the next layer's bias.
+//! Without a low-rank part, a pruned neuron `j` outputs its bias `b_j` for every input, and `act(b_j)`
+//! behind the activation. So `act(b_j)` times the weights of that input is added to the bias of the next
+//! layer, and neuron and input are removed. If all are pruned, one neuron without weights stands for
+//! them, and the network outputs the bias of the next layer.
 
 use burn::module::Param;
 use burn::nn::Linear;
@@ -25,7 +25,7 @@ pub(crate) fn narrow<M: Compressible>(model: &mut M) {
     });
 }
 
-/// Both layers without the constants; `None` where there are none, or nowhere to put them.
+/// Both layers without constant neurons; `None` if there are none, or no bias to add them to.
 fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleLinear)> {
     let CompressibleLinear::LowRankSparse(inner) = &*pair.inner else { return None };
     let (None, Some(sparse)) = (&inner.low_rank, &inner.sparse) else { return None };
@@ -72,8 +72,8 @@ fn narrowed(pair: &FeedForward<'_>) -> Option<(CompressibleLinear, CompressibleL
     Some((CompressibleLinear::LowRankSparse(inner), outer))
 }
 
-/// A network that gives its bias, with `moved` added, whatever comes in: of one neuron without
-/// weights, since tensors without elements are a special case everywhere.
+/// A network that outputs its bias, plus `moved`, for every input. It has one neuron without weights, since
+/// tensors without elements are a special case everywhere.
 fn nothing(
     inner: &LowRankSparseLinear,
     outer: &CompressibleLinear,

@@ -233,7 +233,7 @@ fn what_is_not_constant_stays() {
     }
 }
 
-/// Of a network whose neurons are all pruned, a bias is left.
+/// A network whose neurons are all pruned becomes a bias.
 #[test]
 fn a_network_of_constants_is_its_bias() {
     let emptied = |name: &str, neuron: usize| {

@@ -4,7 +4,7 @@
 //! ```text
 //! Q = [Q₀ Q₁ …],  G·Q = Q·T + Q₊·B·Eᵀ      Ritz values θ and vectors Q·Y of T = Y·θ·Yᵀ
 //! ```
-//! For a few percent of the eigenvectors a basis of a third of the matrix does. Everything is in f64,
+//! For a few percent of the eigenvectors, a basis of a third of the matrix is enough. Everything is in f64,
 //! on one thread and from fixed random numbers, so the result does not depend on how many threads
 //! decompose other matrices meanwhile.
 
@@ -57,7 +57,7 @@ pub(super) fn eigen(matrix: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
 
 /// The `rank` leading eigenvectors of the positive semi-definite `gram: [n, n]`, as `[n, rank]`.
 ///
-/// `None` where that takes a basis so large that all eigenvectors at once are as cheap.
+/// `None` if that takes so large a basis that all eigenvectors at once are as cheap.
 pub(super) fn leading(gram: MatRef<'_, f64>, rank: usize) -> Option<Mat<f64>> {
     let n = gram.nrows();
     let block = rank + OVERSAMPLING;
@@ -110,8 +110,8 @@ pub(super) fn leading(gram: MatRef<'_, f64>, rank: usize) -> Option<Mat<f64>> {
     None
 }
 
-/// By how much a Ritz value may be below its eigenvalue (Weyl; Kato–Temple): `residual` is that of
-/// its vector, `gap` the distance to the values that are left out.
+/// Largest distance of a Ritz value below its eigenvalue (Weyl; Kato–Temple), by the `residual` of its
+/// vector and the `gap` to the values that are left out.
 fn missed_energy(residual: f64, gap: f64) -> f64 {
     match gap > residual {
         true => residual * residual / gap,
@@ -133,14 +133,14 @@ fn product(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     out
 }
 
-/// Takes the part within the orthonormal `basis` out of `block`; its coefficients.
+/// Removes the part within the orthonormal `basis` from `block`; returns its coefficients.
 fn remove(basis: MatRef<'_, f64>, block: &mut Mat<f64>) -> Mat<f64> {
     let coefficients = product(basis.transpose(), block.as_ref());
     matmul(block.as_mut(), Accum::Add, basis, coefficients.as_ref(), -1.0, Par::Seq);
     coefficients
 }
 
-/// Makes `block = Q·R` its `Q`, orthonormal whatever the rank; `R`.
+/// Replaces `block = Q·R` with `Q`, orthonormal even if the block has lost rank; returns `R`.
 fn orthonormalize(block: &mut Mat<f64>) -> Mat<f64> {
     let (rows, columns) = (block.nrows(), block.ncols());
     let size = recommended_block_size::<f64>(rows, columns);

@@ -18,7 +18,6 @@ use std::collections::HashSet;
 
 use burn::config::Config;
 use burn::nn::Linear;
-use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -52,6 +51,13 @@ pub struct Decomposed {
     pub residual: f64,
 }
 
+impl Decomposed {
+    fn new(name: String, factors: &Factors) -> Self {
+        let Factors { d_input, d_output, rank, residual, .. } = *factors;
+        Self { name, d_input, d_output, rank, residual }
+    }
+}
+
 /// A layer that [`decompose`] would take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RankedLayer {
@@ -74,18 +80,12 @@ pub fn ranked_layers<M: Compressible>(
     selection: &LayerSelection,
     config: DecomposeConfig,
 ) -> Result<Vec<RankedLayer>> {
-    let layer = |job: Job| RankedLayer {
-        name: job.name,
-        d_input: job.d_input,
-        d_output: job.d_output,
-        rank: job.rank,
-    };
-    Ok(jobs(model, selection, config, false)?.into_iter().map(layer).collect())
+    Ok(jobs(model, selection, config, false)?.into_iter().map(|(layer, _)| layer).collect())
 }
 
 /// Turns the selected dense layers of `model` into `L·R + S`; the model computes the same as before
 /// (unless `config.sparse` is off). Weights are read once, and all matrices decomposed in parallel. All
-/// parts are trained, those of a layer that was frozen too: freeze them anew.
+/// parts are trained, even if the layer was frozen: freeze them again.
 ///
 /// # Errors
 /// If a pattern matches nothing, or a selected layer is not dense, has rank 0 without a sparse part
@@ -97,7 +97,7 @@ pub fn decompose<M: Compressible>(
 ) -> Result<(M, Vec<Decomposed>)> {
     let done = jobs(&model, selection, config, true)?
         .into_par_iter()
-        .map(|Job { name, weight, d_input, d_output, rank }| {
+        .map(|(RankedLayer { name, d_input, d_output, rank }, weight)| {
             let factors = decompose_matrix(&name, &weight, d_input, d_output, rank)?;
             Ok((name, factors))
         })
@@ -117,9 +117,7 @@ pub fn decompose_shapes<M: Compressible>(
 ) -> Result<(M, Vec<Decomposed>)> {
     let done = jobs(&model, selection, config, false)?
         .into_iter()
-        .map(|Job { name, d_input, d_output, rank, .. }| {
-            (name, Factors::zeros(d_input, d_output, rank))
-        })
+        .map(|(layer, _)| (layer.name, Factors::zeros(layer.d_input, layer.d_output, layer.rank)))
         .collect();
     Ok(replace(model, done, config))
 }
@@ -130,7 +128,7 @@ fn jobs<M: Compressible>(
     selection: &LayerSelection,
     config: DecomposeConfig,
     weights: bool,
-) -> Result<Vec<Job>> {
+) -> Result<Vec<(RankedLayer, Vec<f32>)>> {
     let selected: HashSet<String> = selection.resolve(model)?.into_iter().collect();
     let mut jobs = Vec::new();
     model.for_each_linear(&mut |name, linear| {
@@ -153,27 +151,12 @@ fn replace<M: Compressible>(
         if let CompressibleLinear::Dense(dense) = &*linear
             && let Some((name, factors)) = done.next_if(|(next, _)| next == name)
         {
-            report.push(Decomposed {
-                name,
-                d_input: factors.d_input,
-                d_output: factors.d_output,
-                rank: factors.rank,
-                residual: factors.residual,
-            });
-            let device = dense.weight.lazy_device();
-            let decomposed = layer(dense, factors, config.sparse, &device);
+            report.push(Decomposed::new(name, &factors));
+            let decomposed = layer(dense, factors, config.sparse);
             *linear = CompressibleLinear::LowRankSparse(decomposed);
         }
     });
     (model, report)
-}
-
-struct Job {
-    name: String,
-    weight: Vec<f32>,
-    d_input: usize,
-    d_output: usize,
-    rank: usize,
 }
 
 fn job(
@@ -181,7 +164,7 @@ fn job(
     linear: &CompressibleLinear,
     config: DecomposeConfig,
     weights: bool,
-) -> Result<Job> {
+) -> Result<(RankedLayer, Vec<f32>)> {
     let CompressibleLinear::Dense(dense) = linear else {
         return Err(Error::layer(name, format!("is {} already, not dense", linear.state())));
     };
@@ -191,23 +174,11 @@ fn job(
         return Err(Error::layer(name, "would be empty: rank 0 and no sparse part"));
     }
     let weight = if weights { to_vec(dense.weight.val()) } else { Vec::new() };
-    Ok(Job { name: name.to_string(), weight, d_input, d_output, rank })
+    Ok((RankedLayer { name: name.to_string(), d_input, d_output, rank }, weight))
 }
 
-fn layer(dense: &Linear, factors: Factors, sparse: bool, device: &Device) -> LowRankSparseLinear {
-    let device = &device.clone().without_autodiff();
-    // A model that is being trained goes on being trained.
-    let weight = dense.weight.val();
-    let (training, dtype) = (weight.is_autodiff(), weight.dtype());
-    let param = |values: Vec<f32>, shape: [usize; 2]| {
-        let tensor = Tensor::<2>::from_data(TensorData::new(values, shape), (device, dtype));
-        leaf(if training { Tensor::from_inner(tensor) } else { tensor })
-    };
-    let Factors { d_input, d_output, rank, right, left, sparse: rest, .. } = factors;
-    let low_rank = (rank > 0).then(|| LowRank {
-        right: param(right, [d_input, rank]),
-        left: param(left, [rank, d_output]),
-    });
-    let sparse = sparse.then(|| param(rest, [d_input, d_output]));
-    LowRankSparseLinear::new(low_rank, sparse, dense.bias.clone())
+fn layer(dense: &Linear, factors: Factors, sparse: bool) -> LowRankSparseLinear {
+    let (low_rank, rest) = factors.tensors(&dense.weight.val());
+    let low_rank = low_rank.map(|[right, left]| LowRank { right: leaf(right), left: leaf(left) });
+    LowRankSparseLinear::new(low_rank, sparse.then(|| leaf(rest)), dense.bias.clone())
 }

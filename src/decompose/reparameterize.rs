@@ -1,4 +1,4 @@
-//! `L·R + S` on a Burn model whose code cannot change.
+//! `L·R + S` on a Burn model whose code stays as it is.
 //!
 //! [`reparameterize`] attaches `L` and `R` to the weights of a model's own [`burn::nn::Linear`]
 //! layers and leaves `S = W − L·R` as the stored weight: the model's code still asks for
@@ -11,16 +11,16 @@
 //! - **Not compaction**: the layer stays a `Linear` with a weight of full size, so nothing becomes
 //!   smaller or faster. For that use [`crate::linear::CompressibleLinear`] in the model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::module::{
     Module, ModuleVisitor, Param, Reparameterization, Reparameterizer as BurnReparameterizer,
 };
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::{Decomposed, Factors, Rank, decompose_matrix};
-use crate::linear::{LayerSelection, LowRank, compile, leaf, to_vec};
+use crate::linear::{LayerSelection, LowRank, leaf, to_vec};
 use crate::{Error, Result};
 
 /// The low-rank part attached to a weight: the effective value is `base + (L·R)ᵀ`.
@@ -61,9 +61,12 @@ pub fn reparameterize<M: Module>(
             "its weight is reparameterized already; call materialize() on the model first",
         ));
     }
-    let selected = select(&collector.weights, selection)?;
-    let done: Vec<(String, Factors)> = selected
-        .into_par_iter()
+    let names = collector.weights.iter().map(|(name, _)| name.clone()).collect();
+    let selected: HashSet<String> = selection.resolve_names(names)?.into_iter().collect();
+    let done: Vec<(String, Factors)> = collector
+        .weights
+        .par_iter()
+        .filter(|(name, _)| selected.contains(name))
         .map(|(name, weight)| {
             let [d_input, d_output] = weight.lazy_shape().dims();
             let rank = rank.resolve(d_output, d_input)?;
@@ -74,16 +77,8 @@ pub fn reparameterize<M: Module>(
             Ok((name.clone(), decompose_matrix(name, &values, d_input, d_output, rank)?))
         })
         .collect::<Result<_>>()?;
-    let report = done
-        .iter()
-        .map(|(name, factors)| Decomposed {
-            name: name.clone(),
-            d_input: factors.d_input,
-            d_output: factors.d_output,
-            rank: factors.rank,
-            residual: factors.residual,
-        })
-        .collect();
+    let report =
+        done.iter().map(|(name, factors)| Decomposed::new(name.clone(), factors)).collect();
     // A layer that is the module itself has no name.
     let path = |name: String| match name.as_str() {
         "" => "weight".to_string(),
@@ -91,37 +86,6 @@ pub fn reparameterize<M: Module>(
     };
     let factors = done.into_iter().map(|(name, factors)| (path(name), factors)).collect();
     Ok((model.apply_reparameterization(Reparameterizer { factors }), report))
-}
-
-/// The weights that any pattern selects and none that starts with `!`.
-fn select<'a>(
-    weights: &'a [(String, Param<Tensor<2>>)],
-    selection: &LayerSelection,
-) -> Result<Vec<&'a (String, Param<Tensor<2>>)>> {
-    let mut including = Vec::new();
-    let mut excluding = Vec::new();
-    for pattern in selection.patterns() {
-        let regex = compile(pattern)?;
-        if !weights.iter().any(|(name, _)| regex.is_match(name)) {
-            return Err(Error::option(
-                "layers",
-                format!("pattern `{pattern}` matches none of the {} Linear layers", weights.len()),
-            ));
-        }
-        match pattern.starts_with('!') {
-            true => excluding.push(regex),
-            false => including.push(regex),
-        }
-    }
-    let selected: Vec<_> = weights
-        .iter()
-        .filter(|(name, _)| including.iter().any(|r| r.is_match(name)))
-        .filter(|(name, _)| !excluding.iter().any(|r| r.is_match(name)))
-        .collect();
-    match selected.is_empty() {
-        true => Err(Error::option("layers", "the patterns select no layer")),
-        false => Ok(selected),
-    }
 }
 
 /// Finds the weights of `burn::nn::Linear` layers: an embedding's is a matrix too.
@@ -151,7 +115,7 @@ impl ModuleVisitor for Collector {
             return;
         }
         let path: Vec<&str> = above.iter().map(|(part, _)| part.as_str()).collect();
-        // `D` is 2 here; the reshape only tells the compiler so.
+        // `D` is 2 here, which the reshape shows to the compiler.
         let shape: [usize; 2] = param.lazy_shape().dims();
         let weight = Param::initialized(param.id, param.val().detach().reshape(shape));
         self.weights.push((path.join("."), weight));
@@ -172,22 +136,12 @@ impl BurnReparameterizer for Reparameterizer {
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<AddLowRank>) {
         let Some(factors) = self.factors.remove(path) else { return (param, None) };
-        let Factors { d_input, d_output, rank, right, left, sparse, .. } = factors;
         let mut low_rank = None;
         let base = param.map(|weight| {
-            let (training, autodiff) = (weight.is_require_grad(), weight.is_autodiff());
-            let (device, dtype) = (weight.device().without_autodiff(), weight.dtype());
-            let matrix = |values: Vec<f32>, shape: [usize; 2]| {
-                let data = TensorData::new(values, shape);
-                let tensor = Tensor::<2>::from_data(data, (&device, dtype));
-                if autodiff { Tensor::from_inner(tensor) } else { tensor }
-            };
-            low_rank = Some(LowRank {
-                right: leaf(matrix(right, [d_input, rank])),
-                left: leaf(matrix(left, [rank, d_output])),
-            });
-            let sparse = matrix(sparse, [d_input, d_output]).reshape(weight.shape());
-            sparse.detach().set_require_grad(training && autodiff)
+            let (parts, sparse) = factors.tensors(&weight);
+            low_rank = parts.map(|[right, left]| LowRank { right: leaf(right), left: leaf(left) });
+            let trained = weight.is_require_grad() && weight.is_autodiff();
+            sparse.reshape(weight.shape()).detach().set_require_grad(trained)
         });
         (base, low_rank.map(|low_rank| AddLowRank { low_rank }))
     }
@@ -302,8 +256,10 @@ mod tests {
             let selection = LayerSelection::new(patterns.iter().copied());
             reparameterize(Plain::new(&device), &selection, rank).unwrap_err().to_string()
         };
-        assert!(message(&["sideways"], Rank::Fixed(2)).contains("`sideways` matches none"));
-        assert!(message(&["tokens"], Rank::Fixed(2)).contains("matches none of the 2 Linear"));
+        assert!(message(&["sideways"], Rank::Fixed(2)).contains("`sideways` matches no layer"));
+        assert!(
+            message(&["tokens"], Rank::Fixed(2)).contains("the model has 2 compressible layers")
+        );
         assert!(message(&["up", "!up"], Rank::Fixed(2)).contains("select no layer"));
         assert!(message(&["up"], Rank::Fixed(9)).contains("full rank 8"));
         assert!(message(&["up"], Rank::Fixed(0)).contains("rank"));

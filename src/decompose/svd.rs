@@ -1,4 +1,4 @@
-//! The decomposition of one matrix.
+//! Decomposition of one matrix.
 //!
 //! ```text
 //! smaller side < 256            SVD
@@ -8,6 +8,7 @@
 //! In f64, where squaring costs nothing of an f32 matrix's precision, and on one thread a matrix:
 //! layers are decomposed in parallel, and the result does not depend on how many at once.
 
+use burn::tensor::{Tensor, TensorData};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::matmul::matmul;
@@ -55,12 +56,31 @@ impl Factors {
     }
 }
 
+impl Factors {
+    /// `R` and `L`, unless the rank is 0, and `S`, as tensors like `weight`: on its device, in its format,
+    /// and under autodiff if it is.
+    pub(super) fn tensors<const D: usize>(
+        self,
+        weight: &Tensor<D>,
+    ) -> (Option<[Tensor<2>; 2]>, Tensor<2>) {
+        let (device, dtype) = (weight.device().without_autodiff(), weight.dtype());
+        let matrix = |values: Vec<f32>, shape: [usize; 2]| {
+            let tensor = Tensor::from_data(TensorData::new(values, shape), (&device, dtype));
+            if weight.is_autodiff() { Tensor::from_inner(tensor) } else { tensor }
+        };
+        let Self { d_input, d_output, rank, right, left, sparse, .. } = self;
+        let low_rank =
+            (rank > 0).then(|| [matrix(right, [d_input, rank]), matrix(left, [rank, d_output])]);
+        (low_rank, matrix(sparse, [d_input, d_output]))
+    }
+}
+
 /// Decomposes `weight = Wᵀ: [d_input, d_output]` (row by row): with `W = UΣVᵀ`, `L = U_r √Σ_r`,
 /// `R = √Σ_r V_rᵀ` and `S = W − L·R`.
 ///
 /// # Errors
-/// If `weight` is of another size, a value is not finite, `rank` is above both sizes' smaller one, or the
-/// SVD does not converge; `name` is the layer in the message.
+/// If `weight` has another size, a value is not finite, `rank` is above the smaller side, or the SVD does
+/// not converge; `name` is the layer in the message.
 pub fn decompose_matrix(
     name: &str,
     weight: &[f32],
@@ -111,7 +131,7 @@ pub fn decompose_matrix(
 }
 
 fn sum_of_squares(values: &[f32]) -> f64 {
-    // Sums side by side, that the compiler can vectorise.
+    // Separate sums, which the compiler can vectorise.
     let mut lanes = [0f64; 8];
     let (chunks, tail) = values.as_chunks::<8>();
     for chunk in chunks {

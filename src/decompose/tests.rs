@@ -91,7 +91,7 @@ fn large_matrices_are_decomposed_as_well_as_can_be() {
     check_ranks("near clusters", &spectrum(near), shape, &ranks);
 }
 
-/// Of matrices like those of models, without falling back on all eigenvectors.
+/// Matrices like those of models do not fall back on all eigenvectors.
 #[test]
 fn a_few_eigenvectors_are_found_by_themselves() {
     let weight = with_values(420, 300, |k| (1.0 + k as f64).powf(-0.3));

@@ -1,4 +1,4 @@
-//! The deployed form after neuron pruning: kept neurons folded, the others low-rank.
+//! State for deployment after neurons were pruned: kept neurons folded, the others low-rank.
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Int, Tensor, TensorData, assert_shape};
@@ -8,8 +8,8 @@ use crate::kernels::NeuronWeights;
 use crate::ops::NeuronCache;
 use crate::precision::linear;
 
-/// A linear layer whose kept neurons have their dense rows `w_i = L_i·R + S_i` and whose other
-/// neurons have their low-rank rows `L_i·R` only.
+/// A linear layer whose kept neurons have their dense weights `w_i = L_i·R + S_i` and whose other neurons
+/// are low-rank, `L_i·R`.
 ///
 /// One product with `[K; R]ᵀ` gives the kept outputs and the low-rank code of the others:
 /// exact, without an add, and smaller than keeping `L` whole.
@@ -21,7 +21,7 @@ pub struct CompactLinear {
     pub left: Option<Param<Tensor<2>>>,
     /// `[d_output]`, in the layer's own order of outputs.
     pub bias: Option<Param<Tensor<1>>>,
-    /// `[d_output]`: where in `[kept | others]` each output stands; `None`: in order already.
+    /// `[d_output]`: position of each output in `[kept | others]`; `None`: in order already.
     pub order: Option<Param<Tensor<1, Int>>>,
     /// Number of kept neurons.
     pub kept: usize,
@@ -36,7 +36,7 @@ impl CompactLinear {
     /// Builds the layer from its matrices (Burn's orientation) and the indices of kept neurons.
     ///
     /// # Shapes
-    /// - `folded`: `[d_input, kept]`, columns in the order of `kept_neurons`
+    /// - `folded`: `[d_input, kept]`, in the order of `kept_neurons`
     /// - `right`: `[d_input, rank]`; `left`: `[rank, d_output − kept]`, other neurons in order
     pub fn new(
         folded: Tensor<2>,
@@ -102,7 +102,7 @@ impl CompactLinear {
         self.outputs(linear(input, self.first.val(), None))
     }
 
-    /// Whether every neuron is pruned at rank 0: the output is the bias, whatever the input.
+    /// Whether every neuron is pruned at rank 0: the output is the bias for every input.
     pub(super) fn is_constant(&self) -> bool {
         self.kept + self.rank() == 0
     }
@@ -118,7 +118,7 @@ impl CompactLinear {
         }
     }
 
-    /// The outputs from those of the first product, `[.., kept + rank]`.
+    /// The outputs from the result of the first product, `[.., kept + rank]`.
     pub(super) fn outputs<const D: usize>(&self, hidden: Tensor<D>) -> Tensor<D> {
         self.cache.outputs(hidden, self.neuron_weights())
     }

@@ -41,14 +41,14 @@ pub struct LowRankSparseLinear {
     pub sparse: Option<Param<Tensor<2>>>,
     /// `[d_output]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// Where neurons are pruned for good: those that are not, the only ones whose part of `S` is
-    /// trained. [`crate::pruning::Pruner`] says so; the others' must be zero.
+    /// Neurons that are not pruned for good, if some are: only their part of `S` is trained, the other is
+    /// zero. Set by [`crate::pruning::Pruner`].
     #[module(skip)]
     pub frozen: Option<Arc<ActiveColumns>>,
 }
 
 impl LowRankSparseLinear {
-    /// A layer of these parts, all of which are trained.
+    /// A layer of these parts, all trained.
     pub fn new(
         low_rank: Option<LowRank>,
         sparse: Option<Param<Tensor<2>>>,
@@ -101,8 +101,8 @@ impl LowRankSparseLinear {
 
     /// Applies the layer.
     ///
-    /// Where neurons are pruned and few are left, only those take part, where a backend can: all neurons
-    /// are trained all the same unless the others are pruned for good.
+    /// If few neurons are left, a backend may compute only those; all are trained all the same, unless the
+    /// others are pruned for good.
     ///
     /// # Shapes
     /// - input: `[.., d_input]`
@@ -153,7 +153,7 @@ mod tests {
         all
     }
 
-    /// Whatever the values of `S` are at the time: dense, pruned, with what has grown again.
+    /// For every kind of `S`: dense, pruned, grown again.
     #[test]
     fn neurons_that_are_zero_now_take_no_part_but_are_trained() {
         let device = Device::flex();
@@ -192,7 +192,7 @@ mod tests {
                     assert!(off <= 2e-5 * size, "every {every}, {at}: {ours}, {expected}");
                 }
             }
-            // Of all neurons.
+            // Pruned neurons included.
             assert!(expected[2].iter().all(|gradient| *gradient != 0.0));
         }
     }

@@ -32,7 +32,6 @@ pub use input_compact::InputCompactLinear;
 pub(crate) use low_rank_sparse::alive;
 pub use low_rank_sparse::{LowRank, LowRankSparseLinear};
 pub use round::round_weights;
-pub(crate) use select::compile;
 pub use select::{LayerMatch, LayerSelection};
 pub use shared::SharedInput;
 pub use state::{LayerSpec, LayerState, layer_specs, restore_layers};

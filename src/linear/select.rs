@@ -5,22 +5,22 @@ use regex::Regex;
 use super::{Compressible, linear_names};
 use crate::{Error, Result};
 
-/// Patterns that say which layers are compressed.
+/// Patterns that select the layers to compress.
 ///
 /// A pattern is matched against the end of a layer's full name, from a dot on: `attention.self.query`
 /// matches `bert.encoder.layer.3.attention.self.query`. `*` stands for anything within one part of
-/// the name, `**` for anything. A pattern that starts with `!` takes layers out again.
+/// the name, `**` for anything. A pattern that starts with `!` excludes layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerSelection {
     patterns: Vec<String>,
 }
 
-/// What one pattern matched, for dry runs.
+/// Layers matched by one pattern, for dry runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerMatch {
     /// The pattern as given.
     pub pattern: String,
-    /// Names of the layers that it matched.
+    /// Names of the matched layers.
     pub layers: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ impl LayerSelection {
         &self.patterns
     }
 
-    /// What each pattern matches in `model`, without changing anything.
+    /// Finds the layers of `model` that each pattern matches, without changing anything.
     pub fn dry_run<M: Compressible>(&self, model: &M) -> Result<Vec<LayerMatch>> {
         self.matches(&linear_names(model))
     }
@@ -70,7 +70,7 @@ impl LayerSelection {
         self.resolve_names(linear_names(model))
     }
 
-    /// The selected ones of a model's layers called `names`, in their order.
+    /// Selects among the layers of a model called `names`, in their order.
     ///
     /// # Errors
     /// As [`LayerSelection::resolve`].
@@ -102,7 +102,7 @@ impl LayerSelection {
     }
 }
 
-pub(crate) fn compile(pattern: &str) -> Result<Regex> {
+fn compile(pattern: &str) -> Result<Regex> {
     let body = pattern.strip_prefix('!').unwrap_or(pattern);
     if body.is_empty() {
         return Err(Error::option("layers", "a pattern is empty"));

@@ -8,8 +8,8 @@ use crate::precision::linear;
 
 /// Computes layers that share their input, such as a block's query, key and value.
 ///
-/// In inference compact layers have one first product `[K₁; R₁; K₂; R₂; …]`, its weights put
-/// together once: fewer and larger operations. Otherwise one layer after another.
+/// In inference, compact layers share one first product `[K₁; R₁; K₂; R₂; …]`, whose weights are joined
+/// once: fewer and larger operations. Otherwise one layer is computed after another.
 #[derive(Debug, Clone, Default)]
 pub struct SharedInput {
     /// `[d_input, (kept₁ + rank₁) + (kept₂ + rank₂) + …]`.
@@ -45,7 +45,8 @@ impl SharedInput {
         })
     }
 
-    /// `None` unless all layers are compact, with a first product each, and their weights last.
+    /// The joined weights; `None` unless all layers are compact with a first product, and their weights stay
+    /// the same.
     fn joined(&self, layers: &[&CompressibleLinear]) -> Option<Tensor<2>> {
         let mut sources = Sources::default();
         let mut firsts = Vec::new();
@@ -98,7 +99,7 @@ mod tests {
         let shared = SharedInput::default();
         assert_alike(&shared, [query, key, value], &input);
         assert_alike(&shared, [query, key, value], &input);
-        // One that has no product.
+        // A layer without a product.
         let none = Tensor::zeros([8, 0], &device);
         let bias = Tensor::from_floats([1., 2., 3., 4., 5., 6.], &device);
         let pruned = CompactLinear::new(none, None, Some(bias.clone()), &[], 6);
@@ -107,7 +108,7 @@ mod tests {
         let [_, outputs, _] = shared.forward([query, &pruned, value], input.clone());
         let off = (outputs - bias.unsqueeze()).abs().max().into_scalar::<f32>();
         assert_eq!(off, 0.0);
-        // Others than those that were joined.
+        // Other layers than those that were joined.
         assert_alike(&shared, [value, query, query], &input);
         let dense = CompressibleLinearConfig::new(8, 6).init(&device);
         assert_alike(&shared, [query, &dense, value], &input);

@@ -1,11 +1,11 @@
-//! State of a layer: what it is made of, with its sizes. Stored beside a record of a compressed model,
-//! it says what the record's layers are.
+//! State of a layer with its sizes, and the states of all layers of a model as plain data, to be stored
+//! beside its record.
 
 use std::fmt;
 
 use burn::module::{Module, Param, ParamId};
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -77,6 +77,81 @@ impl LayerState {
     }
 }
 
+impl LayerState {
+    /// Builds a layer `[d_input, d_output]` of this state. `matrix` returns a part in the given shape
+    /// (Burn's orientation) by its name in checkpoints; `order` is that of outputs or inputs.
+    pub(crate) fn build(
+        self,
+        [d_input, d_output]: [usize; 2],
+        bias: Option<Tensor<1>>,
+        order: Option<Vec<i64>>,
+        matrix: &dyn Fn(&str, [usize; 2]) -> Result<Tensor<2>>,
+    ) -> Result<CompressibleLinear> {
+        let part = |name, shape| matrix(name, shape).map(leaf);
+        let bias = bias.map(leaf);
+        Ok(match self {
+            Self::Dense => {
+                let weight = part("weight", [d_input, d_output])?;
+                CompressibleLinear::Dense(Linear { weight, bias })
+            }
+            Self::LowRankSparse { rank, sparse } => {
+                let low_rank = match rank {
+                    0 => None,
+                    _ => Some(LowRank {
+                        right: part("right", [d_input, rank])?,
+                        left: part("left", [rank, d_output])?,
+                    }),
+                };
+                let sparse = sparse.then(|| part("sparse", [d_input, d_output])).transpose()?;
+                CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(low_rank, sparse, bias))
+            }
+            Self::Compact { kept, rank, ordered } => {
+                let (mut first, mut left) = (vec![matrix("kept_weight", [d_input, kept])?], None);
+                if rank > 0 {
+                    first.push(matrix("right", [d_input, rank])?);
+                    left = Some(part("left", [rank, d_output - kept])?);
+                }
+                let first = join(first, 1);
+                let order = order.filter(|_| ordered).map(|order| indices(order, &first));
+                let (first, cache) = (leaf(first), Default::default());
+                let compact = CompactLinear { first, left, bias, order, kept, d_output, cache };
+                CompressibleLinear::Compact(compact)
+            }
+            Self::InputCompact { kept, rank } => {
+                let mut second = vec![matrix("kept_columns", [kept, d_output])?];
+                let mut right = None;
+                if rank > 0 {
+                    second.push(matrix("left", [rank, d_output])?);
+                    right = Some(part("right", [d_input - kept, rank])?);
+                }
+                let second = join(second, 0);
+                let order = order.unwrap_or_else(|| (0..d_input as i64).collect());
+                let (order, second) = (indices(order, &second), leaf(second));
+                let compact = InputCompactLinear { order, right, second, bias, kept };
+                CompressibleLinear::InputCompact(compact)
+            }
+        })
+    }
+}
+
+/// Concatenates `parts`, without those that have no elements.
+fn join(parts: Vec<Tensor<2>>, axis: usize) -> Tensor<2> {
+    let (mut full, mut empty): (Vec<_>, Vec<_>) =
+        parts.into_iter().partition(|part| part.shape().num_elements() > 0);
+    match full.len() {
+        0 => empty.swap_remove(0),
+        1 => full.swap_remove(0),
+        _ => Tensor::cat(full, axis),
+    }
+}
+
+/// A parameter of `values` on the device of a matrix.
+fn indices(values: Vec<i64>, beside: &Tensor<2>) -> Param<Tensor<1, Int>> {
+    let count = values.len();
+    let tensor = Tensor::from_data(TensorData::new(values, [count]), &beside.device());
+    Param::initialized(ParamId::new(), tensor)
+}
+
 impl fmt::Display for LayerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -136,13 +211,17 @@ pub fn restore_layers<M: Compressible>(mut model: M, specs: &[LayerSpec]) -> Res
         }
         spec.validate()?;
     }
+    let mut result = Ok(());
     model.for_each_linear_mut(&mut |name, linear| {
         let device = Module::devices(linear).into_iter().next().unwrap_or_default();
         if let Some(spec) = specs.iter().find(|spec| spec.name == name) {
-            *linear = spec.zeros(&device);
+            match spec.zeros(&device) {
+                Ok(zeros) => *linear = zeros,
+                Err(error) => result = Err(error),
+            }
         }
     });
-    Ok(model)
+    result.map(|()| model)
 }
 
 impl LayerSpec {
@@ -166,47 +245,15 @@ impl LayerSpec {
     }
 
     /// A layer of this shape and state, all zeros.
-    fn zeros(&self, device: &Device) -> CompressibleLinear {
-        let (d_input, d_output) = (self.d_input, self.d_output);
-        let matrix = |rows, columns| leaf(Tensor::<2>::zeros([rows, columns], device));
-        let order = |count: usize| {
-            let order = Tensor::<1, Int>::arange(0..count as i64, device);
-            Param::initialized(ParamId::new(), order)
+    fn zeros(&self, device: &Device) -> Result<CompressibleLinear> {
+        let bias = self.bias.then(|| Tensor::zeros([self.d_output], device));
+        let order = match self.state {
+            LayerState::InputCompact { .. } => self.d_input,
+            _ => self.d_output,
         };
-        let bias = self.bias.then(|| leaf(Tensor::<1>::zeros([d_output], device)));
-        match self.state {
-            LayerState::Dense => {
-                CompressibleLinear::Dense(Linear { weight: matrix(d_input, d_output), bias })
-            }
-            LayerState::LowRankSparse { rank, sparse } => {
-                let low_rank = (rank > 0).then(|| LowRank {
-                    right: matrix(d_input, rank),
-                    left: matrix(rank, d_output),
-                });
-                let sparse = sparse.then(|| matrix(d_input, d_output));
-                CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(low_rank, sparse, bias))
-            }
-            LayerState::Compact { kept, rank, ordered } => {
-                CompressibleLinear::Compact(CompactLinear {
-                    first: matrix(d_input, kept + rank),
-                    left: (rank > 0).then(|| matrix(rank, d_output - kept)),
-                    bias,
-                    order: ordered.then(|| order(d_output)),
-                    kept,
-                    d_output,
-                    cache: Default::default(),
-                })
-            }
-            LayerState::InputCompact { kept, rank } => {
-                CompressibleLinear::InputCompact(InputCompactLinear {
-                    order: order(d_input),
-                    right: (rank > 0).then(|| matrix(d_input - kept, rank)),
-                    second: matrix(kept + rank, d_output),
-                    bias,
-                    kept,
-                })
-            }
-        }
+        let order = Some((0..order as i64).collect());
+        let zeros = |_: &str, shape| Ok(Tensor::zeros(shape, device));
+        self.state.build([self.d_input, self.d_output], bias, order, &zeros)
     }
 }
 
@@ -289,6 +336,14 @@ mod tests {
         assert_ne!(outputs(&loaded), outputs(&model));
         let loaded = loaded.try_load_record(ModuleRecord::load(&file).unwrap()).unwrap();
         assert_eq!(outputs(&loaded), outputs(&model));
+    }
+
+    #[test]
+    fn a_layer_shows_its_state_and_sizes() {
+        let shown = compressed().layers[1].to_string();
+        for part in ["state: compact", "d_input: 6", "d_output: 6", "rank: 1", "kept: 2"] {
+            assert!(shown.contains(part), "{shown}");
+        }
     }
 
     #[test]

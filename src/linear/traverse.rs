@@ -61,15 +61,15 @@ pub trait Compressible: Module {
     /// Calls `f` with the full, unique name of every compressible layer, always in the same order.
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear));
 
-    /// Calls `f` with every feed-forward network, if compaction may narrow them: the model then has
-    /// to take whatever width is left, in files too. By default there is none.
+    /// Calls `f` with every feed-forward network that compaction may narrow; the model then must accept any
+    /// smaller width, in files too. By default there is none.
     fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
         let _ = f;
     }
 
     /// Calls `f` with every compressible layer.
     fn for_each_linear(&self, f: &mut dyn FnMut(&str, &CompressibleLinear)) {
-        // A module's clone shares its tensors, so this costs reference counts only.
+        // A clone shares its tensors, so this costs only reference counts.
         self.clone().for_each_linear_mut(&mut |name, linear| f(name, linear));
     }
 }

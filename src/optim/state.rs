@@ -7,12 +7,12 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::kernels::ActiveColumns;
 
-/// State of one parameter: as Burn's, but moments of some columns alone where only those are trained.
+/// State of one parameter: as Burn's, but with moments of only some columns if only those are trained.
 #[derive(Clone)]
 pub struct AdamWState<const D: usize> {
     /// Steps done and both moments: of the parameter's shape, or `[.., active]`.
     pub momentum: AdaptiveMomentumState<D>,
-    /// The columns that the moments are of; `None`: all.
+    /// The columns that have moments; `None`: all.
     pub columns: Option<Arc<ActiveColumns>>,
 }
 
@@ -20,7 +20,7 @@ pub struct AdamWState<const D: usize> {
 const COLUMNS: &str = "columns";
 
 impl<const D: usize> RecordState for AdamWState<D> {
-    /// Moments under the names that Burn's state has; with columns, a mask of them.
+    /// Moments under the names in Burn's state; with columns, their mask.
     fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
         self.momentum.state_flatten(&join_path(prefix, "momentum"), out);
         if let Some(columns) = &self.columns {
@@ -39,8 +39,7 @@ impl<const D: usize> RecordState for AdamWState<D> {
 }
 
 impl<const D: usize> AdamWState<D> {
-    /// The state for an update of `columns` (`None`: all). A column that had no moments begins with
-    /// zeros.
+    /// The state for an update of `columns` (`None`: all). A column without moments starts with zeros.
     pub(super) fn fit(self, columns: Option<&Arc<ActiveColumns>>) -> Self {
         let same = match (&self.columns, columns) {
             (None, None) => true,

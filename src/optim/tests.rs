@@ -92,7 +92,7 @@ impl Trained {
         self.model.weight.val().inner().into_data().try_into_vec().unwrap()
     }
 
-    /// What a checkpoint keeps, and nothing else.
+    /// The training as resumed from a checkpoint.
     fn resumed(&self) -> Self {
         let bytes = self.optimizer.into_bytes().unwrap();
         let fresh: ModuleOptimizer = AdamWConfig::new().init();
@@ -106,13 +106,13 @@ fn columns(active: &[usize], width: usize) -> ActiveColumns {
     ActiveColumns { gradient: SparseGradient::Gathered, ..ActiveColumns::of_mask(&mask) }
 }
 
-/// Those of `values: [_, width]` in `active`.
+/// The columns `active` of `values: [_, width]`.
 fn taken(values: &[f32], width: usize, active: &[usize]) -> Vec<f32> {
     values.chunks(width).flat_map(|row| active.iter().map(|&at| row[at])).collect()
 }
 
-/// Fewer and fewer columns, resumed from a checkpoint after every step: those that are left are what
-/// they are where all are updated, to the last bit, and the others stay as they were.
+/// Fewer and fewer columns, resumed from a checkpoint after every step: to the last bit they are as if all
+/// were updated, and the others stay as they were.
 #[test]
 fn columns_that_are_left_are_updated_as_among_all() {
     let (rows, width) = (130, 37);
@@ -143,7 +143,7 @@ fn columns_that_are_left_are_updated_as_among_all() {
     assert!(changed.count() > rows * width * 9 / 10);
 }
 
-/// The sums are those of a pass of their own, on any number of threads.
+/// The sums equal those of a separate pass, on any number of threads.
 #[test]
 fn sums_equal_those_of_their_own_pass() {
     let (start, gradient) = (random([300, 70]), random([300, 70]));

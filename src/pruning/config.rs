@@ -95,7 +95,7 @@ pub struct PruningConfig {
     #[serde(default)]
     pub min_kept: f64,
     /// Largest share of the neurons of every layer that is kept in the end; 1: no cap. Until then the cap
-    /// falls from 1 as the kept share does, see [`super::cap_at`].
+    /// falls from 1 as the kept share does.
     #[serde(default = "one")]
     pub max_kept: f64,
     /// Seed of random importance.

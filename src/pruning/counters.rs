@@ -1,17 +1,13 @@
 //! Progress of a pruner.
 
-use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-    Param, ParamId,
-};
+use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Steps done and updates skipped. Kept on the host; records hold one tensor, made when they are
-/// written and read when they are loaded.
-#[derive(Debug, Clone)]
+use super::derived::Derived;
+
+/// Steps done and updates skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counters {
-    id: ParamId,
-    device: Device,
     pub step: usize,
     /// Valid samples in the window.
     pub window: usize,
@@ -21,64 +17,24 @@ pub(super) struct Counters {
     pub in_a_row: usize,
 }
 
+/// Counters as checkpoints carry them, `[step, window, skipped, in_a_row]`.
+pub(super) type StoredCounters = Derived<Param<Tensor<1, Int>>, Counters>;
+
 impl Counters {
-    /// Step 0 on a plain (not autodiff) device.
-    pub fn new(device: &Device) -> Self {
-        let (id, device) = (ParamId::new(), device.clone());
-        Self { id, device, step: 0, window: 0, skipped: 0, in_a_row: 0 }
-    }
-
-    /// `[step, window, skipped, in_a_row]`.
-    fn to_param(&self) -> Param<Tensor<1, Int>> {
+    pub fn to_stored(self, id: ParamId, device: &Device) -> StoredCounters {
         let values = [self.step, self.window, self.skipped, self.in_a_row].map(|v| v as i64);
-        let tensor = Tensor::from_data(TensorData::from(values), &self.device);
-        Param::initialized(self.id, tensor)
+        let stored = Tensor::from_data(TensorData::from(values), device);
+        let stored = Derived::new(Param::initialized(id, stored));
+        stored.get(|_| self);
+        stored
+    }
+
+    pub fn of(stored: &StoredCounters) -> Self {
+        *stored.get(|param| {
+            let data = param.val().into_data().convert::<i64>();
+            let values: Vec<i64> = data.try_into_vec().unwrap_or_default();
+            let at = |i: usize| values.get(i).map_or(0, |v| *v as usize);
+            Self { step: at(0), window: at(1), skipped: at(2), in_a_row: at(3) }
+        })
     }
 }
-
-impl Module for Counters {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        self.to_param().collect_devices(devices)
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        self.to_device(device)
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        Self { device: device.clone().without_autodiff(), ..self }
-    }
-
-    fn train(self) -> Self {
-        self
-    }
-
-    fn valid(&self) -> Self {
-        self.clone()
-    }
-
-    fn materialize(self) -> Self {
-        self
-    }
-
-    fn visit<Visitor: ModuleVisitor>(&self, visitor: &mut Visitor) {
-        self.to_param().visit(visitor);
-    }
-
-    fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
-        let param = Module::map(self.to_param(), mapper);
-        let values: Vec<i64> =
-            param.val().into_data().convert::<i64>().try_into_vec().unwrap_or_default();
-        let at = |i: usize| values.get(i).map_or(0, |value| *value as usize);
-        let [step, window, skipped, in_a_row] = [at(0), at(1), at(2), at(3)];
-        Self { id: param.id, device: self.device, step, window, skipped, in_a_row }
-    }
-}
-
-impl ModuleDisplayDefault for Counters {
-    fn content(&self, content: Content) -> Option<Content> {
-        content.add("step", &self.step).add("skipped", &self.skipped).optional()
-    }
-}
-
-impl ModuleDisplay for Counters {}

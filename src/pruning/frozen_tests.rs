@@ -108,7 +108,7 @@ impl Run {
         });
         for layer in self.pruner.importance() {
             all.extend([&layer.window, &layer.smoothed].map(|state| to_vec(state.val())));
-            all.push(to_vec(layer.mask.as_ref().unwrap().val()));
+            all.push(to_vec(layer.mask.as_ref().unwrap().param().val()));
         }
         all
     }
@@ -119,7 +119,7 @@ impl Run {
         kept.iter().zip([64, 48, 48]).map(|(layer, d_input)| layer.kept * d_input).sum()
     }
 
-    /// What checkpoints keep, in a run that knows nothing else.
+    /// The run as resumed from a checkpoint.
     fn resumed(&self, rank: usize, config: PruningConfig) -> Self {
         let fresh = Self::new(Net::new(rank), config, true);
         let mut net = fresh.net.load_record(self.net.clone().into_record());

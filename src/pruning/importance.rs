@@ -1,11 +1,14 @@
 //! Importance of the neurons of one layer over the steps, by the functions of [`super::equations`].
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::mask::Mask;
+use super::derived::Derived;
 use super::{Importance, NEVER_KEPT, PruningConfig, Reduction, Regrowth, Structure, equations};
-use crate::kernels::ActiveColumns;
+use crate::kernels::{ActiveColumns, SparseGradient};
+use crate::linear::to_vec;
 use crate::optim;
 use crate::random::split_mix_64;
 
@@ -21,9 +24,12 @@ pub struct LayerImportance {
     pub smoothed: Param<Tensor<2>>,
     /// Smoothed uncertainty `Ū`; `None` at `β₂ = 1`.
     pub uncertainty: Option<Param<Tensor<2>>>,
-    /// Neurons kept so far; only under frozen regrowth.
-    pub mask: Option<Mask>,
+    /// 1 for what is kept so far, 0 for what is pruned for good; only under frozen regrowth. With the
+    /// neurons that are kept, for gradients of all of `S` and of only those.
+    pub(super) mask: Option<Mask>,
 }
+
+type Mask = Derived<Param<Tensor<2>>, [Arc<ActiveColumns>; 2]>;
 
 /// Shape of the scores of a `[d_input, d_output]` layer.
 fn score_shape(structure: Structure, [d_input, d_output]: [usize; 2]) -> [usize; 2] {
@@ -57,7 +63,7 @@ fn update(param: &mut Param<Tensor<2>>, f: impl FnOnce(Tensor<2>) -> Tensor<2>) 
     *param = param.clone().map(f);
 }
 
-/// Uniform numbers in `[0, 1)` that depend on seed, layer and position only.
+/// Uniform numbers in `[0, 1)` that depend only on seed, layer and position.
 fn random(seed: u64, layer: usize, shape: [usize; 2], device: &Device) -> Tensor<2> {
     // 24 bits are all that an f32 has.
     let draw = |at: usize| {
@@ -150,8 +156,26 @@ impl LayerImportance {
                 _ => zeros(),
             },
             uncertainty: config.uses_uncertainty().then(zeros),
-            mask: frozen.then(|| Mask::new(score_shape(config.structure, dims), device)),
+            mask: frozen.then(|| {
+                Derived::new(state(Tensor::ones(score_shape(config.structure, dims), device)))
+            }),
         }
+    }
+
+    /// Prunes for good where `kept` is zero.
+    pub(super) fn freeze(mask: &mut Mask, kept: Tensor<2>) {
+        *mask = Derived::new(mask.param().clone().map(|mask| mask * kept));
+    }
+
+    /// Neurons that are not pruned for good, under frozen regrowth of neurons; `gathered`: with gradients
+    /// of only those.
+    pub(super) fn active(&self, gathered: bool) -> Option<&Arc<ActiveColumns>> {
+        let columns = self.mask.as_ref()?.get(|mask| {
+            let active = ActiveColumns::of_mask(&to_vec(mask.val()));
+            let gradient = SparseGradient::Gathered;
+            [Arc::new(active.clone()), Arc::new(ActiveColumns { gradient, ..active })]
+        });
+        Some(&columns[usize::from(gathered)])
     }
 
     /// Ends a window: `Ī ← β₁ Ī + (1 − β₁) w`, then `Ū ← β₂ Ū + (1 − β₂)|w − Ī|`.
@@ -190,7 +214,7 @@ impl LayerImportance {
         update(&mut self.window, |window| equations::window_mean(window, sample, valid));
     }
 
-    /// The scores, one a neuron.
+    /// One score per neuron, or per input or entry.
     pub(super) fn scores(&self, config: &PruningConfig, sparse: Tensor<2>) -> Tensor<2> {
         let entries = match config.importance {
             Importance::Magnitude => sparse.abs(),
@@ -204,7 +228,7 @@ impl LayerImportance {
             if reduced { entries } else { reduce(entries, config.structure, config.reduction) };
         match &self.mask {
             // Pruned for good.
-            Some(mask) => scores.mask_fill(mask.val().equal_scalar(0.0), NEVER_KEPT),
+            Some(mask) => scores.mask_fill(mask.param().val().equal_scalar(0.0), NEVER_KEPT),
             None => scores,
         }
     }

@@ -9,11 +9,11 @@
 
 mod config;
 mod counters;
+mod derived;
 pub mod equations;
 #[cfg(all(test, feature = "flex"))]
 mod frozen_tests;
 mod importance;
-mod mask;
 mod norm;
 mod pruner;
 #[cfg(test)]
@@ -29,12 +29,11 @@ mod sparse;
 
 pub use config::{Importance, PruningConfig, Reduction, Regrowth, Structure};
 pub use importance::LayerImportance;
-pub use mask::Mask;
 pub use norm::{gradient_norm, scale_gradients};
 pub use pruner::{PruneStep, Pruner};
 pub use schedule::{Curve, Phase, Schedule};
 #[cfg(feature = "train")]
 pub(crate) use schedule::{WARMUP_SHARES, share_of};
 pub use scores::{LayerKept, LayerScores};
-pub use selection::{Group, NEVER_KEPT, above_never_kept, bound, cap_at};
-pub use selection::{kept_share, prune_count, threshold};
+pub use selection::{Group, threshold};
+use selection::{NEVER_KEPT, above_never_kept, bound, cap_at, kept_share};

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 struct SquaredSum<'a> {
     gradients: &'a GradientsParams,
-    /// Of what was summed on the host.
+    /// Sum of what was squared on the host.
     host: Option<f64>,
     device: Option<Tensor<1>>,
 }

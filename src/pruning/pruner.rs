@@ -7,12 +7,12 @@ use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::counters::Counters;
+use super::counters::{Counters, StoredCounters};
 use super::importance::{Seen, sums_suffice};
 use super::sparse::{apply_mask, for_each_frozen, for_each_sparse};
 use super::{
-    Group, LayerImportance, LayerScores, PruningConfig, Regrowth, Structure, above_never_kept,
-    bound, cap_at, gradient_norm, kept_share, threshold,
+    Group, LayerImportance, PruningConfig, Regrowth, Structure, above_never_kept, bound, cap_at,
+    gradient_norm, kept_share, threshold,
 };
 use crate::linear::{Compressible, to_vec};
 use crate::ops;
@@ -26,7 +26,7 @@ use crate::{Error, Result};
 #[derive(Module, Debug)]
 pub struct Pruner {
     layers: Vec<LayerImportance>,
-    counters: Counters,
+    counters: StoredCounters,
     #[module(skip)]
     config: PruningConfig,
 }
@@ -66,13 +66,14 @@ impl PruningConfig {
         let device = device.ok_or_else(|| {
             Error::layer("all", "no layer has a sparse part to prune; decompose the model first")
         })?;
-        Ok(Pruner { layers, counters: Counters::new(&device), config: *self })
+        let counters = Counters::default().to_stored(ParamId::new(), &device);
+        Ok(Pruner { layers, counters, config: *self })
     }
 }
 
 impl Pruner {
     /// A pruner without layers, for models that are trained without pruning.
-    pub fn idle(total_steps: usize, device: &Device) -> Self {
+    fn idle(total_steps: usize, device: &Device) -> Self {
         let config = PruningConfig::new(super::Schedule {
             initial_keep_ratio: 1.0,
             final_keep_ratio: 1.0,
@@ -82,7 +83,8 @@ impl Pruner {
             interval: 10,
             curve: super::Curve::default(),
         });
-        let counters = Counters::new(&device.clone().without_autodiff());
+        let device = device.clone().without_autodiff();
+        let counters = Counters::default().to_stored(ParamId::new(), &device);
         Self { layers: Vec::new(), counters, config }
     }
 
@@ -109,12 +111,12 @@ impl Pruner {
 
     /// The next step, `t`.
     pub fn step(&self) -> usize {
-        self.counters.step
+        self.counters().step
     }
 
     /// Updates skipped so far because a gradient was not finite.
     pub fn skipped(&self) -> usize {
-        self.counters.skipped
+        self.counters().skipped
     }
 
     /// Per-layer importance, in the order of the model's layers.
@@ -217,11 +219,9 @@ impl Pruner {
         seen: Vec<Seen>,
         takes_columns: impl Fn(ParamId) -> bool,
     ) -> PruneStep {
-        let step = self.counters.step;
         let config = self.config;
         let schedule = config.schedule;
-        self.close_window();
-        let window = self.counters.window;
+        let Counters { step, window, skipped, .. } = self.close_window();
         let mut layers = self.layers.iter_mut().zip(seen);
         for_each_frozen(model, |sparse, frozen| {
             if let Some((layer, seen)) = layers.next() {
@@ -229,8 +229,6 @@ impl Pruner {
             }
         });
         drop(layers);
-        self.counters.window += 1;
-        self.counters.in_a_row = 0;
         let keep_ratio = schedule.keep_ratio(step);
         let prunes = schedule.prunes(step) && !self.layers.is_empty();
         let pruned = if prunes { self.prune(model, keep_ratio) } else { None };
@@ -238,7 +236,7 @@ impl Pruner {
             self.apply_masks(model, prunes);
             self.tell_layers(model, takes_columns);
         }
-        self.counters.step += 1;
+        self.count(Counters { step: step + 1, window: window + 1, skipped, in_a_row: 0 });
         PruneStep {
             step,
             keep_ratio,
@@ -254,12 +252,9 @@ impl Pruner {
     /// # Errors
     /// If it was one too many in a row.
     pub fn skip(&mut self, gradient_norm: f64) -> Result<PruneStep> {
-        let step = self.counters.step;
-        self.close_window();
-        self.counters.step += 1;
-        self.counters.skipped += 1;
-        self.counters.in_a_row += 1;
-        let in_a_row = self.counters.in_a_row;
+        let Counters { step, window, skipped, in_a_row } = self.close_window();
+        let (skipped, in_a_row) = (skipped + 1, in_a_row + 1);
+        self.count(Counters { step: step + 1, window, skipped, in_a_row });
         if in_a_row >= self.config.max_skipped_in_a_row {
             return Err(Error::Training(format!(
                 "{in_a_row} updates in a row had a gradient that is not finite (the last at step \
@@ -277,18 +272,27 @@ impl Pruner {
         })
     }
 
-    /// Closes the importance window if it ends at this step and is not empty.
-    fn close_window(&mut self) {
-        if self.counters.step.is_multiple_of(self.config.schedule.interval)
-            && self.counters.window > 0
-        {
-            self.layers.iter_mut().for_each(|layer| layer.close_window(&self.config));
-            self.counters.window = 0;
-        }
+    fn counters(&self) -> Counters {
+        Counters::of(&self.counters)
     }
 
-    /// Zeroes what scores below the model-wide threshold; returns the threshold, and the share of
-    /// `S` that is left.
+    fn count(&mut self, counters: Counters) {
+        let param = self.counters.param();
+        self.counters = counters.to_stored(param.id, &param.lazy_device());
+    }
+
+    /// Closes the importance window if it ends at this step and is not empty.
+    pub(super) fn close_window(&mut self) -> Counters {
+        let mut counters = self.counters();
+        if counters.step.is_multiple_of(self.config.schedule.interval) && counters.window > 0 {
+            self.layers.iter_mut().for_each(|layer| layer.close_window(&self.config));
+            counters.window = 0;
+        }
+        counters
+    }
+
+    /// Zeroes neurons that score below the threshold over the whole model; returns the threshold and the
+    /// share of `S` that is left.
     fn prune<M: Compressible>(&mut self, model: &mut M, keep_ratio: f64) -> Option<(f32, f64)> {
         let config = self.config;
         let layers = &self.layers;
@@ -325,7 +329,7 @@ impl Pruner {
         for_each_sparse(model, |_, sparse| {
             let mask = scores[at].clone().greater_equal_scalar(threshold).float();
             if frozen && let Some(kept) = &mut self.layers[at].mask {
-                kept.and(mask);
+                LayerImportance::freeze(kept, mask);
             } else {
                 apply_mask(sparse, mask);
             }
@@ -347,39 +351,33 @@ impl Pruner {
         let no_entries = sums_suffice(config) || !config.importance.needs_gradients();
         let mut layers = self.layers.iter();
         for_each_frozen(model, |sparse, frozen| {
-            let mask = layers.next().and_then(|layer| layer.mask.as_ref());
-            let mask = mask.filter(|_| config.structure == Structure::Neurons);
+            let layer = layers.next().filter(|_| config.structure == Structure::Neurons);
             let gathered =
                 no_entries && takes_columns(sparse.id) && ops::gathers_gradients(&sparse.val());
-            let columns = mask.map(|mask| mask.active(gathered).clone());
-            *frozen = columns.filter(|columns| !columns.others.is_empty());
+            let columns = layer.and_then(|layer| layer.active(gathered));
+            *frozen = columns.filter(|columns| !columns.others.is_empty()).cloned();
         });
     }
 
-    /// Zeroes what is pruned for good, in layers where it can have changed: anywhere if something was
-    /// `pruned` just now, else where the optimizer does not pass it over.
+    /// Zeroes neurons that are pruned for good, in layers where they can have changed: in all if some were
+    /// `pruned` just now, else where the optimizer does not pass them over.
     fn apply_masks<M: Compressible>(&self, model: &mut M, pruned: bool) {
         let by_neuron = self.config.structure == Structure::Neurons;
         let mut layers = self.layers.iter();
         for_each_frozen(model, |sparse, frozen| {
-            let Some(mask) = layers.next().and_then(|layer| layer.mask.as_ref()) else { return };
+            let Some(layer) = layers.next() else { return };
             let passed_over = frozen.as_ref().is_some_and(|columns| columns.gathered());
-            let whole = || by_neuron && mask.active(false).others.is_empty();
-            if pruned || !(passed_over || whole()) {
-                apply_mask(sparse, mask.val());
+            let whole = || by_neuron && layer.active(false).is_some_and(|c| c.others.is_empty());
+            if let Some(mask) = &layer.mask
+                && (pruned || !(passed_over || whole()))
+            {
+                apply_mask(sparse, mask.param().val());
             }
         });
     }
-
-    /// [`Pruner::scores`] as the next [`Pruner::update`] will have them before it masks anything.
-    pub fn scores_ahead<M: Compressible>(&self, model: &M) -> Vec<LayerScores> {
-        let mut ahead = self.clone();
-        ahead.close_window();
-        ahead.scores(model)
-    }
 }
 
-/// One read from the device for all layers' scores.
+/// Reads the scores of all layers from the device at once.
 fn read_groups(scores: &[Tensor<2>], shapes: &[([usize; 2], usize)]) -> Vec<Group> {
     let Some(device) = scores.first().map(Tensor::device) else { return Vec::new() };
     let flat: Vec<Tensor<1>> = scores

@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::pruner_tests::{SHAPES, config, model, optimizer, schedule, update};
-use super::{Curve, Importance, Pruner, PruningConfig, Regrowth, Schedule, cap_at, prune_count};
+use super::selection::prune_count;
+use super::{Curve, Importance, Pruner, PruningConfig, Regrowth, Schedule, cap_at};
 use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, leaf};
 
 #[test]

@@ -421,7 +421,7 @@ fn what_is_pruned_comes_back_unless_it_is_frozen() {
 fn state(layer: &LayerImportance) -> Vec<Vec<f32>> {
     let mut state = vec![to_vec(layer.window.val()), to_vec(layer.smoothed.val())];
     state.extend(layer.uncertainty.iter().map(|uncertainty| to_vec(uncertainty.val())));
-    state.extend(layer.mask.iter().map(|mask| to_vec(mask.val())));
+    state.extend(layer.mask.iter().map(|mask| to_vec(mask.param().val())));
     state
 }
 

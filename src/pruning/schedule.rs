@@ -1,10 +1,10 @@
-//! The schedule of the keep ratio, a pure function of the step.
+//! The schedule of the keep ratio (LoSparse eq. 9), a pure function of the step.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// Where in the schedule a step is.
+/// Phase of the schedule that a step is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// `t ≤ t_i`: nothing is pruned.
@@ -15,7 +15,7 @@ pub enum Phase {
     Final,
 }
 
-/// How the keep ratio falls from first to last.
+/// Curve on which the keep ratio falls from first to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Curve {
@@ -31,15 +31,27 @@ pub enum Curve {
     OneShot,
 }
 
-/// Importance windows that a fitting interval lets close before the final ratio is reached, 10 steps
-/// each at most, as published.
+impl Curve {
+    /// Share of the way that is still to go, of the share `left` of the steps between the warmups.
+    pub fn at(self, left: f64) -> f64 {
+        match self {
+            Self::Cubic => left.powi(3),
+            Self::Linear => left,
+            Self::Cosine => (1.0 - (std::f64::consts::PI * left).cos()) / 2.0,
+            Self::OneShot => 0.0,
+        }
+    }
+}
+
+/// Importance windows that a fitting interval lets close before the final ratio is reached.
 const WINDOWS: usize = 8;
-/// `ΔT` of the published runs.
+/// `ΔT` of the published runs, in steps.
 const LONGEST_INTERVAL: usize = 10;
-/// `t_i` and `t_f` by default, as shares of the steps.
+/// Defaults of `t_i` and `t_f`, as shares of the steps.
 pub(crate) const WARMUP_SHARES: [f64; 2] = [0.125, 0.375];
 
-/// Keep ratio of `S` over the steps `t = 0, 1, …, T − 1` (LoSparse eq. 9).
+/// Keep ratio of `S` over the steps `t = 0, 1, …, T − 1` (LoSparse eq. 9):
+/// `p(t) = p_final + (p₀ − p_final)·(1 − (t − t_i)/(T − t_i − t_f))³` between the warmups.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
     /// Share of `S` kept at first, `p₀`.
@@ -54,7 +66,7 @@ pub struct Schedule {
     pub total_steps: usize,
     /// `ΔT`: steps between prunings, and length of the importance window.
     pub interval: usize,
-    /// How the ratio falls.
+    /// Curve on which the ratio falls.
     #[serde(default)]
     pub curve: Curve,
 }
@@ -142,8 +154,8 @@ impl Schedule {
         Ok(())
     }
 
-    /// Checks that an importance window closes before the final ratio is reached: until one has, all
-    /// neurons score the same and none is pruned.
+    /// Checks that an importance window closes before the final ratio is reached: until then, all neurons
+    /// score the same and none is pruned.
     ///
     /// # Errors
     /// Names the interval.
@@ -187,13 +199,7 @@ impl Schedule {
                 let steps = self.total_steps - self.initial_warmup_steps - self.final_warmup_steps;
                 let left = 1.0 - (step - self.initial_warmup_steps) as f64 / steps as f64;
                 let span = self.initial_keep_ratio - self.final_keep_ratio;
-                let share = match self.curve {
-                    Curve::Cubic => left.powi(3),
-                    Curve::Linear => left,
-                    Curve::Cosine => (1.0 - (std::f64::consts::PI * left).cos()) / 2.0,
-                    Curve::OneShot => 0.0,
-                };
-                self.final_keep_ratio + span * share
+                self.final_keep_ratio + span * self.curve.at(left)
             }
         }
     }
@@ -208,7 +214,7 @@ impl Schedule {
     }
 }
 
-/// A share of some steps, in whole ones.
+/// A share of `steps`, rounded down.
 pub(crate) fn share_of(share: f64, steps: usize) -> usize {
     (share * steps as f64) as usize
 }

@@ -57,6 +57,13 @@ impl Pruner {
         all
     }
 
+    /// [`Pruner::scores`] of the next [`Pruner::update`], before it masks anything.
+    pub fn scores_ahead<M: Compressible>(&self, model: &M) -> Vec<LayerScores> {
+        let mut ahead = self.clone();
+        ahead.close_window();
+        ahead.scores(model)
+    }
+
     /// Kept neurons of every layer of `model`.
     pub fn kept<M: Compressible>(model: &M) -> Vec<LayerKept> {
         let mut kept = Vec::new();

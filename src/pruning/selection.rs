@@ -1,18 +1,18 @@
-//! One threshold over all neurons of the model.
+//! One threshold over all neurons of the model: the selection itself.
 //!
-//! The published rule expands every neuron's score over its row and takes the `n`-th smallest of all
-//! entries. Sorting neurons and adding up row lengths finds the same threshold thousands of times
-//! cheaper.
+//! The published rule repeats the score of a neuron for every entry and takes the `n`-th smallest of all
+//! entries. Adding up the entries of neurons in the order of their scores finds the same threshold
+//! thousands of times cheaper.
 
 use crate::linear::to_vec;
 use burn::tensor::Tensor;
 
-/// Scores of one layer's neurons and the number of entries of `S` behind each.
+/// Scores of the neurons of one layer, and the number of entries of `S` behind each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     /// One score a neuron; lower is pruned first.
     pub scores: Vec<f32>,
-    /// Entries of `S` in each neuron (the row length).
+    /// Entries of `S` in each neuron.
     pub entries: usize,
 }
 
@@ -23,16 +23,15 @@ impl Group {
     }
 }
 
-/// How many of `entries` are pruned at `keep_ratio`: `int(N·(1 − p))`, in f64 and in that order.
-pub fn prune_count(entries: usize, keep_ratio: f64) -> usize {
+/// Number of `entries` pruned at `keep_ratio`: `int(N·(1 − p))`, in f64 and in that order.
+pub(super) fn prune_count(entries: usize, keep_ratio: f64) -> usize {
     (entries as f64 * (1.0 - keep_ratio)) as usize
 }
 
 /// The score strictly below which neurons are pruned, or `None` when nothing is.
 ///
-/// The threshold is the score of the first neuron (in ascending order) at which the sum of row
-/// lengths reaches [`prune_count`], so ties and the boundary neuron survive; but `keep_ratio` 0
-/// prunes everything.
+/// It is the score of the first neuron, in ascending order, at which the sum of entries reaches
+/// `⌊N·(1 − keep_ratio)⌋`, so ties and the boundary neuron survive; but `keep_ratio` 0 prunes everything.
 pub fn threshold(groups: &[Group], keep_ratio: f64) -> Option<f32> {
     let total: usize = groups.iter().map(|g| g.scores.len() * g.entries).sum();
     let count = prune_count(total, keep_ratio);
@@ -47,8 +46,8 @@ pub fn threshold(groups: &[Group], keep_ratio: f64) -> Option<f32> {
     Some(weighted_nth(&mut neurons, count))
 }
 
-/// The score at which the entries of `neurons`, by ascending score, add up to `count`: a quickselect,
-/// several times as fast as sorting them. `neurons` has that many entries, and `count` is not 0.
+/// The score at which the entries of `neurons`, by ascending score, add up to `count`, which is neither 0
+/// nor more than there are: a quickselect, several times as fast as sorting.
 fn weighted_nth(mut neurons: &mut [(f32, usize)], mut count: usize) -> f32 {
     loop {
         let middle = neurons.len() / 2;
@@ -67,35 +66,35 @@ fn weighted_nth(mut neurons: &mut [(f32, usize)], mut count: usize) -> f32 {
 }
 
 /// Share of the entries that a pruning below `threshold` leaves.
-pub fn kept_share(groups: &[Group], threshold: f32) -> f64 {
+pub(super) fn kept_share(groups: &[Group], threshold: f32) -> f64 {
     let all: usize = groups.iter().map(|group| group.scores.len() * group.entries).sum();
     let kept = |group: &Group| group.scores.iter().filter(|&&score| score >= threshold).count();
     let kept: usize = groups.iter().map(|group| kept(group) * group.entries).sum();
     kept as f64 / all.max(1) as f64
 }
 
-/// The score of a neuron that is pruned whatever the threshold.
-pub const NEVER_KEPT: f32 = f32::MIN;
+/// Score of a neuron that is pruned at every threshold.
+pub(super) const NEVER_KEPT: f32 = f32::MIN;
 
-/// The threshold that also prunes what is [`NEVER_KEPT`], should the model's own be no higher.
-pub fn above_never_kept(threshold: f32) -> f32 {
+/// `threshold`, or a higher one that also prunes what is [`NEVER_KEPT`].
+pub(super) fn above_never_kept(threshold: f32) -> f32 {
     threshold.max(NEVER_KEPT.next_up())
 }
 
-/// The share of any layer's neurons beyond which none is kept while `keep_ratio` of all are, on the
-/// way to `max_kept` at `final_keep_ratio`: the cap falls as the ratio does, and is never below it.
-pub fn cap_at(keep_ratio: f64, final_keep_ratio: f64, max_kept: f64) -> f64 {
+/// Largest share of the neurons of a layer that is kept while `keep_ratio` of all are, on the way to
+/// `max_kept` at `final_keep_ratio`: the cap falls as the ratio does, and is never below it.
+pub(super) fn cap_at(keep_ratio: f64, final_keep_ratio: f64, max_kept: f64) -> f64 {
     if final_keep_ratio >= 1.0 {
         return 1.0;
     }
     1.0 - (1.0 - max_kept) * (1.0 - keep_ratio) / (1.0 - final_keep_ratio)
 }
 
-/// Raises the best `min_kept` of a layer's neurons above every score, and lowers all beyond the best
-/// `max_kept` to [`NEVER_KEPT`]: a floor and a cap of what a layer keeps under one threshold for all.
-/// Where rounding to whole neurons sets them against each other the floor holds. Ties are resolved
-/// for the earlier neuron.
-pub fn bound(group: &mut Group, min_kept: f64, max_kept: f64) {
+/// Raises the best `min_kept` of the neurons of a layer above every score, and lowers all but the best
+/// `max_kept` to [`NEVER_KEPT`]: a floor and a cap per layer under one threshold for all. If rounding to
+/// whole neurons makes them contradict each other, the floor holds. Of equal neurons the earlier one is
+/// kept.
+pub(super) fn bound(group: &mut Group, min_kept: f64, max_kept: f64) {
     let n = group.scores.len() as f64;
     // A share times a count may miss a whole number by a rounding error.
     let floor = (min_kept * n - 1e-6).ceil().max(0.0) as usize;

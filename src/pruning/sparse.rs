@@ -1,4 +1,4 @@
-//! The sparse parts of a model's layers.
+//! Access to the sparse parts of the layers of a model.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use burn::tensor::Tensor;
 use crate::kernels::ActiveColumns;
 use crate::linear::{Compressible, CompressibleLinear};
 
-/// Zeroes what `mask` has zeros for.
+/// Zeroes the entries of `sparse` where `mask` is zero.
 pub(super) fn apply_mask(sparse: &mut Param<Tensor<2>>, mask: Tensor<2>) {
-    // Taken out, so that nothing else holds the values and they are masked in place.
+    // Taken out so that nothing else holds the values, which are then masked in place.
     let nothing = Param::initialized(ParamId::new(), Tensor::zeros([0, 0], &mask.device()));
     let param = std::mem::replace(sparse, nothing);
     *sparse = param.map(|tensor| {
@@ -45,7 +45,7 @@ pub(super) fn for_each_sparse<M: Compressible>(
     });
 }
 
-/// [`for_each_sparse`] with what the layer knows of neurons pruned for good.
+/// [`for_each_sparse`], with the neurons that the layer knows to be pruned for good.
 pub(super) fn for_each_frozen<M: Compressible>(
     model: &mut M,
     mut f: impl FnMut(&mut Param<Tensor<2>>, &mut Option<Arc<ActiveColumns>>),

@@ -3,7 +3,7 @@
 //! ```text
 //! "vulkan:1" ─ parse ─► DeviceSpec ─ open ─► compiled in? ─► on this machine? ─► computes? ─► Device
 //! ```
-//! Burn panics where a driver is missing; [`DeviceSpec::open`] says what to add or install instead.
+//! Burn panics if a driver is missing; [`DeviceSpec::open`] returns an error that says what to install.
 
 mod probe;
 
@@ -29,7 +29,7 @@ pub enum Backend {
     Vulkan,
     /// GPUs through WebGPU: `webgpu`.
     WebGpu,
-    /// GPUs through WGSL on whatever graphics API is there: `wgpu`.
+    /// GPUs through WGSL on any graphics API: `wgpu`.
     Wgpu,
     /// CPU, kept for cross-checks: `ndarray`.
     NdArray,
@@ -100,7 +100,7 @@ impl Backend {
         }
     }
 
-    /// What a machine needs for this backend, for messages.
+    /// Requirements of this backend, for messages.
     fn needs(self) -> &'static str {
         match self {
             Self::Flex | Self::NdArray => "nothing but a CPU",
@@ -160,7 +160,7 @@ impl DeviceSpec {
         self.resolve().map(|(_, device)| device)
     }
 
-    /// The device with its own name, which for `auto` is that of the one chosen.
+    /// The device and its name, which for `auto` is that of the chosen device.
     ///
     /// # Errors
     /// As [`DeviceSpec::open`].
@@ -282,12 +282,12 @@ impl fmt::Display for DeviceSpec {
 /// The device of a name: [`DeviceSpec::from_str`], then [`DeviceSpec::open`].
 ///
 /// # Errors
-/// Those of the two.
+/// As [`DeviceSpec::from_str`] and [`DeviceSpec::open`].
 pub fn open(name: &str) -> Result<Device> {
     name.parse::<DeviceSpec>()?.open()
 }
 
-/// Whether `device` multiplies matrices of `dtype`, or why not.
+/// Checks that `device` multiplies matrices of `dtype`; the error says why not.
 pub(crate) fn computes_in(device: &Device, dtype: FloatDType) -> Result<(), String> {
     probe::compute_in(device, dtype)
 }
