@@ -13,7 +13,7 @@ pub struct MethodArgs {
         help = "Compress by another method, to compare methods in the same training")]
     method: Option<Method>,
     #[arg(long, value_name = "SHARE", value_parser = share, help = shown(
-        "Share of the layers' weights to keep, low-rank part and kept neurons together",
+        "Share of the layers' weights to keep, in low-rank and sparse part",
         MethodRecipe::default().ratio
     ))]
     ratio: Option<f64>,

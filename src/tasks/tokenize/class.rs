@@ -172,7 +172,9 @@ mod tests {
             assert_eq!(class(json!({}), compressed), Some(expected));
         }
         assert_eq!(class(json!({}), json!({"model_type": "other"})), None);
-        let any = json!({"tokenizer_class": "XLMRobertaTokenizer"});
+        let xlm = json!({"tokenizer_class": "XLMRobertaTokenizer"});
+        assert_eq!(class(xlm, bert()), Some(Class::XlmRoberta));
+        let any = json!({"tokenizer_class": "DPRContextEncoderTokenizerFast"});
         assert_eq!(class(any, bert()), Some(Class::Json));
     }
 
