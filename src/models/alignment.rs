@@ -12,7 +12,7 @@ use super::{LabelConfig, ProblemType};
 pub struct LabelAlignment {
     /// Index of the model's output for each label of the task: a permutation.
     pub outputs: Vec<usize>,
-    /// What people should know of it; absent if names and order are the same.
+    /// A note for people; absent if names and order are the same.
     pub note: Option<String>,
 }
 
@@ -214,7 +214,7 @@ fn folded(name: &str) -> String {
     }
 }
 
-/// What a usual name of sentiment or inference means.
+/// The meaning of a usual name of sentiment or inference.
 fn meant(name: &str) -> String {
     let name = folded(name);
     let meant = match name.as_str() {

@@ -10,8 +10,8 @@ fn called(names: &str) -> Vec<String> {
     names.split(' ').map(String::from).collect()
 }
 
-/// What labels of a model and of a task make: outputs in the task's order, and whether the note says
-/// `name` or `index`.
+/// Labels of a model and of a task, the outputs in the task's order, and whether the note says `name` or
+/// `index`.
 #[test]
 fn outputs_are_matched_by_name_and_by_index_only_without_names() {
     for (found, wanted, outputs, note) in [

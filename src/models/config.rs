@@ -1,4 +1,4 @@
-//! What every architecture's `config.json` has in common.
+//! The common interface of every architecture's `config.json`.
 
 use std::path::Path;
 
@@ -65,7 +65,7 @@ pub struct SizeShown {
     pub shown: Shown,
 }
 
-/// What shows a size in a checkpoint; names are without the base model's prefix.
+/// Where a checkpoint shows a size; names are without the base model's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
     /// The length of an axis of a tensor, less some rows beyond.
@@ -74,7 +74,7 @@ pub enum Shown {
         tensor: &'static str,
         /// The axis, in the file's orientation.
         axis: usize,
-        /// What the axis has beyond the size.
+        /// Rows that the axis has beyond the size.
         beyond: usize,
     },
     /// The number of layers whose names begin so, before their number.

@@ -110,7 +110,7 @@ impl LabelConfig {
     }
 }
 
-/// What Hugging Face calls a label without a name.
+/// Hugging Face's name of a label without a name.
 pub(super) fn placeholder(id: usize) -> String {
     format!("LABEL_{id}")
 }
