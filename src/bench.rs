@@ -8,13 +8,13 @@ use crate::linear::CompressibleLinear;
 use crate::ops;
 
 /// A layer packed as for inference.
-pub struct PackedLinear(block::Linears);
+pub struct PackedLinear(block::LinearsAlone);
 
 impl PackedLinear {
     /// `None` in training form, and where it is not of 32-bit floats on `flex`.
     pub fn new(linear: &CompressibleLinear) -> Option<Self> {
         let [d_input, _] = linear.dims();
-        Some(Self(block::Linears { layers: ops::pack(&[linear])?, d_input }))
+        Some(Self(block::LinearsAlone { layers: ops::pack(&[linear])?, d_input }))
     }
 
     /// Writes `output: [rows, d_output]` of `input: [rows, d_input]`.
@@ -27,12 +27,12 @@ impl PackedLinear {
 }
 
 /// Attention of an encoder layer in inference, behind the projections.
-pub struct Attention(block::Heads);
+pub struct Attention(block::HeadsAlone);
 
 impl Attention {
-    /// Of `heads` heads that are `size` wide together.
+    /// Attention of `heads` heads that are `size` wide together.
     pub fn new(heads: usize, size: usize) -> Self {
-        Self(block::Heads::new(heads, size))
+        Self(block::HeadsAlone::new(heads, size))
     }
 
     /// Replaces the queries in `projected: [batch · length, 3 · size]` by their contexts; disentangled
@@ -124,7 +124,7 @@ mod tests {
         assert!((actual - expected).abs().max().into_scalar::<f32>() <= 1e-5);
     }
 
-    /// What is timed alone is what layers compute.
+    /// Parts that are timed alone compute the same as in layers.
     #[test]
     fn parts_equal_burns_operations() {
         let linear = CompressibleLinearConfig::new(40, 70).init(&Device::flex());

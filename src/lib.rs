@@ -93,7 +93,6 @@ pub mod error;
 pub mod files;
 pub mod generation;
 pub mod inspect;
-mod kept;
 pub mod kernels;
 pub mod linear;
 pub mod models;

@@ -156,7 +156,11 @@ fn a_model_remembers_its_columns() {
     let renamed = place.arg("renamed.csv");
     fails(&["evaluate", &small, "--dev", &renamed], 1, &["no column \"review\"", "line, mood"]);
     assert_eq!(result(&["evaluate", &small, "--dev", &renamed, "--text", "line"]), expected);
-    fails(&["evaluate", &small, "--dev", &dev, "--score", "stars"], 1, &["do not go together"]);
+    fails(
+        &["evaluate", &small, "--dev", &dev, "--score", "stars"],
+        1,
+        &["option --score", "no scores"],
+    );
     // A model that losparse did not train stores no columns.
     fails(&["evaluate", &place.arg("model"), "--dev", &dev], 1, &["option --text: missing"]);
 }

@@ -34,7 +34,7 @@ use crate::models::EncoderInput;
 ///
 /// Row `i` of a generation with `b` beams is hypothesis `i % b` of example `i / b`.
 pub trait CachedDecoder {
-    /// What is remembered between tokens: nothing of a generation is kept in the model.
+    /// The state between tokens; the model keeps nothing of a generation.
     type Cache;
 
     /// Number of tokens in the vocabulary.

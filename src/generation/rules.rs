@@ -2,17 +2,17 @@
 
 use super::config::Resolved;
 
-/// What may follow the hypotheses of one length.
+/// The tokens that may follow the hypotheses of one length.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// One of these, at no cost, whatever the model says.
     Forced(Vec<u32>),
-    /// What the model says, but none of these, for each hypothesis.
+    /// The model's choice, but none of these, for each hypothesis.
     Free(Vec<Vec<u32>>),
 }
 
 impl Resolved {
-    /// What may follow `rows`, all of the same length.
+    /// The tokens that may follow `rows`, all of the same length.
     pub fn next<'a>(&self, rows: impl Iterator<Item = &'a [u32]>, length: usize) -> Next {
         if length + 1 == self.max_length && !self.forced_eos.is_empty() {
             return Next::Forced(self.forced_eos.clone());

@@ -1,6 +1,6 @@
 //! Which columns (neurons) of a sparse part are not zero.
 
-/// What is wanted of the gradient of a sparse part of which some columns are zero.
+/// The form of the gradient of a sparse part with columns of zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SparseGradient {
     /// That of the active columns, zeros at the others' places: those are pruned for good.
@@ -20,7 +20,7 @@ pub struct ActiveColumns {
     pub active: Vec<usize>,
     /// The others, in ascending order.
     pub others: Vec<usize>,
-    /// What is wanted of the gradient of `S`.
+    /// The form of the gradient of `S`.
     pub gradient: SparseGradient,
 }
 

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Everything in `flex` needs the feature of that name. A kernel answers `None`, or gives its operands
-//! back, if it does not take them; the caller, in [`crate::ops`] or the optimizer, then composes the
+//! back, if it does not take them; the caller, in `ops` or the optimizer, then composes the
 //! result. To add one, begin with a function in `flex/fused.rs` and a method of [`Kernels`]
 //! (`flex/extension.rs`), its gradients (`flex/autodiff.rs`), and its body for `Flex` (`flex/backend.rs`).
 
@@ -34,7 +34,7 @@ use burn::tensor::{Int, Tensor};
 
 use crate::precision::{Precision, products};
 
-/// What attention to relative positions adds to the scores: of query `i` and key `j`,
+/// The scores that relative positions add, for query `i` and key `j`:
 /// `scale · q_i · keys[j − i + length − 1] + k_j · queries[i − j + length − 1]`.
 ///
 /// Each part is a table `[.., hidden_size]` and `[2·length]`: which of its rows stands for each

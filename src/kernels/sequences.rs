@@ -27,8 +27,8 @@ impl Sequences {
         Self { starts, length }
     }
 
-    /// Of an attention mask, rows of `length` with 1 for tokens and 0 for padding; `None` if there is
-    /// no padding, or if it is not at the end of rows that begin with a token.
+    /// The sequences of an attention mask, rows of `length` with 1 for tokens and 0 for padding; `None`
+    /// without padding, or if it is not at the end of rows that begin with a token.
     pub fn of_mask(mask: &[i32], length: usize) -> Option<Self> {
         let tokens = |row: &[i32]| {
             let tokens = row.iter().take_while(|&&mask| mask == 1).count();

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::CompressibleLinear;
-use crate::kept::{Kept, Sources};
+use crate::ops::{Memo, Sources};
 use crate::precision::linear;
 
 /// Computes layers that share their input, such as a block's query, key and value.
@@ -13,7 +13,7 @@ use crate::precision::linear;
 #[derive(Debug, Clone, Default)]
 pub struct SharedInput {
     /// `[d_input, (kept₁ + rank₁) + (kept₂ + rank₂) + …]`.
-    joined: Kept<Tensor<2>>,
+    joined: Memo<Tensor<2>>,
 }
 
 impl SharedInput {

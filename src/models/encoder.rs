@@ -93,8 +93,8 @@ impl EncoderInput {
         Some(zeros.mask_fill(padding, min))
     }
 
-    /// What attention goes by in layers that begin with `embedded`: the sequences, where their padding is
-    /// left uncomputed, or else the additive mask.
+    /// The context of layers that begin with `embedded`: the sequences, where their padding is left
+    /// uncomputed, or else the additive mask.
     ///
     /// # Panics
     /// As [`EncoderInput::unpadded`].
@@ -124,7 +124,35 @@ impl EncoderInput {
     }
 }
 
-/// What an encoder computes.
+/// Hidden states and attention probabilities of layers, as far as an input asks for them.
+pub(crate) struct Collected {
+    pub(crate) hidden_states: Option<Vec<Tensor<3>>>,
+    pub(crate) attentions: Option<Vec<Tensor<4>>>,
+}
+
+impl Collected {
+    pub(crate) fn new(input: &EncoderInput) -> Self {
+        Self {
+            hidden_states: input.output_hidden_states.then(Vec::new),
+            attentions: input.output_attentions.then(Vec::new),
+        }
+    }
+
+    pub(crate) fn push(&mut self, hidden_states: &Tensor<3>, attention: Option<Tensor<4>>) {
+        if let Some(all) = &mut self.hidden_states {
+            all.push(hidden_states.clone());
+        }
+        self.push_attention(attention);
+    }
+
+    pub(crate) fn push_attention(&mut self, attention: Option<Tensor<4>>) {
+        if let (Some(all), Some(attention)) = (&mut self.attentions, attention) {
+            all.push(attention);
+        }
+    }
+}
+
+/// The output of an encoder.
 #[derive(Debug, Clone)]
 pub struct EncoderOutput {
     /// `[batch, length, hidden_size]`: output of the last layer.

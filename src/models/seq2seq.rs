@@ -8,7 +8,7 @@ use super::classification::cross_entropy;
 /// A batch for an encoder and a decoder.
 #[derive(Debug, Clone)]
 pub struct Seq2SeqInput {
-    /// What is encoded; its `output_hidden_states` and `output_attentions` ask for both sides'.
+    /// The encoder's input; its `output_hidden_states` and `output_attentions` ask for both sides'.
     pub encoder: EncoderInput,
     /// `[batch, target]`: tokens to decode; `None`: the encoder's, shifted right.
     pub decoder_input_ids: Option<Tensor<2, Int>>,
@@ -35,7 +35,7 @@ impl Seq2SeqInput {
     }
 }
 
-/// What an encoder and a decoder compute.
+/// The output of an encoder and a decoder.
 #[derive(Debug, Clone)]
 pub struct Seq2SeqOutput {
     /// `[batch, target, hidden]`: output of the decoder's last layer.

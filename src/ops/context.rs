@@ -1,4 +1,5 @@
-//! What the layers of one forward pass share: the mask of their scores, and which rows there are.
+//! The context that the layers of one forward pass share: the mask of their scores, and the rows that
+//! they compute.
 
 use std::sync::Arc;
 

@@ -1,54 +1,17 @@
 //! Decoding token by token: one kernel a step in inference.
 
 use burn::module::Module;
-use burn::nn::{Embedding, LayerNorm};
 use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use super::packed_decoder::{FusedDecoding, Packed};
-use super::{FeedForwardParts, ForwardContext, PackableLinear};
+use super::{DecoderParts, ForwardContext};
 
 /// Decoder and language-model head packed for the kernel, kept while they stay the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PackedDecoder {
     #[cfg(feature = "flex")]
-    packed: crate::kept::Kept<Option<std::sync::Arc<Packed>>>,
-}
-
-/// The parts of a decoder whose head is the embedding of its words.
-pub(crate) struct DecoderParts<'a> {
-    /// `[vocab_size, size]`: embedding and head.
-    pub(crate) words: &'a Embedding,
-    /// Multiplies embedded words.
-    pub(crate) word_scale: f64,
-    /// `[offset + positions, size]`.
-    pub(crate) positions: &'a Embedding,
-    /// Rows before that of position 0.
-    pub(crate) position_offset: usize,
-    /// Normalisation of the sum of both.
-    pub(crate) embedding_norm: &'a LayerNorm,
-    pub(crate) layers: Vec<DecoderLayerParts<'a>>,
-    pub(crate) num_heads: usize,
-    /// `[1, vocab_size]`: added to the logits.
-    pub(crate) head_bias: Tensor<2>,
-    /// Added to the variance by all normalisations.
-    pub(crate) epsilon: f64,
-}
-
-/// The parts of a decoder layer that normalises after each residual.
-pub(crate) struct DecoderLayerParts<'a> {
-    pub(crate) own: AttentionParts<'a>,
-    pub(crate) cross: AttentionParts<'a>,
-    pub(crate) feed_forward: FeedForwardParts<'a>,
-}
-
-/// Projections of an attention and the normalisation behind it.
-pub(crate) struct AttentionParts<'a> {
-    pub(crate) query: &'a dyn PackableLinear,
-    pub(crate) key: &'a dyn PackableLinear,
-    pub(crate) value: &'a dyn PackableLinear,
-    pub(crate) output: &'a dyn PackableLinear,
-    pub(crate) norm: &'a LayerNorm,
+    packed: crate::ops::Memo<Option<std::sync::Arc<Packed>>>,
 }
 
 /// One generation: by the kernel, or with the cache `C` of composed steps.
@@ -89,7 +52,7 @@ impl PackedDecoder {
         if !crate::kernels::is_flex_f32(encoded) {
             return None;
         }
-        let sources = crate::kept::Sources::default()
+        let sources = crate::ops::Sources::default()
             .and(decoder)?
             .and(parts.words)?
             .and_tensor(&parts.head_bias)?;

@@ -4,46 +4,24 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::nn::LayerNorm;
 use burn::tensor::Tensor;
 
-use super::{Activation, ForwardContext, Heads, PackableLinear};
+use super::{EncoderLayerParts, ForwardContext};
 use crate::kernels::RelativeScores;
 #[cfg(feature = "flex")]
 use crate::{
-    kept::{Kept, Sources},
     kernels::{block::EncoderBlock, is_flex_f32},
-    ops::packing::{pack, pack_feed_forward, pack_norm},
+    ops::{
+        Memo, Sources,
+        packing::{pack, pack_feed_forward, pack_norm},
+    },
 };
 
 /// The weights of an encoder layer packed for the kernel, kept while they stay the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PackedEncoderLayer {
     #[cfg(feature = "flex")]
-    packed: Kept<Option<Arc<EncoderBlock>>>,
-}
-
-/// The parts of an encoder layer.
-#[derive(Clone, Copy)]
-pub(crate) struct LayerParts<'a> {
-    pub(crate) query: &'a dyn PackableLinear,
-    pub(crate) key: &'a dyn PackableLinear,
-    pub(crate) value: &'a dyn PackableLinear,
-    pub(crate) heads: Heads<'a>,
-    pub(crate) attention_output: &'a dyn PackableLinear,
-    pub(crate) attention_norm: &'a LayerNorm,
-    pub(crate) feed_forward: FeedForwardParts<'a>,
-    /// Added to the variance by both normalisations.
-    pub(crate) epsilon: f64,
-}
-
-/// A feed-forward network and the normalisation behind it.
-#[derive(Clone, Copy)]
-pub(crate) struct FeedForwardParts<'a> {
-    pub(crate) intermediate: &'a dyn PackableLinear,
-    pub(crate) activation: Activation,
-    pub(crate) output: &'a dyn PackableLinear,
-    pub(crate) norm: &'a LayerNorm,
+    packed: Memo<Option<Arc<EncoderBlock>>>,
 }
 
 impl PackedEncoderLayer {
@@ -56,7 +34,7 @@ impl PackedEncoderLayer {
     pub(crate) fn forward<M: Module>(
         &self,
         layer: &M,
-        parts: LayerParts<'_>,
+        parts: EncoderLayerParts<'_>,
         hidden_states: Tensor<3>,
         context: &ForwardContext,
         relative: Option<&RelativeScores>,
@@ -78,7 +56,7 @@ impl PackedEncoderLayer {
     pub(super) fn fused<M: Module>(
         &self,
         layer: &M,
-        parts: LayerParts<'_>,
+        parts: EncoderLayerParts<'_>,
         hidden_states: Tensor<3>,
         context: &ForwardContext,
         relative: Option<&RelativeScores>,
@@ -99,7 +77,7 @@ impl PackedEncoderLayer {
 }
 
 #[cfg(feature = "flex")]
-fn pack_layer(parts: LayerParts<'_>) -> Option<EncoderBlock> {
+fn pack_layer(parts: EncoderLayerParts<'_>) -> Option<EncoderBlock> {
     let [intermediate, output] = pack_feed_forward(parts.feed_forward)?;
     Some(EncoderBlock {
         projections: pack(&[parts.query, parts.key, parts.value])?,

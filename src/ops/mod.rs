@@ -20,7 +20,7 @@
 //!
 //! To add a kernel, begin with the operation's file here: [`try_fused`] returns the kernel's result if
 //! there is one, and the code below it is the composed form. Weights packed for a kernel are kept while
-//! they stay the same ([`crate::kept`]).
+//! they stay the same ([`Memo`]).
 // Without kernels, what only they take is not used.
 #![cfg_attr(not(feature = "flex"), allow(dead_code, unused_variables))]
 
@@ -40,7 +40,9 @@ mod context;
 mod decoder;
 mod embedding;
 mod encoder_layer;
+mod layer_parts;
 mod linear;
+mod memo;
 mod neurons;
 #[cfg(feature = "flex")]
 mod packed_decoder;
@@ -52,12 +54,14 @@ pub(crate) use crate::kernels::RelativeScores;
 pub use activation::Activation;
 pub(crate) use attention::Heads;
 pub use context::ForwardContext;
-pub(crate) use decoder::{
-    AttentionParts, DecoderLayerParts, DecoderParts, Decoding, PackedDecoder,
-};
+pub(crate) use decoder::{Decoding, PackedDecoder};
 pub(crate) use embedding::word_embeddings;
-pub(crate) use encoder_layer::{FeedForwardParts, LayerParts, PackedEncoderLayer};
+pub(crate) use encoder_layer::PackedEncoderLayer;
+pub(crate) use layer_parts::{
+    AttentionParts, DecoderLayerParts, DecoderParts, EncoderLayerParts, FeedForwardParts,
+};
 pub(crate) use linear::{LowRankSparse, gathers_gradients, linear};
+pub(crate) use memo::{Memo, Sources};
 pub use neurons::NeuronCache;
 pub(crate) use neurons::PackableLinear;
 #[cfg(all(test, feature = "flex"))]

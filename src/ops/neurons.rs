@@ -9,15 +9,15 @@ use crate::kernels::NeuronWeights;
 use crate::precision::linear;
 #[cfg(feature = "flex")]
 use crate::{
-    kept::{Kept, Sources},
     kernels::{Kernels, NeuronPlan, fuses_products},
+    ops::{Memo, Sources},
 };
 
 /// The preparation of a compact layer for the kernel, kept while its weights stay the same.
 #[derive(Debug, Clone, Default)]
 pub struct NeuronCache {
     #[cfg(feature = "flex")]
-    plan: Kept<Option<Arc<NeuronPlan>>>,
+    plan: Memo<Option<Arc<NeuronPlan>>>,
 }
 
 impl NeuronCache {

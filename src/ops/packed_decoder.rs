@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::decoder::{AttentionParts, DecoderLayerParts, DecoderParts};
 use super::packing::{pack, pack_feed_forward, pack_norm};
+use super::{AttentionParts, DecoderLayerParts, DecoderParts};
 use crate::kernels::block::{
     Decoder, DecoderBlock, Norm, PackedWeight, Remembered, Rows, Values, refill,
 };

@@ -26,8 +26,8 @@ pub(crate) struct AdamWStep {
     pub epsilon: f32,
 }
 
-/// What [`AdamWStep`] updates; `gradient` and both moments have the active columns alone, if such are
-/// given.
+/// The values that [`AdamWStep`] updates. With active columns, `gradient` and both moments have only
+/// those.
 pub(crate) struct AdamWTensors<'a> {
     pub weights: &'a mut [f32],
     pub gradient: &'a [f32],

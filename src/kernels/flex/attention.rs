@@ -27,7 +27,7 @@ pub struct AttentionMask {
     pub replaces: bool,
 }
 
-/// What attention is besides queries, keys and values.
+/// Settings of attention.
 #[derive(Debug, Clone)]
 pub struct AttentionSettings {
     /// Heads, side by side in the rows.
@@ -36,7 +36,7 @@ pub struct AttentionSettings {
     pub scale: f32,
     /// Added to the scores.
     pub mask: Option<Arc<AttentionMask>>,
-    /// Of the probabilities.
+    /// Dropout of the probabilities.
     pub dropout: DropoutMask,
     /// With these, queries, keys and values are `[1, tokens, size]`: rows of sequences of different
     /// lengths one after another. Each attends to itself, and nothing is padded; masks and biases still

@@ -16,8 +16,9 @@ use burn::backend::{Autodiff, Backend};
 use super::Kernels;
 use super::attention::AttentionSettings;
 use super::columns::ActiveColumns;
-use super::extension::{KernelGradients, NormSettings};
+use super::extension::KernelGradients;
 use super::positions::PositionSettings;
+use super::residual_norm::NormSettings;
 
 impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {

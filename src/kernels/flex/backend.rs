@@ -11,12 +11,12 @@ use rayon::prelude::*;
 use super::active::{ActiveLayer, gather, scatter};
 use super::attention::{Attention, AttentionSettings};
 use super::columns::{ActiveColumns, SparseGradient};
-use super::extension::{KernelGradients, NormSettings};
+use super::extension::KernelGradients;
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
-use super::host::{row_major, slice};
 use super::neuron_plan::NeuronPlan;
 use super::positions::{PositionSettings, Positions};
-use super::residual_norm::ResidualNorm;
+use super::residual_norm::{NormSettings, ResidualNorm};
+use super::slices::{row_major, slice};
 use super::{Kernels, products};
 
 /// Elements a task of an elementwise function takes: 64 KiB, some ten microseconds of work.

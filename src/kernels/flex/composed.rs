@@ -7,10 +7,9 @@ use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
 use super::attention::AttentionSettings;
 use super::columns::{ActiveColumns, SparseGradient};
 use super::dropout::DropoutMask;
-use super::extension::NormSettings;
 use super::neuron_plan::NeuronPlan;
-use super::padded;
 use super::positions::PositionSettings;
+use super::residual_norm::NormSettings;
 
 /// `(Φ(x) + x φ(x)) · grad`.
 pub(super) fn gelu_gradient<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
@@ -129,7 +128,7 @@ struct Heads<'a, B: Backend> {
     /// `[batch, heads, queries, keys]`: before and after dropout.
     probabilities: FloatTensor<B>,
     kept: FloatTensor<B>,
-    /// What dropout multiplies by.
+    /// Factors of dropout.
     factors: Option<FloatTensor<B>>,
     settings: &'a AttentionSettings,
 }
@@ -157,7 +156,7 @@ impl<'a, B: Backend> Heads<'a, B> {
         Self { query, key, value, probabilities, kept, factors, settings }
     }
 
-    /// Of query, key, value and scores.
+    /// Gradients of query, key, value and scores.
     fn gradients(self, grad: FloatTensor<B>) -> [FloatTensor<B>; 4] {
         let grad = split::<B>(grad, self.settings.heads);
         let value = B::float_matmul(B::float_swap_dims(self.kept, 2, 3), grad.clone());
@@ -184,9 +183,6 @@ pub(super) fn attention<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &AttentionSettings,
 ) -> FloatTensor<B> {
-    if let Some(sequences) = &settings.sequences {
-        return padded::attention::<B>(inputs, settings, sequences);
-    }
     let Heads { kept, value, .. } = Heads::<B>::new(inputs, settings);
     merge::<B>(B::float_matmul(kept, value))
 }
@@ -197,9 +193,6 @@ pub(super) fn attention_gradients<B: Backend>(
     settings: &AttentionSettings,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 4] {
-    if let Some(sequences) = &settings.sequences {
-        return padded::attention_gradients::<B>(inputs, settings, sequences, grad);
-    }
     let bias = inputs[3].clone();
     let [query, key, value, scores] = Heads::<B>::new(inputs, settings).gradients(grad);
     let bias = if bias.shape().num_elements() > 0 { scores } else { bias };
@@ -211,9 +204,6 @@ pub(super) fn position_scores<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &PositionSettings,
 ) -> FloatTensor<B> {
-    if let Some(sequences) = &settings.sequences {
-        return padded::position_scores::<B>(inputs, settings, sequences);
-    }
     let [query, key, keys, queries] = inputs;
     let added = |rows: FloatTensor<B>, table: FloatTensor<B>| {
         let table = B::float_swap_dims(positions::<B>(table, settings.heads), 2, 3);
@@ -242,9 +232,6 @@ pub(super) fn position_gradients<B: Backend>(
     settings: &PositionSettings,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 4] {
-    if let Some(sequences) = &settings.sequences {
-        return padded::position_gradients::<B>(inputs, settings, sequences, grad);
-    }
     let [query, key, keys, queries] = inputs;
     let heads = settings.heads;
     // Of rows and table, from the gradient of their scores.
@@ -322,11 +309,11 @@ fn merge<B: Backend>(heads: FloatTensor<B>) -> FloatTensor<B> {
 
 /// One dropout, residual and normalisation, composed.
 struct Norm<B: Backend> {
-    /// Of mean 0 and variance 1.
+    /// The rows with mean 0 and variance 1.
     normalised: FloatTensor<B>,
     /// `[rows, 1]`: the deviation that it was divided by.
     deviation: FloatTensor<B>,
-    /// What dropout multiplies by.
+    /// Factors of dropout.
     factors: Option<FloatTensor<B>>,
 }
 
@@ -374,7 +361,7 @@ pub(super) fn residual_norm_gradients<B: Backend>(
     [of_x, of_residual, of_gamma, of_beta]
 }
 
-/// What `mask` multiplies `[rows, columns]` by; `None`: nothing is dropped.
+/// Factors `[rows, columns]` of `mask`; `None`: nothing is dropped.
 fn factors<B: Backend>(
     mask: DropoutMask,
     [rows, columns]: [usize; 2],

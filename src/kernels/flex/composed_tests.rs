@@ -6,9 +6,9 @@ use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 
-use super::composed;
-use super::host::{row_major, slice};
+use super::slices::{row_major, slice};
 use super::*;
+use super::{composed, padded};
 
 /// Numbers in −1..1, the same on every machine, others for every `seed`.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -46,7 +46,7 @@ fn columns(active: &[usize], width: usize, gradient: SparseGradient) -> Arc<Acti
     Arc::new(ActiveColumns { gradient, ..ActiveColumns::of_mask(&mask) })
 }
 
-/// Of 2 items, 3 heads, 5 queries and 7 keys; the first query of the second item sees nothing.
+/// Settings for 2 items, 3 heads, 5 queries and 7 keys; the first query of the second item sees nothing.
 fn settings(mask: Option<bool>, dropout: f64) -> AttentionSettings {
     let mut values = vec![0.0; 2 * 5 * 7];
     values[3] = -1e4;
@@ -157,18 +157,18 @@ fn attention_with_all_it_may_have() {
         let inputs = [flex(&[2, 5, 12], 1), flex(&[2, 7, 12], 2), flex(&[2, 7, 12], 3), bias];
         let settings = settings(mask, dropout);
         let what = format!("attention, {mask:?} {dropout}");
-        let found = composed::attention::<Flex>(inputs.clone(), &settings);
+        let found = padded::attention::<Flex>(inputs.clone(), &settings);
         let [query, key, value, bias] = inputs.clone();
         let expected = Flex::attention_heads(query, key, value, bias, settings.clone());
         assert_alike(&what, [found], [expected]);
         let grad = flex(&[2, 5, 12], 5);
-        let found = composed::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
+        let found = padded::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
         let expected = Flex::attention_gradients(inputs, &settings, grad);
         assert_alike(&what, found, expected);
     }
 }
 
-/// Of 3, 5, 1 and 6 tokens, padded to 6.
+/// Sequences of 3, 5, 1 and 6 tokens, padded to 6.
 fn sequences() -> Arc<Sequences> {
     Arc::new(Sequences::new(&[3, 5, 1, 6], 6))
 }
@@ -187,11 +187,11 @@ fn attention_of_sequences_without_padding() {
         let rows = |seed| flex(&[1, 15, 12], seed);
         let (inputs, grad) = ([rows(1), rows(2), rows(3), bias], rows(5));
         let what = format!("attention, masked: {masked}, {dropout}");
-        let found = composed::attention::<Flex>(inputs.clone(), &settings);
+        let found = padded::attention::<Flex>(inputs.clone(), &settings);
         let [query, key, value, bias] = inputs.clone();
         let expected = Flex::attention_heads(query, key, value, bias, settings.clone());
         assert_alike(&what, [found], [expected]);
-        let found = composed::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
+        let found = padded::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
         let expected = Flex::attention_gradients(inputs, &settings, grad);
         assert_alike(&what, found, expected);
     }
@@ -225,12 +225,12 @@ fn position_scores_of_sequences_without_padding() {
         let inputs = [flex(&[1, 15, 12], 1), flex(&[1, 15, 12], 2), keys, queries];
         let settings = PositionSettings { heads: 3, scale: 0.4, sequences: Some(sequences()) };
         let what = format!("positions, {tables:?}");
-        let found = composed::position_scores::<Flex>(inputs.clone(), &settings);
+        let found = padded::position_scores::<Flex>(inputs.clone(), &settings);
         let [query, key, keys, queries] = inputs.clone();
         let expected = Flex::position_scores(query, key, keys, queries, settings.clone());
         assert_alike(&what, [found], [expected]);
         let grad = flex(&[4, 3, 6, 6], 5);
-        let found = composed::position_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
+        let found = padded::position_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
         let expected = Flex::position_gradients(inputs, &settings, grad);
         assert_alike(&what, found, expected);
     }
@@ -261,7 +261,7 @@ fn leaf<const D: usize>(shape: [usize; D], seed: u64, device: &Device) -> Tensor
     Tensor::from_data(data(&shape, seed), device).require_grad()
 }
 
-/// What each operation and its backward pass give on a device.
+/// The results of each operation and its backward pass on a device.
 fn on(device: &Device) -> Vec<(&'static str, Vec<f32>)> {
     let device = &device.clone().autodiff();
     let mut all = Vec::new();

@@ -9,7 +9,7 @@ use super::*;
 
 /// A step along a direction of normally distributed numbers.
 const STEP: f64 = 1.0 / 32.0;
-/// Of the size that a derivative along a random direction has. Outputs in f32 are off by some 1e-6 of
+/// Relative to the size of a derivative along a random direction. Outputs in f32 are off by some 1e-6 of
 /// theirs, so differences over the double step by 2e-5, and extrapolated ones by less than twice that;
 /// curvature adds the fourth power of the step, 1e-6. A gradient with one entry in 10⁵ missing is
 /// further off.

@@ -29,7 +29,7 @@ impl DropoutMask {
         self.threshold == 0
     }
 
-    /// What all elements of row `row` have in common.
+    /// The part of the mask that the elements of row `row` share.
     #[inline(always)]
     pub(crate) fn row(self, row: usize) -> RowMask {
         let seed = split_mix_64(self.seed, row as u64) as u32;

@@ -8,9 +8,10 @@ use burn::backend::{Backend, backend_extension};
 use super::attention::AttentionSettings;
 use super::columns::ActiveColumns;
 use super::composed;
-use super::dropout::DropoutMask;
 use super::neuron_plan::NeuronPlan;
+use super::padded;
 use super::positions::PositionSettings;
+use super::residual_norm::NormSettings;
 
 /// Operations beyond Burn's [`Backend`], composed of its own unless a backend knows better.
 ///
@@ -75,10 +76,10 @@ pub trait Kernels: Backend {
         bias: FloatTensor<Self>,
         settings: AttentionSettings,
     ) -> FloatTensor<Self> {
-        composed::attention::<Self>([query, key, value, bias], &settings)
+        padded::attention::<Self>([query, key, value, bias], &settings)
     }
 
-    /// What relative positions add to the scores: of query `i` and key `j`,
+    /// The scores that relative positions add, for query `i` and key `j`:
     /// `scale · qᵢ · keys[j − i + length − 1] + kⱼ · queries[i − j + length − 1]`.
     ///
     /// # Shapes
@@ -93,7 +94,7 @@ pub trait Kernels: Backend {
         queries: FloatTensor<Self>,
         settings: PositionSettings,
     ) -> FloatTensor<Self> {
-        composed::position_scores::<Self>([query, key, keys, queries], &settings)
+        padded::position_scores::<Self>([query, key, keys, queries], &settings)
     }
 
     /// `R·L + S`. With `columns`, the gradient of `S` is as those say.
@@ -162,18 +163,9 @@ mod cube {
     impl super::KernelGradients for Cube {}
 }
 
-/// What [`Kernels::residual_norm`] is besides its tensors.
-#[derive(Debug, Clone, Copy)]
-pub struct NormSettings {
-    /// Added to the variance.
-    pub epsilon: f32,
-    /// Of `x`.
-    pub dropout: DropoutMask,
-}
-
 /// Gradients of [`Kernels`], for backends that `Autodiff` wraps.
 pub trait KernelGradients: Kernels {
-    /// Of [`Kernels::dense`]'s input: `grad · weightᵀ`.
+    /// The gradient of [`Kernels::dense`]'s input: `grad · weightᵀ`.
     fn dense_input_gradient(
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -181,17 +173,17 @@ pub trait KernelGradients: Kernels {
         Self::float_matmul(grad, Self::float_transpose(weight))
     }
 
-    /// Of its weight: `xᵀ · grad`.
+    /// The gradient of [`Kernels::dense`]'s weight: `xᵀ · grad`.
     fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_matmul(Self::float_transpose(x), grad)
     }
 
-    /// Of its bias: sums over rows.
+    /// The gradient of [`Kernels::dense`]'s bias: sums over rows.
     fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::column_sums::<Self>(grad)
     }
 
-    /// Of [`Kernels::composed_weight`]'s `sparse`, `right` and `left`, from the last two.
+    /// The gradients of [`Kernels::composed_weight`]'s `sparse`, `right` and `left`, from the last two.
     fn composed_weight_gradients(
         factors: [FloatTensor<Self>; 2],
         columns: Option<&ActiveColumns>,
@@ -200,7 +192,8 @@ pub trait KernelGradients: Kernels {
         composed::weight_gradients::<Self>(factors, columns, grad)
     }
 
-    /// Of [`Kernels::active_dense`]'s `x`, `sparse`, `right`, `left` and bias, from the first four.
+    /// The gradients of [`Kernels::active_dense`]'s `x`, `sparse`, `right`, `left` and bias, from the
+    /// first four.
     fn active_dense_gradients(
         inputs: [FloatTensor<Self>; 4],
         columns: &ActiveColumns,
@@ -209,25 +202,26 @@ pub trait KernelGradients: Kernels {
         composed::active_dense_gradients::<Self>(inputs, columns, grad)
     }
 
-    /// Of [`Kernels::attention_heads`]' query, key, value and bias.
+    /// The gradients of [`Kernels::attention_heads`]' query, key, value and bias.
     fn attention_gradients(
         inputs: [FloatTensor<Self>; 4],
         settings: &AttentionSettings,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
-        composed::attention_gradients::<Self>(inputs, settings, grad)
+        padded::attention_gradients::<Self>(inputs, settings, grad)
     }
 
-    /// Of [`Kernels::position_scores`]' query, key, keys and queries.
+    /// The gradients of [`Kernels::position_scores`]' query, key, keys and queries.
     fn position_gradients(
         inputs: [FloatTensor<Self>; 4],
         settings: &PositionSettings,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
-        composed::position_gradients::<Self>(inputs, settings, grad)
+        padded::position_gradients::<Self>(inputs, settings, grad)
     }
 
-    /// Of [`Kernels::residual_norm`]'s `x`, `residual`, `gamma` and `beta`, from the first three.
+    /// The gradients of [`Kernels::residual_norm`]'s `x`, `residual`, `gamma` and `beta`, from the first
+    /// three.
     fn residual_norm_gradients(
         inputs: [FloatTensor<Self>; 3],
         settings: NormSettings,

@@ -7,7 +7,7 @@ use burn::backend::Dispatch;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Distribution, Int, Tensor};
 
-use super::host::{contiguous, slice};
+use super::slices::{contiguous, slice};
 use super::{
     ActiveColumns, AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings,
     PositionSettings, RelativeScores, Sequences, is_flex_f32,
@@ -21,7 +21,7 @@ pub(crate) struct HeadSettings<'a> {
     pub(crate) count: usize,
     /// Multiplies the products of queries and keys.
     pub(crate) scale: f64,
-    /// Of the probabilities.
+    /// Dropout of the probabilities.
     pub(crate) dropout: &'a Dropout,
     /// Whether the mask's smallest number stands in the place of a score rather than being added to it.
     pub(crate) mask_replaces: bool,

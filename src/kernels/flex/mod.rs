@@ -17,7 +17,7 @@ pub(crate) mod exp;
 mod extension;
 pub(crate) mod fused;
 mod gelu;
-mod host;
+
 mod lanes;
 mod neuron_plan;
 mod padded;
@@ -27,6 +27,7 @@ mod products;
 mod residual_norm;
 mod rows;
 mod scratch;
+mod slices;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -34,11 +35,12 @@ mod training_tests;
 
 pub use attention::{AttentionMask, AttentionSettings};
 pub use dropout::DropoutMask;
-pub use extension::{KernelGradients, Kernels, NormSettings};
-#[cfg(test)]
-pub(crate) use host::float_address;
+pub use extension::{KernelGradients, Kernels};
 pub use neuron_plan::NeuronPlan;
 pub use positions::PositionSettings;
+pub use residual_norm::NormSettings;
+#[cfg(test)]
+pub(crate) use slices::float_address;
 
 #[cfg(test)]
 use super::SparseGradient;

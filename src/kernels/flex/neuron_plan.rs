@@ -1,7 +1,7 @@
 //! The preparation of a compact layer for one pass over its outputs.
 
 use super::NeuronWeights;
-use super::host::plain;
+use super::slices::plain;
 
 /// Where every output of a layer of kept and low-rank neurons comes from.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,4 +1,5 @@
-//! Operations on sequences without padding, composed: padded, computed as any, and taken out again.
+//! Operations on sequences with or without padding, composed. Those without are padded, computed as any,
+//! and taken out again.
 
 use std::sync::Arc;
 
@@ -15,8 +16,10 @@ use super::sequences::Sequences;
 pub(super) fn attention<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &AttentionSettings,
-    sequences: &Sequences,
 ) -> FloatTensor<B> {
+    let Some(sequences) = &settings.sequences else {
+        return composed::attention::<B>(inputs, settings);
+    };
     let inputs = pad_inputs::<B, 3>(inputs, sequences);
     let output = composed::attention::<B>(inputs, &without_padding(settings, sequences));
     take::<B>(output, sequences)
@@ -26,9 +29,11 @@ pub(super) fn attention<B: Backend>(
 pub(super) fn attention_gradients<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &AttentionSettings,
-    sequences: &Sequences,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 4] {
+    let Some(sequences) = &settings.sequences else {
+        return composed::attention_gradients::<B>(inputs, settings, grad);
+    };
     let inputs = pad_inputs::<B, 3>(inputs, sequences);
     let settings = without_padding(settings, sequences);
     let grad = pad::<B>(grad, sequences);
@@ -41,8 +46,10 @@ pub(super) fn attention_gradients<B: Backend>(
 pub(super) fn position_scores<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &PositionSettings,
-    sequences: &Sequences,
 ) -> FloatTensor<B> {
+    let Some(sequences) = &settings.sequences else {
+        return composed::position_scores::<B>(inputs, settings);
+    };
     let inputs = pad_inputs::<B, 2>(inputs, sequences);
     let settings = PositionSettings { sequences: None, ..settings.clone() };
     pairs_only::<B>(composed::position_scores::<B>(inputs, &settings), sequences)
@@ -52,9 +59,11 @@ pub(super) fn position_scores<B: Backend>(
 pub(super) fn position_gradients<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &PositionSettings,
-    sequences: &Sequences,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 4] {
+    let Some(sequences) = &settings.sequences else {
+        return composed::position_gradients::<B>(inputs, settings, grad);
+    };
     let inputs = pad_inputs::<B, 2>(inputs, sequences);
     let settings = PositionSettings { sequences: None, ..settings.clone() };
     let grad = pairs_only::<B>(grad, sequences);

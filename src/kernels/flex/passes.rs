@@ -8,8 +8,8 @@ use rayon::prelude::*;
 
 use super::adamw::{AdamWStep, AdamWTensors, ROWS};
 use super::columns::ActiveColumns;
-use super::host::{contiguous, plain};
 use super::lanes::total;
+use super::slices::{contiguous, plain};
 
 /// Elements a task takes; fixed, so that sums do not depend on the number of threads.
 const CHUNK: usize = 64 * 1024;
@@ -32,7 +32,7 @@ fn change<const D: usize>(tensor: Tensor<D>, f: impl FnOnce(&mut [f32])) -> Tens
     Tensor::from_dispatch(dispatch)
 }
 
-/// What [`adamw`] does besides updating all weights.
+/// Options of [`adamw`].
 #[derive(Clone, Copy, Default)]
 pub(crate) struct AdamWTask<'a> {
     /// The only columns that are updated; gradient and moments have no others.

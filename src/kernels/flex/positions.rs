@@ -1,5 +1,5 @@
-//! What attention to relative positions adds to the scores (DeBERTa's content → position and position →
-//! content), and its gradients: each thread takes a sequence, a head at a time.
+//! The scores that relative positions add (DeBERTa's content → position and position → content), and
+//! their gradients: each thread takes a sequence, a head at a time.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::block::{Epilogue, PackedWeight, Rows, RowsMut, product};
 use super::scratch::with_scratch;
 use super::sequences::{Sequences, split_rows};
 
-/// What the scores of relative positions are besides their tensors.
+/// Settings of the scores of relative positions.
 #[derive(Debug, Clone)]
 pub struct PositionSettings {
     /// Heads, side by side in the rows.
@@ -221,7 +221,7 @@ impl Head<'_> {
         }
     }
 
-    /// Of every row with every difference: `[length, differences]`.
+    /// The products of every row with every difference: `[length, differences]`.
     fn products(&self, scratch: &mut Scratch, rows: &[f32], table: &[f32]) {
         let table = self.table(table);
         let Scratch { packed, products, .. } = scratch;
@@ -265,7 +265,7 @@ impl Head<'_> {
         }
     }
 
-    /// Of the rows and the table that the products are of.
+    /// Gradients of the rows and of the table.
     fn gradients(
         &self,
         scratch: &mut Scratch,

@@ -9,6 +9,15 @@ use super::lanes::total;
 /// Rows a task takes; fixed, so that sums over rows do not depend on the number of threads.
 const ROWS: usize = 64;
 
+/// Settings of [`super::Kernels::residual_norm`].
+#[derive(Debug, Clone, Copy)]
+pub struct NormSettings {
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Dropout of `x`.
+    pub dropout: DropoutMask,
+}
+
 /// `LayerNorm(dropout(x) + residual)` over rows of `gamma`'s length.
 #[derive(Clone, Copy)]
 pub(crate) struct ResidualNorm<'a> {
@@ -20,7 +29,7 @@ pub(crate) struct ResidualNorm<'a> {
     pub gamma: &'a [f32],
     /// Added to the variance.
     pub epsilon: f32,
-    /// Of `x`.
+    /// Dropout of `x`.
     pub dropout: DropoutMask,
 }
 

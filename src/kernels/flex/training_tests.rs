@@ -211,7 +211,7 @@ impl Form {
     }
 }
 
-/// Of more rows than a block, with a ragged end, and of one row.
+/// With more rows than a block, with a ragged end, and with one row.
 #[test]
 fn a_weight_composed_in_one_pass_equals_the_sum() {
     for [d_input, d_output, rank] in [[1, 5, 2], [130, 768, 38], [65, 33, 1]] {

@@ -24,10 +24,10 @@ pub(super) struct DecoderCache {
 /// Keys and values of a layer, `[batch, heads, …, head_size]`.
 #[derive(Debug)]
 struct LayerCache {
-    /// Of the tokens so far, `capacity · beams` places of which `length · beams` are filled; taken
+    /// Keys and values of the tokens so far, `capacity · beams` places of which `length · beams` are filled; taken
     /// out to be written in place.
     own: Option<(Tensor<4>, Tensor<4>)>,
-    /// Of the encoder's output.
+    /// Keys and values of the encoder's output.
     cross: (Tensor<4>, Tensor<4>),
 }
 

@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::embeddings::OFFSET;
 use crate::generation::TokenIds;
 use crate::models::Activation;
 use crate::models::LabelConfig;
 use crate::models::config::{
     ModelConfig, Shown, SizeShown, at_most, axis, deviation, layers, probability, size,
 };
+
+/// Rows before that of position 0: a quirk of BART, whose first rows are for padding.
+pub(super) const OFFSET: usize = 2;
 
 /// Configuration of a BART model: Hugging Face's `config.json`, field by field.
 ///
@@ -118,7 +120,7 @@ impl Default for BartConfig {
 }
 
 impl BartConfig {
-    /// What embeddings are multiplied by.
+    /// The factor of embedded tokens.
     pub fn embed_scale(&self) -> f64 {
         if self.scale_embedding { (self.d_model as f64).sqrt() } else { 1.0 }
     }

@@ -3,7 +3,8 @@
 use burn::tensor::Tensor;
 
 use super::cache::DecoderCache;
-use super::embeddings::{LAYER_NORM_EPS, OFFSET};
+use super::config::OFFSET;
+use super::embeddings::LAYER_NORM_EPS;
 use super::{BartDecoderLayer, BartForConditionalGeneration};
 use crate::generation::CachedDecoder;
 use crate::models::{EncoderInput, ModelConfig};

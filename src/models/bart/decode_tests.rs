@@ -90,7 +90,7 @@ fn difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     (a - b).abs().max().into_scalar()
 }
 
-/// What row `row` continues after `step`, some other one of its example.
+/// The row that `row` continues after `step`, some other one of its example.
 fn parent(row: usize, beams: usize, step: usize) -> usize {
     row / beams * beams + (row * 5 + step * 3) % beams
 }

@@ -5,11 +5,9 @@ use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::BartConfig;
+use super::config::OFFSET;
 use crate::models::init;
 use crate::ops::word_embeddings;
-
-/// Rows before that of position 0: a quirk of BART, whose first rows are for padding.
-pub(super) const OFFSET: usize = 2;
 
 /// PyTorch's default, which BART uses everywhere.
 pub(super) const LAYER_NORM_EPS: f64 = 1e-5;

@@ -8,7 +8,7 @@ use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
 use crate::linear::CompressibleLinear;
 use crate::models::init;
-use crate::ops::{ForwardContext, LayerParts, PackedEncoderLayer, residual_norm};
+use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer, residual_norm};
 
 /// `BartEncoder`, without the token embeddings, which are the whole model's.
 #[derive(Module, Debug)]
@@ -115,8 +115,8 @@ impl BartEncoderLayer {
         self.packed.forward(self, self.parts(), hidden_states, context, None, composed)
     }
 
-    fn parts(&self) -> LayerParts<'_> {
-        LayerParts {
+    fn parts(&self) -> EncoderLayerParts<'_> {
+        EncoderLayerParts {
             query: &self.self_attn.q_proj,
             key: &self.self_attn.k_proj,
             value: &self.self_attn.v_proj,

@@ -10,7 +10,9 @@ use super::embeddings::embed_tokens;
 use super::{BartConfig, BartDecoder, BartEncoder, DecoderContext};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::seq2seq::causal_mask;
-use crate::models::{EncoderInput, Seq2SeqInput, Seq2SeqOutput, init, shift_tokens_right};
+use crate::models::{
+    Collected, EncoderInput, Seq2SeqInput, Seq2SeqOutput, init, shift_tokens_right,
+};
 use crate::ops::ForwardContext;
 
 /// `BartModel`.
@@ -48,12 +50,9 @@ impl BartModel {
     /// # Panics
     /// If sequences are longer than `max_position_embeddings`, or shapes differ.
     pub fn forward(&self, input: Seq2SeqInput) -> Seq2SeqOutput {
-        let mut encoder_states = input.encoder.output_hidden_states.then(Vec::new);
-        let mut encoder_attentions = input.encoder.output_attentions.then(Vec::new);
-        let (encoded, cross) = self.encode(&input.encoder, |state, attention| {
-            push(&mut encoder_states, state);
-            push(&mut encoder_attentions, attention);
-        });
+        let mut encoder = Collected::new(&input.encoder);
+        let (encoded, cross) =
+            self.encode(&input.encoder, |states, maps| encoder.push(states, maps));
 
         let decoder_input_ids = input
             .decoder_input_ids
@@ -65,22 +64,20 @@ impl BartModel {
             cross,
             own: ForwardContext::new(Some(own)).with_attentions(input.encoder.output_attentions),
         };
-        let mut decoder_states = input.encoder.output_hidden_states.then(Vec::new);
-        let mut decoder_attentions = input.encoder.output_attentions.then(Vec::new);
-        let mut cross_attentions = input.encoder.output_attentions.then(Vec::new);
-        let last_hidden_state = self.decoder.forward(embedded, &context, |state, (own, cross)| {
-            push(&mut decoder_states, Some(state.clone()));
-            push(&mut decoder_attentions, own);
-            push(&mut cross_attentions, cross);
+        let (mut decoder, mut crossed) =
+            (Collected::new(&input.encoder), Collected::new(&input.encoder));
+        let last_hidden_state = self.decoder.forward(embedded, &context, |states, (own, cross)| {
+            decoder.push(states, own);
+            crossed.push_attention(cross);
         });
         Seq2SeqOutput {
             last_hidden_state,
-            decoder_hidden_states: decoder_states,
-            decoder_attentions,
-            cross_attentions,
+            decoder_hidden_states: decoder.hidden_states,
+            decoder_attentions: decoder.attentions,
+            cross_attentions: crossed.attentions,
             encoder_last_hidden_state: encoded,
-            encoder_hidden_states: encoder_states,
-            encoder_attentions,
+            encoder_hidden_states: encoder.hidden_states,
+            encoder_attentions: encoder.attentions,
         }
     }
 
@@ -89,14 +86,11 @@ impl BartModel {
     pub(super) fn encode(
         &self,
         input: &EncoderInput,
-        mut each: impl FnMut(Option<Tensor<3>>, Option<Tensor<4>>),
+        each: impl FnMut(&Tensor<3>, Option<Tensor<4>>),
     ) -> (Tensor<3>, ForwardContext) {
         let embedded = self.embed(input.input_ids.clone());
         let context = input.padded_context(&embedded);
-        let encoded = self.encoder.forward(embedded, &context, |state, attention| {
-            each(Some(state.clone()), attention);
-        });
-        (encoded, context)
+        (self.encoder.forward(embedded, &context, each), context)
     }
 
     /// `[batch, length]` → `[batch, length, d_model]`.
@@ -104,7 +98,7 @@ impl BartModel {
         embed_tokens(&self.shared, &self.config, input_ids)
     }
 
-    /// What the decoder reads to predict `labels`, `[batch, target]`.
+    /// The tokens that the decoder reads to predict `labels`, `[batch, target]`.
     pub fn shift_tokens_right(&self, labels: Tensor<2, Int>) -> Tensor<2, Int> {
         shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
     }
@@ -131,12 +125,6 @@ impl BartModel {
         for (i, layer) in self.decoder.layers.iter_mut().enumerate() {
             layer.feed_forward.visit_mut(&format!("{prefix}decoder.layers.{i}"), f);
         }
-    }
-}
-
-fn push<T>(list: &mut Option<Vec<T>>, item: Option<T>) {
-    if let (Some(list), Some(item)) = (list, item) {
-        list.push(item);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the comparison with Hugging Face does not show: dropout, training, names, bad files.
+//! Tests beyond the comparison with Hugging Face: dropout, training, names, bad files.
 
 use std::path::Path;
 

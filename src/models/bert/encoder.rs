@@ -14,7 +14,7 @@ use crate::ops::ForwardContext;
 pub struct BertEncoder {
     /// The layers, first to last.
     pub layer: Vec<BertLayer>,
-    /// What all layers add to their attention scores by distance (MPNet).
+    /// The bias by distance that all layers add to their attention scores (MPNet).
     pub relative_attention_bias: Option<RelativeAttentionBias>,
 }
 

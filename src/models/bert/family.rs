@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::{BertConfig, BertModel, ClassificationHead, LayerNames};
 use crate::checkpoint::PretrainedModel;
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::models::pretrained::is_among;
 use crate::models::{EncoderInput, EncoderOutput, Labels, ModelConfig, init};
 use crate::models::{sequence_classification_loss, span_logits};
 
@@ -45,17 +46,8 @@ pub trait BertFamily: Compressible + ModuleDisplay {
 }
 
 /// Buffers of old checkpoints, and the heads of pretraining.
-pub(super) fn always_unused(name: &str) -> bool {
-    name.starts_with("cls.")
-        || name.starts_with("lm_head.")
-        || name == "embeddings.position_ids"
-        || name == "embeddings.token_type_ids"
-}
-
-/// Tensors of a task's head.
-pub(super) fn of_a_head(name: &str) -> bool {
-    name.starts_with("classifier.") || name.starts_with("qa_outputs.")
-}
+pub(super) const NEVER_USED: &[&str] =
+    &["cls.", "lm_head.", "embeddings.position_ids", "embeddings.token_type_ids"];
 
 impl<M: BertFamily> PretrainedModel for M {
     type Config = M::Config;
@@ -81,7 +73,7 @@ impl<M: BertFamily> PretrainedModel for M {
     }
 
     fn may_be_unused(name: &str) -> bool {
-        always_unused(name) || of_a_head(name)
+        is_among(NEVER_USED, name) || is_among(&["classifier.", "qa_outputs."], name)
     }
 }
 
@@ -103,6 +95,9 @@ pub struct ForQuestionAnswering<M: Module> {
     pub qa_outputs: Linear,
 }
 
+/// BERT with a start and an end logit for every token.
+pub type BertForQuestionAnswering = ForQuestionAnswering<BertModel>;
+
 impl<M: BertFamily> ForSequenceClassification<M> {
     /// A freshly initialised model.
     pub fn new(config: &<M as BertFamily>::Config, device: &Device) -> Self {
@@ -119,7 +114,7 @@ impl<M: BertFamily> ForSequenceClassification<M> {
         self.base.family_config()
     }
 
-    /// What the encoder computes.
+    /// The output of the encoder.
     ///
     /// # Panics
     /// If sequences are longer than the model's longest, or shapes differ.
@@ -159,7 +154,7 @@ impl<M: BertFamily> ForQuestionAnswering<M> {
         self.base.family_config()
     }
 
-    /// What the encoder computes.
+    /// The output of the encoder.
     ///
     /// # Panics
     /// If sequences are longer than the model's longest, or shapes differ.
@@ -238,7 +233,7 @@ impl<M: BertFamily> PretrainedModel for ForSequenceClassification<M> {
     }
 
     fn may_be_unused(name: &str) -> bool {
-        always_unused(name) || name.starts_with("pooler.") || name.starts_with("qa_outputs.")
+        is_among(NEVER_USED, name) || is_among(&["pooler.", "qa_outputs."], name)
     }
 }
 
@@ -266,6 +261,6 @@ impl<M: BertFamily> PretrainedModel for ForQuestionAnswering<M> {
     }
 
     fn may_be_unused(name: &str) -> bool {
-        always_unused(name) || name.starts_with("pooler.") || name.starts_with("classifier.")
+        is_among(NEVER_USED, name) || is_among(&["pooler.", "classifier."], name)
     }
 }

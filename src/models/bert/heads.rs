@@ -5,7 +5,7 @@ use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Tensor};
 
 use super::encoder::LAYER_NAMES;
-use super::{BertConfig, BertModel, ForQuestionAnswering};
+use super::{BertConfig, BertModel};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
 use crate::models::{EncoderInput, Labels, ModelConfig, init, sequence_classification_loss};
 
@@ -95,9 +95,6 @@ impl ClassificationHead {
         self.out_proj.forward(self.dropout.forward(inner))
     }
 }
-
-/// BERT with a start and an end logit for every token.
-pub type BertForQuestionAnswering = ForQuestionAnswering<BertModel>;
 
 impl Compressible for BertForSequenceClassification {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {

@@ -8,7 +8,8 @@ use super::{BertAttention, BertConfig};
 use crate::linear::CompressibleLinear;
 use crate::models::init;
 use crate::ops::{
-    Activation, FeedForwardParts, ForwardContext, LayerParts, PackedEncoderLayer, residual_norm,
+    Activation, EncoderLayerParts, FeedForwardParts, ForwardContext, PackedEncoderLayer,
+    residual_norm,
 };
 
 /// `BertLayer`.
@@ -59,9 +60,9 @@ impl BertLayer {
         }
     }
 
-    pub(crate) fn parts(&self) -> LayerParts<'_> {
+    pub(crate) fn parts(&self) -> EncoderLayerParts<'_> {
         let BertAttention { self_attention, output } = &self.attention;
-        LayerParts {
+        EncoderLayerParts {
             query: &self_attention.query,
             key: &self_attention.key,
             value: &self_attention.value,

@@ -27,8 +27,10 @@ pub use attention::{BertAttention, BertSelfAttention, BertSelfOutput};
 pub use config::BertConfig;
 pub use embeddings::BertEmbeddings;
 pub use encoder::BertEncoder;
-pub use family::{BertFamily, ForQuestionAnswering, ForSequenceClassification};
-pub use heads::{BertForQuestionAnswering, BertForSequenceClassification, ClassificationHead};
+pub use family::{
+    BertFamily, BertForQuestionAnswering, ForQuestionAnswering, ForSequenceClassification,
+};
+pub use heads::{BertForSequenceClassification, ClassificationHead};
 pub use layer::{BertIntermediate, BertLayer, BertOutput};
 pub use model::{BertModel, BertPooler};
 pub use relative::RelativeAttentionBias;

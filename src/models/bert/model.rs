@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use super::encoder::LAYER_NAMES;
 use super::{BertConfig, BertEmbeddings, BertEncoder, BertVariation};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
-use crate::models::{EncoderInput, EncoderOutput, init};
+use crate::models::{Collected, EncoderInput, EncoderOutput, init};
 
 /// `BertModel`.
 #[derive(Module, Debug)]
@@ -64,18 +64,12 @@ impl BertModel {
     pub fn forward(&self, input: EncoderInput) -> EncoderOutput {
         let embedded = self.embeddings.forward(&input);
         let context = input.context(&embedded);
-        let mut hidden_states = input.output_hidden_states.then(|| vec![embedded.clone()]);
-        let mut attentions = input.output_attentions.then(Vec::new);
-        let each = |output: &Tensor<3>, probabilities: Option<Tensor<4>>| {
-            if let Some(states) = &mut hidden_states {
-                states.push(output.clone());
-            }
-            if let (Some(attentions), Some(probabilities)) = (&mut attentions, probabilities) {
-                attentions.push(probabilities);
-            }
-        };
-        let last_hidden_state = self.encoder.forward(embedded, &context, each);
+        let mut all = Collected::new(&input);
+        all.push(&embedded, None);
+        let last_hidden_state =
+            self.encoder.forward(embedded, &context, |states, maps| all.push(states, maps));
         let pooler_output = self.pooler.as_ref().map(|p| p.forward(last_hidden_state.clone()));
+        let Collected { hidden_states, attentions } = all;
         EncoderOutput { last_hidden_state, pooler_output, hidden_states, attentions }
     }
 }

@@ -2,10 +2,10 @@
 
 use burn::tensor::Device;
 
-use super::family::always_unused;
+use super::family::NEVER_USED;
 use super::{BertConfig, BertFamily, BertForSequenceClassification, BertModel};
 use super::{LAYER_NAMES, LayerNames};
-use crate::checkpoint::PretrainedModel;
+use crate::models::pretrained::pretrained_models;
 
 /// Fields here and parts of Hugging Face's names that Rust does not allow as field names.
 pub(crate) fn hugging_face_name(path: &str) -> String {
@@ -41,30 +41,13 @@ impl BertFamily for BertModel {
     }
 }
 
-impl PretrainedModel for BertForSequenceClassification {
-    type Config = BertConfig;
-    const MODEL_TYPE: &'static str = "bert";
-    const ARCHITECTURE: &'static str = "BertForSequenceClassification";
-    const BASE_PREFIX: &'static str = "bert.";
-    const LABEL_LAYER: Option<&'static str> = Some("classifier");
+pretrained_models! {
+    BertConfig, model_type: "bert", prefix: "bert.", names: hugging_face_name,
+    never_used: NEVER_USED;
 
-    fn build(config: &BertConfig, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
-        Self::new(config, device)
-    }
-
-    fn config(&self) -> &BertConfig {
-        self.config()
-    }
-
-    fn hugging_face_name(path: &str) -> String {
-        hugging_face_name(path)
-    }
-
-    fn may_be_new(name: &str) -> bool {
-        name.starts_with("classifier.") || name.starts_with("bert.pooler.")
-    }
-
-    fn may_be_unused(name: &str) -> bool {
-        always_unused(name) || name.starts_with("qa_outputs.")
+    BertForSequenceClassification: "BertForSequenceClassification" {
+        label_layer: Some("classifier"),
+        new: &["classifier.", "bert.pooler."],
+        unused: &["qa_outputs."],
     }
 }

@@ -1,4 +1,4 @@
-//! What the close relatives of BERT do differently.
+//! Differences between BERT and its close relatives.
 
 use super::BertConfig;
 

@@ -5,11 +5,11 @@ use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Tensor};
 
 use super::{DebertaV2Config, RelativePositions};
-use crate::kept::{Kept, Sources};
 use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::bert::BertSelfOutput;
 use crate::models::init;
 use crate::ops::{ForwardContext, Heads, RelativeScores};
+use crate::ops::{Memo, Sources};
 
 /// `DebertaV2Attention`: self-attention and its output projection, which is BERT's.
 #[derive(Module, Debug)]
@@ -46,7 +46,7 @@ pub struct DisentangledSelfAttention {
     #[module(skip)]
     projections: SharedInput,
     #[module(skip)]
-    projected: Kept<ProjectedPositions>,
+    projected: Memo<ProjectedPositions>,
 }
 
 /// A layer's projections of embeddings of relative positions, `[rows, hidden_size]` each.
@@ -110,7 +110,7 @@ impl DisentangledSelfAttention {
             // Hugging Face counts the parts named even without relative attention.
             scale_square: config.head_size() * (1 + usize::from(c2p) + usize::from(p2c)),
             projections: SharedInput::default(),
-            projected: Kept::default(),
+            projected: Memo::default(),
         }
     }
 

@@ -189,7 +189,7 @@ impl DebertaV2Config {
         self.relative_attention.then_some(RelativeBuckets { buckets, furthest })
     }
 
-    /// What the parts that are the same in BERT need.
+    /// The configuration of the parts that are BERT's.
     pub(super) fn bert(&self) -> BertConfig {
         BertConfig {
             hidden_size: self.hidden_size,

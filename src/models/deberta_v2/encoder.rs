@@ -6,11 +6,11 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::relative::RowsByLength;
 use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, RelativePositions};
-use crate::kept::{Kept, Sources};
 use crate::linear::{CompressibleLinear, FeedForward};
 use crate::models::bert::feed_forward;
 use crate::models::init;
 use crate::ops::ForwardContext;
+use crate::ops::{Memo, Sources};
 
 /// `DebertaV2Encoder`.
 #[derive(Module, Debug)]
@@ -27,7 +27,7 @@ pub struct DebertaV2Encoder {
     buckets: Option<RelativeBuckets>,
     /// `rel_embeddings`, normalised.
     #[module(skip)]
-    normalised: Kept<Tensor<2>>,
+    normalised: Memo<Tensor<2>>,
     #[module(skip)]
     rows: RowsByLength,
 }
@@ -48,13 +48,12 @@ impl DebertaV2Encoder {
                 .then(|| init::layer_norm(size, config.layer_norm_eps, device)),
             conv: (config.conv_kernel_size > 0).then(|| ConvLayer::new(config, device)),
             buckets,
-            normalised: Kept::default(),
+            normalised: Memo::default(),
             rows: RowsByLength::default(),
         }
     }
 
-    /// What all layers share of the embeddings of relative positions, for inputs of `length`
-    /// tokens; `None` without relative attention.
+    /// The relative positions that all layers share, for inputs of `length` tokens; `None` without relative attention.
     ///
     /// In inference, but for `ndarray`, these embeddings and each layer's projections of them are
     /// kept until a parameter that they come from changes.

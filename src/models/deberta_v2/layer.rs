@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{DebertaV2Attention, DebertaV2Config, RelativePositions};
 use crate::models::bert::{BertIntermediate, BertOutput};
-use crate::ops::{ForwardContext, LayerParts, PackedEncoderLayer};
+use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer};
 
 /// `DebertaV2Layer`.
 #[derive(Module, Debug)]
@@ -33,9 +33,9 @@ impl DebertaV2Layer {
         }
     }
 
-    pub(crate) fn parts(&self) -> LayerParts<'_> {
+    pub(crate) fn parts(&self) -> EncoderLayerParts<'_> {
         let DebertaV2Attention { self_attention, output } = &self.attention;
-        LayerParts {
+        EncoderLayerParts {
             query: &self_attention.query_proj,
             key: &self_attention.key_proj,
             value: &self_attention.value_proj,

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use super::{DebertaV2Config, DebertaV2Embeddings, DebertaV2Encoder};
 use crate::linear::{Compressible, CompressibleLinear, FeedForward};
-use crate::models::{EncoderInput, EncoderOutput};
+use crate::models::{Collected, EncoderInput, EncoderOutput};
 use crate::ops::ForwardContext;
 
 /// `DebertaV2Model`.
@@ -43,17 +43,7 @@ impl DebertaV2Model {
     /// or if shapes differ.
     pub fn forward(&self, input: EncoderInput) -> EncoderOutput {
         let embedded = self.embeddings.forward(&input);
-        let mut hidden_states = input.output_hidden_states.then(|| vec![embedded.clone()]);
-        let mut attentions = input.output_attentions.then(Vec::new);
         let mask = input.attention_mask.as_ref();
-        let each = |output: &Tensor<3>, probabilities: Option<Tensor<4>>| {
-            if let Some(states) = &mut hidden_states {
-                states.push(output.clone());
-            }
-            if let (Some(attentions), Some(probabilities)) = (&mut attentions, probabilities) {
-                attentions.push(probabilities);
-            }
-        };
         let context = match input.unpadded(&embedded) {
             // A convolution needs padding at its place.
             Some(sequences) if self.encoder.conv.is_none() => {
@@ -61,7 +51,11 @@ impl DebertaV2Model {
             }
             _ => ForwardContext::default().with_attentions(input.output_attentions),
         };
-        let last_hidden_state = self.encoder.forward(embedded, mask, &context, each);
+        let mut all = Collected::new(&input);
+        all.push(&embedded, None);
+        let last_hidden_state =
+            self.encoder.forward(embedded, mask, &context, |states, maps| all.push(states, maps));
+        let Collected { hidden_states, attentions } = all;
         EncoderOutput { last_hidden_state, pooler_output: None, hidden_states, attentions }
     }
 }

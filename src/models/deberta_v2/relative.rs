@@ -70,7 +70,7 @@ impl RelativePositions {
         Self::of_rows(&rows, embeddings)
     }
 
-    /// Of the embeddings that `rows` is for.
+    /// Positions among the `embeddings` that `rows` is for.
     pub(super) fn of_rows(rows: &RelativeRows, embeddings: Tensor<2>) -> Self {
         Self {
             descending: rows.descending.clone(),

@@ -4,6 +4,7 @@ use super::*;
 use crate::linear::{CompactLinear, CompressibleLinear};
 use crate::models::bert::{BertConfig, BertLayer};
 use crate::models::deberta_v2::{DebertaV2Config, DebertaV2Encoder};
+use crate::ops::Activation;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Int, TensorData, Tolerance};
 

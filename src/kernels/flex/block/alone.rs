@@ -3,18 +3,18 @@
 use rayon::prelude::*;
 
 use super::{
-    EncoderBlock, Epilogue, Norm, PackedLayers, Relative, Rows, RowsMut, SCRATCH, Sequences, Table,
-    height,
+    EncoderBlock, Epilogue, Norm, PackedLayers, Relative, Rows, RowsMut, SCRATCH, SequenceGroup,
+    Table, height,
 };
 use crate::kernels::flex::scratch::with_scratch;
 
 /// Packed layers, applied as in [`EncoderBlock::forward`]: each thread to its blocks of rows.
-pub(crate) struct Linears {
+pub(crate) struct LinearsAlone {
     pub layers: PackedLayers,
     pub d_input: usize,
 }
 
-impl Linears {
+impl LinearsAlone {
     /// Writes `output: [rows, d_output]` of `input: [rows, d_input]`.
     pub fn forward(&self, input: &[f32], output: &mut [f32]) {
         let (d_input, stride) = (self.d_input, self.layers.d_output());
@@ -31,13 +31,13 @@ impl Linears {
 }
 
 /// The heads of an encoder layer.
-pub(crate) struct Heads {
+pub(crate) struct HeadsAlone {
     /// Without projections.
     block: EncoderBlock,
     size: usize,
 }
 
-impl Heads {
+impl HeadsAlone {
     /// `count` heads, together `size` wide.
     pub fn new(count: usize, size: usize) -> Self {
         let none = || PackedLayers::new(&[], None, false, Epilogue::Identity);
@@ -61,7 +61,7 @@ impl Heads {
     pub fn attend(&self, projected: &mut [f32], length: usize, positions: Option<&[f32]>) {
         let rows: Vec<usize> = (0..2 * length - 1).collect();
         let table = positions.map(|values| Table { values, rows: &rows });
-        let sequences = Sequences {
+        let sequences = SequenceGroup {
             block: &self.block,
             length,
             size: self.size,

@@ -11,7 +11,7 @@ use crate::kernels::flex::exp::exp;
 /// Queries whose scores are in cache together.
 pub(super) const QUERIES: usize = 64;
 
-/// What one head of one sequence reads.
+/// The operands of one head of one sequence.
 pub struct Head<'a> {
     /// `[length, head_size]`.
     pub keys: Rows<'a>,
@@ -23,7 +23,7 @@ pub struct Head<'a> {
     pub scale: f32,
     /// Added to the scores: row `query · stride`, `length` long; a stride of 0 is one row for all.
     pub mask: Option<(&'a [f32], usize)>,
-    /// What relative positions add.
+    /// The scores that relative positions add.
     pub relative: Option<HeadRelative<'a>>,
 }
 
@@ -47,7 +47,7 @@ pub struct HeadTable<'a> {
     pub rows: &'a [usize],
 }
 
-/// What a thread reuses.
+/// Buffers that a thread reuses.
 #[derive(Default)]
 pub struct AttentionScratch {
     keys: PackedWeight,
@@ -60,9 +60,9 @@ pub struct AttentionScratch {
 struct RelativeScratch {
     keys: PackedWeight,
     queries: PackedWeight,
-    /// Of some queries.
+    /// Position scores of some queries.
     of_queries: Vec<f32>,
-    /// Of all keys.
+    /// Position scores of all keys.
     of_keys: Vec<f32>,
 }
 

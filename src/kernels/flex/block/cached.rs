@@ -88,7 +88,7 @@ impl Decoded<'_> {
         Arch::new().dispatch(Attend { decoded: self, query, path, scores, context });
     }
 
-    /// What was decoded at `position` on the path.
+    /// The row of `of` that was decoded at `position` on the path.
     fn at<'a>(&self, of: &'a [f32], position: usize, row: usize, size: usize) -> &'a [f32] {
         &of[(position * self.rows + row) * size..][..size]
     }

@@ -67,7 +67,7 @@ pub(crate) struct Decoder {
     pub scale: f32,
 }
 
-/// What one generation remembers, and room to compute in.
+/// The state of one generation, and room to compute in.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     layers: Vec<LayerMemory>,
@@ -85,7 +85,7 @@ struct LayerMemory {
     keys: Vec<f32>,
     /// Like `keys`.
     values: Vec<f32>,
-    /// Of the encoder's output, `[batch, heads]`.
+    /// Keys and values of the encoder's output, `[batch, heads]`.
     cross: Vec<PackedHead>,
 }
 

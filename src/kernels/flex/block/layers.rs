@@ -232,7 +232,7 @@ impl Part {
                 product(code, &self.spread, Some(&bias[first..]), epilogue, output);
             }
         }
-        Arch::new().dispatch(Kept { part: self, hidden, bias, epilogue, values, stride });
+        Arch::new().dispatch(KeptNeurons { part: self, hidden, bias, epilogue, values, stride });
     }
 }
 
@@ -247,7 +247,7 @@ impl WithSimd for Apply<'_> {
 }
 
 /// Writes the kept neurons' outputs.
-struct Kept<'a> {
+struct KeptNeurons<'a> {
     part: &'a Part,
     hidden: Rows<'a>,
     bias: &'a [f32],
@@ -256,7 +256,7 @@ struct Kept<'a> {
     stride: usize,
 }
 
-impl WithSimd for Kept<'_> {
+impl WithSimd for KeptNeurons<'_> {
     type Output = ();
 
     #[inline(always)]

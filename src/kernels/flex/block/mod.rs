@@ -26,7 +26,7 @@ mod tensor;
 mod tests;
 mod weight;
 
-pub(crate) use alone::{Heads, Linears};
+pub(crate) use alone::{HeadsAlone, LinearsAlone};
 pub(crate) use decoder::{Decoder, DecoderBlock, Remembered};
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;
@@ -68,7 +68,7 @@ pub(crate) struct EncoderBlock {
     pub scale: f32,
 }
 
-/// What attention to relative positions adds to the scores: of query `i` and key `j`,
+/// The scores that relative positions add, for query `i` and key `j`:
 /// `scale · q_i · keys[j − i + length − 1] + k_j · queries[i − j + length − 1]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Relative<'a> {
@@ -141,7 +141,7 @@ impl EncoderBlock {
         let apart = if threads == 1 { groups } else { groups - groups % threads };
         let (first, rest) = states.split_at_mut(apart * together * length * size);
         let group = |at: usize, states: &mut [f32], parallel: bool| {
-            let sequences = Sequences {
+            let sequences = SequenceGroup {
                 block: self,
                 length,
                 size,
@@ -159,7 +159,7 @@ impl EncoderBlock {
 }
 
 /// Some sequences of a batch.
-struct Sequences<'a> {
+struct SequenceGroup<'a> {
     block: &'a EncoderBlock,
     length: usize,
     size: usize,
@@ -171,7 +171,7 @@ struct Sequences<'a> {
     parallel: bool,
 }
 
-impl Sequences<'_> {
+impl SequenceGroup<'_> {
     fn forward(&self, states: &mut [f32]) {
         if states.is_empty() {
             return;

@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::layers::LayerSource;
 use super::{EncoderBlock, Mask, Norm, Relative, Table};
-use crate::kernels::flex::host::{contiguous, plain, row_major, slice};
+use crate::kernels::flex::slices::{contiguous, plain, row_major, slice};
 use crate::kernels::{NeuronWeights, RelativeScores};
 
 /// The parameters of a linear layer that can be packed.

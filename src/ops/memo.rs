@@ -1,4 +1,5 @@
-//! Results that inference keeps while the parameters that they come from stay the same.
+//! Memoised results: inference computes them anew only once the parameters that they come from have
+//! changed.
 
 use std::sync::RwLock;
 
@@ -127,8 +128,8 @@ impl ModuleVisitor for Visitor {
     }
 }
 
-/// The last result and what it was computed from. Clones start with what is kept.
-pub(crate) struct Kept<T> {
+/// The last result and its sources. Clones begin with the same result.
+pub(crate) struct Memo<T> {
     last: RwLock<Option<Last<T>>>,
 }
 
@@ -140,9 +141,9 @@ struct Last<T> {
     computed: usize,
 }
 
-impl<T: Clone> Kept<T> {
-    /// What was computed from the same sources, or else what `compute` gives now; without sources
-    /// always that.
+impl<T: Clone> Memo<T> {
+    /// The last result, if it was computed from the same sources, or else the result of `compute`;
+    /// without sources always the latter.
     pub(crate) fn get(&self, sources: Option<Sources>, compute: impl FnOnce() -> T) -> T {
         let Some(sources) = sources else { return compute() };
         if let Ok(last) = self.last.read()
@@ -160,22 +161,22 @@ impl<T: Clone> Kept<T> {
     }
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for Memo<T> {
     fn default() -> Self {
         Self { last: RwLock::new(None) }
     }
 }
 
-impl<T: Clone> Clone for Kept<T> {
+impl<T: Clone> Clone for Memo<T> {
     fn clone(&self) -> Self {
         Self { last: RwLock::new(self.last.read().ok().and_then(|last| last.clone())) }
     }
 }
 
-impl<T> std::fmt::Debug for Kept<T> {
+impl<T> std::fmt::Debug for Memo<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let computed = self.last.read().ok().and_then(|last| Some(last.as_ref()?.computed));
-        f.debug_struct("Kept").field("computed", &computed.unwrap_or(0)).finish()
+        f.debug_struct("Memo").field("computed", &computed.unwrap_or(0)).finish()
     }
 }
 
@@ -185,10 +186,10 @@ mod tests {
     use burn::nn::{Linear, LinearConfig};
     use burn::tensor::Device;
 
-    /// Computes the sum of a layer's weights through `kept`; also whether it was computed anew.
-    fn sum(kept: &Kept<f32>, linear: &Linear) -> (f32, bool) {
+    /// Computes the sum of a layer's weights through `memo`; also whether it was computed anew.
+    fn sum(memo: &Memo<f32>, linear: &Linear) -> (f32, bool) {
         let mut anew = false;
-        let sum = kept.get(Sources::default().and(linear), || {
+        let sum = memo.get(Sources::default().and(linear), || {
             anew = true;
             linear.weight.val().sum().into_scalar()
         });
@@ -203,23 +204,23 @@ mod tests {
 
     #[test]
     fn kept_while_parameters_are_the_same() {
-        let kept = Kept::default();
+        let memo = Memo::default();
         let linear = filled(1.0);
-        assert_eq!(sum(&kept, &linear), (6.0, true));
-        assert_eq!(sum(&kept, &linear), (6.0, false));
-        assert_eq!(sum(&kept.clone(), &linear.clone()), (6.0, false));
-        assert_eq!(format!("{kept:?}"), "Kept { computed: 1 }");
+        assert_eq!(sum(&memo, &linear), (6.0, true));
+        assert_eq!(sum(&memo, &linear), (6.0, false));
+        assert_eq!(sum(&memo.clone(), &linear.clone()), (6.0, false));
+        assert_eq!(format!("{memo:?}"), "Memo { computed: 1 }");
     }
 
     /// Also where the change could have been made in place, had the storage not been held.
     #[test]
     fn computed_anew_once_a_parameter_has_changed() {
-        let kept = Kept::default();
+        let memo = Memo::default();
         let mut linear = filled(1.0);
-        assert_eq!(sum(&kept, &linear), (6.0, true));
+        assert_eq!(sum(&memo, &linear), (6.0, true));
         linear.weight = linear.weight.map(|weight| weight * 2.0);
-        assert_eq!(sum(&kept, &linear), (12.0, true));
-        assert_eq!(sum(&kept, &filled(2.0)), (12.0, true));
+        assert_eq!(sum(&memo, &linear), (12.0, true));
+        assert_eq!(sum(&memo, &filled(2.0)), (12.0, true));
     }
 
     #[test]
