@@ -237,7 +237,7 @@ fn tree(tokens: &[String], prefix: &[String], all: &mut Vec<(Module, String)>) -
             }
             return at + 1;
         }
-        if !(token == "self" && !path.is_empty()) {
+        if token != "self" || path.is_empty() {
             path.push(token.clone());
         }
         if tokens.get(at).is_none_or(|token| token != "::") {

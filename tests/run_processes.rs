@@ -223,7 +223,7 @@ fn paths_that_are_not_utf_8_are_used_or_refused() {
     fn words(words: &[String]) -> Vec<&OsStr> {
         words.iter().map(OsStr::new).collect()
     }
-    copy_place(&place, &odd);
+    copy_place(&place, odd);
     let (model, dev) = (odd("model"), odd("dev.csv"));
     // Commands that write no recipe accept any path.
     fn plain(words: &[&'static str]) -> Vec<&'static OsStr> {

@@ -27,6 +27,7 @@ pub(super) struct ScoreMask {
 }
 
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // One a forward pass.
 pub(super) enum MaskKind {
     /// Nothing flows back into it.
     Constant,

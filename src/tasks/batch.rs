@@ -211,7 +211,7 @@ pub struct TextBatch {
 
 impl HostBatch {
     /// Uploads the batch to `device`.
-    pub fn to_device(self, device: &Device) -> TextBatch {
+    pub fn upload(self, device: &Device) -> TextBatch {
         let shape = [self.batch_size, self.seq_length];
         let upload = |values| Tensor::from_data(TensorData::new(values, shape), device);
         let sequences = Sequences::of_mask(&self.attention_mask, self.seq_length).map(Arc::new);
@@ -246,7 +246,7 @@ impl TextBatch {
     /// # Errors
     /// If there are no examples, only some have a label, or some have classes and others scores.
     pub fn new(examples: &[&EncodedExample], pad_id: u32, device: &Device) -> Result<Self> {
-        Ok(collate(examples, pad_id)?.to_device(device))
+        Ok(collate(examples, pad_id)?.upload(device))
     }
 
     /// Number of examples.

@@ -113,7 +113,7 @@ pub trait Kernels: Backend {
     }
 
     /// `x · (R·L + S) + bias` where columns of `S` are pruned: what is not among `columns` is zero in
-    /// `S`, and stays without gradient unless that is to be [`super::SparseGradient::Whole`].
+    /// `S`, and stays without gradient unless that is to be [`crate::kernels::SparseGradient::Whole`].
     ///
     /// # Shapes
     /// - `x`: `[rows, d_input]`, `sparse`: `[d_input, d_output]`

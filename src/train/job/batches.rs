@@ -35,7 +35,7 @@ impl BatchSource<TextBatch> {
         let digest = digest(&examples);
         let make = move |indices: &[usize], device: &Device| {
             let chosen: Vec<&EncodedExample> = indices.iter().map(|&at| &examples[at]).collect();
-            Ok(collate(&chosen, pad_id)?.to_device(device))
+            Ok(collate(&chosen, pad_id)?.upload(device))
         };
         Self { lengths, digest, collate: Arc::new(make) }
     }
