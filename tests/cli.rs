@@ -99,7 +99,7 @@ fn wrong_usage_exits_with_2() {
     fails(&["inspect"], 2, &["MODEL"]);
     fails(&["inspect", "x", "--device", "tpu"], 2, &["'tpu'", "--device", "no such device"]);
     fails(&["bench", "x", "--threads", "0"], 2, &["--threads", "at least 1"]);
-    fails(&["inspect", "x", "--threads", "100000"], 2, &["--threads", "cores", "are the most"]);
+    fails(&["inspect", "x", "--threads", "100000"], 2, &["--threads", "cores", "at most"]);
     fails(&["study", "x", "--threads", "two"], 2, &["--threads", "not a whole number"]);
     let output = losparse(&["inspect", "x"]).env("LOSPARSE_THREADS", "0").output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -31,7 +31,7 @@ const DEV: &str = "--dev dev.csv --text review --label mood";
 
 /// A mistake and the command that makes it. `…` in the command stands for [`ORDER`], in `evaluate`
 /// for [`DEV`].
-const MISTAKES: [(&str, &str); 36] = [
+const MISTAKES: [(&str, &str); 41] = [
     ("a missing model folder", "compress no/such -o out …"),
     ("a truncated `model.safetensors`", "compress truncated -o out …"),
     ("a weight that is NaN", "compress nan -o out …"),
@@ -68,6 +68,11 @@ const MISTAKES: [(&str, &str); 36] = [
     ("a setting in a recipe that is not a number", "finetune model -o out … --recipe nan.toml"),
     ("the folder of another run", "finetune model -o done …"),
     ("replacing the run that made the model", "finetune done -o done … --overwrite"),
+    ("a model where the result would be", "compress own/model -o own …"),
+    ("the quickstart in the folder of another run", "quickstart -o done"),
+    ("a study in the folder of a run", "study grid.toml -o done"),
+    ("a model of a run that was not done", "predict begun good"),
+    ("columns for a task that has none", "finetune model -o out … --task squad"),
     ("nothing to resume", "finetune model -o never … --resume"),
     ("resuming with other settings", "finetune model -o done … --epochs 1 --seed 7 --resume"),
     ("an unknown option", "compress model -o out … --rate 0.2"),
@@ -136,6 +141,12 @@ fn place() -> Place {
     };
     place.write("huge.csv", stars("1e38", "-1e38"));
     place.write("stars.csv", stars("5", "1"));
+    for folder in ["own", "begun"] {
+        fs::create_dir(place.path(folder)).unwrap();
+        place.copy(&format!("{folder}/model"));
+    }
+    place.write("begun/recipe.toml", "");
+    place.write("grid.toml", "[base]\nmodel = 'model'\n[grid]\nmethod = ['dense']\n");
     let done = run(&place, "finetune model -o done … --epochs 1");
     assert!(done.status.success(), "{}", text(&done.stderr));
     place

@@ -215,6 +215,13 @@ fn texts_are_single_or_pairs_as_the_model_was_trained() {
     assert!(said.contains("option --pair: missing: text 2 stands alone"), "{said}");
     let (_, said) = answers("pairs", &["good"], b"");
     assert!(said.contains("option --pair: missing: text 1 stands alone"), "{said}");
+    let dev = place.arg("dev.csv");
+    let alone = ["--dev", &dev, "--text", "second", "--label", "mood"];
+    fails(
+        &[&["evaluate", &place.arg("single")][..], &alone, &["--pair", "review"]].concat(),
+        1,
+        &["option --pair: the model was trained on single texts"],
+    );
     let (pairs, _) = answers("pairs", &["--file", &place.arg("dev.csv")], b"");
     assert_eq!(pairs, vec![Value::from("the film"); 24]);
 }

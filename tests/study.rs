@@ -228,6 +228,20 @@ fn a_failed_run_is_recorded_and_the_others_done() {
     assert!(text.contains("low_rank_ratio: 0.5 is above the ratio"), "{text}");
 }
 
+#[test]
+fn runs_on_data_that_changed_since_are_told() {
+    let place = Place::new();
+    let folder = place.arg("study");
+    let file = grid(&place, 1, "ratio = [0.4]\n").display().to_string();
+    stdout(&["study", &file, "-o", &folder]);
+    let rows = fs::read_to_string(place.path("dev.csv")).unwrap();
+    place.write("dev.csv", rows.replace("very", "is"));
+    let file = grid(&place, 1, "ratio = [0.4, 0.3]\n").display().to_string();
+    fails(&["study", &file, "-o", &folder], 1, &["1 of 2 runs failed"]);
+    let text = fs::read_to_string(place.path("study/study.md")).unwrap();
+    assert!(text.contains("the evaluation data, or its order, has changed since"), "{text}");
+}
+
 /// A failed run stops its own training, not the study.
 #[test]
 fn a_run_that_diverges_is_recorded_and_the_next_one_done() {

@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(sum.finish(), abc);
     }
 
+    #[cfg(feature = "train")]
     #[test]
     fn lists_are_told_apart() {
         let sum = |lists: &[&[u32]]| {

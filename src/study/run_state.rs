@@ -44,16 +44,20 @@ pub fn states(study: &Study, folder: &Path) -> Result<Vec<RunState>> {
 
 /// Says what has changed between a finished run and a later one of the same model, task and seed.
 fn outdated(study: &Study, states: &[RunState], at: usize) -> Option<&'static str> {
-    let report = |state: &RunState| match state {
-        RunState::Finished(report) => Some((report.date.clone(), report.inputs.clone()?)),
+    let own = &study.runs[at].recipe;
+    let same = |recipe: &Recipe| {
+        let (task, seed) = (&recipe.task, recipe.training.seed);
+        (&recipe.model, task, seed) == (&own.model, &own.task, own.training.seed)
+    };
+    let report = |at: usize| match &states[at] {
+        // Of runs done in the same second, the one that is listed later is.
+        RunState::Finished(report) => Some(((&report.date, at), report.inputs.as_ref()?)),
         _ => None,
     };
-    let same = |recipe: &Recipe| (recipe.model.clone(), recipe.task.clone(), recipe.training.seed);
-    let own = same(&study.runs[at].recipe);
-    let (date, inputs) = report(&states[at])?;
-    let others = study.runs.iter().zip(states).filter(|(run, _)| same(&run.recipe) == own);
-    let later = others.filter_map(|(_, state)| report(state)).filter(|(then, _)| *then > date);
-    later.into_iter().find_map(|(_, now)| inputs.changed(&now))
+    let (done, inputs) = report(at)?;
+    let others = (0..states.len()).filter(|other| same(&study.runs[*other].recipe));
+    let later = others.filter_map(report).filter(|(then, _)| *then > done);
+    later.into_iter().find_map(|(_, now)| inputs.changed(now))
 }
 
 /// The state of one run.

@@ -57,8 +57,13 @@ impl Args {
         let start = self.output.join(built_in.name);
         let recipe = self.recipe(built_in, &start)?;
         recipe.validate()?;
+        let own = self.is_own_run();
+        if !own && self.output.join("recipe.toml").exists() {
+            let message = "holds another run; choose another folder with --output";
+            return Err(losparse::Error::format(&self.output, message).into());
+        }
         let options = RunOptions {
-            overwrite: self.is_own_run(),
+            overwrite: own,
             interrupt: interrupt.clone(),
             ..global.run_options(&self.output, device.clone())
         };

@@ -49,9 +49,7 @@ impl RunOptions {
             };
             return Err(Error::format(output, message));
         }
-        if occupied {
-            self.check_replaced(start)?;
-        }
+        self.check_replaced(start)?;
         if self.resume && !self.can_resume()? {
             let message = "holds no checkpoint to resume from; start the run without --resume";
             return Err(Error::format(self.checkpoints(), message));
