@@ -31,7 +31,7 @@ const DEV: &str = "--dev dev.csv --text review --label mood";
 
 /// A mistake and the command that makes it. `…` in the command stands for [`ORDER`], in `evaluate`
 /// for [`DEV`].
-const MISTAKES: [(&str, &str); 41] = [
+const MISTAKES: [(&str, &str); 43] = [
     ("a missing model folder", "compress no/such -o out …"),
     ("a truncated `model.safetensors`", "compress truncated -o out …"),
     ("a weight that is NaN", "compress nan -o out …"),
@@ -70,6 +70,8 @@ const MISTAKES: [(&str, &str); 41] = [
     ("replacing the run that made the model", "finetune done -o done … --overwrite"),
     ("a model where the result would be", "compress own/model -o own …"),
     ("the quickstart in the folder of another run", "quickstart -o done"),
+    ("a dry run into such a folder", "finetune model -o done … --dry-run"),
+    ("two places of data", "evaluate model … --data glue"),
     ("a study in the folder of a run", "study grid.toml -o done"),
     ("a model of a run that was not done", "predict begun good"),
     ("columns for a task that has none", "finetune model -o out … --task squad"),

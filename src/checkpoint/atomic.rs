@@ -93,7 +93,11 @@ fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
-fn check_replaceable(path: &Path) -> Result<()> {
+/// Checks that a model folder can take the place of what is at `path`.
+///
+/// # Errors
+/// If something else is there.
+pub(crate) fn check_replaceable(path: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }

@@ -62,6 +62,11 @@ impl Args {
             let results = self.checkpoint(global, device)?;
             return self.print(&results, global);
         }
+        if self.task.data.is_some() && self.task.dev.is_some() {
+            let message =
+                "is for a task's official files, and --dev for data of your own; give one";
+            return Err(Error::option("data", message).into());
+        }
         let mut recipe = read_recipe(self.recipe.as_ref())?.task;
         self.task.apply(&mut recipe);
         let options = LoadOptions {

@@ -165,7 +165,17 @@ impl RunArgs {
             recipe.provenance = None;
         }
         let device = global.open_to_train()?;
+        let output = self.output.clone().unwrap_or_default();
+        let options = RunOptions {
+            resume: self.resume,
+            overwrite: self.overwrite,
+            baseline: baseline.map(Path::to_path_buf),
+            ..global.run_options(&output, device.clone())
+        };
         if self.dry_run {
+            if self.output.is_some() {
+                options.check_output(recipe.model.as_deref())?;
+            }
             let plan = losparse::train::plan(&recipe, &device)?;
             return match global.json {
                 true => output::print_json(&plan),
@@ -182,16 +192,8 @@ impl RunArgs {
         let tui = self.tui;
         #[cfg(not(feature = "tui"))]
         let tui = false;
-        let output = self.output.clone().unwrap_or_default();
-        let options = RunOptions {
-            resume: self.resume,
-            overwrite: self.overwrite,
-            baseline: baseline.map(Path::to_path_buf),
-            tui,
-            observer: Arc::new(Progress::new(global.quiet || tui, global.json)),
-            interrupt,
-            ..global.run_options(&output, device)
-        };
+        let observer = Arc::new(Progress::new(global.quiet || tui, global.json));
+        let options = RunOptions { tui, observer, interrupt, ..options };
         let report = match pipeline(&recipe, &options) {
             Err(error @ Error::Interrupted(_)) => {
                 output::note(&advice(std::env::args_os(), &options.output, &recipe));

@@ -50,6 +50,7 @@ impl RunOptions {
             return Err(Error::format(output, message));
         }
         self.check_replaced(start)?;
+        atomic::check_replaceable(&output.join(MODEL))?;
         if self.resume && !self.can_resume()? {
             let message = "holds no checkpoint to resume from; start the run without --resume";
             return Err(Error::format(self.checkpoints(), message));

@@ -177,6 +177,9 @@ fn started(pid: u32) -> Option<u64> {
 }
 
 fn open(path: &Path) -> Result<File> {
+    if path.is_symlink() {
+        return Err(Error::format(path, "is a symbolic link; remove it"));
+    }
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
     file.map_err(|e| Error::io(path, e))
 }
