@@ -147,7 +147,7 @@ fn the_saved_recipe_says_everything_and_repeats_the_run() {
     // With another length it is still the same recipe.
     for (epochs, warmups) in [("1", [1, 4]), ("5", [7, 22])] {
         let longer = ["--epochs", epochs, "--dry-run"];
-        let args = [&["compress", "--recipe", &recipe, "-o", &output][..], &longer].concat();
+        let args = [&["compress", "--recipe", &recipe][..], &longer].concat();
         let schedule = &json_lines(&args)[0]["schedule"];
         let found = [&schedule["initial_warmup_steps"], &schedule["final_warmup_steps"]];
         assert_eq!(found, warmups.map(|steps| json!(steps)).each_ref(), "{schedule}");
