@@ -113,10 +113,10 @@ impl Opened {
         Ok(task.map(GlueTask::has_pairs))
     }
 
-    /// Checks that examples are pairs if, and only if, the model was trained on pairs. `before`
+    /// Checks that examples are pairs if, and only if, the model was trained on `pairs`. `before`
     /// counts the examples of earlier batches, for the message.
-    pub fn check_pairs(&self, examples: &[Example], before: usize) -> Result<()> {
-        let Some(pairs) = self.takes_pairs()? else { return Ok(()) };
+    pub fn check_pairs(examples: &[Example], pairs: Option<bool>, before: usize) -> Result<()> {
+        let Some(pairs) = pairs else { return Ok(()) };
         let Some(at) = examples.iter().position(|example| example.pair.is_some() != pairs) else {
             return Ok(());
         };

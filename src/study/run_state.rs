@@ -56,8 +56,8 @@ fn outdated(study: &Study, states: &[RunState], at: usize) -> Option<&'static st
     };
     let (done, inputs) = report(at)?;
     let others = (0..states.len()).filter(|other| same(&study.runs[*other].recipe));
-    let later = others.filter_map(report).filter(|(then, _)| *then > done);
-    later.into_iter().find_map(|(_, now)| inputs.changed(now))
+    let mut later = others.filter_map(report).filter(|(then, _)| *then > done);
+    later.find_map(|(_, now)| inputs.changed(now))
 }
 
 /// The state of one run.

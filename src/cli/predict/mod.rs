@@ -87,7 +87,7 @@ impl Args {
                 let mut done = 0;
                 let checked = self.examples(opened, pairs)?.map(|examples| {
                     let examples = examples?;
-                    opened.check_pairs(&examples, done)?;
+                    Opened::check_pairs(&examples, pairs, done)?;
                     done += examples.len();
                     Ok(examples)
                 });

@@ -44,7 +44,9 @@ impl Job for Classification {
         }
         for (name, set) in &data.dev {
             let [train, dev] = [&data.train, set].map(|set| set.examples.iter());
-            let text = |example: &Example| (example.text.clone(), example.pair.clone());
+            fn text(example: &Example) -> (&str, Option<&str>) {
+                (&example.text, example.pair.as_deref())
+            }
             tell_shared(observer, name, train.map(text), dev.map(text));
         }
         let (model, start) = Start::load(recipe, label_config(&task), device, observer)?;

@@ -42,7 +42,9 @@ impl Job for QuestionAnswering {
         let name = splits.dev_name();
         let Splits { train, dev, held_out, skipped } = splits;
         let [seen, asked] = [&train, &dev].map(|set| set.iter());
-        let question = |example: &QaExample| (example.question.clone(), example.context.clone());
+        fn question(example: &QaExample) -> (&str, &str) {
+            (&example.question, &example.context)
+        }
         tell_shared(observer, "dev", seen.map(question), asked.map(question));
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();

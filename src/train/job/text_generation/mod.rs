@@ -43,7 +43,9 @@ impl Job for TextGeneration {
         tell_skipped(observer, "dev", splits.skipped[1], "rows");
         let (dev_name, Splits { train, dev, held_out, .. }) = (splits.dev_name(), splits);
         let [seen, new] = [&train, &dev].map(|set| set.iter());
-        let document = |example: &SummarizationExample| example.document.clone();
+        fn document(example: &SummarizationExample) -> &str {
+            &example.document
+        }
         tell_shared(observer, "dev", seen.map(document), new.map(document));
         let mut settings = SummarizationSettings::default();
         let mut own = GenerationConfig::default();
