@@ -103,30 +103,27 @@ pub(super) fn mixed() -> Model {
             CompactLinear::new(matrix(input, kept.len(), 5), low_rank, bias, kept, output)
         };
         *linear = match at {
-            0 => CompressibleLinear::LowRankSparse(LowRankSparseLinear {
-                low_rank: Some(LowRank {
+            0 => CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(
+                Some(LowRank {
                     right: Param::from_tensor(matrix(input, 2, 1)),
                     left: Param::from_tensor(matrix(2, output, 2)),
                 }),
-                sparse: Some(Param::from_tensor(linear.effective_weight())),
-                bias: bias.map(Param::from_tensor),
-                frozen: None,
-            }),
-            1 => CompressibleLinear::LowRankSparse(LowRankSparseLinear {
-                low_rank: None,
-                sparse: Some(Param::from_tensor(linear.effective_weight())),
-                bias: bias.map(Param::from_tensor),
-                frozen: None,
-            }),
-            2 => CompressibleLinear::LowRankSparse(LowRankSparseLinear {
-                low_rank: Some(LowRank {
+                Some(Param::from_tensor(linear.effective_weight())),
+                bias.map(Param::from_tensor),
+            )),
+            1 => CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(
+                None,
+                Some(Param::from_tensor(linear.effective_weight())),
+                bias.map(Param::from_tensor),
+            )),
+            2 => CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(
+                Some(LowRank {
                     right: Param::from_tensor(matrix(input, 2, 1)),
                     left: Param::from_tensor(matrix(2, output, 2)),
                 }),
-                sparse: None,
-                bias: bias.map(Param::from_tensor),
-                frozen: None,
-            }),
+                None,
+                bias.map(Param::from_tensor),
+            )),
             3 => CompressibleLinear::Compact(compact(&[7, 1, 4, 9], low_rank(3), bias)),
             // Already in order, so no order is stored.
             4 => CompressibleLinear::Compact(compact(&[0, 1, 2, 3], low_rank(2), bias)),

@@ -125,7 +125,7 @@ impl State {
                 }
                 line
             }
-            Event::Progress { done, total } => format!("evaluated {done} of {total}"),
+            Event::Progress { done, total } => format!("{done} of {total} examples"),
             Event::Evaluation { step, total, metrics, best } => {
                 self.metric = Some(format!("{} {:.4}", metrics.primary, metrics.primary_value()));
                 let best = if *best { "  (best so far)" } else { "" };

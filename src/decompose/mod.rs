@@ -1,6 +1,11 @@
 //! Initialisation by truncated SVD: `W ≈ L·R`, `S = W − L·R` (Li et al. 2023, algorithm 1). Begin with
-//! [`decompose`]; the SVD itself is in `svd.rs`.
+//! [`decompose`]; the SVD itself is in `svd.rs`. [`decompose_for_inputs`] takes the SVD of `W·C`, with
+//! the moments `C·Cᵀ` of the layer's inputs that a [`Calibration`] has measured (`data_aware.rs`).
 
+mod calibration;
+mod data_aware;
+#[cfg(test)]
+mod data_aware_tests;
 mod lanczos;
 mod rank;
 mod reparameterize;
@@ -8,6 +13,7 @@ mod svd;
 #[cfg(test)]
 mod tests;
 
+pub use calibration::Calibration;
 pub use rank::Rank;
 pub use reparameterize::{AddLowRank, reparameterize};
 #[cfg(feature = "plots")]
@@ -95,10 +101,30 @@ pub fn decompose<M: Compressible>(
     selection: &LayerSelection,
     config: DecomposeConfig,
 ) -> Result<(M, Vec<Decomposed>)> {
+    decompose_for_inputs(model, selection, config, &Calibration::default())
+}
+
+/// [`decompose`], but the low-rank part of every layer that `calibration` has seen at work keeps the
+/// layer's outputs on those inputs as well as its rank allows, in place of its weights.
+///
+/// # Errors
+/// As [`decompose`], and if inputs were not finite.
+pub fn decompose_for_inputs<M: Compressible>(
+    model: M,
+    selection: &LayerSelection,
+    config: DecomposeConfig,
+    calibration: &Calibration,
+) -> Result<(M, Vec<Decomposed>)> {
     let done = jobs(&model, selection, config, true)?
         .into_par_iter()
         .map(|(RankedLayer { name, d_input, d_output, rank }, weight)| {
-            let factors = decompose_matrix(&name, &weight, d_input, d_output, rank)?;
+            let shape = [d_input, d_output];
+            let factors = match calibration.moments(&name) {
+                Some(moments) => {
+                    data_aware::decompose_for_inputs(&name, &weight, shape, rank, &moments)?
+                }
+                None => decompose_matrix(&name, &weight, d_input, d_output, rank)?,
+            };
             Ok((name, factors))
         })
         .collect::<Result<_>>()?;

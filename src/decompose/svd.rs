@@ -88,6 +88,21 @@ pub fn decompose_matrix(
     d_output: usize,
     rank: usize,
 ) -> Result<Factors> {
+    check(name, weight, [d_input, d_output], rank)?;
+    let low_rank = match rank {
+        0 => (Vec::new(), Vec::new()),
+        _ => truncated(name, &to_f64(weight), [d_input, d_output], rank)?,
+    };
+    factors(name, weight, [d_input, d_output], low_rank)
+}
+
+/// Checks that `weight` has the shape and finite values, and that the shape allows `rank`.
+pub(super) fn check(
+    name: &str,
+    weight: &[f32],
+    [d_input, d_output]: [usize; 2],
+    rank: usize,
+) -> Result<()> {
     if weight.len() != d_input * d_output {
         let message = format!("{} values are not {d_input} x {d_output}", weight.len());
         return Err(Error::layer(name, message));
@@ -96,22 +111,22 @@ pub fn decompose_matrix(
         let message = format!("rank {rank} is more than {d_input} x {d_output} can have");
         return Err(Error::layer(name, message));
     }
-    if let Some(at) = weight.iter().position(|v| !v.is_finite()) {
-        return Err(Error::layer(
-            name,
-            format!(
-                "weight[{}, {}] is {}; the checkpoint is damaged, get a sound one",
-                at % d_output,
-                at / d_output,
-                weight[at]
-            ),
-        ));
-    }
+    let Some(at) = weight.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+    let (row, column, value) = (at % d_output, at / d_output, weight[at]);
+    let message =
+        format!("weight[{row}, {column}] is {value}; the checkpoint is damaged, get a sound one");
+    Err(Error::layer(name, message))
+}
+
+/// The factors with `S`, the rest of `weight`.
+pub(super) fn factors(
+    name: &str,
+    weight: &[f32],
+    [d_input, d_output]: [usize; 2],
+    (right, left): LowRankPart,
+) -> Result<Factors> {
     let mut sparse = weight.to_vec();
-    let (right, left) = match rank {
-        0 => (Vec::new(), Vec::new()),
-        _ => truncated(name, weight, [d_input, d_output], rank)?,
-    };
+    let rank = left.len() / d_output.max(1);
     if rank > 0 {
         matmul(
             MatMut::from_row_major_slice_mut(&mut sparse, d_input, d_output),
@@ -130,6 +145,10 @@ pub fn decompose_matrix(
     Ok(Factors { d_input, d_output, rank, right, left, sparse, residual })
 }
 
+pub(super) fn to_f64(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|v| f64::from(*v)).collect()
+}
+
 fn sum_of_squares(values: &[f32]) -> f64 {
     // Separate sums, which the compiler can vectorise.
     let mut lanes = [0f64; 8];
@@ -142,20 +161,21 @@ fn sum_of_squares(values: &[f32]) -> f64 {
     lanes.iter().sum::<f64>() + tail.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()
 }
 
-/// `(U_r √Σ_r, √Σ_r V_rᵀ)` of the matrix `weight`, row by row.
+/// `Rᵀ: [d_input, rank]` and `Lᵀ: [rank, d_output]`, row by row.
+pub(super) type LowRankPart = (Vec<f32>, Vec<f32>);
+
+/// `(U_r √Σ_r, √Σ_r V_rᵀ)` of a matrix, row by row.
 fn truncated(
     name: &str,
-    weight: &[f32],
+    values: &[f64],
     [rows, columns]: [usize; 2],
     rank: usize,
-) -> Result<(Vec<f32>, Vec<f32>)> {
-    let values: Vec<f64> = weight.iter().map(|v| f64::from(*v)).collect();
-    let matrix = MatRef::from_row_major_slice(&values, rows, columns);
+) -> Result<LowRankPart> {
+    let matrix = MatRef::from_row_major_slice(values, rows, columns);
     // Upright, so that the Gram matrix is of the smaller side.
     let upright = rows >= columns;
     let tall = if upright { matrix } else { matrix.transpose() };
-    let vectors = right_vectors(tall, rank)
-        .ok_or_else(|| Error::layer(name, "its SVD does not converge; use another rank"))?;
+    let vectors = right_vectors(tall, rank).ok_or_else(|| no_convergence(name))?;
     // `W·v_k = σ_k u_k`, so this is optimal for the span of the vectors, however exact they are.
     let mut images = Mat::<f64>::zeros(tall.nrows(), rank);
     matmul(images.as_mut(), Accum::Replace, tall, vectors.as_ref(), 1.0, Par::Seq);
@@ -173,8 +193,12 @@ fn truncated(
     })
 }
 
+pub(super) fn no_convergence(name: &str) -> Error {
+    Error::layer(name, "its SVD does not converge; use another rank")
+}
+
 /// The `rank` leading right singular vectors of `tall`, which has at least as many rows as columns.
-fn right_vectors(tall: MatRef<'_, f64>, rank: usize) -> Option<Mat<f64>> {
+pub(super) fn right_vectors(tall: MatRef<'_, f64>, rank: usize) -> Option<Mat<f64>> {
     let n = tall.ncols();
     if n < SMALL {
         let mut vectors = Mat::zeros(n, n);
@@ -206,7 +230,7 @@ fn run_svd(tall: MatRef<'_, f64>, vectors: Option<MatMut<'_, f64>>) -> Option<Ve
 /// not found.
 #[cfg(feature = "plots")]
 pub(crate) fn singular_values(weight: &[f32], rows: usize, columns: usize) -> Option<Vec<f32>> {
-    let values: Vec<f64> = weight.iter().map(|v| f64::from(*v)).collect();
+    let values = to_f64(weight);
     let matrix = MatRef::from_row_major_slice(&values, rows, columns);
     let tall = if rows >= columns { matrix } else { matrix.transpose() };
     Some(run_svd(tall, None)?.into_iter().map(|value| value as f32).collect())
@@ -235,7 +259,7 @@ fn gram(tall: MatRef<'_, f64>) -> Mat<f64> {
     gram
 }
 
-fn row_major(rows: usize, columns: usize, at: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+pub(super) fn row_major(rows: usize, columns: usize, at: impl Fn(usize, usize) -> f32) -> Vec<f32> {
     let at = &at;
     (0..rows).flat_map(|i| (0..columns).map(move |j| at(i, j))).collect()
 }

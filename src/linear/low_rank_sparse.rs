@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, assert_shape};
 
+use super::InputMoments;
 use crate::kernels::ActiveColumns;
 use crate::ops::LowRankSparse;
 
@@ -45,6 +46,9 @@ pub struct LowRankSparseLinear {
     /// zero. Set by [`crate::pruning::Pruner`].
     #[module(skip)]
     pub frozen: Option<Arc<ActiveColumns>>,
+    /// Receives every input of the layer, while moments are measured.
+    #[module(skip)]
+    pub(crate) moments: Option<Arc<InputMoments>>,
 }
 
 impl LowRankSparseLinear {
@@ -54,7 +58,7 @@ impl LowRankSparseLinear {
         sparse: Option<Param<Tensor<2>>>,
         bias: Option<Param<Tensor<1>>>,
     ) -> Self {
-        Self { low_rank, sparse, bias, frozen: None }
+        Self { low_rank, sparse, bias, frozen: None, moments: None }
     }
 
     /// `[d_input, d_output]`.
@@ -113,6 +117,9 @@ impl LowRankSparseLinear {
     pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
         let [d_input, _] = self.dims();
         assert_shape!(input, [.., d_input]);
+        if let Some(moments) = &self.moments {
+            moments.add(&input);
+        }
         self.parts().forward(input, self.bias.as_ref().map(|b| b.val()))
     }
 }

@@ -19,6 +19,7 @@
 mod compact;
 mod feed_forward;
 mod input_compact;
+mod input_moments;
 mod low_rank_sparse;
 mod round;
 mod select;
@@ -29,6 +30,7 @@ mod traverse;
 pub use compact::CompactLinear;
 pub use feed_forward::FeedForward;
 pub use input_compact::InputCompactLinear;
+pub(crate) use input_moments::InputMoments;
 pub(crate) use low_rank_sparse::alive;
 pub use low_rank_sparse::{LowRank, LowRankSparseLinear};
 pub use round::round_weights;

@@ -65,12 +65,11 @@ fn wide() -> Wide {
         let value = |at: usize| scale * (1.0 + (at % 100 * 37 % 101) as f32);
         let values: Vec<f32> = (0..800).map(value).collect();
         let data = TensorData::new(values, [8, 100]);
-        CompressibleLinear::LowRankSparse(LowRankSparseLinear {
-            low_rank: None,
-            sparse: Some(leaf(Tensor::from_data(data, &Device::default().autodiff()))),
-            bias: None,
-            frozen: None,
-        })
+        CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(
+            None,
+            Some(leaf(Tensor::from_data(data, &Device::default().autodiff()))),
+            None,
+        ))
     };
     Wide { large: layer(1.0), small: layer(0.01) }
 }

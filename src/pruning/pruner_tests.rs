@@ -47,12 +47,11 @@ fn gradients(seed: u64, step: usize) -> Vec<Vec<f32>> {
 pub(super) fn model(seed: u64) -> Mlp {
     let device = Device::default().autodiff();
     let mut layers = weights(seed).into_iter().zip(SHAPES).map(|(values, shape)| {
-        CompressibleLinear::LowRankSparse(LowRankSparseLinear {
-            low_rank: None,
-            sparse: Some(leaf(Tensor::from_data(TensorData::new(values, shape), &device))),
-            bias: None,
-            frozen: None,
-        })
+        CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(
+            None,
+            Some(leaf(Tensor::from_data(TensorData::new(values, shape), &device))),
+            None,
+        ))
     });
     Mlp { up: layers.next().unwrap(), down: layers.next().unwrap() }
 }

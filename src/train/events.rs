@@ -44,7 +44,7 @@ pub enum Event {
         /// Seconds since the training began or was resumed.
         seconds: f64,
     },
-    /// Progress of an evaluation.
+    /// Progress of a stage over its examples.
     Progress {
         /// Examples answered so far.
         done: usize,

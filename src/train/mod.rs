@@ -37,7 +37,7 @@ pub use self::job::{
     table_options,
 };
 pub use self::recipe::{
-    Difference, JobKind, Keep, LrDecay, Method, MethodRecipe, Recipe, TaskRecipe,
+    Approximate, Difference, JobKind, Keep, LrDecay, Method, MethodRecipe, Recipe, TaskRecipe,
     TextGenerationRecipe, TrainingRecipe,
 };
 #[cfg(feature = "plots")]

@@ -1,7 +1,7 @@
 //! Options of the compression method, those of a recipe's `[method]`.
 
 use losparse::pruning::{Curve, Importance, Reduction, Regrowth, Structure};
-use losparse::train::{Method, MethodRecipe};
+use losparse::train::{Approximate, Method, MethodRecipe};
 
 use super::values::{default_word, override_settings, share, shown, word};
 
@@ -25,6 +25,11 @@ pub struct MethodArgs {
     /// Rank of the low-rank part, in place of --low-rank-ratio
     #[arg(long, value_name = "N", conflicts_with = "low_rank_ratio")]
     rank: Option<usize>,
+    #[arg(long, value_name = "outputs|weights", value_parser = word::<Approximate>, help = shown(
+        "What low-rank parts keep at the start: the layers' outputs on training examples, or their weights \
+         (as published)", default_word::<Approximate>()
+    ))]
+    approximate: Option<Approximate>,
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help = shown(
         "Layers to compress, by the end of their names; * and ** are wildcards, ! excludes; repeatable \
          (`losparse inspect --layers` shows matches)",
@@ -93,7 +98,7 @@ impl MethodArgs {
             method.rank = None;
         }
         override_settings!(self => &mut *method;
-            ratio, layers, importance, beta2, reduction, structure, regrowth, curve, min_kept,
+            ratio, approximate, layers, importance, beta2, reduction, structure, regrowth, curve, min_kept,
             max_kept;
             optional low_rank_ratio, rank, beta1, initial_warmup_steps, final_warmup_steps, interval);
         // A new ratio alone must not turn the recipe's method into another one unnoticed.

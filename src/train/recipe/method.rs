@@ -8,6 +8,17 @@ use crate::pruning::{Curve, Importance, PruningConfig, Reduction, Regrowth, Sche
 use crate::pruning::{WARMUP_SHARES, share_of};
 use crate::{Error, Result};
 
+/// What the low-rank part of a layer keeps as well as its rank allows, before training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approximate {
+    /// The layer's outputs on training examples (`SVD` of `W·C`).
+    #[default]
+    Outputs,
+    /// The layer's weights (`SVD` of `W`), as published.
+    Weights,
+}
+
 /// The compression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +32,8 @@ pub struct MethodRecipe {
     /// Rank of every layer, in place of `low_rank_ratio`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rank: Option<usize>,
+    /// What the low-rank part of a layer keeps at the start.
+    pub approximate: Approximate,
     /// Patterns of the layers to compress.
     pub layers: Vec<String>,
     /// Importance of an entry of `S`.
@@ -66,6 +79,7 @@ impl Default for MethodRecipe {
             ratio: 0.2,
             low_rank_ratio: None,
             rank: None,
+            approximate: Approximate::default(),
             layers: LayerSelection::all().patterns().to_vec(),
             importance: Importance::default(),
             beta1: None,
@@ -191,6 +205,11 @@ impl MethodRecipe {
     /// How the layers' ranks are chosen.
     pub(in crate::train) fn rank(&self) -> Rank {
         self.rank.map_or(Rank::Budget(self.low_rank_ratio()), Rank::Fixed)
+    }
+
+    /// Whether layers have a low-rank part.
+    pub(in crate::train) fn has_low_rank(&self) -> bool {
+        !matches!(self.rank(), Rank::Fixed(0) | Rank::Budget(0.0))
     }
 
     /// The layers to compress.

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use difference::Difference;
 #[cfg(feature = "plots")]
 pub(crate) use difference::FOLLOW;
-pub use method::MethodRecipe;
+pub use method::{Approximate, MethodRecipe};
 pub use named_method::Method;
 pub use task::{JobKind, TaskRecipe};
 pub use text_generation::TextGenerationRecipe;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::layers_and_schedule::{Outline, PlannedPattern, decompose_selected, outline};
 use crate::Result;
-use crate::decompose::RankedLayer;
+use crate::decompose::{Calibration, RankedLayer};
 use crate::optim::AdamWConfig;
 use crate::pruning::{Pruner, Schedule};
 use crate::train::job::{Job, Prepared, TrainableModel, dispatch};
@@ -79,7 +79,10 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
     let (model, prepared) = J::prepare(recipe, device, &observer)?;
     let Outline { patterns, layers, segments, learning_rate, pruning } =
         outline(recipe, &model, prepared.train.lengths.len())?;
-    let (model, ..) = decompose_selected(model, recipe, prepared.train.lengths.len(), true)?;
+    // An update takes as long whatever its low-rank parts keep.
+    let plain = Calibration::default();
+    let (model, ..) =
+        decompose_selected(model, recipe, prepared.train.lengths.len(), Some(&plain))?;
     let schedule = pruning.map(|config| config.schedule);
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, device)?;
     let trained_parameters = model.num_params();

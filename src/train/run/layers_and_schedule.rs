@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use crate::decompose::{DecomposeConfig, Decomposed, RankedLayer, ranked_layers};
-use crate::decompose::{decompose, decompose_shapes};
+use crate::decompose::{Calibration, DecomposeConfig, Decomposed, RankedLayer};
+use crate::decompose::{decompose_for_inputs, decompose_shapes, ranked_layers};
 use crate::inspect::SIZE_TOLERANCE;
 use crate::linear::Compressible;
 use crate::pruning::PruningConfig;
@@ -79,8 +79,9 @@ pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> 
     Ok(Outline { patterns, layers, segments, learning_rate, pruning })
 }
 
-/// Decomposes the layers of `model` that the recipe selects. With `values` false they only get their
-/// shape, for a checkpoint to fill. Returns the layers and the settings of the pruner.
+/// Decomposes the layers of `model` that the recipe selects, for the inputs that `calibration` has seen.
+/// Without it they only get their shape, for a checkpoint to fill. Returns the layers and the settings of
+/// the pruner.
 ///
 /// # Errors
 /// As [`outline`], and if an SVD fails.
@@ -88,14 +89,30 @@ pub(super) fn decompose_selected<M: Compressible>(
     model: M,
     recipe: &Recipe,
     examples: usize,
-    values: bool,
+    calibration: Option<&Calibration>,
 ) -> Result<(M, Vec<Decomposed>, Option<PruningConfig>)> {
     let Some(method) = &recipe.method else { return Ok((model, Vec::new(), None)) };
     let pruning = outline(recipe, &model, examples)?.pruning;
     let config = decomposition(method, pruning.is_some());
-    let decompose = if values { decompose } else { decompose_shapes };
-    let (model, done) = decompose(model, &method.selection(), config)?;
+    let selection = method.selection();
+    let (model, done) = match calibration {
+        Some(calibration) => decompose_for_inputs(model, &selection, config, calibration)?,
+        None => decompose_shapes(model, &selection, config)?,
+    };
     Ok((model, done, pruning))
+}
+
+/// Tokens of a calibration, more than layers have inputs, and bounds on its examples.
+const CALIBRATION_TOKENS: usize = 16384;
+const CALIBRATION_EXAMPLES: [usize; 2] = [32, 512];
+
+/// The training examples that a calibration takes, spread evenly, by the number of tokens of all.
+pub(super) fn calibration_examples(lengths: &[usize]) -> Vec<usize> {
+    let total = lengths.len();
+    let mean = (lengths.iter().sum::<usize>() / total.max(1)).max(1);
+    let [least, most] = CALIBRATION_EXAMPLES;
+    let count = (CALIBRATION_TOKENS / mean).clamp(least, most).min(total);
+    (0..count).map(|at| at * total / count).collect()
 }
 
 /// How layers are decomposed, with a sparse part or without.

@@ -28,17 +28,17 @@ use self::folder::MODEL;
 pub use self::from_checkpoint::evaluate_checkpoint;
 #[cfg(feature = "plots")]
 pub use self::from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
-use self::layers_and_schedule::decompose_selected;
 pub use self::layers_and_schedule::{Outline, PlannedPattern, outline};
+use self::layers_and_schedule::{calibration_examples, decompose_selected};
 use self::report::Outcome;
 use super::checkpoints::CheckpointState;
-use super::job::{Evaluator, Job, Prepared, collect_answers, dispatch};
+use super::job::{Evaluator, Job, Prepared, TrainableModel, collect_answers, dispatch};
 use super::learner::{Trained, Training};
-use super::{Event, Interrupt, Observer, Recipe, Segments};
+use super::{Approximate, Event, Interrupt, MethodRecipe, Observer, Recipe, Segments};
 
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
-use crate::decompose::Decomposed;
+use crate::decompose::{Calibration, Decomposed};
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{
     Agreement, Answers, Baseline, Inputs, LatencyReport, ModelAccount, RunReport, SplitMetrics,
@@ -290,10 +290,36 @@ impl<J: Job> Run<'_, J> {
         model: J::Model,
         values: bool,
     ) -> Result<(J::Model, Vec<Decomposed>, Option<PruningConfig>)> {
-        if self.recipe.method.is_some() && values {
-            self.stage("Decomposing")?;
+        let examples = self.prepared.train.lengths.len();
+        let calibration = match (&self.recipe.method, values) {
+            (Some(method), true) => {
+                self.stage("Decomposing")?;
+                Some(self.calibrate(&model, method)?)
+            }
+            _ => None,
+        };
+        decompose_selected(model, self.recipe, examples, calibration.as_ref())
+    }
+
+    /// Measures what the layers are given on some of the training examples, if their low-rank parts are to
+    /// keep their outputs.
+    fn calibrate(&self, model: &J::Model, method: &MethodRecipe) -> Result<Calibration> {
+        if method.approximate == Approximate::Weights || !method.has_low_rank() {
+            return Ok(Calibration::default());
         }
-        decompose_selected(model, self.recipe, self.prepared.train.lengths.len(), values)
+        let source = &self.prepared.train;
+        let chosen = calibration_examples(&source.lengths);
+        Calibration::measure(model, &method.selection(), |model| {
+            for (done, &example) in chosen.iter().enumerate() {
+                self.options.interrupt.check()?;
+                // One example a batch: padding would count as input.
+                let batch = (source.collate)(&[example], &self.options.device)?;
+                model.forward_loss(batch);
+                let (done, total) = (done + 1, chosen.len());
+                self.options.observer.event(&Event::Progress { done, total });
+            }
+            Ok(())
+        })
     }
 
     fn train(

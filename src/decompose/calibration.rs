@@ -1,0 +1,53 @@
+//! What a model's layers are given: measured on examples, for a decomposition that keeps their outputs.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::Result;
+use crate::linear::{
+    Compressible, CompressibleLinear, InputMoments, LayerSelection, LowRankSparseLinear, to_vec,
+};
+
+/// Second moments of the inputs of a model's layers, for
+/// [`decompose_for_inputs`](super::decompose_for_inputs).
+#[derive(Debug, Clone, Default)]
+pub struct Calibration {
+    layers: HashMap<String, Arc<InputMoments>>,
+}
+
+impl Calibration {
+    /// Measures the inputs of the selected layers while `forward` applies the model that it is given, a
+    /// copy of `model`, to examples. Some hundred are enough; without padding, whose values would count.
+    /// Layers that are not dense are left out.
+    ///
+    /// # Errors
+    /// If a pattern matches nothing, and those of `forward`.
+    pub fn measure<M: Compressible>(
+        model: &M,
+        selection: &LayerSelection,
+        forward: impl FnOnce(&M) -> Result<()>,
+    ) -> Result<Self> {
+        let selected: HashSet<String> = selection.resolve(model)?.into_iter().collect();
+        let mut layers = HashMap::new();
+        let mut listening = model.clone();
+        listening.for_each_linear_mut(&mut |name, linear| {
+            if let CompressibleLinear::Dense(dense) = &*linear
+                && selected.contains(name)
+            {
+                let moments = Arc::new(InputMoments::default());
+                let (weight, bias) = (dense.weight.clone(), dense.bias.clone());
+                let mut layer = LowRankSparseLinear::new(None, Some(weight), bias);
+                layer.moments = Some(moments.clone());
+                layers.insert(name.to_string(), moments);
+                *linear = CompressibleLinear::LowRankSparse(layer);
+            }
+        });
+        forward(&listening)?;
+        Ok(Self { layers })
+    }
+
+    /// Moments `[d_input, d_input]` of a layer's inputs, row by row; `None` if it was not applied.
+    pub(super) fn moments(&self, layer: &str) -> Option<Vec<f32>> {
+        self.layers.get(layer)?.sum().map(to_vec)
+    }
+}

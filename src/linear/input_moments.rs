@@ -1,0 +1,39 @@
+//! Second moments of a layer's inputs, measured while a model is applied to examples.
+
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::{DType, Tensor};
+
+/// The sum of `XᵀX / n` over all inputs `X: [n, d_input]` of a layer. Each call of the layer counts alike,
+/// whatever its number of tokens.
+#[derive(Debug, Default)]
+pub(crate) struct InputMoments {
+    sum: Mutex<Option<Tensor<2>>>,
+}
+
+impl InputMoments {
+    /// Adds the moments of one input.
+    ///
+    /// # Shapes
+    /// - `input`: `[.., d_input]`
+    pub(crate) fn add<const D: usize>(&self, input: &Tensor<D>) {
+        let input = if input.is_autodiff() { input.clone().inner() } else { input.clone() };
+        let width = input.dims()[D - 1];
+        let tokens = input.shape().num_elements() / width.max(1);
+        if tokens == 0 {
+            return;
+        }
+        let rows = input.reshape([tokens, width]).cast(DType::F32);
+        let moments = rows.clone().transpose().matmul(rows) / tokens as f32;
+        let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        *sum = Some(match sum.take() {
+            Some(sum) => sum + moments,
+            None => moments,
+        });
+    }
+
+    /// The sum, `[d_input, d_input]`; `None` if the layer was never applied.
+    pub(crate) fn sum(&self) -> Option<Tensor<2>> {
+        self.sum.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
