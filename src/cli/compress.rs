@@ -47,6 +47,9 @@ impl Args {
     pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
         let mut recipe = self.train.recipe()?;
         self.train.run.check_command(&recipe, true)?;
+        if !self.train.run.has_recipe()? {
+            recipe = recipe.recommended();
+        }
         self.method.apply(recipe.method.get_or_insert_default())?;
         let baseline = self.baseline.as_deref();
         self.train.run.run(recipe, baseline, global, losparse::train::compress)

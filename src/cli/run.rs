@@ -79,7 +79,7 @@ impl TrainArgs {
         };
         self.task.apply(&mut recipe.task);
         self.train.apply(&mut recipe.task, self.task.data.as_ref());
-        self.training.apply(&mut recipe.training);
+        self.training.apply(&mut recipe);
         self.summaries.apply(&mut recipe.task);
         Ok(recipe)
     }
@@ -105,6 +105,11 @@ impl RunArgs {
             return Err(Error::format(output, message));
         }
         Ok(None)
+    }
+
+    /// Whether settings come from a recipe file, or from the run to resume.
+    pub fn has_recipe(&self) -> losparse::Result<bool> {
+        Ok(self.recipe.is_some() || self.begun()?.is_some())
     }
 
     /// Checks that this command began the run to resume: `compress` if `compresses`, else

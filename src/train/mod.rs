@@ -37,14 +37,14 @@ pub use self::job::{
     table_options,
 };
 pub use self::recipe::{
-    Approximate, Difference, JobKind, Keep, LrDecay, Method, MethodRecipe, Recipe, TaskRecipe,
-    TextGenerationRecipe, TrainingRecipe,
+    Approximate, Difference, DistillationRecipe, JobKind, Keep, LrDecay, Method, MethodRecipe,
+    Recipe, TaskRecipe, TextGenerationRecipe, TrainingRecipe,
 };
 #[cfg(feature = "plots")]
 pub use self::run::{CheckpointAnalysis, analyse_checkpoint};
 pub use self::run::{
-    Outline, Plan, PlannedPattern, RunOptions, compress, evaluate_checkpoint, finetune, outline,
-    plan,
+    FineTuning, Outline, Plan, PlannedPattern, RunOptions, compress, evaluate_checkpoint, finetune,
+    outline, plan,
 };
 pub use self::segments::Segments;
 #[cfg(feature = "plots")]

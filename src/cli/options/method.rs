@@ -19,16 +19,15 @@ pub struct MethodArgs {
     ratio: Option<f64>,
     #[arg(long, value_name = "SHARE", value_parser = share, help = shown(
         "Share of the weights in the low-rank part, out of the ratio; 0: no low-rank part (ITP)",
-        "0.05, or half of a ratio below 0.1"
+        "three quarters of the ratio; if weights are approximated 0.05, or half of a ratio below 0.1"
     ))]
     low_rank_ratio: Option<f64>,
     /// Rank of the low-rank part, in place of --low-rank-ratio
     #[arg(long, value_name = "N", conflicts_with = "low_rank_ratio")]
     rank: Option<usize>,
-    #[arg(long, value_name = "outputs|weights", value_parser = word::<Approximate>, help = shown(
-        "What low-rank parts keep at the start: the layers' outputs on training examples, or their weights \
-         (as published)", default_word::<Approximate>()
-    ))]
+    /// What low-rank parts keep at the start: the layers' outputs on training examples, or their weights
+    /// [default: outputs; in a recipe weights, as published]
+    #[arg(long, value_name = "outputs|weights", value_parser = word::<Approximate>)]
     approximate: Option<Approximate>,
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', help = shown(
         "Layers to compress, by the end of their names; * and ** are wildcards, ! excludes; repeatable \

@@ -1,6 +1,8 @@
 //! Options of the training, those of a recipe's `[training]`.
 
-use losparse::train::{Keep, LrDecay, TrainingRecipe};
+use std::path::PathBuf;
+
+use losparse::train::{DistillationRecipe, Keep, LrDecay, Recipe, TrainingRecipe};
 
 use super::values::{default_word, override_settings, shown, word};
 
@@ -8,6 +10,10 @@ use super::values::{default_word, override_settings, shown, word};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingArgs {
+    /// Also learn from the answers of this model, trained for the task; `none`: from the labels alone
+    /// [default: when compressing, the model as it was, fine-tuned first if it has no head for the task]
+    #[arg(long, value_name = "FOLDER|none")]
+    teacher: Option<PathBuf>,
     /// Passes over the training data [default: enough for 100 updates, 3 to 40]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
@@ -71,8 +77,23 @@ pub struct TrainingArgs {
 }
 
 impl TrainingArgs {
-    /// Overrides the settings of `training` by the options that were given.
-    pub fn apply(&self, training: &mut TrainingRecipe) {
+    /// Overrides the settings of `recipe` by the options that were given.
+    pub fn apply(&self, recipe: &mut Recipe) {
+        if let Some(teacher) = &self.teacher {
+            let settings = recipe.distillation.take().unwrap_or_default();
+            recipe.distillation = Some(match teacher.as_os_str() == "none" {
+                true => DistillationRecipe { teacher: None, weight: 0.0, ..settings },
+                false => {
+                    let weight = if settings.is_on() {
+                        settings.weight
+                    } else {
+                        DistillationRecipe::default().weight
+                    };
+                    DistillationRecipe { teacher: Some(teacher.clone()), weight, ..settings }
+                }
+            });
+        }
+        let training = &mut recipe.training;
         override_settings!(self => training;
             batch_size, gradient_accumulation, lr_decay, weight_decay, adam_beta1, adam_beta2,
             adam_epsilon, bucket_batches, seed, eval_batch_size, keep;

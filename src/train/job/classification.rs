@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use serde_json::{Map, json};
 
+use super::distillation::distance;
 use super::hold_out::{tell_held_out, tell_shared};
 use super::labelled_data::{label_config, load_task_data};
 use super::{BatchSource, EvalSplit, Evaluator, Job, Loaded, Prepared, Start, StoredColumns};
@@ -117,6 +118,18 @@ impl TrainableModel for AnySequenceClassifier {
         let labels = batch.labels.expect("training and evaluation data are labelled");
         let loss = self.loss(logits.clone(), labels.clone());
         (loss, ClassifierOutput { logits, labels })
+    }
+
+    fn soft_targets(output: &ClassifierOutput, _: &[usize]) -> Result<Vec<Vec<f32>>> {
+        rows(output.logits.clone())
+    }
+
+    fn distance_to_targets(
+        output: &ClassifierOutput,
+        targets: &[&[f32]],
+        temperature: f64,
+    ) -> Tensor<1> {
+        distance(output.logits.clone(), targets, temperature)
     }
 }
 

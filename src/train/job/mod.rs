@@ -6,6 +6,7 @@
 
 mod batches;
 mod classification;
+mod distillation;
 mod evaluate;
 mod hold_out;
 mod labelled_data;
@@ -22,6 +23,7 @@ use serde_json::{Map, Value};
 
 pub use self::batches::BatchSource;
 pub use self::classification::Classification;
+pub use self::distillation::SoftTargets;
 pub use self::evaluate::{collect_answers, evaluate_model, predict_logits};
 pub(super) use self::labelled_data::read_task;
 pub use self::labelled_data::{label_config, table_options};
@@ -130,20 +132,22 @@ fn sum_of_weights(folder: &Path) -> Result<String> {
 }
 
 impl<M: TrainableModel, E> Prepared<M, E> {
-    /// SHA-256 of everything the run reads.
+    /// SHA-256 of everything that a run of `recipe` reads.
     ///
     /// # Errors
-    /// If the starting model's files cannot be read.
-    pub(super) fn inputs(&self) -> Result<Inputs> {
+    /// If the files of the starting model or of the teacher cannot be read.
+    pub(super) fn inputs(&self, recipe: &Recipe) -> Result<Inputs> {
         let mut dev = Sum::default();
         for split in self.dev.iter().chain(&self.while_training) {
             dev.add(split.source.digest.as_bytes());
         }
+        let teacher = recipe.teaching().and_then(|distillation| distillation.teacher.as_ref());
         Ok(Inputs {
             train: self.train.digest.clone(),
             dev: dev.finish(),
             config: sha256_of_file(&self.start.folder.join("config.json"))?,
             weights: sum_of_weights(&self.start.folder)?,
+            teacher: teacher.map(|folder| sum_of_weights(folder)).transpose()?.unwrap_or_default(),
         })
     }
 }

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::{Map, json};
 
 use super::classification::{encoder_input, rows};
+use super::distillation::distance;
 use super::hold_out::{Splits, tell_shared};
 use super::{BatchSource, EvalSplit, Evaluator, Job, Loaded, Prepared, Start, TrainableModel};
 use super::{collect_answers, tell_skipped};
@@ -179,6 +180,7 @@ fn qa_batches(windows: Arc<Vec<QaWindow>>, pad_id: u32) -> BatchSource<QaBatch> 
 impl TrainableModel for AnyQuestionAnswerer {
     type Batch = QaBatch;
     type Output = QaOutput;
+    const TAUGHT_BY_TOKEN: bool = true;
 
     fn forward_loss(&self, batch: QaBatch) -> (Tensor<1>, QaOutput) {
         let (start, end) = self.forward(encoder_input(&batch.text));
@@ -189,6 +191,21 @@ impl TrainableModel for AnyQuestionAnswerer {
             batch.end_positions,
         );
         (loss, QaOutput { start, end, windows: batch.windows })
+    }
+
+    /// The logits of the first token, then those of the last.
+    fn soft_targets(output: &QaOutput, lengths: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let (start, end) = (rows(output.start.clone())?, rows(output.end.clone())?);
+        let joined = start.iter().zip(&end).zip(lengths);
+        Ok(joined.map(|((start, end), &own)| [&start[..own], &end[..own]].concat()).collect())
+    }
+
+    fn distance_to_targets(output: &QaOutput, targets: &[&[f32]], temperature: f64) -> Tensor<1> {
+        let (start, end): (Vec<&[f32]>, Vec<&[f32]>) =
+            targets.iter().map(|row| row.split_at(row.len() / 2)).unzip();
+        (distance(output.start.clone(), &start, temperature)
+            + distance(output.end.clone(), &end, temperature))
+            / 2.0
     }
 }
 

@@ -15,6 +15,9 @@ pub trait TrainableModel: Compressible + ModuleDisplay + 'static {
     /// The model's answers to a batch, as its evaluator needs them.
     type Output: Clone + Send + 'static;
 
+    /// Whether a student learns answers about each token, so that its teacher must have its tokens.
+    const TAUGHT_BY_TOKEN: bool = false;
+
     /// Computes the loss `[1]`, the mean over the batch, and the answers.
     fn forward_loss(&self, batch: Self::Batch) -> (Tensor<1>, Self::Output);
 
@@ -23,6 +26,19 @@ pub trait TrainableModel: Compressible + ModuleDisplay + 'static {
     fn evaluate_batch(&self, batch: Self::Batch) -> (Tensor<1>, Self::Output) {
         self.forward_loss(batch)
     }
+
+    /// Reads the logits of answers that a student learns, a row for each example of so many tokens.
+    ///
+    /// # Errors
+    /// If they cannot be read from the device, or answers of this kind are not taught.
+    fn soft_targets(output: &Self::Output, lengths: &[usize]) -> Result<Vec<Vec<f32>>>;
+
+    /// The distance `[1]` of answers from the rows of a teacher's, at a temperature.
+    fn distance_to_targets(
+        output: &Self::Output,
+        targets: &[&[f32]],
+        temperature: f64,
+    ) -> Tensor<1>;
 }
 
 /// Scores answers over a whole data set.

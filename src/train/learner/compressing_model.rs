@@ -18,7 +18,7 @@ use crate::Error;
 use crate::pruning::{PruneStep, Pruner, Structure, gradient_norm, scale_gradients};
 use crate::random::split_mix_64;
 use crate::train::checkpoints::Record;
-use crate::train::job::TrainableModel;
+use crate::train::job::{SoftTargets, TrainableModel};
 use crate::train::{Event, Observer};
 
 /// A model and its pruner as one module, so that checkpoints carry both.
@@ -61,7 +61,7 @@ struct RunState {
 }
 
 /// Settings of a training step.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RunSettings {
     /// Seed of dropout.
     pub seed: u64,
@@ -73,6 +73,8 @@ pub struct RunSettings {
     pub total_steps: usize,
     /// Batches in one pass over the data.
     pub batches_per_epoch: usize,
+    /// Answers of a teacher to the training examples.
+    pub targets: Option<SoftTargets>,
 }
 
 /// Locks a mutex even if a thread that held it panicked.
@@ -277,7 +279,11 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
             });
         }
         let model = self.model.get();
-        let (loss, _) = model.forward_loss(item.batch);
+        let (loss, output) = model.forward_loss(item.batch);
+        let loss = match &settings.targets {
+            Some(targets) => targets.loss::<M>(loss, &output, &item.examples),
+            None => loss,
+        };
         let value: f32 = loss.clone().inner().into_scalar();
         self.run.observe_loss(f64::from(value));
         // Burn sums the gradients of an update's batches; this makes the sum their mean.

@@ -20,6 +20,8 @@ pub struct TrainItem<B> {
     pub batch: B,
     /// Its number since the training began.
     pub number: usize,
+    /// Indices of its examples.
+    pub examples: Vec<usize>,
 }
 
 /// Segments served so far, shared by the loaders of a run.
@@ -53,7 +55,7 @@ struct TrainIterator<B> {
 }
 
 impl<B> TrainIterator<B> {
-    fn batch(&mut self, number: usize) -> Result<B> {
+    fn item(&mut self, number: usize) -> Result<TrainItem<B>> {
         let (epoch, at) = (
             number / self.loader.segments.batches_per_epoch,
             number % self.loader.segments.batches_per_epoch,
@@ -65,7 +67,8 @@ impl<B> TrainIterator<B> {
             self.plan = Some((epoch, plan));
         }
         let indices = self.plan.as_ref().map_or(&[][..], |(_, plan)| &plan.batches[at]);
-        (self.loader.source.collate)(indices, &self.loader.device)
+        let batch = (self.loader.source.collate)(indices, &self.loader.device)?;
+        Ok(TrainItem { batch, number, examples: indices.to_vec() })
     }
 }
 
@@ -78,8 +81,7 @@ impl<B> Iterator for TrainIterator<B> {
         }
         let number = self.next;
         self.next += 1;
-        let batch = self.batch(number).map_err(DatasetError::new);
-        Some(batch.map(|batch| TrainItem { batch, number }))
+        Some(self.item(number).map_err(DatasetError::new))
     }
 }
 

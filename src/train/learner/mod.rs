@@ -32,7 +32,7 @@ use self::loaders::{EvalLoader, TrainLoader};
 use self::quiet_renderer::QuietRenderer;
 use self::task_metric::{Latest, TaskMetric};
 use super::checkpoints::{self, CheckpointState, CheckpointStore};
-use super::job::{BatchSource, Evaluator, TrainableModel};
+use super::job::{BatchSource, Evaluator, SoftTargets, TrainableModel};
 use super::{Event, Interrupt, Keep, Observer, Segments, TrainingRecipe};
 use crate::linear::CompressibleLinear;
 use crate::optim::AdamWConfig;
@@ -53,6 +53,8 @@ pub struct Training<'a, M: TrainableModel, E> {
     pub pruning: Option<PruningConfig>,
     /// Training data.
     pub train: BatchSource<M::Batch>,
+    /// Answers of a teacher to the training examples.
+    pub targets: Option<SoftTargets>,
     /// Evaluation data.
     pub eval: BatchSource<M::Batch>,
     /// Scores the evaluations.
@@ -131,6 +133,7 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
             max_grad_norm: self.recipe.max_grad_norm,
             total_steps,
             batches_per_epoch: self.segments.batches_per_epoch,
+            targets: self.targets.clone(),
         };
         let run = RunHandle::new(settings, self.observer.clone(), (*interrupter).clone());
         run.set_record(state.record());

@@ -95,13 +95,15 @@ impl Recipe {
     /// Every path that is set, by its option.
     fn paths_mut(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
         let task = &mut self.task;
+        let teacher = self.distillation.as_mut().and_then(|own| own.teacher.as_mut());
         let paths = [
             ("model", &mut self.model),
             ("data", &mut task.data),
             ("train", &mut task.train),
             ("dev", &mut task.dev),
         ];
-        paths.into_iter().filter_map(|(name, path)| Some((name, path.as_mut()?))).collect()
+        let set = paths.into_iter().filter_map(|(name, path)| Some((name, path.as_mut()?)));
+        set.chain(teacher.map(|path| ("teacher", path))).collect()
     }
 
     /// The first setting in which trainings by the recipes differ; provenance and storage are none of

@@ -12,11 +12,11 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Approximate {
-    /// The layer's outputs on training examples (`SVD` of `W·C`).
+    /// The layer's weights (SVD of `W`), as published.
     #[default]
-    Outputs,
-    /// The layer's weights (`SVD` of `W`), as published.
     Weights,
+    /// The layer's outputs on training examples (SVD of `W·C`).
+    Outputs,
 }
 
 /// The compression.
@@ -25,8 +25,8 @@ pub enum Approximate {
 pub struct MethodRecipe {
     /// Share of the compressed layers' weights to keep: low-rank part plus kept neurons.
     pub ratio: f64,
-    /// Share of the weights in the low-rank part, within `ratio`; 0 is ITP. By default the published
-    /// 0.05, or half of a ratio below 0.1.
+    /// Share of the weights in the low-rank part, within `ratio`; 0 is ITP. By default three quarters of
+    /// the ratio if `approximate` is `outputs`, else the published 0.05, or half of a ratio below 0.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub low_rank_ratio: Option<f64>,
     /// Rank of every layer, in place of `low_rank_ratio`.
@@ -101,11 +101,16 @@ impl Default for MethodRecipe {
 
 /// Share of the weights in the low-rank part in the published MNLI runs.
 const PUBLISHED_LOW_RANK_RATIO: f64 = 0.05;
+/// Share of the ratio in low-rank parts that keep outputs: these are worth more than kept neurons.
+const LOW_RANK_SHARE: f64 = 0.75;
 
 impl MethodRecipe {
     /// Share of the weights in the low-rank part, if no rank is set.
     pub fn low_rank_ratio(&self) -> f64 {
-        self.low_rank_ratio.unwrap_or(PUBLISHED_LOW_RANK_RATIO.min(self.ratio / 2.0))
+        self.low_rank_ratio.unwrap_or(match self.approximate {
+            Approximate::Weights => PUBLISHED_LOW_RANK_RATIO.min(self.ratio / 2.0),
+            Approximate::Outputs => LOW_RANK_SHARE * self.ratio,
+        })
     }
 
     /// Smoothing β₁ of the importance.

@@ -1,10 +1,11 @@
 //! The recipe: every setting of a run, as TOML. A run saves it resolved, beside its result.
 //!
-//! A file for each table: `[task]`, `[task.summarization]`, `[method]`, `[training]`. A setting that is
+//! A file for each table: `[task]`, `[task.summarization]`, `[method]`, `[distillation]`, `[training]`. A setting that is
 //! left out has a default, which may depend on others ([`Recipe::resolved`]), on the model or on the
 //! data. Recipes know nothing of how they are carried out.
 
 mod difference;
+mod distillation;
 mod method;
 mod named_method;
 mod task;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use difference::Difference;
 #[cfg(feature = "plots")]
 pub(crate) use difference::FOLLOW;
+pub use distillation::DistillationRecipe;
 pub use method::{Approximate, MethodRecipe};
 pub use named_method::Method;
 pub use task::{JobKind, TaskRecipe};
@@ -48,6 +50,9 @@ pub struct Recipe {
     /// The compression; plain fine-tuning if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodRecipe>,
+    /// The teacher, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationRecipe>,
     /// The training.
     pub training: TrainingRecipe,
 }
@@ -115,7 +120,32 @@ impl Recipe {
                 "a model that writes texts has no head of its own: it shares its embeddings";
             return Err(Error::option("new_head", message));
         }
+        if let Some(distillation) = &self.distillation {
+            distillation.validate()?;
+            if distillation.is_on() && self.task.kind() == JobKind::TextGeneration {
+                let message = "models that write texts cannot be taught yet; leave the teacher out";
+                return Err(Error::option("teacher", message));
+            }
+        }
         self.method.as_ref().map_or(Ok(()), MethodRecipe::validate)
+    }
+
+    /// Sets what compresses best by all that was measured, and what `losparse compress` does without a
+    /// recipe: low-rank parts keep the layers' outputs, and the model learns from itself as it was. The
+    /// default is the published form.
+    #[must_use]
+    pub fn recommended(&self) -> Self {
+        let mut recipe = self.clone();
+        recipe.method.get_or_insert_default().approximate = Approximate::Outputs;
+        if self.task.kind() != JobKind::TextGeneration {
+            recipe.distillation.get_or_insert_default();
+        }
+        recipe
+    }
+
+    /// The distillation, if there is a teacher.
+    pub(in crate::train) fn teaching(&self) -> Option<&DistillationRecipe> {
+        self.distillation.as_ref().filter(|distillation| distillation.is_on())
     }
 }
 

@@ -9,6 +9,7 @@ use burn::train::{Interrupter, TrainStep};
 use serde::Serialize;
 
 use super::layers_and_schedule::{Outline, PlannedPattern, decompose_selected, outline};
+use super::teacher;
 use crate::Result;
 use crate::decompose::{Calibration, RankedLayer};
 use crate::optim::AdamWConfig;
@@ -53,10 +54,25 @@ pub struct Plan {
     pub trained_parameters: usize,
     /// Expected memory of weights, gradients, moments and activations, in bytes.
     pub expected_memory_bytes: u64,
-    /// Expected seconds of the training, from two timed updates on this device.
+    /// The fine-tuning of the dense model that comes before; absent if the model has a head for the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fine_tuning_first: Option<FineTuning>,
+    /// Expected seconds of the training, from two timed updates on this device; with those of the
+    /// fine-tuning before.
     pub expected_seconds: f64,
     /// Seconds of one update.
     pub seconds_per_step: f64,
+}
+
+/// The fine-tuning of the dense model, before it is compressed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FineTuning {
+    /// Optimizer updates.
+    pub total_steps: usize,
+    /// Largest learning rate.
+    pub learning_rate: f64,
+    /// Expected seconds.
+    pub expected_seconds: f64,
 }
 
 /// Plans a run of `recipe`: reads model and data, decomposes, and times two updates. Writes nothing.
@@ -79,6 +95,11 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
     let (model, prepared) = J::prepare(recipe, device, &observer)?;
     let Outline { patterns, layers, segments, learning_rate, pruning } =
         outline(recipe, &model, prepared.train.lengths.len())?;
+    let first = match teacher::is_fine_tuned_first::<J>(recipe, &prepared) {
+        true => Some(plan_job::<J>(&teacher::dense_recipe(recipe), device)?),
+        false => None,
+    };
+    let before = first.as_ref().map_or(0.0, |plan| plan.expected_seconds);
     // An update takes as long whatever its low-rank parts keep.
     let plain = Calibration::default();
     let (model, ..) =
@@ -105,7 +126,12 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
         keep_ratios: schedule.map(milestones).unwrap_or_default(),
         trained_parameters,
         expected_memory_bytes,
-        expected_seconds: seconds_per_step * segments.total_steps as f64,
+        fine_tuning_first: first.map(|plan| FineTuning {
+            total_steps: plan.total_steps,
+            learning_rate: plan.learning_rate,
+            expected_seconds: plan.expected_seconds,
+        }),
+        expected_seconds: before + seconds_per_step * segments.total_steps as f64,
         seconds_per_step,
     })
 }
@@ -152,6 +178,7 @@ fn time_updates<M: TrainableModel, E>(
         max_grad_norm: recipe.training.max_grad_norm,
         total_steps: segments.total_steps,
         batches_per_epoch: segments.batches_per_epoch,
+        targets: None,
     };
     let run = RunHandle::new(settings, Arc::new(Silent), Interrupter::new());
     let mut model = CompressingModel::new(model, pruner, run.clone()).train();
@@ -168,7 +195,7 @@ fn time_updates<M: TrainableModel, E>(
         let start = Instant::now();
         for _ in 0..recipe.training.gradient_accumulation {
             let batch = (prepared.train.collate)(chosen, &device)?;
-            let output = TrainStep::step(&model, TrainItem { batch, number });
+            let output = TrainStep::step(&model, TrainItem { batch, number, examples: Vec::new() });
             model = model.optimize(&mut optimizer, 0.0.into(), output.grads);
         }
         let synced = device.sync();

@@ -12,9 +12,9 @@ use crate::train::checkpoints::CheckpointStore;
 use crate::{Error, Result};
 
 /// File of a run's settings; its presence marks a folder as a run's.
-const RECIPE: &str = "recipe.toml";
+pub(super) const RECIPE: &str = "recipe.toml";
 /// File of its report; its presence marks a run as done.
-const REPORT: &str = "report.json";
+pub(super) const REPORT: &str = "report.json";
 /// Folder of the resulting model.
 pub(super) const MODEL: &str = "model";
 /// Folder of the pictures.

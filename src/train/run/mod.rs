@@ -15,6 +15,7 @@ mod layers_and_schedule;
 pub(crate) mod lock;
 mod report;
 mod resume;
+mod teacher;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use serde_json::json;
 
-pub use self::dry_run::{Plan, plan};
+pub use self::dry_run::{FineTuning, Plan, plan};
 use self::folder::MODEL;
 pub use self::from_checkpoint::evaluate_checkpoint;
 #[cfg(feature = "plots")]
@@ -32,9 +33,10 @@ pub use self::layers_and_schedule::{Outline, PlannedPattern, outline};
 use self::layers_and_schedule::{calibration_examples, decompose_selected};
 use self::report::Outcome;
 use super::checkpoints::CheckpointState;
-use super::job::{Evaluator, Job, Prepared, TrainableModel, collect_answers, dispatch};
+use super::job::{Evaluator, Job, Prepared, SoftTargets, TrainableModel};
+use super::job::{collect_answers, dispatch};
 use super::learner::{Trained, Training};
-use super::{Approximate, Event, Interrupt, MethodRecipe, Observer, Recipe, Segments};
+use super::{Approximate, Event, Interrupt, MethodRecipe, Observer, Recipe, Segments, Silent};
 
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
@@ -76,7 +78,8 @@ pub struct RunOptions {
     pub interrupt: Interrupt,
 }
 
-/// Fine-tunes a model without compressing it: the dense baseline.
+/// Fine-tunes a model without compressing it: the dense baseline. It has a teacher only if the recipe
+/// names one.
 ///
 /// # Errors
 /// Names the setting, file or device at fault.
@@ -84,7 +87,9 @@ pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     run(&Recipe { method: None, ..recipe.clone() }.resolved(), options)
 }
 
-/// Compresses a model while fine-tuning it, and saves it compacted.
+/// Compresses a model while fine-tuning it, and saves it compacted. If the recipe has a `[distillation]`
+/// without a teacher, the model learns from itself as it was; one without a head for the task is
+/// fine-tuned first, in the folder `dense` of the output.
 ///
 /// # Errors
 /// Names the setting, file or device at fault.
@@ -110,16 +115,17 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     };
     let name = "Reading model and data".to_string();
     options.observer.event(&Event::Stage { name });
-    let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
+    let (mut model, mut prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let Outline { segments, learning_rate, .. } =
         outline(recipe, &model, prepared.train.lengths.len())?;
+    let given = recipe;
     let mut recipe = recipe.clone();
     recipe.training.learning_rate = Some(learning_rate);
     let kept_baseline = || state.as_ref().and_then(|state| state.baseline.clone());
     let baseline_path = options.baseline.clone().or_else(kept_baseline);
-    let inputs = prepared.inputs()?;
+    let inputs = prepared.inputs(&recipe)?;
     let baseline = baseline_path.as_ref();
-    let baseline =
+    let mut baseline =
         baseline.map(|path| Baseline::read(path, &prepared.task, &inputs)).transpose()?;
     // The saved recipe keeps shares: their numbers of updates hold for this length only.
     let kept = recipe.with_absolute_paths();
@@ -149,6 +155,16 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         }
     };
     options.prepare_output(&kept)?;
+    if teacher::is_fine_tuned_first::<J>(given, &prepared) {
+        // Only its files are needed: training must not hold a second model.
+        drop((model, prepared));
+        let tuned = teacher::fine_tune::<J>(given, &inputs, options)?;
+        (model, prepared) = J::prepare(&tuned, &options.device, &Silent)?;
+        if baseline.is_none() {
+            let run = teacher::dense_folder(output);
+            baseline = Some(Baseline::read(&run, &prepared.task, &inputs)?);
+        }
+    }
     let resumed = from.is_some();
     let from = from.unwrap_or_else(|| {
         // JSON cannot hold a path that is not UTF-8; it has to be given again on resuming.
@@ -200,6 +216,7 @@ impl<J: Job> Run<'_, J> {
                 self.evaluate(&model)?.0
             }
         };
+        let targets = self.soft_targets(&model)?;
         // A resumed run's values are its checkpoint's.
         let values = !self.resumed;
         let (model, decomposed, pruning) = self.decompose(model, values)?;
@@ -207,7 +224,7 @@ impl<J: Job> Run<'_, J> {
             Some(_) => "Training and pruning",
             None => "Training",
         })?;
-        let trained = self.train(model, pruning, from)?;
+        let trained = self.train(model, pruning, targets, from)?;
         self.stage("Evaluating the trained model")?;
         let (metrics, answers) = self.evaluate(&trained.model)?;
         // The run may save over the folder that it started from.
@@ -326,6 +343,7 @@ impl<J: Job> Run<'_, J> {
         &self,
         model: J::Model,
         pruning: Option<PruningConfig>,
+        targets: Option<SoftTargets>,
         from: CheckpointState,
     ) -> Result<Trained<J::Model>> {
         let prepared = &self.prepared;
@@ -346,6 +364,7 @@ impl<J: Job> Run<'_, J> {
         Training {
             pruning,
             train: self.prepared.train.clone(),
+            targets,
             eval: dev.source.clone(),
             evaluator: dev.evaluator.clone(),
             recipe: &self.recipe.training,

@@ -144,6 +144,15 @@ impl TrainableModel for AnySeq2Seq {
         };
         (self.forward_loss(batch).0, output)
     }
+
+    fn soft_targets(_: &GeneratedTexts, _: &[usize]) -> Result<Vec<Vec<f32>>> {
+        Err(Error::option("teacher", "models that write texts cannot be taught yet"))
+    }
+
+    /// Texts are not taught: 0.
+    fn distance_to_targets(_: &GeneratedTexts, _: &[&[f32]], _: f64) -> Tensor<1> {
+        Tensor::zeros([1], &Device::default())
+    }
 }
 
 impl TaskRecipe {

@@ -1,0 +1,54 @@
+//! A recipe's `[distillation]`: the teacher of a compression.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How a compression learns from a dense teacher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DistillationRecipe {
+    /// Folder of the teacher, a model trained for the task. By default the model that is compressed, once
+    /// it is: one without a head for the task is fine-tuned first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
+    /// Weight of the distance from the teacher's answers, beside the loss on the labels; 0: no teacher.
+    pub weight: f64,
+    /// Temperature `T` of the distance between answers that are classes or positions.
+    pub temperature: f64,
+}
+
+impl Default for DistillationRecipe {
+    fn default() -> Self {
+        Self { teacher: None, weight: 1.0, temperature: 2.0 }
+    }
+}
+
+impl DistillationRecipe {
+    /// Whether there is a teacher.
+    pub fn is_on(&self) -> bool {
+        self.weight > 0.0
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// Names the first impossible setting.
+    pub fn validate(&self) -> Result<()> {
+        if !(self.weight >= 0.0 && self.weight.is_finite()) {
+            let message = format!("{} is not 0 or a positive number", self.weight);
+            return Err(Error::option("distillation.weight", message));
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            let message = format!("{} is not a positive number", self.temperature);
+            return Err(Error::option("distillation.temperature", message));
+        }
+        if let (Some(teacher), false) = (&self.teacher, self.is_on()) {
+            let message = format!("{} would teach nothing: weight is 0", teacher.display());
+            return Err(Error::option("teacher", message));
+        }
+        Ok(())
+    }
+}
