@@ -16,7 +16,7 @@ use super::place::Place;
 use super::training::without_dropout;
 
 /// 12 updates an epoch, a checkpoint every 2, pruning on.
-fn recipe(place: &Place, more: &str) -> Recipe {
+pub(super) fn recipe(place: &Place, more: &str) -> Recipe {
     let [model, train, dev] = ["model", "train.csv", "dev.csv"].map(|name| place.arg(name));
     let text = format!(
         "model = '{model}'\n[task]\nname = 'reviews'\ntrain = '{train}'\ndev = '{dev}'\n\
@@ -28,7 +28,7 @@ fn recipe(place: &Place, more: &str) -> Recipe {
 }
 
 /// Options of a run that stops after update `stop`.
-fn options(place: &Place, output: &str, stop: Option<usize>) -> RunOptions {
+pub(super) fn options(place: &Place, output: &str, stop: Option<usize>) -> RunOptions {
     let interrupt = Interrupt::default();
     let request = interrupt.clone();
     RunOptions {
@@ -51,17 +51,17 @@ fn options(place: &Place, output: &str, stop: Option<usize>) -> RunOptions {
     }
 }
 
-fn resuming(place: &Place, output: &str, stop: Option<usize>) -> RunOptions {
+pub(super) fn resuming(place: &Place, output: &str, stop: Option<usize>) -> RunOptions {
     RunOptions { resume: true, ..options(place, output, stop) }
 }
 
 /// Starts a run that stops after update `step`.
-fn stopped_after(step: usize, recipe: &Recipe, place: &Place, output: &str) {
+pub(super) fn stopped_after(step: usize, recipe: &Recipe, place: &Place, output: &str) {
     let error = compress(recipe, &options(place, output, Some(step))).unwrap_err();
     assert!(matches!(error, Error::Interrupted(_)), "{error}");
 }
 
-fn weights(place: &Place, output: &str) -> Vec<u8> {
+pub(super) fn weights(place: &Place, output: &str) -> Vec<u8> {
     fs::read(place.path(output).join("model/model.safetensors")).unwrap()
 }
 
@@ -72,7 +72,7 @@ fn checkpoints(place: &Place, output: &str) -> Vec<PathBuf> {
     paths
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

@@ -23,6 +23,8 @@ mod deberta;
 mod deberta_parity;
 #[cfg(feature = "train")]
 mod differential;
+#[cfg(feature = "cli")]
+mod distillation;
 mod family_parity;
 mod found;
 #[cfg(feature = "plots")]

@@ -1,4 +1,4 @@
-//! `losparse compress`: compresses a model while it is fine-tuned for a task.
+//! `losparse compress`: compresses a model while it is trained for a task.
 
 use std::path::PathBuf;
 
@@ -25,8 +25,8 @@ Examples:
   Feed-forward layers only, without the first block:
     losparse compress my-model -o small --task sst2 --data glue \\
         --layers 'intermediate.dense,layer.*.output.dense,!layer.0.**'
-  Compare with the fine-tuned dense model:
-    losparse compress my-model -o small --recipe recipe.toml --baseline tuned
+  As published, without a teacher:
+    losparse compress my-model -o small --task sst2 --data glue --teacher none --approximate weights
   Go on after Ctrl-C, a signal or a crash:
     losparse compress -o small --resume
 
@@ -37,7 +37,8 @@ pub struct Args {
     train: TrainArgs,
     #[command(flatten)]
     method: MethodArgs,
-    /// Run of `finetune` on the same task; the report compares the result with it
+    /// Run of `finetune` on the same task; the report compares the result with it [default: the
+    /// fine-tuning that came first, if there was one]
     #[arg(long, value_name = "FOLDER|report.json", help_heading = "Run")]
     baseline: Option<PathBuf>,
 }

@@ -161,6 +161,10 @@ impl RunArgs {
         }
         recipe.new_head |= self.new_head;
         recipe.model = Some(check(&recipe)?);
+        if let Some(teacher) = recipe.distillation.as_mut().and_then(|own| own.teacher.as_mut()) {
+            let found = super::opened::find(teacher);
+            *teacher = found.map_err(|error| Error::option("teacher", error.to_string()))?;
+        }
         recipe.validate()?;
         self.check_settings(&recipe)?;
         if let Some(file) = &self.recipe

@@ -10,6 +10,8 @@ use crate::{Error, Result};
 pub enum Rank {
     /// A share `ρ` of the layer's parameters: `r = ⌈ρ·out·in / (out + in)⌉`; 0 is rank 0.
     Budget(f64),
+    /// The largest rank whose parameters are within a share `ρ` of the layer's, but at least 1; 0 is rank 0.
+    Within(f64),
     /// The rank itself, at most `min(out, in)`.
     Fixed(usize),
 }
@@ -22,13 +24,18 @@ impl Rank {
     pub fn resolve(self, d_output: usize, d_input: usize) -> Result<usize> {
         let full = d_output.min(d_input);
         match self {
-            Rank::Budget(share) if !(0.0..=1.0).contains(&share) => Err(Error::option(
-                "low-rank ratio",
-                format!("{share} is not a share of the parameters; give 0 to 1"),
-            )),
-            Rank::Budget(share) => {
+            Rank::Budget(share) | Rank::Within(share) if !(0.0..=1.0).contains(&share) => {
+                let message = format!("{share} is not a share of the parameters; give 0 to 1");
+                Err(Error::option("low-rank ratio", message))
+            }
+            Rank::Budget(share) | Rank::Within(share) => {
                 let budget = share * (d_output * d_input) as f64 / (d_output + d_input) as f64;
-                Ok((budget.ceil() as usize).min(full))
+                let least = usize::from(share > 0.0);
+                let rank = match self {
+                    Rank::Within(_) => (budget.floor() as usize).max(least),
+                    _ => budget.ceil() as usize,
+                };
+                Ok(rank.min(full))
             }
             Rank::Fixed(rank) if rank > full => Err(Error::option(
                 "rank",
@@ -55,10 +62,21 @@ mod tests {
     }
 
     #[test]
+    fn a_rank_within_a_budget_is_rounded_down_to_1_at_least() {
+        assert_eq!(Rank::Within(0.05).resolve(768, 768).unwrap(), 19);
+        assert_eq!(Rank::Within(0.05).resolve(3072, 768).unwrap(), 30);
+        assert_eq!(Rank::Within(0.15).resolve(16, 16).unwrap(), 1);
+        assert_eq!(Rank::Within(0.01).resolve(16, 16).unwrap(), 1);
+        assert_eq!(Rank::Within(0.0).resolve(16, 16).unwrap(), 0);
+    }
+
+    #[test]
     fn impossible_ranks_are_errors() {
         for share in [1.7, -0.1, f64::NAN] {
-            let message = Rank::Budget(share).resolve(8, 8).unwrap_err().to_string();
-            assert!(message.contains("low-rank ratio"), "{message}");
+            for rank in [Rank::Budget(share), Rank::Within(share)] {
+                let message = rank.resolve(8, 8).unwrap_err().to_string();
+                assert!(message.contains("low-rank ratio"), "{message}");
+            }
         }
         assert!(Rank::Fixed(9).resolve(8, 16).unwrap_err().to_string().contains("full rank 8"));
     }

@@ -209,12 +209,17 @@ impl MethodRecipe {
 
     /// How the layers' ranks are chosen.
     pub(in crate::train) fn rank(&self) -> Rank {
-        self.rank.map_or(Rank::Budget(self.low_rank_ratio()), Rank::Fixed)
+        let share = self.low_rank_ratio();
+        match (self.rank, self.approximate) {
+            (Some(rank), _) => Rank::Fixed(rank),
+            (None, Approximate::Weights) => Rank::Budget(share),
+            (None, Approximate::Outputs) => Rank::Within(share),
+        }
     }
 
     /// Whether layers have a low-rank part.
     pub(in crate::train) fn has_low_rank(&self) -> bool {
-        !matches!(self.rank(), Rank::Fixed(0) | Rank::Budget(0.0))
+        !matches!(self.rank(), Rank::Fixed(0) | Rank::Budget(0.0) | Rank::Within(0.0))
     }
 
     /// The layers to compress.

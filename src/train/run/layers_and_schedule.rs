@@ -8,7 +8,7 @@ use crate::decompose::{decompose_for_inputs, decompose_shapes, ranked_layers};
 use crate::inspect::SIZE_TOLERANCE;
 use crate::linear::Compressible;
 use crate::pruning::PruningConfig;
-use crate::train::{MethodRecipe, Recipe, Segments};
+use crate::train::{Approximate, MethodRecipe, Recipe, Segments};
 use crate::{Error, Result};
 
 /// Layers, updates and pruning schedule of a run.
@@ -127,6 +127,12 @@ fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f6
     let low_rank: usize = layers.iter().map(|l| l.rank * (l.d_input + l.d_output)).sum();
     let low_rank = low_rank as f64 / dense.max(1) as f64;
     let share = match method.rank {
+        // Ranks are rounded down: neurons have the rest.
+        None if method.approximate == Approximate::Outputs
+            && method.low_rank_ratio() < method.ratio =>
+        {
+            low_rank
+        }
         None => method.low_rank_ratio(),
         Some(_) => low_rank,
     };
@@ -214,6 +220,23 @@ mod tests {
         assert_eq!((outline.segments.total_steps, outline.learning_rate), (105, 2e-4));
         let error = of(MethodRecipe { ratio: 0.1, ..fixed }).unwrap_err().to_string();
         assert!(error.starts_with("option rank: its low-rank part alone is 0.188"), "{error}");
+    }
+
+    /// 1 of 16 × 16 is 12.5% of its weights, and of 16 × 64 7.8%.
+    #[test]
+    fn ranks_that_keep_outputs_are_within_the_ratio_and_neurons_have_the_rest() {
+        let method = MethodRecipe {
+            ratio: 0.2,
+            approximate: Approximate::Outputs,
+            ..MethodRecipe::default()
+        };
+        let outline = of(method.clone()).unwrap();
+        let ranks: Vec<usize> = outline.layers.iter().map(|layer| layer.rank).collect();
+        assert_eq!(ranks, [1, 1, 1, 1, 1, 1]);
+        let keep = outline.pruning.unwrap().schedule.final_keep_ratio;
+        assert!((keep - (0.2 - (4.0 * 32.0 + 2.0 * 80.0) / 3072.0)).abs() < 1e-12, "{keep}");
+        let alone = MethodRecipe { low_rank_ratio: Some(0.2), ..method };
+        assert_eq!(of(alone).unwrap().pruning, None);
     }
 
     #[test]

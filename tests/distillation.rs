@@ -1,0 +1,169 @@
+//! Compression with a teacher: the dense model itself, fine-tuned first or not, or another one.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+use losparse::train::{DistillationRecipe, Event, Recipe, RunOptions, compress, finetune};
+
+use super::cli::{fails, losparse, refs};
+use super::place::Place;
+use super::run_folders::{copy, options, recipe, resuming, stopped_after, weights};
+use super::training::without_dropout;
+
+/// The recipe with a distillation from the dense model.
+fn taught(place: &Place) -> Recipe {
+    Recipe { distillation: Some(DistillationRecipe::default()), ..recipe(place, "") }
+}
+
+/// As [`taught`], for a model that needs a new head, so is fine-tuned first.
+fn from_new_head(place: &Place) -> Recipe {
+    Recipe { new_head: true, ..taught(place) }
+}
+
+/// Options that stop the run at the update of this number, counted over both trainings.
+fn stopping_at(place: &Place, output: &str, number: usize) -> RunOptions {
+    let options = options(place, output, None);
+    let (request, seen) = (options.interrupt.clone(), Mutex::new(0));
+    let observer = Arc::new(move |event: &Event| {
+        if let (Event::Step { .. }, Ok(mut seen)) = (event, seen.lock()) {
+            *seen += 1;
+            if *seen == number {
+                request.stop("by the test");
+            }
+        }
+    });
+    RunOptions { observer, ..options }
+}
+
+#[test]
+fn a_model_without_a_head_is_fine_tuned_first_and_compared_with() {
+    let place = without_dropout();
+    let recipe = from_new_head(&place);
+    let report = compress(&recipe, &options(&place, "small", None)).unwrap();
+    let dense = place.path("small/dense");
+    assert!(dense.join("model/model.safetensors").is_file());
+    let baseline = report.baseline.unwrap();
+    assert_eq!(baseline.metrics, report.starting, "it starts from the fine-tuned model");
+    let saved = Recipe::read(place.path("small/recipe.toml")).unwrap();
+    assert_eq!(saved.model, Some(place.path("model")));
+    assert!(saved.new_head);
+    // Its own learning rate, the same passes over the data.
+    let tuned = Recipe::read(dense.join("recipe.toml")).unwrap();
+    assert_eq!((tuned.training.learning_rate, tuned.training.epochs), (Some(5e-5), Some(1)));
+    assert!(tuned.method.is_none() && tuned.distillation.is_none());
+    // A model with a head is its own teacher.
+    compress(&taught(&place), &options(&place, "own", None)).unwrap();
+    assert!(!place.path("own/dense").exists());
+}
+
+#[test]
+fn both_trainings_are_resumed_and_a_finished_one_is_kept() {
+    let place = without_dropout();
+    let recipe = from_new_head(&place);
+    compress(&recipe, &options(&place, "whole", None)).unwrap();
+    let [whole, dense] = ["whole", "whole/dense"].map(|run| weights(&place, run));
+    // 12 updates each; concurrent tests share the random numbers of new heads, so the dense model is
+    // that of the whole run where weights are compared.
+    for number in [1, 5, 12] {
+        let run = format!("run-{number}");
+        copy(&place.path("whole"), &place.path(&run));
+        let again = RunOptions { overwrite: true, ..stopping_at(&place, &run, number) };
+        assert!(compress(&recipe, &again).unwrap_err().to_string().contains("by the test"));
+        assert!(weights(&place, &format!("{run}/dense")) == dense);
+        let report = compress(&recipe, &resuming(&place, &run, None)).unwrap();
+        assert!(report.training.resumed && report.baseline.is_some());
+        assert!(weights(&place, &run) == whole, "stopped after {number}");
+    }
+    let stopped = compress(&recipe, &stopping_at(&place, "early", 7)).unwrap_err().to_string();
+    assert!(stopped.contains("by the test"), "{stopped}");
+    assert!(!place.path("early/dense/report.json").exists());
+    compress(&recipe, &resuming(&place, "early", None)).unwrap();
+    let report = fs::read_to_string(place.path("early/dense/report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["training"]["resumed"], true);
+    // Another seed is another dense model.
+    let mut other = recipe.clone();
+    other.training.seed = 7;
+    let again = RunOptions { overwrite: true, ..options(&place, "whole", None) };
+    compress(&other, &again).unwrap();
+    let tuned = Recipe::read(place.path("whole/dense/recipe.toml")).unwrap();
+    assert_eq!(tuned.training.seed, 7);
+}
+
+#[test]
+fn a_teacher_changes_what_is_learned_and_is_not_changed_itself() {
+    let place = without_dropout();
+    let plain = recipe(&place, "");
+    let teacher = Some(place.path("teacher/model"));
+    finetune(&plain, &options(&place, "teacher", None)).unwrap();
+    let named = DistillationRecipe { teacher, ..DistillationRecipe::default() };
+    let named = Recipe { distillation: Some(named), ..plain.clone() };
+    let off = DistillationRecipe { weight: 0.0, ..DistillationRecipe::default() };
+    let off = Recipe { distillation: Some(off), ..plain.clone() };
+    for (recipe, output) in
+        [(&plain, "plain"), (&taught(&place), "self"), (&named, "named"), (&off, "off")]
+    {
+        compress(recipe, &options(&place, output, None)).unwrap();
+    }
+    let [plain, own, other, off] =
+        ["plain", "self", "named", "off"].map(|output| weights(&place, output));
+    assert!(plain != own && plain != other && own != other);
+    assert!(plain == off);
+    // Also of a fine-tuning.
+    finetune(&named, &options(&place, "tuned", None)).unwrap();
+    assert!(weights(&place, "tuned") != weights(&place, "teacher"));
+    // The same again, stopped and resumed; then with a teacher that has changed meanwhile.
+    for output in ["again", "changed"] {
+        stopped_after(5, &named, &place, output);
+    }
+    compress(&named, &resuming(&place, "again", None)).unwrap();
+    assert!(weights(&place, "again") == other);
+    finetune(&named, &RunOptions { overwrite: true, ..options(&place, "teacher", None) })
+        .unwrap_err();
+    fs::copy(
+        place.path("tuned/model/model.safetensors"),
+        place.path("teacher/model/model.safetensors"),
+    )
+    .unwrap();
+    let error = compress(&named, &resuming(&place, "changed", None)).unwrap_err().to_string();
+    assert!(error.contains("teacher's weights have changed"), "{error}");
+}
+
+#[test]
+fn misuse_of_a_teacher_is_named() {
+    let place = Place::shared();
+    let output = tempfile::tempdir().unwrap();
+    for (teacher, parts) in [
+        ("nowhere".to_string(), ["teacher", "nowhere"]),
+        (place.arg("train.csv"), ["teacher", "train.csv"]),
+    ] {
+        let folder = output.path().join("out").display().to_string();
+        let mut args = place.run("compress", "unused", &[]);
+        let at = args.iter().position(|word| word == "-o").unwrap();
+        args[at + 1] = folder;
+        args.extend(["--teacher".into(), teacher]);
+        fails(&refs(&args), 1, &parts);
+        assert!(!output.path().join("out").exists(), "found before anything is written");
+    }
+}
+
+#[test]
+fn without_a_recipe_the_command_takes_the_recommended_way() {
+    let place = Place::new();
+    let run = |output: &str, more: &[&str]| {
+        let args = place.run("compress", output, more);
+        losparse(&refs(&args)).output().unwrap();
+    };
+    run("small", &["--epochs", "1"]);
+    let recipe = Recipe::read(place.path("small/recipe.toml")).unwrap();
+    assert_eq!(recipe.distillation, Some(DistillationRecipe::default()));
+    let method = recipe.method.unwrap();
+    assert_eq!(method.low_rank_ratio, Some(0.15000000000000002));
+    let text = fs::read_to_string(place.path("small/recipe.toml")).unwrap();
+    assert!(text.contains("approximate = \"outputs\""), "{text}");
+    let plain = ["--epochs", "1", "--teacher", "none", "--approximate", "weights"];
+    run("plain", &plain);
+    let recipe = Recipe::read(place.path("plain/recipe.toml")).unwrap();
+    assert_eq!(recipe.distillation.unwrap().weight, 0.0);
+    assert_eq!(recipe.method.unwrap().low_rank_ratio, Some(0.05));
+}
