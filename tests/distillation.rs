@@ -118,8 +118,9 @@ fn a_teacher_changes_what_is_learned_and_is_not_changed_itself() {
     }
     compress(&named, &resuming(&place, "again", None)).unwrap();
     assert!(weights(&place, "again") == other);
-    finetune(&named, &RunOptions { overwrite: true, ..options(&place, "teacher", None) })
-        .unwrap_err();
+    let own = RunOptions { overwrite: true, ..options(&place, "teacher", None) };
+    let error = finetune(&named, &own).unwrap_err().to_string();
+    assert!(error.contains("would be replaced, and the run needs it"), "{error}");
     fs::copy(
         place.path("tuned/model/model.safetensors"),
         place.path("teacher/model/model.safetensors"),

@@ -21,7 +21,8 @@ fn criteria_and_schedules_are_options() {
     let place = Place::new();
     let options = ["--importance", "snip-momentum", "--curve", "cosine", "--min-kept", "0.1"];
     let more = ["--max-kept", "0.3", "--ratio", "0.3", "--method", "losparse", "--interval", "2"];
-    let args = place.run("compress", "small", &[&options[..], &more].concat());
+    let published = ["--teacher", "none", "--approximate", "weights"];
+    let args = place.run("compress", "small", &[&options[..], &more, &published].concat());
     stdout(&refs(&args));
     let method = recipe(&place, "small").method.unwrap();
     assert_eq!((method.importance, method.curve), (Importance::SnipMomentum, Curve::Cosine));
@@ -48,10 +49,14 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
     let text = fs::read_to_string(place.path("once/report.md")).unwrap();
     assert!(text.contains("one-shot magnitude pruning"), "{text}");
 
-    // Below a ratio of 0.1, the low-rank part is by default half of it.
+    // Below a ratio of 0.1, low-rank parts that keep weights are by default half of it.
     let wide = Place::wide(64);
-    stdout(&refs(&wide.run("compress", "tiny", &["--ratio", "0.06", "--interval", "2"])));
-    assert_eq!(recipe(&wide, "tiny").method.unwrap().low_rank_ratio, Some(0.03));
+    let tiny = ["--ratio", "0.06", "--interval", "2"];
+    stdout(&refs(&wide.run("compress", "tiny", &tiny)));
+    assert_eq!(recipe(&wide, "tiny").method.unwrap().low_rank_ratio, Some(0.045));
+    let published = [&tiny[..], &["--approximate", "weights"]].concat();
+    stdout(&refs(&wide.run("compress", "published", &published)));
+    assert_eq!(recipe(&wide, "published").method.unwrap().low_rank_ratio, Some(0.03));
     let tiny = report(&wide, "tiny");
     assert!(tiny["method"]["pruning"].is_object());
     let layers = tiny["account"]["layers"].as_array().unwrap();
@@ -84,10 +89,12 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
         refused(&[&["--method", method], &more[..]].concat(), &part);
     }
     // The bounds are on the sparse part, 0.15 of the weights here.
-    let capped = ["--ratio", "20%", "--max-kept", "0.15", "--dry-run"];
-    stdout(&refs(&place.run("compress", "capped", &capped)));
-    refused(&["--ratio", "0.2", "--max-kept", "0.14"], "option --max-kept");
-    refused(&["--ratio", "0.2", "--min-kept", "0.18"], "option --min-kept");
+    let capped = |bound: [&'static str; 2]| {
+        [&["--ratio", "20%", "--low-rank-ratio", "5%", "--dry-run"][..], &bound].concat()
+    };
+    stdout(&refs(&place.run("compress", "capped", &capped(["--max-kept", "0.15"]))));
+    refused(&capped(["--max-kept", "0.14"]), "option --max-kept");
+    refused(&capped(["--min-kept", "0.18"]), "option --min-kept");
     // A new ratio does not turn a recipe's method into another one.
     let file = place.path("recipe.toml");
     fs::write(&file, "[method]\nratio = 0.2\nlow_rank_ratio = 0.05\n").unwrap();

@@ -58,8 +58,8 @@ impl RunOptions {
         Ok(())
     }
 
-    /// Checks that the run replaces nothing that it needs.
-    fn check_replaced(&self, start: Option<&Path>) -> Result<()> {
+    /// Checks that the run replaces nothing that it needs: the model folder `start`, the baseline.
+    pub(super) fn check_replaced(&self, start: Option<&Path>) -> Result<()> {
         let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let output = place(&self.output);
         let written = [MODEL, CHECKPOINTS, PLOTS].map(|folder| output.join(folder));

@@ -108,6 +108,8 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let output = &options.output;
     let check_output = || options.check_output(recipe.model.as_deref());
     check_output()?;
+    let teacher = recipe.teaching().and_then(|distillation| distillation.teacher.as_deref());
+    options.check_replaced(teacher)?;
     let early = output.is_dir().then(|| options.claim()).transpose()?;
     let state = match options.resume {
         true => resume::last_state(&options.checkpoints())?,
