@@ -3,9 +3,10 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::models::LabelConfig;
 use crate::models::bert::{BUCKETS, BertConfig, BertVariation, Positions};
-use crate::models::config::{ModelConfig, SizeShown, at_most, axis, read_with_defaults};
+use crate::models::config::{
+    ModelConfig, SizeShown, at_most, axis, config_fields, read_with_defaults,
+};
 
 /// The padding token's id and position, which transformers has written into the code.
 const PADDING: usize = 1;
@@ -84,6 +85,8 @@ impl AsRef<BertConfig> for MpnetConfig {
 }
 
 impl ModelConfig for MpnetConfig {
+    config_fields!(bert);
+
     fn validate(&self) -> Result<(), String> {
         self.bert.validate()?;
         if self.bert.vocab_size <= PADDING {
@@ -105,28 +108,8 @@ impl ModelConfig for MpnetConfig {
         Ok(())
     }
 
-    fn labels(&self) -> &LabelConfig {
-        &self.bert.labels
-    }
-
-    fn labels_mut(&mut self) -> &mut LabelConfig {
-        &mut self.bert.labels
-    }
-
-    fn other_mut(&mut self) -> &mut Map<String, Value> {
-        &mut self.bert.other
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.bert.vocab_size
-    }
-
     fn max_length(&self) -> usize {
         self.variation().positions.room(self.bert.max_position_embeddings)
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.bert.hidden_size
     }
 
     fn sizes_shown(&self) -> Vec<SizeShown> {

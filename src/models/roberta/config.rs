@@ -1,11 +1,9 @@
 //! `config.json` of a RoBERTa model.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
 
-use crate::models::LabelConfig;
 use crate::models::bert::{BertConfig, BertVariation, Positions};
-use crate::models::config::{ModelConfig, SizeShown, read_with_defaults};
+use crate::models::config::{ModelConfig, SizeShown, config_fields, read_with_defaults};
 
 /// Configuration of a RoBERTa model: BERT's fields, with other defaults.
 ///
@@ -46,6 +44,8 @@ impl AsRef<BertConfig> for RobertaConfig {
 }
 
 impl ModelConfig for RobertaConfig {
+    config_fields!(bert);
+
     fn validate(&self) -> Result<(), String> {
         self.bert.validate()?;
         if self.bert.pad_token_id.is_none() {
@@ -60,28 +60,8 @@ impl ModelConfig for RobertaConfig {
         Ok(())
     }
 
-    fn labels(&self) -> &LabelConfig {
-        &self.bert.labels
-    }
-
-    fn labels_mut(&mut self) -> &mut LabelConfig {
-        &mut self.bert.labels
-    }
-
-    fn other_mut(&mut self) -> &mut Map<String, Value> {
-        &mut self.bert.other
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.bert.vocab_size
-    }
-
     fn max_length(&self) -> usize {
         self.variation().positions.room(self.bert.max_position_embeddings)
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.bert.hidden_size
     }
 
     fn sizes_shown(&self) -> Vec<SizeShown> {
