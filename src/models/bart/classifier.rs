@@ -5,7 +5,7 @@ use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{BartConfig, BartModel};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::models::pretrained::compressible_base;
 use crate::models::{
     EncoderInput, Labels, ModelConfig, Seq2SeqInput, init, sequence_classification_loss,
 };
@@ -97,12 +97,4 @@ impl BartClassificationHead {
     }
 }
 
-impl Compressible for BartForSequenceClassification {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.model.for_each_prefixed("model.", f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.model.for_each_feed_forward_prefixed("model.", f);
-    }
-}
+compressible_base!(BartForSequenceClassification: model, "model.");

@@ -6,7 +6,6 @@ use burn::tensor::{Device, Tensor};
 
 use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
-use crate::linear::CompressibleLinear;
 use crate::models::init;
 use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer, residual_norm};
 
@@ -66,19 +65,6 @@ impl BartEncoder {
             each(&output, probabilities);
             output
         })
-    }
-
-    /// Visits the layers' projections under `prefix`, in the order of computation.
-    pub(super) fn for_each_linear_mut(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
-        for (i, layer) in self.layers.iter_mut().enumerate() {
-            let name = format!("{prefix}encoder.layers.{i}");
-            layer.self_attn.for_each_linear_mut(&format!("{name}.self_attn"), f);
-            layer.feed_forward.for_each_linear_mut(&name, f);
-        }
     }
 }
 

@@ -62,11 +62,6 @@ impl BartFeedForward {
         }
     }
 
-    /// The activation, which compaction folds constants through.
-    pub fn activation(&self) -> Activation {
-        self.activation
-    }
-
     /// Visits both projections of the layer `prefix`.
     pub(super) fn for_each_linear_mut(
         &mut self,

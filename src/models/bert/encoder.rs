@@ -71,10 +71,9 @@ impl BertEncoder {
         }))
     }
 
-    /// Visits the layers' projections under `prefix`, in the order of computation.
+    /// Visits the layers' projections, in the order of computation.
     pub(crate) fn for_each_linear_mut(
         &mut self,
-        prefix: &str,
         names: &LayerNames,
         f: &mut dyn FnMut(&str, &mut CompressibleLinear),
     ) {
@@ -89,21 +88,19 @@ impl BertEncoder {
                 &mut layer.output.dense,
             ];
             for (name, linear) in names.iter().zip(projections) {
-                f(&format!("{prefix}encoder.layer.{i}.{name}"), linear);
+                f(&format!("encoder.layer.{i}.{name}"), linear);
             }
         }
     }
 
-    /// Visits the layers' feed-forward networks under `prefix`.
+    /// Visits the layers' feed-forward networks.
     pub(crate) fn for_each_feed_forward_mut(
         &mut self,
-        prefix: &str,
         names: &LayerNames,
         f: &mut dyn FnMut(FeedForward<'_>),
     ) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
-            let names =
-                [names[4], names[5]].map(|name| format!("{prefix}encoder.layer.{i}.{name}"));
+            let names = [names[4], names[5]].map(|name| format!("encoder.layer.{i}.{name}"));
             feed_forward([&names[0], &names[1]], &mut layer.intermediate, &mut layer.output, f);
         }
     }

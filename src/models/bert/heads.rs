@@ -4,9 +4,8 @@ use burn::module::Module;
 use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Tensor};
 
-use super::encoder::LAYER_NAMES;
 use super::{BertConfig, BertModel};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::models::pretrained::compressible_base;
 use crate::models::{EncoderInput, Labels, ModelConfig, init, sequence_classification_loss};
 
 /// `BertForSequenceClassification`: a linear layer on the pooled output.
@@ -64,6 +63,8 @@ impl BertForSequenceClassification {
     }
 }
 
+compressible_base!(BertForSequenceClassification: bert, "bert.");
+
 /// `RobertaClassificationHead`: `out_proj(tanh(dense(x)))` of the first token's state `x`.
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
@@ -93,15 +94,5 @@ impl ClassificationHead {
         let first = hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size]);
         let inner = self.dense.forward(self.dropout.forward(first)).tanh();
         self.out_proj.forward(self.dropout.forward(inner))
-    }
-}
-
-impl Compressible for BertForSequenceClassification {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.bert.encoder.for_each_linear_mut("bert.", &LAYER_NAMES, f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.bert.encoder.for_each_feed_forward_mut("bert.", &LAYER_NAMES, f);
     }
 }

@@ -28,7 +28,8 @@ pub use config::BertConfig;
 pub use embeddings::BertEmbeddings;
 pub use encoder::BertEncoder;
 pub use family::{
-    BertFamily, BertForQuestionAnswering, ForQuestionAnswering, ForSequenceClassification,
+    BertFamily, BertForQuestionAnswering, BertRelative, ForQuestionAnswering,
+    ForSequenceClassification, RelativeConfig,
 };
 pub use heads::{BertForSequenceClassification, ClassificationHead};
 pub use layer::{BertIntermediate, BertLayer, BertOutput};

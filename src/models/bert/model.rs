@@ -92,10 +92,10 @@ impl BertPooler {
 
 impl Compressible for BertModel {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.encoder.for_each_linear_mut("", &LAYER_NAMES, f);
+        self.encoder.for_each_linear_mut(&LAYER_NAMES, f);
     }
 
     fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.encoder.for_each_feed_forward_mut("", &LAYER_NAMES, f);
+        self.encoder.for_each_feed_forward_mut(&LAYER_NAMES, f);
     }
 }

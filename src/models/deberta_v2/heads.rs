@@ -5,7 +5,7 @@ use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{DebertaV2Config, DebertaV2Model};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::models::pretrained::compressible_base;
 use crate::models::{
     Activation, EncoderInput, LabelConfig, Labels, ModelConfig, init, question_answering_loss,
     sequence_classification_loss, span_logits,
@@ -94,15 +94,7 @@ impl DebertaV2ForSequenceClassification {
     }
 }
 
-impl Compressible for DebertaV2ForSequenceClassification {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.deberta.encoder.for_each_linear_mut("deberta.", f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.deberta.encoder.for_each_feed_forward_mut("deberta.", f);
-    }
-}
+compressible_base!(DebertaV2ForSequenceClassification: deberta, "deberta.");
 
 /// `DebertaV2ForQuestionAnswering`: for each token, whether the answer begins or ends there.
 #[derive(Module, Debug)]
@@ -160,12 +152,4 @@ impl DebertaV2ForQuestionAnswering {
     }
 }
 
-impl Compressible for DebertaV2ForQuestionAnswering {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.deberta.encoder.for_each_linear_mut("deberta.", f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.deberta.encoder.for_each_feed_forward_mut("deberta.", f);
-    }
-}
+compressible_base!(DebertaV2ForQuestionAnswering: deberta, "deberta.");

@@ -62,10 +62,10 @@ impl DebertaV2Model {
 
 impl Compressible for DebertaV2Model {
     fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.encoder.for_each_linear_mut("", f);
+        self.encoder.for_each_linear_mut(f);
     }
 
     fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.encoder.for_each_feed_forward_mut("", f);
+        self.encoder.for_each_feed_forward_mut(f);
     }
 }

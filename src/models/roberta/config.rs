@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::models::bert::{BertConfig, BertVariation, Positions};
+use crate::models::bert::{BertConfig, BertVariation, Positions, RelativeConfig};
 use crate::models::config::{ModelConfig, SizeShown, config_fields, read_with_defaults};
 
 /// Configuration of a RoBERTa model: BERT's fields, with other defaults.
@@ -29,9 +29,13 @@ impl<'de> Deserialize<'de> for RobertaConfig {
     }
 }
 
-impl RobertaConfig {
-    /// How RoBERTa differs from BERT.
-    pub fn variation(&self) -> BertVariation {
+impl RelativeConfig for RobertaConfig {
+    const NAME: &'static str = "roberta";
+    const PREFIX: &'static str = "roberta.";
+    const ARCHITECTURES: [&'static str; 3] =
+        ["RobertaModel", "RobertaForSequenceClassification", "RobertaForQuestionAnswering"];
+
+    fn variation(&self) -> BertVariation {
         let padding = self.bert.pad_token_id.unwrap_or(1);
         BertVariation { positions: Positions::AfterPadding(padding), ..BertVariation::default() }
     }
