@@ -18,7 +18,7 @@ use super::{EvalSplit, Job, Loaded, Prepared, Start, StoredColumns, TrainableMod
 use super::{collect_answers, tell_skipped};
 use crate::generation::GenerationConfig;
 use crate::inspect::Machine;
-use crate::models::{AnySeq2Seq, Seq2SeqInput};
+use crate::models::{AnySeq2Seq, FolderModel, Seq2SeqInput};
 use crate::tasks::summarization::{self, SummarizationExample, SummarizationSettings};
 use crate::tasks::{Split, SummarizationDataset, TextTokenizer};
 use crate::train::{Interrupt, Observer, Recipe, TaskRecipe};
@@ -52,7 +52,7 @@ impl Job for TextGeneration {
         let (model, start) =
             Start::load_with(recipe, None, device, observer, |folder, model: &AnySeq2Seq| {
                 own = GenerationConfig::from_folder(folder)?;
-                settings = asked.settings(&own, AnySeq2Seq::max_length(model))?;
+                settings = asked.settings(&own, model.max_length())?;
                 Ok(settings.max_source_length)
             })?;
         let task = summarization::task(&recipe.task.name, settings.metrics);
