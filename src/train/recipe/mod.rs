@@ -33,10 +33,8 @@ use crate::{Error, Result, files};
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
     /// Origin of the settings: `published`, or `chosen` where the source does not give them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<String>,
     /// The model folder to start from.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
     /// Start from a new head even if the model has one for as many labels, but of another task.
     #[serde(skip_serializing_if = "is_false")]
@@ -46,7 +44,6 @@ pub struct Recipe {
     /// The data and the targets.
     pub task: TaskRecipe,
     /// The compression; plain fine-tuning if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodRecipe>,
     /// The training.
     pub training: TrainingRecipe,
@@ -78,6 +75,12 @@ impl Recipe {
     /// The recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// As JSON, without what is not set.
+    pub fn to_json(&self) -> serde_json::Value {
+        let table = toml::Table::try_from(self).unwrap_or_default();
+        serde_json::to_value(table).unwrap_or_default()
     }
 
     /// Writes out the defaults that depend on other settings. Numbers of updates stay shares of the
