@@ -124,6 +124,10 @@ impl EncoderInput {
     }
 }
 
+/// The output `[batch, length, hidden]` of an attention or a layer, and the attention's probabilities
+/// `[batch, heads, queries, keys]`, if the context asks for them.
+pub type Attended = (Tensor<3>, Option<Tensor<4>>);
+
 /// Hidden states and attention probabilities of layers, as far as an input asks for them.
 pub(crate) struct Collected {
     pub(crate) hidden_states: Option<Vec<Tensor<3>>>,

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::BartConfig;
 use crate::linear::{CompressibleLinear, SharedInput};
-use crate::models::init;
+use crate::models::{Attended, init};
 use crate::ops::{AttentionParts, ForwardContext, Heads};
 
 /// `BartAttention`: `out_proj(softmax(Q Kᵀ / √d + mask) V)`, each head on its own.
@@ -56,7 +56,7 @@ impl BartAttention {
         hidden_states: Tensor<3>,
         key_value_states: Option<Tensor<3>>,
         context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    ) -> Attended {
         let projected = self.project(hidden_states, key_value_states);
         let (output, probabilities) = self.heads().attend(projected, context, None);
         (self.out_proj.forward(output), probabilities)

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
-use crate::models::init;
+use crate::models::{Attended, init};
 use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer, residual_norm};
 
 /// `BartEncoder`, without the token embeddings, which are the whole model's.
@@ -86,11 +86,7 @@ impl BartEncoderLayer {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, d_model]`
-    pub fn forward(
-        &self,
-        hidden_states: Tensor<3>,
-        context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    pub fn forward(&self, hidden_states: Tensor<3>, context: &ForwardContext) -> Attended {
         let composed = |hidden_states: Tensor<3>| {
             let (attended, probabilities) =
                 self.self_attn.forward(hidden_states.clone(), None, context);

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::BertConfig;
 use crate::linear::{CompressibleLinear, SharedInput};
-use crate::models::init;
+use crate::models::{Attended, init};
 use crate::ops::{ForwardContext, Heads, residual_norm};
 
 /// `BertAttention`: self-attention and its output projection.
@@ -61,11 +61,7 @@ impl BertAttention {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    pub fn forward(
-        &self,
-        hidden_states: Tensor<3>,
-        context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    pub fn forward(&self, hidden_states: Tensor<3>, context: &ForwardContext) -> Attended {
         let (attended, probabilities) = self.self_attention.forward(hidden_states.clone(), context);
         (self.output.forward(attended, hidden_states), probabilities)
     }
@@ -92,11 +88,7 @@ impl BertSelfAttention {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    pub fn forward(
-        &self,
-        hidden_states: Tensor<3>,
-        context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    pub fn forward(&self, hidden_states: Tensor<3>, context: &ForwardContext) -> Attended {
         let layers = [&self.query, &self.key, &self.value];
         let projected = self.projections.forward(layers, hidden_states);
         self.heads().attend(projected, context, None)

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{BertAttention, BertConfig};
 use crate::linear::CompressibleLinear;
-use crate::models::init;
+use crate::models::{Attended, init};
 use crate::ops::{
     Activation, EncoderLayerParts, FeedForwardParts, ForwardContext, PackedEncoderLayer,
     residual_norm,
@@ -79,11 +79,7 @@ impl BertLayer {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    pub fn forward(
-        &self,
-        hidden_states: Tensor<3>,
-        context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    pub fn forward(&self, hidden_states: Tensor<3>, context: &ForwardContext) -> Attended {
         let composed = |hidden_states| {
             let (attended, probabilities) = self.attention.forward(hidden_states, context);
             let inner = self.intermediate.forward(attended.clone());

@@ -29,11 +29,7 @@ impl Job for QuestionAnswering {
     type Model = AnyQuestionAnswerer;
     type Evaluator = QaEvaluator;
 
-    fn prepare(
-        recipe: &Recipe,
-        device: &Device,
-        observer: &dyn Observer,
-    ) -> Result<Loaded<AnyQuestionAnswerer, QaEvaluator>> {
+    fn prepare(recipe: &Recipe, device: &Device, observer: &dyn Observer) -> Result<Loaded<Self>> {
         let settings = recipe.task.qa_settings();
         settings.validate()?;
         let task = squad::task(&recipe.task.name, settings.version_2_with_negative);

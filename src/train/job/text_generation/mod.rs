@@ -32,11 +32,7 @@ impl Job for TextGeneration {
     type Model = AnySeq2Seq;
     type Evaluator = GenerationEvaluator;
 
-    fn prepare(
-        recipe: &Recipe,
-        device: &Device,
-        observer: &dyn Observer,
-    ) -> Result<Loaded<AnySeq2Seq, GenerationEvaluator>> {
+    fn prepare(recipe: &Recipe, device: &Device, observer: &dyn Observer) -> Result<Loaded<Self>> {
         let asked = recipe.task.summarization();
         let splits = Splits::read(recipe, observer, read_examples, |e| e.document.clone())?;
         tell_skipped(observer, "train", splits.skipped[0], "rows");
