@@ -151,17 +151,11 @@ macro_rules! any_model {
         }
 
         impl $crate::linear::Compressible for $name {
-            fn for_each_linear_mut(
-                &mut self,
-                f: &mut dyn FnMut(&str, &mut $crate::linear::CompressibleLinear),
-            ) {
+            fn for_each_linear_mut(&mut self, f: $crate::linear::LinearVisitor<'_>) {
                 match self { $(Self::$variant(model) => model.for_each_linear_mut(f),)+ }
             }
 
-            fn for_each_feed_forward_mut(
-                &mut self,
-                f: &mut dyn FnMut($crate::linear::FeedForward<'_>),
-            ) {
+            fn for_each_feed_forward_mut(&mut self, f: $crate::linear::FeedForwardVisitor<'_>) {
                 match self { $(Self::$variant(model) => model.for_each_feed_forward_mut(f),)+ }
             }
         }

@@ -10,7 +10,7 @@ use super::any::AnyPretrained;
 use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel};
 use crate::checkpoint::format::shown;
 use crate::checkpoint::{LoadOptions, LoadReport, model_type};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
 use crate::{Error, Result};
 
 /// A model of any supported architecture with any supported head.
@@ -37,11 +37,11 @@ macro_rules! each {
 }
 
 impl Compressible for AnyModel {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         each!(self, model => model.for_each_linear_mut(f))
     }
 
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
         each!(self, model => model.for_each_feed_forward_mut(f))
     }
 }

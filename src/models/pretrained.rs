@@ -13,20 +13,14 @@ pub(super) fn is_among(names: &[&str], name: &str) -> bool {
 macro_rules! compressible_base {
     ($model:ty $(where [$($generics:tt)*])?: $base:ident, $prefix:expr) => {
         impl$(<$($generics)*>)? $crate::linear::Compressible for $model {
-            fn for_each_linear_mut(
-                &mut self,
-                f: &mut dyn FnMut(&str, &mut $crate::linear::CompressibleLinear),
-            ) {
+            fn for_each_linear_mut(&mut self, f: $crate::linear::LinearVisitor<'_>) {
                 let base = &mut self.$base;
                 base.for_each_linear_mut(&mut |name, linear| {
                     f(&format!("{}{name}", $prefix), linear);
                 });
             }
 
-            fn for_each_feed_forward_mut(
-                &mut self,
-                f: &mut dyn FnMut($crate::linear::FeedForward<'_>),
-            ) {
+            fn for_each_feed_forward_mut(&mut self, f: $crate::linear::FeedForwardVisitor<'_>) {
                 self.$base.for_each_feed_forward_mut(&mut |network| {
                     let [inner, outer] = network.names.map(|name| format!("{}{name}", $prefix));
                     f($crate::linear::FeedForward { names: [&inner, &outer], ..network });

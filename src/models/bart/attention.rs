@@ -5,7 +5,7 @@ use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor};
 
 use super::BartConfig;
-use crate::linear::{CompressibleLinear, SharedInput};
+use crate::linear::{CompressibleLinear, LinearVisitor, SharedInput};
 use crate::models::{Attended, init};
 use crate::ops::{AttentionParts, ForwardContext, Heads};
 
@@ -122,11 +122,7 @@ impl BartAttention {
     }
 
     /// Visits the projections under `prefix`, in the order of computation.
-    pub(super) fn for_each_linear_mut(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
+    pub(super) fn for_each_linear_mut(&mut self, prefix: &str, f: LinearVisitor<'_>) {
         for (name, linear) in [
             ("q_proj", &mut self.q_proj),
             ("k_proj", &mut self.k_proj),

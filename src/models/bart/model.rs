@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::embeddings::embed_tokens;
 use super::{BartConfig, BartDecoder, BartEncoder, DecoderContext};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
 use crate::models::seq2seq::causal_mask;
 use crate::models::{
     Collected, EncoderInput, Seq2SeqInput, Seq2SeqOutput, init, shift_tokens_right,
@@ -105,7 +105,7 @@ impl BartModel {
 }
 
 impl Compressible for BartModel {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         for (i, layer) in self.encoder.layers.iter_mut().enumerate() {
             let name = format!("encoder.layers.{i}");
             layer.self_attn.for_each_linear_mut(&format!("{name}.self_attn"), f);
@@ -119,7 +119,7 @@ impl Compressible for BartModel {
         }
     }
 
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
         for (i, layer) in self.encoder.layers.iter_mut().enumerate() {
             layer.feed_forward.visit_mut(&format!("encoder.layers.{i}"), f);
         }

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::{
     BertConfig, BertIntermediate, BertLayer, BertOutput, BertVariation, RelativeAttentionBias,
 };
-use crate::linear::{CompressibleLinear, FeedForward};
+use crate::linear::{FeedForward, FeedForwardVisitor, LinearVisitor};
 use crate::ops::ForwardContext;
 
 /// `BertEncoder`.
@@ -72,11 +72,7 @@ impl BertEncoder {
     }
 
     /// Visits the layers' projections, in the order of computation.
-    pub(crate) fn for_each_linear_mut(
-        &mut self,
-        names: &LayerNames,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
+    pub(crate) fn for_each_linear_mut(&mut self, names: &LayerNames, f: LinearVisitor<'_>) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
             let attention = &mut layer.attention.self_attention;
             let projections = [
@@ -97,7 +93,7 @@ impl BertEncoder {
     pub(crate) fn for_each_feed_forward_mut(
         &mut self,
         names: &LayerNames,
-        f: &mut dyn FnMut(FeedForward<'_>),
+        f: FeedForwardVisitor<'_>,
     ) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
             let names = [names[4], names[5]].map(|name| format!("encoder.layer.{i}.{name}"));
@@ -111,7 +107,7 @@ pub(crate) fn feed_forward(
     names: [&str; 2],
     intermediate: &mut BertIntermediate,
     output: &mut BertOutput,
-    f: &mut dyn FnMut(FeedForward<'_>),
+    f: FeedForwardVisitor<'_>,
 ) {
     let (activation, width) = (intermediate.activation(), intermediate.width());
     f(FeedForward {

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::encoder::LAYER_NAMES;
 use super::{BertConfig, BertEmbeddings, BertEncoder, BertVariation};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
 use crate::models::{Collected, EncoderInput, EncoderOutput, init};
 
 /// `BertModel`.
@@ -91,11 +91,11 @@ impl BertPooler {
 }
 
 impl Compressible for BertModel {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         self.encoder.for_each_linear_mut(&LAYER_NAMES, f);
     }
 
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
         self.encoder.for_each_feed_forward_mut(&LAYER_NAMES, f);
     }
 }

@@ -6,7 +6,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::relative::RowsByLength;
 use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, RelativePositions};
-use crate::linear::{CompressibleLinear, FeedForward};
+use crate::linear::{FeedForwardVisitor, LinearVisitor};
 use crate::models::bert::feed_forward;
 use crate::models::init;
 use crate::ops::ForwardContext;
@@ -112,7 +112,7 @@ impl DebertaV2Encoder {
     }
 
     /// Visits the layers' projections, in the order of computation.
-    pub(crate) fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+    pub(crate) fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
             let attention = &mut layer.attention.self_attention;
             let projections = [
@@ -130,7 +130,7 @@ impl DebertaV2Encoder {
     }
 
     /// Visits the layers' feed-forward networks.
-    pub(crate) fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+    pub(crate) fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
             let names = ["intermediate.dense", "output.dense"]
                 .map(|name| format!("encoder.layer.{i}.{name}"));
