@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, assert_shape};
 
-use crate::kernels::ActiveColumns;
+use crate::kernels::ActiveNeurons;
 use crate::ops::LowRankSparse;
 
 /// The low-rank part, transposed to Burn's orientation.
@@ -44,7 +44,7 @@ pub struct LowRankSparseLinear {
     /// Neurons that are not pruned for good, if some are: only their part of `S` is trained, the other is
     /// zero. Set by [`crate::pruning::Pruner`].
     #[module(skip)]
-    pub frozen: Option<Arc<ActiveColumns>>,
+    pub frozen: Option<Arc<ActiveNeurons>>,
 }
 
 impl LowRankSparseLinear {

@@ -156,6 +156,12 @@ impl Collected {
     }
 }
 
+/// The states `[batch, hidden_size]` of the first tokens of `[batch, length, hidden_size]`.
+pub(crate) fn first_token(hidden_states: Tensor<3>) -> Tensor<2> {
+    let [batch, _, hidden_size] = hidden_states.dims();
+    hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size])
+}
+
 /// The output of an encoder.
 #[derive(Debug, Clone)]
 pub struct EncoderOutput {

@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::columns::{ActiveColumns, SparseGradient};
+use super::active_neurons::{ActiveNeurons, SparseGradient};
 use super::products;
 
 /// A layer and its input.
@@ -25,7 +25,7 @@ pub(crate) struct ActiveLayer<'a> {
     pub left: &'a [f32],
     /// `[rows, d_input, d_output, rank]`
     pub dims: [usize; 4],
-    pub columns: &'a ActiveColumns,
+    pub columns: &'a ActiveNeurons,
 }
 
 impl ActiveLayer<'_> {

@@ -15,8 +15,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
 use super::Kernels;
+use super::active_neurons::ActiveNeurons;
 use super::attention::AttentionSettings;
-use super::columns::ActiveColumns;
 use super::extension::KernelGradients;
 use super::positions::PositionSettings;
 use super::residual_norm::NormSettings;
@@ -52,10 +52,10 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         sparse: FloatTensor<Self>,
         right: FloatTensor<Self>,
         left: FloatTensor<Self>,
-        columns: Option<Arc<ActiveColumns>>,
+        columns: Option<Arc<ActiveNeurons>>,
     ) -> FloatTensor<Self> {
         let operation =
-            Operation::<B, Option<Arc<ActiveColumns>>, 2, 3>(|factors, columns, grad| {
+            Operation::<B, Option<Arc<ActiveNeurons>>, 2, 3>(|factors, columns, grad| {
                 B::composed_weight_gradients(factors, columns.as_deref(), grad)
             });
         let forward = |[sparse, right, left]: [_; 3], columns| {
@@ -70,9 +70,9 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         right: FloatTensor<Self>,
         left: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        columns: Arc<ActiveColumns>,
+        columns: Arc<ActiveNeurons>,
     ) -> FloatTensor<Self> {
-        let operation = Operation::<B, Arc<ActiveColumns>, 4, 5>(|inputs, columns, grad| {
+        let operation = Operation::<B, Arc<ActiveNeurons>, 4, 5>(|inputs, columns, grad| {
             B::active_dense_gradients(inputs, &columns, grad)
         });
         let forward = |[x, sparse, right, left, bias]: [_; 5], columns| {

@@ -8,8 +8,8 @@ use burn::tensor::{DType, Shape, TensorData};
 use rayon::prelude::*;
 
 use super::active::{ActiveLayer, gather, scatter};
+use super::active_neurons::{ActiveNeurons, SparseGradient};
 use super::attention::{Attention, AttentionSettings};
-use super::columns::{ActiveColumns, SparseGradient};
 use super::extension::KernelGradients;
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
 use super::neuron_plan::NeuronPlan;
@@ -60,7 +60,7 @@ impl Kernels for Flex {
         sparse: FlexTensor,
         right: FlexTensor,
         left: FlexTensor,
-        _: Option<Arc<ActiveColumns>>,
+        _: Option<Arc<ActiveNeurons>>,
     ) -> FlexTensor {
         if width(&right) == 0 {
             return sparse;
@@ -76,7 +76,7 @@ impl Kernels for Flex {
         right: FlexTensor,
         left: FlexTensor,
         bias: FlexTensor,
-        columns: Arc<ActiveColumns>,
+        columns: Arc<ActiveNeurons>,
     ) -> FlexTensor {
         let inputs = [x, sparse, right, left].map(row_major);
         let bias = row_major(bias);
@@ -145,7 +145,7 @@ impl KernelGradients for Flex {
 
     fn composed_weight_gradients(
         factors: [FlexTensor; 2],
-        columns: Option<&ActiveColumns>,
+        columns: Option<&ActiveNeurons>,
         grad: FlexTensor,
     ) -> [FlexTensor; 3] {
         let [right, left] = factors.map(row_major);
@@ -172,7 +172,7 @@ impl KernelGradients for Flex {
 
     fn active_dense_gradients(
         inputs: [FlexTensor; 4],
-        columns: &ActiveColumns,
+        columns: &ActiveNeurons,
         grad: FlexTensor,
     ) -> [FlexTensor; 5] {
         let inputs = inputs.map(row_major);
@@ -223,7 +223,7 @@ impl KernelGradients for Flex {
 
 /// The gradient of `S` as `columns` asks for it, of that of the active ones or, if it is to be whole, of
 /// all.
-fn sparse_gradient(found: Vec<f32>, columns: &ActiveColumns, d_input: usize) -> FlexTensor {
+fn sparse_gradient(found: Vec<f32>, columns: &ActiveNeurons, d_input: usize) -> FlexTensor {
     match columns.gradient {
         SparseGradient::Whole => tensor(found, [d_input, columns.width()]),
         SparseGradient::Gathered => tensor(found, [d_input, columns.active.len()]),
@@ -235,7 +235,7 @@ fn sparse_gradient(found: Vec<f32>, columns: &ActiveColumns, d_input: usize) -> 
     }
 }
 
-fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveColumns) -> ActiveLayer<'a> {
+fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveNeurons) -> ActiveLayer<'a> {
     let [x, sparse, right, left] = inputs.each_ref().map(slice);
     let dims = [rows(&inputs[0]), rows(&inputs[1]), width(&inputs[1]), width(&inputs[2])];
     ActiveLayer { x, sparse, right, left, dims, columns }

@@ -9,7 +9,7 @@ use burn::tensor::{Distribution, Int, Tensor};
 
 use super::slices::{contiguous, slice};
 use super::{
-    ActiveColumns, AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings,
+    ActiveNeurons, AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings,
     PositionSettings, RelativeScores, Sequences, is_flex_f32,
 };
 use crate::precision::is_reduced;
@@ -76,10 +76,10 @@ pub(crate) fn dense<const D: usize>(
     Some(Tensor::<2>::from_dispatch(output).reshape(shape))
 }
 
-/// See [`ActiveColumns::of_sparse`].
-fn nonzero_columns(sparse: &Tensor<2>, rank: usize) -> Option<Arc<ActiveColumns>> {
+/// See [`ActiveNeurons::of_sparse`].
+fn nonzero_columns(sparse: &Tensor<2>, rank: usize) -> Option<Arc<ActiveNeurons>> {
     let plain = contiguous(&sparse.clone().inner())?;
-    ActiveColumns::of_sparse(slice(&plain), sparse.dims()[1], rank).map(Arc::new)
+    ActiveNeurons::of_sparse(slice(&plain), sparse.dims()[1], rank).map(Arc::new)
 }
 
 /// `[S, R, L]`, if the extension takes them; `low_rank`: `R` and `L`.
@@ -97,7 +97,7 @@ fn parts(sparse: &Tensor<2>, low_rank: Option<[Tensor<2>; 2]>) -> Option<[Tensor
 pub(crate) fn composed_weight(
     sparse: &Tensor<2>,
     low_rank: Option<[Tensor<2>; 2]>,
-    columns: Option<&Arc<ActiveColumns>>,
+    columns: Option<&Arc<ActiveNeurons>>,
 ) -> Option<Tensor<2>> {
     let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
     let weight = <Dispatch as Kernels>::composed_weight(sparse, right, left, columns.cloned());
@@ -115,7 +115,7 @@ pub(crate) fn active_dense<const D: usize>(
     sparse: &Tensor<2>,
     low_rank: Option<[Tensor<2>; 2]>,
     bias: Option<&Tensor<1>>,
-    columns: Option<&Arc<ActiveColumns>>,
+    columns: Option<&Arc<ActiveNeurons>>,
 ) -> Option<Tensor<D>> {
     let bias = bias?;
     let [d_input, d_output] = sparse.dims();

@@ -173,11 +173,12 @@ pub type BertForQuestionAnswering = ForQuestionAnswering<BertModel>;
 impl<M: BertFamily> ForSequenceClassification<M> {
     /// A freshly initialised model.
     pub fn new(config: &<M as BertFamily>::Config, device: &Device) -> Self {
-        let num_labels = config.labels().num_labels();
-        let dropout = M::head_dropout(config);
+        let BertConfig { hidden_size, initializer_range, .. } = *config.as_ref();
+        let (num_labels, dropout) = (config.labels().num_labels(), M::head_dropout(config));
+        let (size, std) = (hidden_size, initializer_range);
         Self {
             base: M::init(config, false, device),
-            classifier: ClassificationHead::new(config.as_ref(), num_labels, dropout, device),
+            classifier: ClassificationHead::new(size, std, num_labels, dropout, device),
         }
     }
 

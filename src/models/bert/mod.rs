@@ -37,6 +37,7 @@ pub use model::{BertModel, BertPooler};
 pub use relative::RelativeAttentionBias;
 pub use variation::{BertVariation, Positions};
 
+pub(crate) use embeddings::token_types;
 pub(crate) use encoder::{LAYER_NAMES, LayerNames, feed_forward};
 pub(crate) use pretrained::hugging_face_name;
 pub(crate) use relative::BUCKETS;

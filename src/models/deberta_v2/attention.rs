@@ -63,7 +63,7 @@ impl DebertaV2Attention {
     pub fn new(config: &DebertaV2Config, device: &Device) -> Self {
         Self {
             self_attention: DisentangledSelfAttention::new(config, device),
-            output: BertSelfOutput::new(&config.bert(), device),
+            output: BertSelfOutput::new(&config.bert(), config.hidden_size, device),
         }
     }
 

@@ -7,8 +7,8 @@ use burn::tensor::{Device, Int, Tensor};
 use super::{DebertaV2Config, DebertaV2Model};
 use crate::models::pretrained::compressible_base;
 use crate::models::{
-    Activation, EncoderInput, LabelConfig, Labels, ModelConfig, init, question_answering_loss,
-    sequence_classification_loss, span_logits,
+    Activation, EncoderInput, LabelConfig, Labels, ModelConfig, first_token, init,
+    question_answering_loss, sequence_classification_loss, span_logits,
 };
 
 /// `ContextPooler`: a projection of the first token's state.
@@ -35,10 +35,8 @@ impl ContextPooler {
 
     /// `[batch, length, hidden_size]` → `[batch, hidden_size]`.
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<2> {
-        let [batch, _, hidden_size] = hidden_states.dims();
-        // [batch, 1, hidden_size] → [batch, hidden_size]
-        let first = hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size]);
-        self.activation.forward(self.dense.forward(self.dropout.forward(first)))
+        let first = self.dropout.forward(first_token(hidden_states));
+        self.activation.forward(self.dense.forward(first))
     }
 }
 

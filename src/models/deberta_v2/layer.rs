@@ -29,7 +29,7 @@ impl DebertaV2Layer {
         Self {
             attention: DebertaV2Attention::new(config, device),
             intermediate: BertIntermediate::new(&bert, device),
-            output: BertOutput::new(&bert, device),
+            output: BertOutput::new(&bert, config.intermediate_size, device),
             packed: PackedEncoderLayer::default(),
         }
     }

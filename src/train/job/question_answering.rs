@@ -99,9 +99,7 @@ pub fn read_split(recipe: &TaskRecipe, split: &str) -> Result<QaDataset> {
     if split == "train" {
         data.drop_astray().map_err(|message| Error::format(&path, message))?;
     }
-    if let Some(most) = most {
-        data.truncate(most);
-    }
+    data.truncate(most.unwrap_or(usize::MAX));
     if data.is_empty() {
         return Err(Error::option(split, "holds no example"));
     }

@@ -54,6 +54,9 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Recipe {
+    /// Name of its file in the folder of a run.
+    pub const FILE: &'static str = "recipe.toml";
+
     /// Reads a recipe file.
     ///
     /// # Errors

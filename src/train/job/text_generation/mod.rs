@@ -162,9 +162,7 @@ impl TaskRecipe {
                 return Err(Error::option(name, message));
             }
         };
-        if let Some(most) = most {
-            data.truncate(most);
-        }
+        data.truncate(most.unwrap_or(usize::MAX));
         if data.is_empty() {
             return Err(Error::option(name, "holds no example"));
         }
