@@ -34,7 +34,7 @@ use losparse::generation::GenerationConfig;
 use losparse::linear::{
     Compressible, CompressibleLinear, CompressibleLinearConfig, LayerSelection,
 };
-use losparse::models::{AnySeq2Seq, EncoderInput};
+use losparse::models::{AnySeq2Seq, EncoderInput, FolderModel};
 
 /// Share of the weights in the low-rank part, and in percent with the kept neurons.
 const LOW_RANK: f64 = 0.05;

@@ -7,7 +7,7 @@ use std::error::Error;
 
 use burn::tensor::activation::softmax;
 use losparse::checkpoint::LoadOptions;
-use losparse::models::{AnySequenceClassifier, EncoderInput, ProblemType};
+use losparse::models::{AnySequenceClassifier, EncoderInput, FolderModel, ProblemType};
 use losparse::tasks::batch::{EncodedExample, TextBatch};
 use losparse::tasks::tokenize::TextTokenizer;
 use losparse::tasks::{Example, metrics::argmax};

@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use losparse::checkpoint::LoadOptions;
-use losparse::models::AnyQuestionAnswerer;
+use losparse::models::{AnyQuestionAnswerer, FolderModel};
 use losparse::tasks::squad::{self, QaExample, QaSettings};
 use losparse::train::{answer_questions, model_tokenizer};
 use serde_json::Value;

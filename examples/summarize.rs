@@ -7,7 +7,7 @@ use std::error::Error;
 
 use losparse::checkpoint::LoadOptions;
 use losparse::generation::GenerationConfig;
-use losparse::models::AnySeq2Seq;
+use losparse::models::{AnySeq2Seq, FolderModel};
 use losparse::tasks::summarization::{SummarizationExample, SummarizationSettings};
 use losparse::train::{
     Evaluator, Interrupt, Silent, TextGenerationRecipe, TextGenerator, model_tokenizer,

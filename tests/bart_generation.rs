@@ -28,7 +28,7 @@ use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::generation::{Generated, GenerationConfig};
 use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
-use losparse::models::{AnySeq2Seq, EncoderInput, Seq2SeqInput};
+use losparse::models::{AnySeq2Seq, EncoderInput, FolderModel, Seq2SeqInput};
 use serde::Deserialize;
 
 use super::parity::{fixture, folder_from};

@@ -15,7 +15,7 @@ use losparse::linear::{
     LowRankSparseLinear,
 };
 use losparse::models::bert::{BertForSequenceClassification, BertModel};
-use losparse::models::{AnySequenceClassifier, EncoderInput, LabelConfig};
+use losparse::models::{AnySequenceClassifier, EncoderInput, FolderModel, LabelConfig};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;

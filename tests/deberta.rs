@@ -13,7 +13,9 @@ use losparse::models::deberta_v2::{
     DebertaV2Config, DebertaV2ForQuestionAnswering, DebertaV2ForSequenceClassification,
     DebertaV2Model,
 };
-use losparse::models::{AnySequenceClassifier, EncoderInput, LabelConfig, ModelConfig};
+use losparse::models::{
+    AnySequenceClassifier, EncoderInput, FolderModel, LabelConfig, ModelConfig,
+};
 
 use super::deberta_parity::{expected, load};
 use super::parity::{fixture, ints, parameters};

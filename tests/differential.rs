@@ -9,7 +9,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use half::{bf16, f16};
 use losparse::checkpoint::LoadOptions;
-use losparse::models::{AnySequenceClassifier, ProblemType};
+use losparse::models::{AnySequenceClassifier, FolderModel, ProblemType};
 use losparse::tasks::Example;
 use losparse::train::{Interrupt, model_tokenizer, predict_logits};
 use safetensors::tensor::{Dtype, TensorView};

@@ -10,7 +10,9 @@ use losparse::models::bert::{BertConfig, BertForSequenceClassification};
 use losparse::models::deberta_v2::{DebertaV2Config, DebertaV2ForSequenceClassification};
 use losparse::models::mpnet::{MpnetConfig, MpnetForSequenceClassification};
 use losparse::models::roberta::{RobertaConfig, RobertaForSequenceClassification};
-use losparse::models::{AnySequenceClassifier, EncoderInput, LabelConfig, ModelConfig};
+use losparse::models::{
+    AnySequenceClassifier, EncoderInput, FolderModel, LabelConfig, ModelConfig,
+};
 use serde_json::{Value, json};
 
 use super::cli::{Place, fails, json_lines, losparse, refs, stdout, text};

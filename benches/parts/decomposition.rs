@@ -4,7 +4,7 @@
 use faer::{Mat, MatRef, Side};
 use losparse::checkpoint::LoadOptions;
 use losparse::decompose::decompose_matrix;
-use losparse::models::AnySequenceClassifier;
+use losparse::models::{AnySequenceClassifier, FolderModel};
 use rayon::prelude::*;
 
 use super::*;

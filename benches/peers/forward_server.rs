@@ -10,7 +10,7 @@ use std::error::Error;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use losparse::checkpoint::LoadOptions;
-use losparse::models::{AnySequenceClassifier, EncoderInput};
+use losparse::models::{AnySequenceClassifier, EncoderInput, FolderModel};
 use server::Clock;
 
 fn main() -> Result<(), Box<dyn Error>> {

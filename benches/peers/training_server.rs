@@ -17,7 +17,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use losparse::checkpoint::LoadOptions;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::linear::LayerSelection;
-use losparse::models::{AnySequenceClassifier, EncoderInput, Labels};
+use losparse::models::{AnySequenceClassifier, EncoderInput, FolderModel, Labels};
 use losparse::optim::AdamWConfig;
 use losparse::pruning::{Curve, Pruner, PruningConfig, Regrowth, Schedule};
 use server::Clock;

@@ -30,9 +30,6 @@ pub trait ModelConfig:
     /// Longest input, in tokens.
     fn max_length(&self) -> usize;
 
-    /// Width of the hidden states.
-    fn hidden_size(&self) -> usize;
-
     /// Sizes that the tensors of a checkpoint show too, so that the two can be compared before anything is
     /// built.
     fn sizes_shown(&self) -> Vec<SizeShown>;
@@ -53,6 +50,28 @@ pub trait ModelConfig:
         Ok(config)
     }
 }
+
+/// The methods of [`ModelConfig`] that give a field, that of the field `$inner` if one is named.
+macro_rules! config_fields {
+    ($($inner:ident)?) => {
+        fn labels(&self) -> &$crate::models::LabelConfig {
+            &self.$($inner.)?labels
+        }
+
+        fn labels_mut(&mut self) -> &mut $crate::models::LabelConfig {
+            &mut self.$($inner.)?labels
+        }
+
+        fn other_mut(&mut self) -> &mut serde_json::Map<String, serde_json::Value> {
+            &mut self.$($inner.)?other
+        }
+
+        fn vocab_size(&self) -> usize {
+            self.$($inner.)?vocab_size
+        }
+    };
+}
+pub(crate) use config_fields;
 
 /// A size in a configuration, and where a checkpoint shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +162,23 @@ pub(crate) fn size(field: &str, value: usize) -> Result<(), String> {
 /// Fails, naming `field`, if `value` is larger than in any model.
 pub(crate) fn at_most(field: &str, value: usize) -> Result<(), String> {
     if value > LARGEST { Err(format!("{field}: {value} is beyond {LARGEST}")) } else { Ok(()) }
+}
+
+/// Fails, naming `field`, unless this number of heads divides a `width`.
+pub(crate) fn heads(field: &str, heads: usize, width: (&str, usize)) -> Result<(), String> {
+    size(field, heads)?;
+    match width.1.is_multiple_of(heads) {
+        true => Ok(()),
+        false => Err(format!("{field}: {heads} does not divide {} {}", width.0, width.1)),
+    }
+}
+
+/// Fails, naming `field`, unless its token is in the vocabulary.
+pub(crate) fn token(field: &str, token: Option<usize>, vocab_size: usize) -> Result<(), String> {
+    match token.filter(|&token| token >= vocab_size) {
+        None => Ok(()),
+        Some(token) => Err(format!("{field}: {token} is not below vocab_size {vocab_size}")),
+    }
 }
 
 /// Fails, naming `field`, unless `value` is a standard deviation in 32 bits.

@@ -184,9 +184,7 @@ impl Evaluation<'_> {
         let tokenizer = self.tokenizer(TaskRecipe::default().max_length())?;
         let mut results = Vec::new();
         for (split, mut data) in self.datasets()? {
-            if let Some(most) = recipe.max_eval_examples {
-                data.truncate(most);
-            }
+            data.truncate(recipe.max_eval_examples.unwrap_or(usize::MAX));
             check_outputs(opened, &data.task)?;
             Opened::check_pairs(&data.examples, opened.takes_pairs()?, 0)?;
             global.note(&format!("· evaluating {split}: {} examples", data.len()));

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use losparse::checkpoint::{LoadOptions, LoadReport};
 use losparse::generation::{DEFAULT_NEW_TOKENS, GenerationConfig};
+use losparse::inspect::RunReport;
 use losparse::linear::round_weights;
 use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::precision;
 use losparse::tasks::squad::QaSettings;
 use losparse::tasks::{Example, GlueTask, SummarizationSettings, Task, TextTokenizer};
-use losparse::train::{StoredColumns, TaskRecipe, TextGenerationRecipe, model_tokenizer};
+use losparse::train::{Recipe, StoredColumns, TaskRecipe, TextGenerationRecipe, model_tokenizer};
 use losparse::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -238,9 +239,9 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
         let message = "no such folder; a model folder in Hugging Face's layout is expected";
         return Err(Error::format(folder, message));
     }
-    let inner = folder.join("model");
+    let inner = folder.join(RunReport::MODEL);
     let run = !folder.join("config.json").is_file() && inner.join("config.json").is_file();
-    if run && folder.join("recipe.toml").is_file() && !folder.join("report.json").is_file() {
+    if run && folder.join(Recipe::FILE).is_file() && !folder.join(RunReport::FILE).is_file() {
         let message = format!(
             "its run is not done, and {} may be of an earlier one; go on with --resume, or name that \
              folder",

@@ -96,7 +96,7 @@ impl RunArgs {
     /// If there is no run to resume, or its recipe cannot be read.
     fn begun(&self) -> losparse::Result<Option<Recipe>> {
         let Some(output) = self.output.as_ref().filter(|_| self.resume) else { return Ok(None) };
-        let file = output.join("recipe.toml");
+        let file = output.join(Recipe::FILE);
         if file.is_file() {
             return Recipe::read(file).map(Some);
         }
@@ -276,7 +276,7 @@ fn check(recipe: &Recipe) -> losparse::Result<PathBuf> {
 /// was saved.
 fn advice(args: impl Iterator<Item = OsString>, output: &Path, recipe: &Recipe) -> String {
     let now = recipe.resolved().with_absolute_paths();
-    let begun = Recipe::read(output.join("recipe.toml"));
+    let begun = Recipe::read(output.join(Recipe::FILE));
     match begun.is_ok_and(|begun| begun.difference(&now).is_none()) {
         true => {
             let args = args.filter(|word| word != "--overwrite" && word != "--resume");

@@ -14,7 +14,7 @@ impl Baseline {
     /// If it cannot be read, is of another task or a compression, or was evaluated on other data. The
     /// last is known if both runs start from the same model.
     pub(crate) fn read(path: &Path, task: &Task, now: &Inputs) -> Result<Self> {
-        let file = if path.is_dir() { path.join("report.json") } else { path.to_path_buf() };
+        let file = if path.is_dir() { path.join(RunReport::FILE) } else { path.to_path_buf() };
         let report = RunReport::read(&file)?;
         let wrong = |message: String| Err(Error::format(&file, message));
         if report.method.is_some() {

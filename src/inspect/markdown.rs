@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::escape::{code, markdown as text};
 use super::report::{RunReport, SplitMetrics};
-use super::{LinearAccount, ModelAccount, Warning, percent, thousands};
+use super::{Latency, LinearAccount, ModelAccount, Warning, percent, thousands};
 use crate::Result;
 use crate::checkpoint::atomic;
-use crate::pruning::{Curve, Importance, Structure};
+use crate::pruning::{Curve, Importance, Schedule, Structure};
 use crate::tasks::TaskKind;
 
 impl RunReport {
@@ -25,7 +25,7 @@ impl RunReport {
         let folder = folder.as_ref();
         let text = self.with_pictures(pictures);
         atomic::write_file(folder.join("report.md"), text.as_bytes())?;
-        atomic::write_file(folder.join("report.json"), self.to_json()?.as_bytes())
+        atomic::write_file(folder.join(Self::FILE), self.to_json()?.as_bytes())
     }
 
     fn with_pictures(&self, pictures: &[(String, String)]) -> String {
@@ -89,25 +89,18 @@ fn compression(report: &RunReport, out: &mut String) -> fmt::Result {
         Structure::Inputs => "input columns",
         Structure::Unstructured => "single entries",
     };
-    writeln!(
-        out,
-        "({low_rank}, and {} of the sparse part's {unit}).\n",
-        percent(schedule.final_keep_ratio)
-    )?;
+    let kept = percent(schedule.final_keep_ratio);
+    writeln!(out, "({low_rank}, and {kept} of the sparse part's {unit}).\n")?;
+    let Schedule { interval, total_steps: total, .. } = *schedule;
+    let (first, last) = (schedule.initial_warmup_steps, schedule.final_warmup_steps);
     let when = match schedule.curve {
-        Curve::OneShot => format!(
-            "Pruned at once to the final ratio after update {} of {}",
-            schedule.initial_warmup_steps + 1,
-            schedule.total_steps
-        ),
+        Curve::OneShot => {
+            format!("Pruned at once to the final ratio after update {} of {total}", first + 1)
+        }
         curve => format!(
-            "Pruned every {} updates from update {} on, on a {} schedule; at the final ratio for \
-             the last {} of {} updates",
-            schedule.interval,
-            schedule.initial_warmup_steps,
-            word(&curve),
-            schedule.final_warmup_steps,
-            schedule.total_steps
+            "Pruned every {interval} updates from update {first} on, on a {} schedule; at the final \
+             ratio for the last {last} of {total} updates",
+            word(&curve)
         ),
     };
     let betas = match pruning.importance {
@@ -151,24 +144,22 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
             agreement.largest_logit_difference, agreement.examples, agreement.changed_predictions
         )?;
     }
-    let training = &report.training;
-    match training.best_of {
+    let step = report.training.result_step;
+    match report.training.best_of {
         Some(1) | None => writeln!(
             out,
-            "\nThe result is the model after update {}; these metrics did not choose it.",
-            training.result_step
+            "\nThe result is the model after update {step}; these metrics did not choose it."
         ),
         Some(evaluations) => writeln!(
             out,
             "\nThe result is the best, by {}, of {evaluations} evaluations{} on this same evaluation \
-             data (update {}), so its metrics are optimistic: on new data expect a little less.",
+             data (update {step}), so its metrics are optimistic: on new data expect a little less.",
             report.task.primary,
             if report.method.as_ref().is_some_and(|method| method.pruning.is_some()) {
                 " at the final ratio"
             } else {
                 ""
-            },
-            training.result_step
+            }
         ),
     }
 }
@@ -176,18 +167,14 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
 fn size(report: &RunReport, out: &mut String) -> fmt::Result {
     let account = &report.account;
     writeln!(out, "\n## Size\n")?;
+    let [linear, whole] = [account.linear_ratio(), account.whole_ratio()].map(percent);
+    let [stored, dense] =
+        [account.stored_elements(), account.dense_elements()].map(|count| thousands(count as u64));
     writeln!(
         out,
-        "- compressed layers' weights: {} of the dense ones (linear ratio, counted from what is \
-         stored)",
-        percent(account.linear_ratio())
-    )?;
-    writeln!(
-        out,
-        "- whole model: {} of {} parameters, {} (embeddings, biases and heads stay whole)",
-        thousands(account.stored_elements() as u64),
-        thousands(account.dense_elements() as u64),
-        percent(account.whole_ratio())
+        "- compressed layers' weights: {linear} of the dense ones (linear ratio, counted from what is \
+         stored)\n\
+         - whole model: {stored} of {dense} parameters, {whole} (embeddings, biases and heads stay whole)"
     )?;
     if let Some(bytes) = report.bytes {
         write!(out, "- on disk: {} bytes", thousands(bytes))?;
@@ -210,16 +197,10 @@ fn latency(report: &RunReport, out: &mut String) -> fmt::Result {
     writeln!(out, "| model | median ms | min | max | examples/s | speed |")?;
     writeln!(out, "|---|---:|---:|---:|---:|---:|")?;
     for row in &latency.contestants {
-        writeln!(
-            out,
-            "| {} | {:.2} | {:.2} | {:.2} | {:.1} | ×{:.2} |",
-            text(&row.name),
-            row.median_ms,
-            row.min_ms,
-            row.max_ms,
-            row.examples_per_second,
-            row.speedup
-        )?;
+        let Latency { median_ms, min_ms, max_ms, examples_per_second: rate, speedup, .. } = row;
+        let (name, times) =
+            (text(&row.name), format!("{median_ms:.2} | {min_ms:.2} | {max_ms:.2}"));
+        writeln!(out, "| {name} | {times} | {rate:.1} | ×{speedup:.2} |")?;
     }
     Ok(())
 }
@@ -237,15 +218,10 @@ fn training(report: &RunReport, out: &mut String) -> fmt::Result {
         training.learning_rate,
         training.max_length
     )?;
-    writeln!(
-        out,
-        "- {}{:.0} s in all{}",
-        training
-            .seconds_per_step
-            .map_or_else(String::new, |each| format!("{each:.3} s an update, ")),
-        training.seconds,
-        if training.resumed { " (resumed from a checkpoint)" } else { "" }
-    )?;
+    let each = training.seconds_per_step.map(|each| format!("{each:.3} s an update, "));
+    let (each, seconds) = (each.unwrap_or_default(), training.seconds);
+    let resumed = if training.resumed { " (resumed from a checkpoint)" } else { "" };
+    writeln!(out, "- {each}{seconds:.0} s in all{resumed}")?;
     if let Some(held_out) = training.held_out {
         writeln!(
             out,

@@ -226,6 +226,11 @@ impl WarningKind {
 }
 
 impl RunReport {
+    /// Name of its file in the folder of a run.
+    pub const FILE: &'static str = "report.json";
+    /// Name of the folder of the model beside it.
+    pub const MODEL: &'static str = "model";
+
     /// The names and versions of this crate and Burn, for [`RunReport::versions`].
     pub(crate) fn current_versions() -> Vec<(String, String)> {
         vec![
@@ -241,7 +246,7 @@ impl RunReport {
     /// If it cannot be written as JSON.
     pub fn to_json(&self) -> Result<String> {
         let json = serde_json::to_string_pretty(self);
-        json.map(|text| text + "\n").map_err(|e| Error::format("report.json", e.to_string()))
+        json.map(|text| text + "\n").map_err(|e| Error::format(Self::FILE, e.to_string()))
     }
 
     /// Reads a `report.json`.

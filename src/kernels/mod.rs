@@ -16,15 +16,15 @@
 //! result. To add one, begin with a function in `flex/fused.rs` and a method of [`Kernels`]
 //! (`flex/extension.rs`), its gradients (`flex/autodiff.rs`), and its body for `Flex` (`flex/backend.rs`).
 
+mod active_neurons;
 mod allocator;
-mod columns;
 #[cfg(feature = "flex")]
 mod flex;
 mod neurons;
 mod sequences;
 
+pub use active_neurons::{ActiveNeurons, SparseGradient};
 pub use allocator::keep_freed_memory;
-pub use columns::{ActiveColumns, SparseGradient};
 #[cfg(feature = "flex")]
 pub use flex::*;
 pub use neurons::NeuronWeights;

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, assert_shape};
 
 use super::InputMoments;
-use crate::kernels::ActiveColumns;
+use crate::kernels::ActiveNeurons;
 use crate::ops::LowRankSparse;
 
 /// The low-rank part, transposed to Burn's orientation.
@@ -45,7 +45,7 @@ pub struct LowRankSparseLinear {
     /// Neurons that are not pruned for good, if some are: only their part of `S` is trained, the other is
     /// zero. Set by [`crate::pruning::Pruner`].
     #[module(skip)]
-    pub frozen: Option<Arc<ActiveColumns>>,
+    pub frozen: Option<Arc<ActiveNeurons>>,
     /// Receives every input of the layer, while moments are measured.
     #[module(skip)]
     pub(crate) moments: Option<Arc<InputMoments>>,

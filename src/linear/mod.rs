@@ -37,7 +37,7 @@ pub use round::round_weights;
 pub use select::{LayerMatch, LayerSelection};
 pub use shared::SharedInput;
 pub use state::{LayerSpec, LayerState, layer_specs, restore_layers};
-pub use traverse::{Compressible, linear_names};
+pub use traverse::{Compressible, FeedForwardVisitor, LinearVisitor, linear_names};
 
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};

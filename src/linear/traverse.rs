@@ -24,15 +24,18 @@ use super::{CompressibleLinear, FeedForward};
 macro_rules! compressible {
     ($model:ty { $($layer:tt),+ $(,)? }) => {
         impl $crate::linear::Compressible for $model {
-            fn for_each_linear_mut(
-                &mut self,
-                f: &mut dyn FnMut(&str, &mut $crate::linear::CompressibleLinear),
-            ) {
+            fn for_each_linear_mut(&mut self, f: $crate::linear::LinearVisitor<'_>) {
                 $(f(stringify!($layer), &mut self.$layer);)+
             }
         }
     };
 }
+
+/// Sees the full name of a layer, and the layer.
+pub type LinearVisitor<'a> = &'a mut (dyn FnMut(&str, &mut CompressibleLinear) + 'a);
+
+/// Sees a feed-forward network.
+pub type FeedForwardVisitor<'a> = &'a mut (dyn FnMut(FeedForward<'_>) + 'a);
 
 /// A Burn module whose [`CompressibleLinear`] layers can be visited.
 ///
@@ -59,11 +62,11 @@ macro_rules! compressible {
 /// ```
 pub trait Compressible: Module {
     /// Calls `f` with the full, unique name of every compressible layer, always in the same order.
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear));
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>);
 
     /// Calls `f` with every feed-forward network that compaction may narrow; the model then must accept any
     /// smaller width, in files too. By default there is none.
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
         let _ = f;
     }
 

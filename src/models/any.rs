@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
+use serde_json::Value;
 
 use super::bart::BartForSequenceClassification;
 use super::bert::BertForSequenceClassification;
 use super::deberta_v2::DebertaV2ForSequenceClassification;
 use super::mpnet::MpnetForSequenceClassification;
 use super::roberta::RobertaForSequenceClassification;
-use super::{EncoderInput, LabelConfig, Labels, sequence_classification_loss};
-use crate::checkpoint::{LoadOptions, LoadReport, SaveOptions};
+use super::{EncoderInput, LabelConfig, Labels, ModelConfig, sequence_classification_loss};
+use crate::checkpoint::{LoadOptions, LoadReport, PretrainedModel, SaveOptions, save_pretrained};
 use crate::linear::Compressible;
 use crate::{Error, Result};
 
@@ -20,32 +21,14 @@ pub trait FolderModel: Compressible {
     ///
     /// # Errors
     /// As [`crate::checkpoint::load_pretrained`], and if the architecture is not supported.
-    fn load(folder: &Path, device: &Device, options: &LoadOptions) -> Result<(Self, LoadReport)>;
+    fn load(
+        folder: impl AsRef<Path>,
+        device: &Device,
+        options: &LoadOptions,
+    ) -> Result<(Self, LoadReport)>;
 
-    /// Writes the model to a folder.
-    ///
-    /// # Errors
-    /// As [`crate::checkpoint::save_pretrained`].
-    fn save(&self, folder: &Path, options: &SaveOptions) -> Result<()>;
-
-    /// Labels and kind of task.
-    fn labels(&self) -> &LabelConfig;
-
-    /// Longest input, in tokens.
-    fn max_length(&self) -> usize;
-
-    /// Number of tokens in the vocabulary.
-    fn vocab_size(&self) -> usize;
-
-    /// Id of the token that every input must hold, because the answer is read at it; most models
-    /// need none.
-    fn end_token(&self) -> Option<usize>;
-
-    /// The configuration as it is in `config.json`.
-    ///
-    /// # Errors
-    /// If it cannot be written as JSON.
-    fn config_json(&self) -> Result<serde_json::Value>;
+    /// The model itself, without its architecture.
+    fn pretrained(&self) -> &dyn AnyPretrained;
 
     /// Computes the model's answer to `[batch, length]` tokens without padding, and waits for it:
     /// what is timed.
@@ -57,6 +40,76 @@ pub trait FolderModel: Compressible {
     /// If sequences are longer than [`FolderModel::max_length`] or lack the
     /// [`FolderModel::end_token`].
     fn run(&self, input_ids: Tensor<2, Int>) -> Result<()>;
+
+    /// Writes the model to a folder.
+    ///
+    /// # Errors
+    /// As [`crate::checkpoint::save_pretrained`].
+    fn save(&self, folder: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
+        self.pretrained().save_to(folder.as_ref(), options)
+    }
+
+    /// Labels and kind of task.
+    fn labels(&self) -> &LabelConfig {
+        self.pretrained().label_config()
+    }
+
+    /// Longest input, in tokens.
+    fn max_length(&self) -> usize {
+        self.pretrained().sizes().0
+    }
+
+    /// Number of tokens in the vocabulary.
+    fn vocab_size(&self) -> usize {
+        self.pretrained().sizes().1
+    }
+
+    /// Id of the token that every input must hold, because the answer is read at it; most models
+    /// need none.
+    fn end_token(&self) -> Option<usize> {
+        self.pretrained().needed_token()
+    }
+
+    /// The configuration as it is in `config.json`.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    fn config_json(&self) -> Result<Value> {
+        let json = self.pretrained().to_json();
+        json.map_err(|e| Error::format("config.json", e.to_string()))
+    }
+}
+
+/// A [`PretrainedModel`] of whichever architecture; see the methods of [`FolderModel`].
+#[allow(missing_docs)]
+pub trait AnyPretrained {
+    fn save_to(&self, folder: &Path, options: &SaveOptions) -> Result<()>;
+    fn label_config(&self) -> &LabelConfig;
+    fn sizes(&self) -> (usize, usize);
+    fn needed_token(&self) -> Option<usize>;
+    fn to_json(&self) -> serde_json::Result<Value>;
+}
+
+impl<M: PretrainedModel> AnyPretrained for M {
+    fn save_to(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
+        save_pretrained(self, folder, options)
+    }
+
+    fn label_config(&self) -> &LabelConfig {
+        self.config().labels()
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        (self.config().max_length(), self.config().vocab_size())
+    }
+
+    fn needed_token(&self) -> Option<usize> {
+        self.end_token()
+    }
+
+    fn to_json(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(self.config())
+    }
 }
 
 /// Waits for a tensor's values.
@@ -66,13 +119,14 @@ pub(super) fn await_values(tensor: Tensor<2>) -> Result<()> {
 }
 
 /// An enum of models with the same head on different architectures: to support another one, name
-/// it here. `$output` is what their `forward` gives.
+/// it here. `$output` is what their `forward` gives, and `$run` is [`FolderModel::run`].
 macro_rules! any_model {
     (
         $(#[$about:meta])*
         $name:ident($input:ty) -> $output:ty {
             $($(#[$about_variant:meta])* $variant:ident($model:ty),)+
         }
+        run: $run:expr
     ) => {
         $(#[$about])*
         #[derive(burn::module::Module, Debug)]
@@ -86,11 +140,28 @@ macro_rules! any_model {
             pub const SUPPORTED: &'static [&'static str] =
                 &[$(<$model as $crate::checkpoint::PretrainedModel>::MODEL_TYPE),+];
 
-            /// Loads the model of a folder, whichever architecture it is.
+            /// The model's answer, see its own `forward`.
             ///
-            /// # Errors
-            /// As [`crate::checkpoint::load_pretrained`], and if the architecture is not supported.
-            pub fn load(
+            /// # Panics
+            /// If sequences are longer than the model's longest, lack a token that the model needs,
+            /// or shapes differ.
+            pub fn forward(&self, input: $input) -> $output {
+                match self { $(Self::$variant(model) => model.forward(input),)+ }
+            }
+        }
+
+        impl $crate::linear::Compressible for $name {
+            fn for_each_linear_mut(&mut self, f: $crate::linear::LinearVisitor<'_>) {
+                match self { $(Self::$variant(model) => model.for_each_linear_mut(f),)+ }
+            }
+
+            fn for_each_feed_forward_mut(&mut self, f: $crate::linear::FeedForwardVisitor<'_>) {
+                match self { $(Self::$variant(model) => model.for_each_feed_forward_mut(f),)+ }
+            }
+        }
+
+        impl $crate::models::FolderModel for $name {
+            fn load(
                 folder: impl AsRef<std::path::Path>,
                 device: &burn::tensor::Device,
                 options: &$crate::checkpoint::LoadOptions,
@@ -110,120 +181,16 @@ macro_rules! any_model {
                 ))
             }
 
-            /// Writes the model to a folder.
-            ///
-            /// # Errors
-            /// As [`crate::checkpoint::save_pretrained`].
-            pub fn save(
-                &self,
-                folder: impl AsRef<std::path::Path>,
-                options: &$crate::checkpoint::SaveOptions,
-            ) -> $crate::Result<()> {
-                match self {
-                    $(Self::$variant(model) => {
-                        $crate::checkpoint::save_pretrained(model, folder, options)
-                    })+
-                }
-            }
-
-            /// The model's answer, see its own `forward`.
-            ///
-            /// # Panics
-            /// If sequences are longer than [`Self::max_length`], lack a token that the model needs,
-            /// or shapes differ.
-            pub fn forward(&self, input: $input) -> $output {
-                match self { $(Self::$variant(model) => model.forward(input),)+ }
-            }
-
-            /// Labels and kind of task.
-            pub fn labels(&self) -> &$crate::models::LabelConfig {
-                use $crate::models::ModelConfig;
-                match self { $(Self::$variant(model) => model.config().labels(),)+ }
-            }
-
-            /// Longest input, in tokens.
-            pub fn max_length(&self) -> usize {
-                use $crate::models::ModelConfig;
-                match self { $(Self::$variant(model) => model.config().max_length(),)+ }
-            }
-
-            /// Number of tokens in the vocabulary.
-            pub fn vocab_size(&self) -> usize {
-                use $crate::models::ModelConfig;
-                match self { $(Self::$variant(model) => model.config().vocab_size(),)+ }
-            }
-
-            /// The configuration as it is in `config.json`.
-            ///
-            /// # Errors
-            /// If it cannot be written as JSON.
-            pub fn config_json(&self) -> $crate::Result<serde_json::Value> {
-                let json = match self {
-                    $(Self::$variant(model) => serde_json::to_value(model.config()),)+
-                };
-                json.map_err(|e| $crate::Error::format("config.json", e.to_string()))
-            }
-        }
-
-        impl $crate::linear::Compressible for $name {
-            fn for_each_linear_mut(
-                &mut self,
-                f: &mut dyn FnMut(&str, &mut $crate::linear::CompressibleLinear),
-            ) {
-                match self { $(Self::$variant(model) => model.for_each_linear_mut(f),)+ }
-            }
-
-            fn for_each_feed_forward_mut(
-                &mut self,
-                f: &mut dyn FnMut($crate::linear::FeedForward<'_>),
-            ) {
-                match self { $(Self::$variant(model) => model.for_each_feed_forward_mut(f),)+ }
-            }
-        }
-
-        impl $crate::models::FolderModel for $name {
-            fn load(
-                folder: &std::path::Path,
-                device: &burn::tensor::Device,
-                options: &$crate::checkpoint::LoadOptions,
-            ) -> $crate::Result<(Self, $crate::checkpoint::LoadReport)> {
-                Self::load(folder, device, options)
-            }
-
-            fn save(
-                &self,
-                folder: &std::path::Path,
-                options: &$crate::checkpoint::SaveOptions,
-            ) -> $crate::Result<()> {
-                self.save(folder, options)
-            }
-
-            fn labels(&self) -> &$crate::models::LabelConfig {
-                self.labels()
-            }
-
-            fn max_length(&self) -> usize {
-                self.max_length()
-            }
-
-            fn vocab_size(&self) -> usize {
-                self.vocab_size()
-            }
-
-            fn end_token(&self) -> Option<usize> {
-                use $crate::checkpoint::PretrainedModel;
-                match self { $(Self::$variant(model) => model.end_token(),)+ }
-            }
-
-            fn config_json(&self) -> $crate::Result<serde_json::Value> {
-                self.config_json()
+            fn pretrained(&self) -> &dyn $crate::models::any::AnyPretrained {
+                match self { $(Self::$variant(model) => model,)+ }
             }
 
             fn run(
                 &self,
                 input_ids: burn::tensor::Tensor<2, burn::tensor::Int>,
             ) -> $crate::Result<()> {
-                self.run(input_ids)
+                let run: fn(&Self, burn::tensor::Tensor<2, burn::tensor::Int>) -> _ = $run;
+                run(self, input_ids)
             }
         }
     };
@@ -245,6 +212,7 @@ any_model! {
         /// `model_type` `bart`.
         Bart(BartForSequenceClassification),
     }
+    run: |model, input_ids| await_values(model.forward(EncoderInput::new(input_ids)))
 }
 
 impl AnySequenceClassifier {
@@ -254,9 +222,5 @@ impl AnySequenceClassifier {
     /// If labels do not fit the logits.
     pub fn loss(&self, logits: Tensor<2>, labels: Labels) -> Tensor<1> {
         sequence_classification_loss(self.labels().problem_type(), logits, labels)
-    }
-
-    fn run(&self, input_ids: Tensor<2, Int>) -> Result<()> {
-        await_values(self.forward(EncoderInput::new(input_ids)))
     }
 }

@@ -6,10 +6,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use serde_json::Value;
 
-use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel, LabelConfig};
+use super::any::AnyPretrained;
+use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel};
 use crate::checkpoint::format::shown;
-use crate::checkpoint::{LoadOptions, LoadReport, SaveOptions, model_type};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::checkpoint::{LoadOptions, LoadReport, model_type};
+use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
 use crate::{Error, Result};
 
 /// A model of any supported architecture with any supported head.
@@ -36,11 +37,11 @@ macro_rules! each {
 }
 
 impl Compressible for AnyModel {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         each!(self, model => model.for_each_linear_mut(f))
     }
 
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
         each!(self, model => model.for_each_feed_forward_mut(f))
     }
 }
@@ -49,7 +50,12 @@ impl FolderModel for AnyModel {
     /// Loads a folder's model with the head that `architectures` in `config.json` names. Where that
     /// is none of ours, as in pretrained models, it is what the architecture was made for: BART
     /// writes texts, encoders classify sequences.
-    fn load(folder: &Path, device: &Device, options: &LoadOptions) -> Result<(Self, LoadReport)> {
+    fn load(
+        folder: impl AsRef<Path>,
+        device: &Device,
+        options: &LoadOptions,
+    ) -> Result<(Self, LoadReport)> {
+        let folder = folder.as_ref();
         let config: Value = crate::files::read_json(folder.join("config.json"))?;
         let architectures = match config.get("architectures") {
             None | Some(Value::Null) => None,
@@ -78,31 +84,11 @@ impl FolderModel for AnyModel {
         loaded.map(|(model, report)| (Self::SequenceClassifier(model), report))
     }
 
-    fn save(&self, folder: &Path, options: &SaveOptions) -> Result<()> {
-        each!(self, model => model.save(folder, options))
-    }
-
-    fn labels(&self) -> &LabelConfig {
-        each!(self, model => model.labels())
-    }
-
-    fn max_length(&self) -> usize {
-        each!(self, model => model.max_length())
-    }
-
-    fn vocab_size(&self) -> usize {
-        each!(self, model => model.vocab_size())
-    }
-
-    fn end_token(&self) -> Option<usize> {
-        each!(self, model => model.end_token())
-    }
-
-    fn config_json(&self) -> Result<Value> {
-        each!(self, model => model.config_json())
+    fn pretrained(&self) -> &dyn AnyPretrained {
+        each!(self, model => model.pretrained())
     }
 
     fn run(&self, input_ids: Tensor<2, Int>) -> Result<()> {
-        each!(self, model => FolderModel::run(model, input_ids))
+        each!(self, model => model.run(input_ids))
     }
 }

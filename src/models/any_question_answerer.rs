@@ -1,6 +1,6 @@
 //! Question answering, by the architecture that a folder's `config.json` names.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 use super::EncoderInput;
 use super::any::{any_model, await_values};
@@ -8,7 +8,6 @@ use super::bert::BertForQuestionAnswering;
 use super::deberta_v2::DebertaV2ForQuestionAnswering;
 use super::mpnet::MpnetForQuestionAnswering;
 use super::roberta::RobertaForQuestionAnswering;
-use crate::Result;
 
 any_model! {
     /// An extractive question answerer of any supported architecture. `forward` gives the logits
@@ -23,11 +22,8 @@ any_model! {
         /// `model_type` `deberta-v2`, which DeBERTa-v3 has too.
         DebertaV2(DebertaV2ForQuestionAnswering),
     }
-}
-
-impl AnyQuestionAnswerer {
-    fn run(&self, input_ids: Tensor<2, Int>) -> Result<()> {
-        let (start, end) = self.forward(EncoderInput::new(input_ids));
+    run: |model, input_ids| {
+        let (start, end) = model.forward(EncoderInput::new(input_ids));
         await_values(start)?;
         await_values(end)
     }

@@ -4,9 +4,9 @@ use burn::tensor::{Int, Tensor};
 
 use super::any::{any_model, await_values};
 use super::bart::BartForConditionalGeneration;
-use super::{EncoderInput, Seq2SeqInput};
+use super::{EncoderInput, FolderModel, Seq2SeqInput, language_model_loss};
 use crate::Result;
-use crate::generation::{CachedDecoder, Generated, GenerationConfig, generate};
+use crate::generation::{Generated, GenerationConfig, generate};
 
 any_model! {
     /// A model of any supported architecture that writes a text given another. `forward` gives
@@ -14,6 +14,14 @@ any_model! {
     AnySeq2Seq(Seq2SeqInput) -> Tensor<3> {
         /// `model_type` `bart`.
         Bart(BartForConditionalGeneration),
+    }
+    run: |model, input_ids| {
+        // The decoder reads the source as well.
+        let input = Seq2SeqInput::new(EncoderInput::new(input_ids.clone()));
+        let logits = model.forward(model.teacher_forced(input, input_ids));
+        let [batch, target, vocabulary] = logits.dims();
+        // [batch, 1, vocabulary] → [batch, vocabulary]: the last position needs all others.
+        await_values(logits.narrow(1, target - 1, 1).reshape([batch, vocabulary]))
     }
 }
 
@@ -32,7 +40,7 @@ impl AnySeq2Seq {
         each!(self, model => model.teacher_forced(input, labels))
     }
 
-    /// The loss `[1]`: see [`language_model_loss`](super::language_model_loss).
+    /// The loss `[1]`: see [`language_model_loss`].
     ///
     /// # Panics
     /// If labels do not fit the logits.
@@ -42,7 +50,7 @@ impl AnySeq2Seq {
         labels: Tensor<2, Int>,
         label_smoothing: f64,
     ) -> Tensor<1> {
-        each!(self, model => model.loss(logits, labels, label_smoothing))
+        language_model_loss(logits, labels, label_smoothing)
     }
 
     /// Generates outputs for every example: see [`generate`].
@@ -62,8 +70,7 @@ impl AnySeq2Seq {
     /// # Errors
     /// If a setting is impossible or not supported; the message names it.
     pub fn check_generation(&self, config: &GenerationConfig) -> Result<()> {
-        let [tokens, longest] = each!(self, model => [CachedDecoder::vocab_size(model), CachedDecoder::max_length(model)]);
-        config.resolve(tokens, longest).map(|_| ())
+        config.resolve(self.vocab_size(), self.max_length()).map(|_| ())
     }
 
     /// Bytes that a generation for `texts` texts remembers at its greatest length: keys, values,
@@ -72,22 +79,13 @@ impl AnySeq2Seq {
     /// # Errors
     /// As [`Self::check_generation`].
     pub fn generation_bytes(&self, config: &GenerationConfig, texts: usize) -> Result<f64> {
-        let [tokens, longest] = each!(self, model => [CachedDecoder::vocab_size(model), CachedDecoder::max_length(model)]);
-        let settings = config.resolve(tokens, longest)?;
+        let tokens = self.vocab_size();
+        let settings = config.resolve(tokens, self.max_length())?;
         let [layers, size] =
             each!(self, model => [model.config().decoder_layers, model.config().d_model]);
         let beams = settings.num_beams as f64;
         let remembered = (2 * layers * size) as f64 * settings.max_length as f64;
         let candidates = (4.0 * beams).min(tokens as f64);
         Ok(4.0 * texts as f64 * beams * (remembered + tokens as f64 + 2.0 * candidates))
-    }
-
-    /// One pass of encoder and decoder, the decoder reading the source as well.
-    fn run(&self, input_ids: Tensor<2, Int>) -> Result<()> {
-        let input = Seq2SeqInput::new(EncoderInput::new(input_ids.clone()));
-        let logits = self.forward(self.teacher_forced(input, input_ids));
-        let [batch, target, vocabulary] = logits.dims();
-        // [batch, 1, vocabulary] → [batch, vocabulary]: the last position needs all others.
-        await_values(logits.narrow(1, target - 1, 1).reshape([batch, vocabulary]))
     }
 }

@@ -124,6 +124,10 @@ impl EncoderInput {
     }
 }
 
+/// The output `[batch, length, hidden]` of an attention or a layer, and the attention's probabilities
+/// `[batch, heads, queries, keys]`, if the context asks for them.
+pub type Attended = (Tensor<3>, Option<Tensor<4>>);
+
 /// Hidden states and attention probabilities of layers, as far as an input asks for them.
 pub(crate) struct Collected {
     pub(crate) hidden_states: Option<Vec<Tensor<3>>>,
@@ -150,6 +154,12 @@ impl Collected {
             all.push(attention);
         }
     }
+}
+
+/// The states `[batch, hidden_size]` of the first tokens of `[batch, length, hidden_size]`.
+pub(crate) fn first_token(hidden_states: Tensor<3>) -> Tensor<2> {
+    let [batch, _, hidden_size] = hidden_states.dims();
+    hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size])
 }
 
 /// The output of an encoder.

@@ -35,8 +35,8 @@ pub use any_model::AnyModel;
 pub use any_question_answerer::AnyQuestionAnswerer;
 pub use any_seq2seq::AnySeq2Seq;
 pub use classification::{Labels, sequence_classification_loss};
-pub(crate) use encoder::Collected;
-pub use encoder::{EncoderInput, EncoderOutput};
+pub use encoder::{Attended, EncoderInput, EncoderOutput};
+pub(crate) use encoder::{Collected, first_token};
 pub use question_answering::{question_answering_loss, span_logits};
 pub use seq2seq::{Seq2SeqInput, Seq2SeqOutput, language_model_loss, shift_tokens_right};
 

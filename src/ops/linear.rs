@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::kernels::{ActiveColumns, SparseGradient, is_flex_f32};
+use crate::kernels::{ActiveNeurons, SparseGradient, is_flex_f32};
 use crate::precision;
 
 /// `x · weight + bias`.
@@ -29,7 +29,7 @@ pub(crate) struct LowRankSparse<'a> {
     /// `R: [d_input, rank]` and `L: [rank, d_output]`.
     pub(crate) low_rank: Option<[Tensor<2>; 2]>,
     /// The columns of `S` that are not pruned for good; the others are zero.
-    pub(crate) frozen: Option<&'a Arc<ActiveColumns>>,
+    pub(crate) frozen: Option<&'a Arc<ActiveNeurons>>,
 }
 
 impl LowRankSparse<'_> {
@@ -110,7 +110,7 @@ impl LowRankSparse<'_> {
 }
 
 /// `S`, with no gradient for columns that are pruned for good.
-fn trained(sparse: Tensor<2>, frozen: Option<&Arc<ActiveColumns>>) -> Tensor<2> {
+fn trained(sparse: Tensor<2>, frozen: Option<&Arc<ActiveNeurons>>) -> Tensor<2> {
     match frozen {
         Some(columns) if sparse.is_autodiff() && columns.gradient != SparseGradient::Whole => {
             let mask = TensorData::new(columns.mask(), [1, columns.width()]);

@@ -13,7 +13,7 @@ use burn::config::Config;
 use burn::optim::{ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::ActiveColumns;
+use crate::kernels::ActiveNeurons;
 
 /// AdamW (Loshchilov & Hutter 2019): Burn's, with the same results; on `flex` it makes one pass over
 /// weights, gradient and moments instead of fourteen. If neurons are pruned for good, it updates only the
@@ -135,12 +135,12 @@ impl AdamW {
         tensor: Tensor<D>,
         gradient: Tensor<D>,
         state: Option<AdamWState<D>>,
-        columns: Option<Arc<ActiveColumns>>,
+        columns: Option<Arc<ActiveNeurons>>,
     ) -> (Tensor<D>, Option<AdamWState<D>>) {
         let (updated, others) = match columns.as_deref() {
             None => (tensor, None),
             Some(columns) => {
-                let rest = ActiveColumns { active: columns.others.clone(), ..columns.clone() };
+                let rest = ActiveNeurons { active: columns.others.clone(), ..columns.clone() };
                 (state::take(tensor.clone(), columns), Some(state::take(tensor, &rest)))
             }
         };

@@ -14,14 +14,14 @@ use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Bool, Device, Int, Tensor};
 
-use crate::kernels::ActiveColumns;
+use crate::kernels::ActiveNeurons;
 
 /// Request about one matrix.
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(not(feature = "flex"), allow(dead_code))] // Only `flex` has sums at hand.
 pub(crate) struct Request {
     /// The only columns that are trained; the gradient has no others.
-    pub columns: Option<Arc<ActiveColumns>>,
+    pub columns: Option<Arc<ActiveNeurons>>,
     /// Whether to return `Σᵢ |w[i, j] · g[i, j]|`, with the new weights: it costs nothing while weights
     /// and gradient are at hand.
     pub sums: bool,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::optim::{AdaptiveMomentumState, RecordState, StateSink, StateSource, join_path};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::kernels::ActiveColumns;
+use crate::kernels::ActiveNeurons;
 
 /// State of one parameter: as Burn's, but with moments of only some columns if only those are trained.
 #[derive(Clone)]
@@ -13,7 +13,7 @@ pub struct AdamWState<const D: usize> {
     /// Steps done and both moments: of the parameter's shape, or `[.., active]`.
     pub momentum: AdaptiveMomentumState<D>,
     /// The columns that have moments; `None`: all.
-    pub columns: Option<Arc<ActiveColumns>>,
+    pub columns: Option<Arc<ActiveNeurons>>,
 }
 
 /// Name of the columns in records.
@@ -33,14 +33,14 @@ impl<const D: usize> RecordState for AdamWState<D> {
         let momentum = RecordState::state_unflatten(&join_path(prefix, "momentum"), src, device)?;
         let mask = src.take_tensor(prefix, COLUMNS);
         let mask = mask.map(|mask| mask.convert::<f32>().iter::<f32>().collect::<Vec<_>>());
-        let columns = mask.map(|mask| Arc::new(ActiveColumns::of_mask(&mask)));
+        let columns = mask.map(|mask| Arc::new(ActiveNeurons::of_mask(&mask)));
         Some(Self { momentum, columns })
     }
 }
 
 impl<const D: usize> AdamWState<D> {
     /// The state for an update of `columns` (`None`: all). A column without moments starts with zeros.
-    pub(super) fn fit(self, columns: Option<&Arc<ActiveColumns>>) -> Self {
+    pub(super) fn fit(self, columns: Option<&Arc<ActiveNeurons>>) -> Self {
         let same = match (&self.columns, columns) {
             (None, None) => true,
             (Some(old), Some(new)) => old.active == new.active && old.width() == new.width(),
@@ -79,12 +79,12 @@ fn select<const D: usize>(tensor: Tensor<D>, columns: Vec<i64>) -> Tensor<D> {
 }
 
 /// The active columns side by side.
-pub(super) fn take<const D: usize>(tensor: Tensor<D>, columns: &ActiveColumns) -> Tensor<D> {
+pub(super) fn take<const D: usize>(tensor: Tensor<D>, columns: &ActiveNeurons) -> Tensor<D> {
     select(tensor, columns.active.iter().map(|&column| column as i64).collect())
 }
 
 /// The active columns at their places among others that are zero.
-pub(crate) fn spread<const D: usize>(tensor: Tensor<D>, columns: &ActiveColumns) -> Tensor<D> {
+pub(crate) fn spread<const D: usize>(tensor: Tensor<D>, columns: &ActiveNeurons) -> Tensor<D> {
     let mut dims = tensor.dims();
     dims[D - 1] = columns.others.len();
     let others = Tensor::zeros(dims, (&tensor.device(), tensor.dtype()));
@@ -95,7 +95,7 @@ pub(crate) fn spread<const D: usize>(tensor: Tensor<D>, columns: &ActiveColumns)
 pub(super) fn join<const D: usize>(
     active: Tensor<D>,
     others: Tensor<D>,
-    columns: &ActiveColumns,
+    columns: &ActiveNeurons,
 ) -> Tensor<D> {
     let all = match (columns.active.len(), columns.others.len()) {
         (0, _) => return others,

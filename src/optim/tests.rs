@@ -66,7 +66,7 @@ impl Trained {
     }
 
     /// An update with the step's own gradient; the sums.
-    fn step(&mut self, columns: Option<ActiveColumns>, gathered: bool) -> Option<Vec<f32>> {
+    fn step(&mut self, columns: Option<ActiveNeurons>, gathered: bool) -> Option<Vec<f32>> {
         let dims = self.model.weight.dims();
         let values: Vec<f32> = (0..dims[0] * dims[1])
             .map(|at| ((at as u64 * 7919 + self.steps * 104_729) % 1009) as f32 / 500.0 - 1.0)
@@ -101,9 +101,9 @@ impl Trained {
     }
 }
 
-fn columns(active: &[usize], width: usize) -> ActiveColumns {
+fn columns(active: &[usize], width: usize) -> ActiveNeurons {
     let mask: Vec<f32> = (0..width).map(|at| f32::from(active.contains(&at))).collect();
-    ActiveColumns { gradient: SparseGradient::Gathered, ..ActiveColumns::of_mask(&mask) }
+    ActiveNeurons { gradient: SparseGradient::Gathered, ..ActiveNeurons::of_mask(&mask) }
 }
 
 /// The columns `active` of `values: [_, width]`.

@@ -54,10 +54,10 @@ pub enum Reduction {
 pub enum Structure {
     /// Neurons (outputs); written `rows`, as they are in the paper's orientation `[out, in]`.
     #[default]
-    #[serde(rename = "rows", alias = "neurons")]
+    #[serde(alias = "rows")]
     Neurons,
     /// Inputs; written `columns`.
-    #[serde(rename = "columns", alias = "inputs")]
+    #[serde(alias = "columns")]
     Inputs,
     /// Single entries.
     Unstructured,

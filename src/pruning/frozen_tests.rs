@@ -7,7 +7,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use super::{Curve, Importance, Pruner, PruningConfig, Reduction, Regrowth, Schedule};
 use crate::decompose::{DecomposeConfig, Rank, decompose};
 use crate::linear::{
-    Compressible, CompressibleLinear, CompressibleLinearConfig, LayerSelection, to_vec,
+    Compressible, CompressibleLinear, CompressibleLinearConfig, LayerSelection, LinearVisitor,
+    to_vec,
 };
 use crate::optim::AdamWConfig;
 
@@ -20,7 +21,7 @@ struct Net {
 }
 
 impl Compressible for Net {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         f("up", &mut self.up);
         f("down", &mut self.down);
         f("small", &mut self.small);

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::derived::Derived;
 use super::{Importance, NEVER_KEPT, PruningConfig, Reduction, Regrowth, Structure, equations};
-use crate::kernels::{ActiveColumns, SparseGradient};
+use crate::kernels::{ActiveNeurons, SparseGradient};
 use crate::linear::to_vec;
 use crate::optim;
 use crate::random::split_mix_64;
@@ -29,7 +29,7 @@ pub struct LayerImportance {
     pub(super) mask: Option<Mask>,
 }
 
-type Mask = Derived<Param<Tensor<2>>, [Arc<ActiveColumns>; 2]>;
+type Mask = Derived<Param<Tensor<2>>, [Arc<ActiveNeurons>; 2]>;
 
 /// Shape of the scores of a `[d_input, d_output]` layer.
 fn score_shape(structure: Structure, [d_input, d_output]: [usize; 2]) -> [usize; 2] {
@@ -97,7 +97,7 @@ pub(super) fn sums_suffice(config: &PruningConfig) -> bool {
 fn sample(
     config: &PruningConfig,
     sparse: &Param<Tensor<2>>,
-    columns: Option<&ActiveColumns>,
+    columns: Option<&ActiveNeurons>,
     seen: Seen,
 ) -> Tensor<2> {
     let [rows, _] = sparse.lazy_shape().dims();
@@ -169,11 +169,11 @@ impl LayerImportance {
 
     /// Neurons that are not pruned for good, under frozen regrowth of neurons; `gathered`: with gradients
     /// of only those.
-    pub(super) fn active(&self, gathered: bool) -> Option<&Arc<ActiveColumns>> {
+    pub(super) fn active(&self, gathered: bool) -> Option<&Arc<ActiveNeurons>> {
         let columns = self.mask.as_ref()?.get(|mask| {
-            let active = ActiveColumns::of_mask(&to_vec(mask.val()));
+            let active = ActiveNeurons::of_mask(&to_vec(mask.val()));
             let gradient = SparseGradient::Gathered;
-            [Arc::new(active.clone()), Arc::new(ActiveColumns { gradient, ..active })]
+            [Arc::new(active.clone()), Arc::new(ActiveNeurons { gradient, ..active })]
         });
         Some(&columns[usize::from(gathered)])
     }
@@ -199,7 +199,7 @@ impl LayerImportance {
         &mut self,
         config: &PruningConfig,
         sparse: &Param<Tensor<2>>,
-        columns: Option<&ActiveColumns>,
+        columns: Option<&ActiveNeurons>,
         seen: Seen,
         valid: usize,
     ) {

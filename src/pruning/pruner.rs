@@ -75,13 +75,10 @@ impl Pruner {
     /// A pruner without layers, for models that are trained without pruning.
     fn idle(total_steps: usize, device: &Device) -> Self {
         let config = PruningConfig::new(super::Schedule {
-            initial_keep_ratio: 1.0,
-            final_keep_ratio: 1.0,
             initial_warmup_steps: 0,
             final_warmup_steps: 0,
-            total_steps,
             interval: 10,
-            curve: super::Curve::default(),
+            ..super::Schedule::new(1.0, total_steps)
         });
         let device = device.clone().without_autodiff();
         let counters = Counters::default().to_stored(ParamId::new(), &device);
@@ -297,23 +294,17 @@ impl Pruner {
         let config = self.config;
         let layers = &self.layers;
         let mut scores = Vec::with_capacity(layers.len());
-        let mut groups = Vec::with_capacity(layers.len());
-        let mut at = 0;
+        let mut entries = Vec::with_capacity(layers.len());
         for_each_sparse(model, |_, sparse| {
             let [d_input, d_output] = sparse.lazy_shape().dims();
-            let score = layers[at].scores(&config, sparse.val().inner());
-            groups.push((
-                score.dims(),
-                match config.structure {
-                    Structure::Neurons => d_input,
-                    Structure::Inputs => d_output,
-                    Structure::Unstructured => 1,
-                },
-            ));
-            scores.push(score);
-            at += 1;
+            scores.push(layers[scores.len()].scores(&config, sparse.val().inner()));
+            entries.push(match config.structure {
+                Structure::Neurons => d_input,
+                Structure::Inputs => d_output,
+                Structure::Unstructured => 1,
+            });
         });
-        let mut groups = read_groups(&scores, &groups);
+        let mut groups = read_groups(&scores, &entries);
         if config.bounds_layers() {
             let cap = cap_at(keep_ratio, config.schedule.final_keep_ratio, config.max_kept);
             for (group, scores) in groups.iter_mut().zip(&mut scores) {
@@ -377,25 +368,20 @@ impl Pruner {
     }
 }
 
-/// Reads the scores of all layers from the device at once.
-fn read_groups(scores: &[Tensor<2>], shapes: &[([usize; 2], usize)]) -> Vec<Group> {
+/// The layers' `scores` with the entries that each stands for, read from the device at once.
+fn read_groups(scores: &[Tensor<2>], entries: &[usize]) -> Vec<Group> {
     let Some(device) = scores.first().map(Tensor::device) else { return Vec::new() };
-    let flat: Vec<Tensor<1>> = scores
-        .iter()
-        .map(|s| {
-            let count = s.shape().num_elements();
-            // Layers may lie on several devices.
-            s.clone().reshape([count]).to_device(&device)
-        })
-        .collect();
-    let all = to_vec(Tensor::cat(flat, 0));
+    let flat = scores.iter().map(|scores| {
+        let count = scores.shape().num_elements();
+        // Layers may lie on several devices.
+        scores.clone().reshape([count]).to_device(&device)
+    });
+    let all = to_vec(Tensor::<1>::cat(flat.collect(), 0));
     let mut rest = all.as_slice();
-    shapes
-        .iter()
-        .map(|([a, b], entries)| {
-            let (head, tail) = rest.split_at(a * b);
-            rest = tail;
-            Group { scores: head.to_vec(), entries: *entries }
-        })
-        .collect()
+    let group = |(scores, &entries): (&Tensor<2>, &usize)| {
+        let (own, others) = rest.split_at(scores.shape().num_elements());
+        rest = others;
+        Group { scores: own.to_vec(), entries }
+    };
+    scores.iter().zip(entries).map(group).collect()
 }

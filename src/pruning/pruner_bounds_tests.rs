@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::pruner_tests::{SHAPES, config, model, optimizer, schedule, update};
 use super::selection::prune_count;
 use super::{Curve, Importance, Pruner, PruningConfig, Regrowth, Schedule, cap_at};
-use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, leaf};
+use crate::linear::{Compressible, CompressibleLinear, LinearVisitor, LowRankSparseLinear, leaf};
 
 #[test]
 fn a_floor_and_a_cap_bound_what_each_layer_keeps() {
@@ -53,7 +53,7 @@ struct Wide {
 }
 
 impl Compressible for Wide {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         f("large", &mut self.large);
         f("small", &mut self.small);
     }

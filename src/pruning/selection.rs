@@ -4,9 +4,6 @@
 //! entries. Adding up the entries of neurons in the order of their scores finds the same threshold
 //! thousands of times cheaper.
 
-use crate::linear::to_vec;
-use burn::tensor::Tensor;
-
 /// Scores of the neurons of one layer, and the number of entries of `S` behind each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
@@ -14,13 +11,6 @@ pub struct Group {
     pub scores: Vec<f32>,
     /// Entries of `S` in each neuron.
     pub entries: usize,
-}
-
-impl Group {
-    /// Reads the scores of one layer.
-    pub fn from_tensor(scores: Tensor<2>, entries: usize) -> Self {
-        Self { scores: to_vec(scores), entries }
-    }
 }
 
 /// Number of `entries` pruned at `keep_ratio`: `int(N·(1 − p))`, in f64 and in that order.

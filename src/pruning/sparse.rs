@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::{Param, ParamId};
 use burn::tensor::Tensor;
 
-use crate::kernels::ActiveColumns;
+use crate::kernels::ActiveNeurons;
 use crate::linear::{Compressible, CompressibleLinear};
 
 /// Zeroes the entries of `sparse` where `mask` is zero.
@@ -48,7 +48,7 @@ pub(super) fn for_each_sparse<M: Compressible>(
 /// [`for_each_sparse`], with the neurons that the layer knows to be pruned for good.
 pub(super) fn for_each_frozen<M: Compressible>(
     model: &mut M,
-    mut f: impl FnMut(&mut Param<Tensor<2>>, &mut Option<Arc<ActiveColumns>>),
+    mut f: impl FnMut(&mut Param<Tensor<2>>, &mut Option<Arc<ActiveNeurons>>),
 ) {
     model.for_each_linear_mut(&mut |_, linear| {
         if let CompressibleLinear::LowRankSparse(layer) = linear

@@ -113,7 +113,7 @@ impl Study {
             if wanted.is_empty() || known(&name) {
                 continue;
             }
-            let Ok(recipe) = Recipe::read(entry.path().join("recipe.toml")) else { continue };
+            let Ok(recipe) = Recipe::read(entry.path().join(Recipe::FILE)) else { continue };
             for at in 0..wanted.len() {
                 if identity::is_run_of(&wanted[at].recipe, &recipe)? {
                     wanted.swap_remove(at).folder = name;

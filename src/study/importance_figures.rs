@@ -42,7 +42,7 @@ fn scores(cell: &Cell, cells: &[&Cell], folder: &Path) -> Option<Scores> {
     done.find_map(|run| {
         let run = folder.join(&run.folder);
         let layers = RunAnalysis::read(&run).ok()?.importance_before;
-        let method = RunReport::read(run.join("report.json")).ok()?.method?;
+        let method = RunReport::read(run.join(RunReport::FILE)).ok()?.method?;
         let name = super::ratio_figures::line_name(cell, cells);
         (!layers.is_empty()).then_some((name, method.pruning?.importance, layers))
     })

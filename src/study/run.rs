@@ -9,6 +9,7 @@ use super::baseline_run::baseline_run;
 use super::run_state::{ERROR, RunState, state, states};
 use super::{PlannedRun, Study, StudyReport, importance_figures, study_figures};
 use crate::checkpoint::atomic;
+use crate::inspect::RunReport;
 use crate::train::lock::{Attempt, Claim};
 use crate::train::{Event, RunOptions, compress, finetune};
 use crate::{Error, Result};
@@ -67,7 +68,7 @@ pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Res
             state = run_one(run, &RunOptions { baseline, ..options.clone() })?;
         }
         if let (RunState::Finished(_), false) = (&state, study.keep_models) {
-            for name in ["checkpoints", "model"] {
+            for name in ["checkpoints", RunReport::MODEL] {
                 let path = folder.join(&run.folder).join(name);
                 if path.is_dir() {
                     fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
@@ -83,7 +84,7 @@ pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Res
 
 /// Checks that the folder is new, empty or a study's.
 fn check_folder(folder: &Path) -> Result<()> {
-    let known = [LOCKS, "study.json"].iter().any(|name| folder.join(name).exists());
+    let known = [LOCKS, StudyReport::FILE].iter().any(|name| folder.join(name).exists());
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let visible = |entry: &fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
     if !known && entries.into_iter().any(|entry| visible(&entry)) {
@@ -111,7 +112,7 @@ pub fn forget_failures(study: &Study, folder: &Path) -> Result<()> {
 
 fn run_one(run: &PlannedRun, study: &RunOptions) -> Result<RunState> {
     let folder = study.output.join(&run.folder);
-    if folder.join("report.json").is_file() {
+    if folder.join(RunReport::FILE).is_file() {
         // The report is damaged or of another run, else the run would be finished.
         return state(run, &study.output);
     }
@@ -169,6 +170,6 @@ pub fn write_study(study: &Study, folder: &Path) -> Result<StudyReport> {
     atomic::write_file(folder.join("study.md"), text.as_bytes())?;
     atomic::write_file(folder.join("study.csv"), report.to_csv()?.as_bytes())?;
     atomic::write_file(folder.join("runs.csv"), report.runs_to_csv()?.as_bytes())?;
-    atomic::write_file(folder.join("study.json"), report.to_json()?.as_bytes())?;
+    atomic::write_file(folder.join(StudyReport::FILE), report.to_json()?.as_bytes())?;
     Ok(report)
 }

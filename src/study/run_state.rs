@@ -63,9 +63,9 @@ fn outdated(study: &Study, states: &[RunState], at: usize) -> Option<&'static st
 /// The state of one run.
 pub(super) fn state(run: &PlannedRun, output: &Path) -> Result<RunState> {
     let folder = output.join(&run.folder);
-    let report = folder.join("report.json");
+    let report = folder.join(RunReport::FILE);
     if report.is_file() {
-        let recipe = Recipe::read(folder.join("recipe.toml"));
+        let recipe = Recipe::read(folder.join(Recipe::FILE));
         return Ok(match (RunReport::read(&report), recipe) {
             (Ok(_), Ok(recipe)) if !identity::is_run_of(&run.recipe, &recipe)? => {
                 let message = "holds a run with other settings, of another version perhaps; remove \

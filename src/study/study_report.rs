@@ -87,7 +87,7 @@ impl StudyReport {
     /// If they cannot be written as JSON.
     pub fn to_json(&self) -> Result<String> {
         let json = serde_json::to_string_pretty(self);
-        json.map(|text| text + "\n").map_err(|e| Error::format("study.json", e.to_string()))
+        json.map(|text| text + "\n").map_err(|e| Error::format(Self::FILE, e.to_string()))
     }
 
     /// Header and rows of the table for people.

@@ -248,11 +248,6 @@ impl TextBatch {
     pub fn new(examples: &[&EncodedExample], pad_id: u32, device: &Device) -> Result<Self> {
         Ok(collate(examples, pad_id)?.upload(device))
     }
-
-    /// Number of examples.
-    pub fn batch_size(&self) -> usize {
-        self.input_ids.dims()[0]
-    }
 }
 
 #[cfg(test)]

@@ -215,6 +215,14 @@ pub struct TextDataset {
     pub skipped: usize,
 }
 
+/// Sets the fields of `$target` that `$given` has a value for.
+macro_rules! take_given {
+    ($given:expr => $target:expr; $($field:ident),+ $(,)?) => {
+        $(if let Some(value) = &$given.$field { $target.$field = value.clone(); })+
+    };
+}
+pub(crate) use take_given;
+
 /// Gives a data set with the field `examples` the methods that all of them have.
 macro_rules! dataset_methods {
     ($dataset:ty) => {

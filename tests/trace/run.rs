@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use losparse::checkpoint::{LoadOptions, SaveOptions, TensorSource, model_type};
 use losparse::linear::Compressible;
 use losparse::models::{
-    AnySeq2Seq, AnySequenceClassifier, EncoderInput, Labels, ProblemType, Seq2SeqInput,
+    AnySeq2Seq, AnySequenceClassifier, EncoderInput, FolderModel, Labels, ProblemType, Seq2SeqInput,
 };
 use losparse::pruning::{Importance, PruningConfig, Reduction, Schedule, Structure};
 use safetensors::tensor::{Dtype, TensorView};

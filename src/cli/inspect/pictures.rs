@@ -42,7 +42,7 @@ pub fn of_folders(
     if folder.join(StudyReport::FILE).is_file() {
         return of_study(folder, patterns).map(Some);
     }
-    if folder.join("report.json").is_file() {
+    if folder.join(RunReport::FILE).is_file() {
         return of_run(folder, patterns, device).map(Some);
     }
     Ok(None)
@@ -65,7 +65,7 @@ pub fn of_model(
 /// Pictures of a run that has ended; without `analysis.json`, those that its report allows. With
 /// patterns, of the layers they match, and with the singular values of the result.
 fn of_run(folder: &Path, patterns: &[String], device: &Device) -> Result<Figures> {
-    let mut report = RunReport::read(folder.join("report.json"))?;
+    let mut report = RunReport::read(folder.join(RunReport::FILE))?;
     let mut analysis = match folder.join(RunAnalysis::FILE).is_file() {
         true => RunAnalysis::read(folder)?,
         false => RunAnalysis::default(),
@@ -83,7 +83,7 @@ fn of_run(folder: &Path, patterns: &[String], device: &Device) -> Result<Figures
     let figures = run_figures(&report, &analysis);
     let mut figures: Figures = figures.into_iter().map(|(name, f)| named(name, f)).collect();
     if let Some(names) = shown
-        && folder.join("model").is_dir()
+        && folder.join(RunReport::MODEL).is_dir()
     {
         let of_result = spectra(&Opened::load(folder, device)?.model, names)?;
         figures.retain(|(name, _)| name != "spectra");
@@ -139,7 +139,7 @@ fn of_study(folder: &Path, patterns: &[String]) -> Result<Figures> {
 fn compared(folders: &[PathBuf], patterns: &[String]) -> Result<Figures> {
     let mut runs: Vec<(RunReport, Vec<LayerScores>)> = Vec::new();
     for folder in folders {
-        let report = RunReport::read(folder.join("report.json"))?;
+        let report = RunReport::read(folder.join(RunReport::FILE))?;
         let scores = RunAnalysis::read(folder)?.importance_before;
         if scores.is_empty() {
             let message = "has no importance from before pruning: its run pruned no neurons, or an \

@@ -50,8 +50,8 @@ pub struct MethodArgs {
     #[arg(long, value_name = "mean|sum|max|min", value_parser = word::<Reduction>,
         help = shown("How the scores of a neuron's weights are combined into one", default_word::<Reduction>()))]
     reduction: Option<Reduction>,
-    #[arg(long, value_name = "rows|columns|unstructured", value_parser = word::<Structure>,
-        help = shown("What is pruned together: neurons, input columns, or single weights", default_word::<Structure>()))]
+    #[arg(long, value_name = "neurons|inputs|unstructured", value_parser = word::<Structure>,
+        help = shown("What is pruned together: neurons, inputs, or single weights", default_word::<Structure>()))]
     structure: Option<Structure>,
     #[arg(long, value_name = "allowed|frozen", value_parser = word::<Regrowth>,
         help = shown("Whether pruned neurons may come back during training", default_word::<Regrowth>()))]

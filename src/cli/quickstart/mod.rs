@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use losparse::checkpoint::atomic;
-use losparse::inspect::percent;
+use losparse::inspect::{RunReport, percent};
 use losparse::train::{Interrupt, Recipe, RunOptions, compress};
 use serde_json::json;
 
@@ -58,7 +58,7 @@ impl Args {
         let recipe = self.recipe(built_in, &start)?;
         recipe.validate()?;
         let own = self.is_own_run();
-        if !own && self.output.join("recipe.toml").exists() {
+        if !own && self.output.join(Recipe::FILE).exists() {
             let message = "holds another run; choose another folder with --output";
             return Err(losparse::Error::format(&self.output, message).into());
         }
@@ -84,7 +84,7 @@ impl Args {
             output::print_json(&json!({"event": "done", "report": report}))?;
             return verdict(&report);
         }
-        let small = self.output.join("model");
+        let small = self.output.join(RunReport::MODEL);
         let outcome = Outcome::new(built_in, &recipe, &report, [&start, &small], &device)?;
         let (table, tried) = (outcome.table()?, outcome.try_out(&interrupt)?);
         output::print(&format!("\n{table}\n\n{tried}\n\n{}", self.next(built_in)))?;
@@ -93,7 +93,7 @@ impl Args {
 
     /// Whether the output folder holds an earlier run of this command, which is replaced.
     fn is_own_run(&self) -> bool {
-        let Ok(earlier) = Recipe::read(self.output.join("recipe.toml")) else { return false };
+        let Ok(earlier) = Recipe::read(self.output.join(Recipe::FILE)) else { return false };
         let Ok(output) = std::path::absolute(&self.output) else { return false };
         let models = Model::value_variants().iter().map(|model| output.join(model.built_in().name));
         models.into_iter().any(|model| earlier.model.as_ref() == Some(&model))

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use losparse::Result;
 use losparse::inspect::latency::{Contestant, Repetitions, measure};
 use losparse::inspect::{RunReport, SplitMetrics, percent, thousands};
-use losparse::models::{AnyModel, AnySeq2Seq, AnySequenceClassifier, EncoderInput};
+use losparse::models::{AnyModel, AnySeq2Seq, AnySequenceClassifier, EncoderInput, FolderModel};
 use losparse::tasks::summarization::SummarizationExample;
 use losparse::tasks::{Example, MetricKind, Split, TextBatch};
 use losparse::train::{Interrupt, Recipe, Silent, TextGenerator, contestant, predict_logits};

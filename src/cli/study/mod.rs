@@ -142,7 +142,7 @@ impl Args {
         };
         if json {
             let rows = rows.iter().map(|(run, state)| {
-                json!({"folder": run.folder, "state": word(state), "recipe": run.recipe})
+                json!({"folder": run.folder, "state": word(state), "recipe": run.recipe.to_json()})
             });
             return output::print_json(&rows.collect::<Vec<_>>());
         }

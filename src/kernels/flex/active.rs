@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::columns::{ActiveColumns, SparseGradient};
+use super::active_neurons::{ActiveNeurons, SparseGradient};
 use super::products;
 
 /// A layer and its input.
@@ -25,17 +25,7 @@ pub(crate) struct ActiveLayer<'a> {
     pub left: &'a [f32],
     /// `[rows, d_input, d_output, rank]`
     pub dims: [usize; 4],
-    pub columns: &'a ActiveColumns,
-}
-
-/// Gradients of [`ActiveLayer`].
-pub(crate) struct ActiveGradients {
-    pub x: Vec<f32>,
-    /// `[d_input, active]`, or `[d_input, d_output]` if the whole is wanted.
-    pub sparse: Vec<f32>,
-    pub right: Vec<f32>,
-    pub left: Vec<f32>,
-    pub bias: Vec<f32>,
+    pub columns: &'a ActiveNeurons,
 }
 
 impl ActiveLayer<'_> {
@@ -60,8 +50,9 @@ impl ActiveLayer<'_> {
         output
     }
 
-    /// All gradients, of the output's, `grad: [rows, d_output]`.
-    pub(crate) fn backward(&self, grad: &[f32]) -> ActiveGradients {
+    /// The gradients of `x`, `sparse` (the active columns alone unless whole), `right`, `left` and the bias, of
+    /// the output's, `grad: [rows, d_output]`.
+    pub(crate) fn backward(&self, grad: &[f32]) -> [Vec<f32>; 5] {
         let [rows, d_input, d_output, rank] = self.dims;
         let active = &self.columns.active;
         let (k, width) = (active.len(), active.len() + rank);
@@ -82,7 +73,7 @@ impl ActiveLayer<'_> {
             let whole = weight_gradient(self.x, grad, [d_input, d_output], rows);
             let right = multiply_transposed(&whole, self.left, d_output, [d_input, rank]);
             let left = weight_gradient(self.right, &whole, [rank, d_output], d_input);
-            return ActiveGradients { x, sparse: whole, right, left, bias };
+            return [x, whole, right, left, bias];
         }
         let left_active = gather(self.left, d_output, active);
         let grad_first = weight_gradient(self.x, &grad_hidden, [d_input, width], rows);
@@ -96,7 +87,7 @@ impl ActiveLayer<'_> {
         let mut left = weight_gradient(&code, grad, [rank, d_output], rows);
         let of_active = weight_gradient(self.right, &grad_kept, [rank, k], d_input);
         scatter(&mut left, d_output, active, &of_active);
-        ActiveGradients { x, sparse: grad_kept, right, left, bias }
+        [x, grad_kept, right, left, bias]
     }
 
     /// `L` with its active columns zero: one product over all columns is faster than gathering the

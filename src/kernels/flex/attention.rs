@@ -60,15 +60,6 @@ pub(crate) struct Attention<'a> {
     pub settings: &'a AttentionSettings,
 }
 
-/// Gradients of [`Attention`].
-pub(crate) struct AttentionGradients {
-    pub query: Vec<f32>,
-    pub key: Vec<f32>,
-    pub value: Vec<f32>,
-    /// Empty without a bias.
-    pub bias: Vec<f32>,
-}
-
 #[derive(Default)]
 struct Scratch {
     packed: PackedWeight,
@@ -100,8 +91,8 @@ impl Attention<'_> {
         output
     }
 
-    /// All gradients, of the output's, `grad: [batch, queries, size]`.
-    pub(crate) fn backward(&self, grad: &[f32]) -> AttentionGradients {
+    /// The gradients of query, key, value and bias, of the output's, `grad: [batch, queries, size]`.
+    pub(crate) fn backward(&self, grad: &[f32]) -> [Vec<f32>; 4] {
         let [_, queries, keys, _] = self.dims;
         let scores = self.settings.heads * queries * keys;
         let mut query = vec![0.0; self.query.len()];
@@ -109,7 +100,7 @@ impl Attention<'_> {
         let mut value = vec![0.0; self.value.len()];
         let mut bias = vec![0.0; self.bias.map_or(0, <[f32]>::len)];
         if self.is_empty() {
-            return AttentionGradients { query, key, value, bias };
+            return [query, key, value, bias];
         }
         let biases: Vec<&mut [f32]> = match bias.is_empty() {
             true => (0..self.dims[0]).map(|_| Default::default()).collect(),
@@ -131,7 +122,7 @@ impl Attention<'_> {
                 }
             });
         });
-        AttentionGradients { query, key, value, bias }
+        [query, key, value, bias]
     }
 
     fn is_empty(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The extension under autodiff: backward passes by hand.
 
+use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
 use super::Kernels;
+use super::active_neurons::ActiveNeurons;
 use super::attention::AttentionSettings;
-use super::columns::ActiveColumns;
 use super::extension::KernelGradients;
 use super::positions::PositionSettings;
 use super::residual_norm::NormSettings;
@@ -43,41 +44,24 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), weight.node(), bias.node()];
-        match Dense.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let state = [&x, &weight].map(|tensor| prepared.checkpoint(tensor));
-                let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
-                prepared.finish(state, B::dense(x, weight, bias))
-            }
-            OpsKind::UnTracked(prepared) => {
-                let [x, weight, bias] = [x, weight, bias].map(|t| t.into_primitive());
-                prepared.finish(B::dense(x, weight, bias))
-            }
-        }
+        let forward = |[x, weight, bias]: [_; 3], ()| B::dense(x, weight, bias);
+        tracked::<B, C, _, _, _, _>(Dense, [x, weight, bias], [0, 1], (), forward)
     }
 
     fn composed_weight(
         sparse: FloatTensor<Self>,
         right: FloatTensor<Self>,
         left: FloatTensor<Self>,
-        columns: Option<Arc<ActiveColumns>>,
+        columns: Option<Arc<ActiveNeurons>>,
     ) -> FloatTensor<Self> {
-        let inputs = [sparse, right, left];
-        let nodes = inputs.each_ref().map(|tensor| tensor.node());
-        match ComposedWeight.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let [_, right, left] = inputs.each_ref();
-                let state = [right, left].map(|tensor| prepared.checkpoint(tensor));
-                let [sparse, right, left] = inputs.map(|t| t.into_primitive());
-                let output = B::composed_weight(sparse, right, left, columns.clone());
-                prepared.finish((state, columns), output)
-            }
-            OpsKind::UnTracked(prepared) => {
-                let [sparse, right, left] = inputs.map(|t| t.into_primitive());
-                prepared.finish(B::composed_weight(sparse, right, left, columns))
-            }
-        }
+        let operation =
+            Operation::<B, Option<Arc<ActiveNeurons>>, 2, 3>(|factors, columns, grad| {
+                B::composed_weight_gradients(factors, columns.as_deref(), grad)
+            });
+        let forward = |[sparse, right, left]: [_; 3], columns| {
+            B::composed_weight(sparse, right, left, columns)
+        };
+        tracked::<B, C, _, _, _, _>(operation, [sparse, right, left], [1, 2], columns, forward)
     }
 
     fn active_dense(
@@ -86,23 +70,21 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         right: FloatTensor<Self>,
         left: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        columns: Arc<ActiveColumns>,
+        columns: Arc<ActiveNeurons>,
     ) -> FloatTensor<Self> {
-        let inputs = [x, sparse, right, left, bias];
-        let nodes = inputs.each_ref().map(|tensor| tensor.node());
-        match ActiveDense.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let [x, sparse, right, left, _] = inputs.each_ref();
-                let state = [x, sparse, right, left].map(|tensor| prepared.checkpoint(tensor));
-                let [x, sparse, right, left, bias] = inputs.map(|t| t.into_primitive());
-                let output = B::active_dense(x, sparse, right, left, bias, columns.clone());
-                prepared.finish((state, columns), output)
-            }
-            OpsKind::UnTracked(prepared) => {
-                let [x, sparse, right, left, bias] = inputs.map(|t| t.into_primitive());
-                prepared.finish(B::active_dense(x, sparse, right, left, bias, columns))
-            }
-        }
+        let operation = Operation::<B, Arc<ActiveNeurons>, 4, 5>(|inputs, columns, grad| {
+            B::active_dense_gradients(inputs, &columns, grad)
+        });
+        let forward = |[x, sparse, right, left, bias]: [_; 5], columns| {
+            B::active_dense(x, sparse, right, left, bias, columns)
+        };
+        tracked::<B, C, _, _, _, _>(
+            operation,
+            [x, sparse, right, left, bias],
+            [0, 1, 2, 3],
+            columns,
+            forward,
+        )
     }
 
     fn attention_heads(
@@ -112,20 +94,19 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         bias: FloatTensor<Self>,
         settings: AttentionSettings,
     ) -> FloatTensor<Self> {
-        let inputs = [query, key, value, bias];
-        let nodes = inputs.each_ref().map(|tensor| tensor.node());
-        match AttentionHeads.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let state = inputs.each_ref().map(|tensor| prepared.checkpoint(tensor));
-                let [query, key, value, bias] = inputs.map(|t| t.into_primitive());
-                let output = B::attention_heads(query, key, value, bias, settings.clone());
-                prepared.finish((state, settings), output)
-            }
-            OpsKind::UnTracked(prepared) => {
-                let [query, key, value, bias] = inputs.map(|t| t.into_primitive());
-                prepared.finish(B::attention_heads(query, key, value, bias, settings))
-            }
-        }
+        let operation = Operation::<B, AttentionSettings, 4, 4>(|inputs, settings, grad| {
+            B::attention_gradients(inputs, &settings, grad)
+        });
+        let forward = |[query, key, value, bias]: [_; 4], settings| {
+            B::attention_heads(query, key, value, bias, settings)
+        };
+        tracked::<B, C, _, _, _, _>(
+            operation,
+            [query, key, value, bias],
+            [0, 1, 2, 3],
+            settings,
+            forward,
+        )
     }
 
     fn position_scores(
@@ -135,20 +116,19 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         queries: FloatTensor<Self>,
         settings: PositionSettings,
     ) -> FloatTensor<Self> {
-        let inputs = [query, key, keys, queries];
-        let nodes = inputs.each_ref().map(|tensor| tensor.node());
-        match PositionScores.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let state = inputs.each_ref().map(|tensor| prepared.checkpoint(tensor));
-                let [query, key, keys, queries] = inputs.map(|t| t.into_primitive());
-                let output = B::position_scores(query, key, keys, queries, settings.clone());
-                prepared.finish((state, settings), output)
-            }
-            OpsKind::UnTracked(prepared) => {
-                let [query, key, keys, queries] = inputs.map(|t| t.into_primitive());
-                prepared.finish(B::position_scores(query, key, keys, queries, settings))
-            }
-        }
+        let operation = Operation::<B, PositionSettings, 4, 4>(|inputs, settings, grad| {
+            B::position_gradients(inputs, &settings, grad)
+        });
+        let forward = |[query, key, keys, queries]: [_; 4], settings| {
+            B::position_scores(query, key, keys, queries, settings)
+        };
+        tracked::<B, C, _, _, _, _>(
+            operation,
+            [query, key, keys, queries],
+            [0, 1, 2, 3],
+            settings,
+            forward,
+        )
     }
 
     fn residual_norm(
@@ -158,30 +138,87 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         beta: FloatTensor<Self>,
         settings: NormSettings,
     ) -> FloatTensor<Self> {
-        let inputs = [x, residual, gamma, beta];
-        let nodes = inputs.each_ref().map(|tensor| tensor.node());
-        match Norm.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(mut prepared) => {
-                let [x, residual, gamma, _] = inputs.each_ref();
-                let state = [x, residual, gamma].map(|tensor| prepared.checkpoint(tensor));
-                let [x, residual, gamma, beta] = inputs.map(|t| t.into_primitive());
-                let output = B::residual_norm(x, residual, gamma, beta, settings);
-                prepared.finish((state, settings), output)
-            }
-            OpsKind::UnTracked(prepared) => {
-                let [x, residual, gamma, beta] = inputs.map(|t| t.into_primitive());
-                prepared.finish(B::residual_norm(x, residual, gamma, beta, settings))
+        let operation = Operation::<B, NormSettings, 3, 4>(B::residual_norm_gradients);
+        let forward = |[x, residual, gamma, beta]: [_; 4], settings| {
+            B::residual_norm(x, residual, gamma, beta, settings)
+        };
+        tracked::<B, C, _, _, _, _>(
+            operation,
+            [x, residual, gamma, beta],
+            [0, 1, 2],
+            settings,
+            forward,
+        )
+    }
+}
+
+/// Computes `forward` of `inputs`; while a gradient is wanted of any, those at the places `kept` and the
+/// settings are remembered for `operation`'s backward pass.
+fn tracked<B, C, O, S, const K: usize, const N: usize>(
+    operation: O,
+    inputs: [FloatTensor<Autodiff<B, C>>; N],
+    kept: [usize; K],
+    settings: S,
+    forward: impl FnOnce([FloatTensor<B>; N], S) -> FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>>
+where
+    B: Backend,
+    C: CheckpointStrategy,
+    O: Backward<B, N, State = ([NodeId; K], S)>,
+    S: Clone + Send + Debug + 'static,
+{
+    let nodes = inputs.each_ref().map(|tensor| tensor.node());
+    match operation.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(mut prepared) => {
+            let kept = kept.map(|at| prepared.checkpoint(&inputs[at]));
+            let inputs = inputs.map(|tensor| tensor.into_primitive());
+            let output = forward(inputs, settings.clone());
+            prepared.finish((kept, settings), output)
+        }
+        OpsKind::UnTracked(prepared) => {
+            prepared.finish(forward(inputs.map(|tensor| tensor.into_primitive()), settings))
+        }
+    }
+}
+
+/// The gradients of all `N` inputs, of the kept ones, the settings and the output's gradient.
+type GradientsOf<B, S, const K: usize, const N: usize> =
+    fn([FloatTensor<B>; K], S, FloatTensor<B>) -> [FloatTensor<B>; N];
+
+/// An operation whose gradients are computed together.
+#[derive(Debug)]
+struct Operation<B: Backend, S, const K: usize, const N: usize>(GradientsOf<B, S, K, N>);
+
+impl<B: Backend, S, const K: usize, const N: usize> Backward<B, N> for Operation<B, S, K, N>
+where
+    S: Clone + Send + Debug + 'static,
+{
+    type State = ([NodeId; K], S);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, N>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let (kept, settings) = ops.state;
+        let kept = kept.map(|id| checkpointer.retrieve_node_output(id));
+        let gradients = (self.0)(kept, settings, grads.consume::<B>(&ops.node));
+        for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let Some(parent) = parent {
+                grads.register::<B>(parent.id, gradient);
             }
         }
     }
 }
 
+/// [`Kernels::dense`], of which only those gradients are computed that are wanted.
 #[derive(Debug)]
 struct Dense;
 
 impl<B: KernelGradients> Backward<B, 3> for Dense {
     /// Input and weight.
-    type State = [NodeId; 2];
+    type State = ([NodeId; 2], ());
 
     fn backward(
         self,
@@ -189,7 +226,7 @@ impl<B: KernelGradients> Backward<B, 3> for Dense {
         grads: &mut Gradients,
         checkpointer: &mut Checkpointer,
     ) {
-        let [x, weight] = ops.state.map(|id| checkpointer.retrieve_node_output(id));
+        let [x, weight] = ops.state.0.map(|id| checkpointer.retrieve_node_output(id));
         let grad = grads.consume::<B>(&ops.node);
         let [x_node, weight_node, bias_node] = ops.parents;
         if let Some(node) = x_node {
@@ -200,131 +237,6 @@ impl<B: KernelGradients> Backward<B, 3> for Dense {
         }
         if let Some(node) = bias_node {
             grads.register::<B>(node.id, B::dense_bias_gradient(grad));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct ComposedWeight;
-
-impl<B: KernelGradients> Backward<B, 3> for ComposedWeight {
-    /// `right` and `left`.
-    type State = ([NodeId; 2], Option<Arc<ActiveColumns>>);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        let (factors, columns) = ops.state;
-        let factors = factors.map(|id| checkpointer.retrieve_node_output(id));
-        let grad = grads.consume::<B>(&ops.node);
-        let parents = ops.parents.map(|node| node.map(|node| node.id));
-        let gradients = B::composed_weight_gradients(factors, columns.as_deref(), grad);
-        register::<B, 3>(grads, parents, gradients);
-    }
-}
-
-#[derive(Debug)]
-struct ActiveDense;
-
-impl<B: KernelGradients> Backward<B, 5> for ActiveDense {
-    /// `x`, `sparse`, `right` and `left`.
-    type State = ([NodeId; 4], Arc<ActiveColumns>);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 5>,
-        grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, columns, grad| {
-            B::active_dense_gradients(inputs, &columns, grad)
-        });
-    }
-}
-
-#[derive(Debug)]
-struct AttentionHeads;
-
-impl<B: KernelGradients> Backward<B, 4> for AttentionHeads {
-    /// Query, key, value and bias.
-    type State = ([NodeId; 4], AttentionSettings);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 4>,
-        grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, settings, grad| {
-            B::attention_gradients(inputs, &settings, grad)
-        });
-    }
-}
-
-#[derive(Debug)]
-struct PositionScores;
-
-impl<B: KernelGradients> Backward<B, 4> for PositionScores {
-    /// Query, key, keys and queries.
-    type State = ([NodeId; 4], PositionSettings);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 4>,
-        grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, settings, grad| {
-            B::position_gradients(inputs, &settings, grad)
-        });
-    }
-}
-
-#[derive(Debug)]
-struct Norm;
-
-impl<B: KernelGradients> Backward<B, 4> for Norm {
-    /// `x`, `residual` and `gamma`.
-    type State = ([NodeId; 3], NormSettings);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 4>,
-        grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        register_all::<B, _, _, _>(ops, grads, checkpointer, |inputs, settings, grad| {
-            B::residual_norm_gradients(inputs, settings, grad)
-        });
-    }
-}
-
-/// Registers what `gradients` makes of an operation's checkpointed tensors, its settings and the output's
-/// gradient.
-fn register_all<B: Backend, S, const K: usize, const N: usize>(
-    ops: Ops<([NodeId; K], S), N>,
-    grads: &mut Gradients,
-    checkpointer: &mut Checkpointer,
-    gradients: impl FnOnce([FloatTensor<B>; K], S, FloatTensor<B>) -> [FloatTensor<B>; N],
-) {
-    let (inputs, settings) = ops.state;
-    let inputs = inputs.map(|id| checkpointer.retrieve_node_output(id));
-    let grad = grads.consume::<B>(&ops.node);
-    let parents = ops.parents.map(|node| node.map(|node| node.id));
-    register::<B, N>(grads, parents, gradients(inputs, settings, grad));
-}
-
-fn register<B: Backend, const N: usize>(
-    grads: &mut Gradients,
-    parents: [Option<NodeId>; N],
-    gradients: [FloatTensor<B>; N],
-) {
-    for (parent, gradient) in parents.into_iter().zip(gradients) {
-        if let Some(parent) = parent {
-            grads.register::<B>(parent, gradient);
         }
     }
 }

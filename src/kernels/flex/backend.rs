@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::ops::ActivationOps;
-use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Shape, TensorData};
 use rayon::prelude::*;
 
 use super::active::{ActiveLayer, gather, scatter};
+use super::active_neurons::{ActiveNeurons, SparseGradient};
 use super::attention::{Attention, AttentionSettings};
-use super::columns::{ActiveColumns, SparseGradient};
 use super::extension::KernelGradients;
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
 use super::neuron_plan::NeuronPlan;
@@ -23,14 +22,14 @@ use super::{Kernels, products};
 const CHUNK: usize = 16 * 1024;
 
 impl Kernels for Flex {
-    fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn gelu_erf(x: FlexTensor) -> FlexTensor {
         match x.dtype() {
             DType::F32 => map_chunks(x, |_, chunk| gelu_in_place(chunk)),
             _ => <Self as ActivationOps<Self>>::gelu(x),
         }
     }
 
-    fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn gelu_erf_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
         if x.dtype() != DType::F32 || grad.dtype() != DType::F32 {
             return super::composed::gelu_gradient::<Self>(x, grad);
         }
@@ -41,24 +40,16 @@ impl Kernels for Flex {
 
     /// # Panics
     /// If a tensor is not of 32-bit floats.
-    fn neuron_outputs(
-        hidden: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        plan: Arc<NeuronPlan>,
-    ) -> FloatTensor<Self> {
+    fn neuron_outputs(hidden: FlexTensor, bias: FlexTensor, plan: Arc<NeuronPlan>) -> FlexTensor {
         let tokens = hidden.layout().shape()[0];
         let hidden = row_major(hidden);
         let bias = row_major(bias);
         let mut output = vec![0.0; tokens * plan.d_output];
         super::rows::write_outputs(&plan, slice(&hidden), slice(&bias), &mut output);
-        FlexTensor::from_data(TensorData::new(output, [tokens, plan.d_output]))
+        tensor(output, [tokens, plan.d_output])
     }
 
-    fn dense(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn dense(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         let [x, weight, bias] = [x, weight, bias].map(row_major);
         let shape = [rows(&x), width(&weight)];
         let output = products::forward(slice(&x), slice(&weight), slice(&bias));
@@ -66,27 +57,27 @@ impl Kernels for Flex {
     }
 
     fn composed_weight(
-        sparse: FloatTensor<Self>,
-        right: FloatTensor<Self>,
-        left: FloatTensor<Self>,
-        _: Option<Arc<ActiveColumns>>,
-    ) -> FloatTensor<Self> {
+        sparse: FlexTensor,
+        right: FlexTensor,
+        left: FlexTensor,
+        _: Option<Arc<ActiveNeurons>>,
+    ) -> FlexTensor {
         if width(&right) == 0 {
             return sparse;
         }
         let [sparse, right, left] = [sparse, right, left].map(row_major);
         let weight = products::onto(slice(&sparse), slice(&right), slice(&left), width(&left));
-        tensor(weight, sparse.layout().shape().clone())
+        like(&sparse, weight)
     }
 
     fn active_dense(
-        x: FloatTensor<Self>,
-        sparse: FloatTensor<Self>,
-        right: FloatTensor<Self>,
-        left: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        columns: Arc<ActiveColumns>,
-    ) -> FloatTensor<Self> {
+        x: FlexTensor,
+        sparse: FlexTensor,
+        right: FlexTensor,
+        left: FlexTensor,
+        bias: FlexTensor,
+        columns: Arc<ActiveNeurons>,
+    ) -> FlexTensor {
         let inputs = [x, sparse, right, left].map(row_major);
         let bias = row_major(bias);
         let shape = [rows(&inputs[0]), width(&inputs[1])];
@@ -94,24 +85,24 @@ impl Kernels for Flex {
     }
 
     fn attention_heads(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        query: FlexTensor,
+        key: FlexTensor,
+        value: FlexTensor,
+        bias: FlexTensor,
         settings: AttentionSettings,
-    ) -> FloatTensor<Self> {
+    ) -> FlexTensor {
         let inputs = [query, key, value, bias].map(row_major);
         let output = attention(&inputs, &settings).forward();
-        tensor(output, inputs[0].layout().shape().clone())
+        like(&inputs[0], output)
     }
 
     fn position_scores(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        queries: FloatTensor<Self>,
+        query: FlexTensor,
+        key: FlexTensor,
+        keys: FlexTensor,
+        queries: FlexTensor,
         settings: PositionSettings,
-    ) -> FloatTensor<Self> {
+    ) -> FlexTensor {
         let inputs = [query, key, keys, queries].map(row_major);
         let positions = positions(&inputs, &settings);
         let [batch, length, _] = positions.dims;
@@ -119,47 +110,44 @@ impl Kernels for Flex {
     }
 
     fn residual_norm(
-        x: FloatTensor<Self>,
-        residual: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
+        x: FlexTensor,
+        residual: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
         settings: NormSettings,
-    ) -> FloatTensor<Self> {
+    ) -> FlexTensor {
         let inputs = [x, residual, gamma].map(row_major);
         let beta = row_major(beta);
         let output = norm(&inputs, settings).forward(slice(&beta));
-        tensor(output, inputs[0].layout().shape().clone())
+        like(&inputs[0], output)
     }
 }
 
 impl KernelGradients for Flex {
-    fn dense_input_gradient(
-        grad: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
+    fn dense_input_gradient(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let [grad, weight] = [grad, weight].map(row_major);
         let shape = [rows(&grad), rows(&weight)];
         let gradient = products::input_gradient(slice(&grad), slice(&weight), width(&weight));
         tensor(gradient, shape)
     }
 
-    fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn dense_weight_gradient(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
         let [x, grad] = [x, grad].map(row_major);
         let shape = [width(&x), width(&grad)];
         let gradient = products::weight_gradient(slice(&x), slice(&grad), width(&grad));
         tensor(gradient, shape)
     }
 
-    fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn dense_bias_gradient(grad: FlexTensor) -> FlexTensor {
         let grad = row_major(grad);
         tensor(products::column_sums(slice(&grad), width(&grad)), [width(&grad)])
     }
 
     fn composed_weight_gradients(
-        factors: [FloatTensor<Self>; 2],
-        columns: Option<&ActiveColumns>,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 3] {
+        factors: [FlexTensor; 2],
+        columns: Option<&ActiveNeurons>,
+        grad: FlexTensor,
+    ) -> [FlexTensor; 3] {
         let [right, left] = factors.map(row_major);
         let grad = row_major(grad);
         let (d_input, d_output, rank) = (rows(&grad), width(&grad), width(&right));
@@ -183,81 +171,59 @@ impl KernelGradients for Flex {
     }
 
     fn active_dense_gradients(
-        inputs: [FloatTensor<Self>; 4],
-        columns: &ActiveColumns,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 5] {
+        inputs: [FlexTensor; 4],
+        columns: &ActiveNeurons,
+        grad: FlexTensor,
+    ) -> [FlexTensor; 5] {
         let inputs = inputs.map(row_major);
         let grad = row_major(grad);
-        let gradients = active_layer(&inputs, columns).backward(slice(&grad));
-        let d_output = width(&grad);
-        let d_input = rows(&inputs[1]);
-        let [x, _, right, left] = inputs.map(|input| input.layout().shape().clone());
+        let [x, sparse, right, left, bias] = active_layer(&inputs, columns).backward(slice(&grad));
         [
-            tensor(gradients.x, x),
-            sparse_gradient(gradients.sparse, columns, d_input),
-            tensor(gradients.right, right),
-            tensor(gradients.left, left),
-            tensor(gradients.bias, [d_output]),
+            like(&inputs[0], x),
+            sparse_gradient(sparse, columns, rows(&inputs[1])),
+            like(&inputs[2], right),
+            like(&inputs[3], left),
+            tensor(bias, [width(&grad)]),
         ]
     }
 
     fn attention_gradients(
-        inputs: [FloatTensor<Self>; 4],
+        inputs: [FlexTensor; 4],
         settings: &AttentionSettings,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 4] {
+        grad: FlexTensor,
+    ) -> [FlexTensor; 4] {
         let inputs = inputs.map(row_major);
         let grad = row_major(grad);
-        let gradients = attention(&inputs, settings).backward(slice(&grad));
-        let [query, key, value, bias] = inputs.map(|input| input.layout().shape().clone());
-        [
-            tensor(gradients.query, query),
-            tensor(gradients.key, key),
-            tensor(gradients.value, value),
-            tensor(gradients.bias, bias),
-        ]
+        all_like(&inputs, attention(&inputs, settings).backward(slice(&grad)))
     }
 
     fn position_gradients(
-        inputs: [FloatTensor<Self>; 4],
+        inputs: [FlexTensor; 4],
         settings: &PositionSettings,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 4] {
+        grad: FlexTensor,
+    ) -> [FlexTensor; 4] {
         let inputs = inputs.map(row_major);
         let grad = row_major(grad);
-        let gradients = positions(&inputs, settings).backward(slice(&grad));
-        let [query, key, keys, queries] = inputs.map(|input| input.layout().shape().clone());
-        [
-            tensor(gradients.query, query),
-            tensor(gradients.key, key),
-            tensor(gradients.keys, keys),
-            tensor(gradients.queries, queries),
-        ]
+        all_like(&inputs, positions(&inputs, settings).backward(slice(&grad)))
     }
 
     fn residual_norm_gradients(
-        inputs: [FloatTensor<Self>; 3],
+        inputs: [FlexTensor; 3],
         settings: NormSettings,
-        grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 4] {
+        grad: FlexTensor,
+    ) -> [FlexTensor; 4] {
         let inputs = inputs.map(row_major);
         let grad = row_major(grad);
-        let gradients = norm(&inputs, settings).backward(slice(&grad));
-        let shape = grad.layout().shape().clone();
-        let d = width(&grad);
-        let residual = tensor(gradients.residual, shape.clone());
-        let x = match gradients.x.is_empty() {
-            true => residual.clone(),
-            false => tensor(gradients.x, shape),
-        };
-        [x, residual, tensor(gradients.gamma, [d]), tensor(gradients.beta, [d])]
+        let [x, residual, gamma, beta] = norm(&inputs, settings).backward(slice(&grad));
+        let residual = like(&grad, residual);
+        let x = if x.is_empty() { residual.clone() } else { like(&grad, x) };
+        [x, residual, like(&inputs[2], gamma), like(&inputs[2], beta)]
     }
 }
 
 /// The gradient of `S` as `columns` asks for it, of that of the active ones or, if it is to be whole, of
 /// all.
-fn sparse_gradient(found: Vec<f32>, columns: &ActiveColumns, d_input: usize) -> FlexTensor {
+fn sparse_gradient(found: Vec<f32>, columns: &ActiveNeurons, d_input: usize) -> FlexTensor {
     match columns.gradient {
         SparseGradient::Whole => tensor(found, [d_input, columns.width()]),
         SparseGradient::Gathered => tensor(found, [d_input, columns.active.len()]),
@@ -269,7 +235,7 @@ fn sparse_gradient(found: Vec<f32>, columns: &ActiveColumns, d_input: usize) -> 
     }
 }
 
-fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveColumns) -> ActiveLayer<'a> {
+fn active_layer<'a>(inputs: &'a [FlexTensor; 4], columns: &'a ActiveNeurons) -> ActiveLayer<'a> {
     let [x, sparse, right, left] = inputs.each_ref().map(slice);
     let dims = [rows(&inputs[0]), rows(&inputs[1]), width(&inputs[1]), width(&inputs[2])];
     ActiveLayer { x, sparse, right, left, dims, columns }
@@ -298,12 +264,22 @@ fn positions<'a>(inputs: &'a [FlexTensor; 4], settings: &'a PositionSettings) ->
 
 fn norm(inputs: &[FlexTensor; 3], settings: NormSettings) -> ResidualNorm<'_> {
     let [x, residual, gamma] = inputs.each_ref().map(slice);
-    let NormSettings { epsilon, dropout } = settings;
-    ResidualNorm { x, residual, gamma, epsilon, dropout }
+    ResidualNorm { x, residual, gamma, settings }
 }
 
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// In the shape of `other`.
+fn like(other: &FlexTensor, values: Vec<f32>) -> FlexTensor {
+    tensor(values, other.layout().shape().clone())
+}
+
+/// Gradients in the shapes of the inputs that they are of.
+fn all_like<const N: usize>(inputs: &[FlexTensor; N], values: [Vec<f32>; N]) -> [FlexTensor; N] {
+    let mut values = values.into_iter();
+    std::array::from_fn(|at| like(&inputs[at], values.next().unwrap_or_default()))
 }
 
 fn rows(tensor: &FlexTensor) -> usize {
@@ -330,5 +306,5 @@ fn map_chunks(x: FlexTensor, f: impl Fn(usize, &mut [f32]) + Sync) -> FlexTensor
         chunk.copy_from_slice(values);
         f(at * CHUNK, chunk);
     });
-    FlexTensor::from_data(TensorData::new(output, x.layout().shape().clone()))
+    like(&x, output)
 }

@@ -4,8 +4,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, TensorData};
 
+use super::active_neurons::{ActiveNeurons, SparseGradient};
 use super::attention::AttentionSettings;
-use super::columns::{ActiveColumns, SparseGradient};
 use super::dropout::DropoutMask;
 use super::neuron_plan::NeuronPlan;
 use super::positions::PositionSettings;
@@ -65,7 +65,7 @@ pub(super) fn weight<B: Backend>(
 /// Gradients of `sparse`, `right` and `left`, of that of [`weight`].
 pub(super) fn weight_gradients<B: Backend>(
     [right, left]: [FloatTensor<B>; 2],
-    columns: Option<&ActiveColumns>,
+    columns: Option<&ActiveNeurons>,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 3] {
     let [right, left] = match left.shape()[0] {
@@ -80,7 +80,7 @@ pub(super) fn weight_gradients<B: Backend>(
 
 /// The gradient of `S` as `columns` asks for it.
 fn sparse_gradient<B: Backend>(
-    columns: Option<&ActiveColumns>,
+    columns: Option<&ActiveNeurons>,
     grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
     let Some(columns) = columns else { return grad };
@@ -103,7 +103,7 @@ fn sparse_gradient<B: Backend>(
 /// See [`super::KernelGradients::active_dense_gradients`].
 pub(super) fn active_dense_gradients<B: Backend>(
     [x, sparse, right, left]: [FloatTensor<B>; 4],
-    columns: &ActiveColumns,
+    columns: &ActiveNeurons,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 5] {
     let whole = weight::<B>(sparse, right.clone(), left.clone());
@@ -220,8 +220,7 @@ pub(super) fn position_scores<B: Backend>(
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => {
             let [batch, length] = [query.shape()[0], query.shape()[1]];
-            let shape = Shape::new([batch, settings.heads, length, length]);
-            B::float_zeros(shape, &query.device(), FloatDType::from(query.dtype()))
+            zeros::<B>([batch, settings.heads, length, length], &query)
         }
     }
 }
@@ -277,15 +276,13 @@ fn shear<B: Backend>(products: FloatTensor<B>) -> FloatTensor<B> {
 fn unshear<B: Backend>(grad: FloatTensor<B>) -> FloatTensor<B> {
     let shape = grad.shape();
     let [batch, heads, length] = [shape[0], shape[1], shape[2]];
-    let zeros =
-        |shape: Shape| B::float_zeros(shape, &grad.device(), FloatDType::from(grad.dtype()));
     let all = [Slice::from(0..batch), Slice::from(0..heads)];
-    let rows = zeros(Shape::new([batch, heads, length, 2 * length - 1]));
+    let rows = zeros::<B>([batch, heads, length, 2 * length - 1], &grad);
     let square = Slice::from(0..length);
-    let rows = B::float_slice_assign(rows, &[all[0], all[1], square, square], grad.clone());
+    let flat = zeros::<B>([batch, heads, 2 * length * length], &grad);
+    let rows = B::float_slice_assign(rows, &[all[0], all[1], square, square], grad);
     let shorter = length * (2 * length - 1);
     let rows = B::float_reshape(rows, Shape::new([batch, heads, shorter]));
-    let flat = zeros(Shape::new([batch, heads, 2 * length * length]));
     let place = Slice::from(length - 1..length - 1 + shorter);
     let flat = B::float_slice_assign(flat, &[all[0], all[1], place], rows);
     B::float_reshape(flat, Shape::new([batch, heads, length, 2 * length]))
@@ -397,6 +394,7 @@ pub(super) fn values<B: Backend>(
     B::float_from_data(data, &like.device())
 }
 
-fn zeros<B: Backend>(shape: [usize; 2], like: &FloatTensor<B>) -> FloatTensor<B> {
-    B::float_zeros(Shape::new(shape), &like.device(), FloatDType::from(like.dtype()))
+/// Zeros with the device and the precision of `like`.
+pub(super) fn zeros<B: Backend>(shape: impl Into<Shape>, like: &FloatTensor<B>) -> FloatTensor<B> {
+    B::float_zeros(shape.into(), &like.device(), FloatDType::from(like.dtype()))
 }

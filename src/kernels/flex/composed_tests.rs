@@ -41,9 +41,9 @@ fn assert_alike<const N: usize>(what: &str, found: [FlexTensor; N], expected: [F
     }
 }
 
-fn columns(active: &[usize], width: usize, gradient: SparseGradient) -> Arc<ActiveColumns> {
+fn columns(active: &[usize], width: usize, gradient: SparseGradient) -> Arc<ActiveNeurons> {
     let mask: Vec<f32> = (0..width).map(|at| f32::from(active.contains(&at))).collect();
-    Arc::new(ActiveColumns { gradient, ..ActiveColumns::of_mask(&mask) })
+    Arc::new(ActiveNeurons { gradient, ..ActiveNeurons::of_mask(&mask) })
 }
 
 /// Settings for 2 items, 3 heads, 5 queries and 7 keys; the first query of the second item sees nothing.

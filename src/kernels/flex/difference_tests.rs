@@ -99,7 +99,7 @@ fn active_dense() {
         let sparse: Vec<f32> =
             sparse.map(|(at, value)| if is_active(&at) { value } else { 0.0 }).collect();
         let mask: Vec<f32> = (0..d_output).map(|at| f32::from(is_active(&at))).collect();
-        let columns = Arc::new(ActiveColumns::of_mask(&mask));
+        let columns = Arc::new(ActiveNeurons::of_mask(&mask));
         assert_eq!(columns.active.len(), d_output / every);
         // What is pruned has no gradient and does nothing, so `S` may move everywhere.
         let mut inputs = vec![

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
 
+use super::active_neurons::ActiveNeurons;
 use super::attention::AttentionSettings;
-use super::columns::ActiveColumns;
 use super::composed;
 use super::neuron_plan::NeuronPlan;
 use super::padded;
@@ -106,7 +106,7 @@ pub trait Kernels: Backend {
         sparse: FloatTensor<Self>,
         right: FloatTensor<Self>,
         left: FloatTensor<Self>,
-        columns: Option<Arc<ActiveColumns>>,
+        columns: Option<Arc<ActiveNeurons>>,
     ) -> FloatTensor<Self> {
         let _ = columns;
         composed::weight::<Self>(sparse, right, left)
@@ -125,7 +125,7 @@ pub trait Kernels: Backend {
         right: FloatTensor<Self>,
         left: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        columns: Arc<ActiveColumns>,
+        columns: Arc<ActiveNeurons>,
     ) -> FloatTensor<Self> {
         let _ = columns;
         let weight = composed::weight::<Self>(sparse, right, left);
@@ -186,7 +186,7 @@ pub trait KernelGradients: Kernels {
     /// The gradients of [`Kernels::composed_weight`]'s `sparse`, `right` and `left`, from the last two.
     fn composed_weight_gradients(
         factors: [FloatTensor<Self>; 2],
-        columns: Option<&ActiveColumns>,
+        columns: Option<&ActiveNeurons>,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3] {
         composed::weight_gradients::<Self>(factors, columns, grad)
@@ -196,7 +196,7 @@ pub trait KernelGradients: Kernels {
     /// first four.
     fn active_dense_gradients(
         inputs: [FloatTensor<Self>; 4],
-        columns: &ActiveColumns,
+        columns: &ActiveNeurons,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 5] {
         composed::active_dense_gradients::<Self>(inputs, columns, grad)

@@ -9,7 +9,7 @@ use burn::tensor::{Distribution, Int, Tensor};
 
 use super::slices::{contiguous, slice};
 use super::{
-    ActiveColumns, AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings,
+    ActiveNeurons, AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings,
     PositionSettings, RelativeScores, Sequences, is_flex_f32,
 };
 use crate::precision::is_reduced;
@@ -27,6 +27,12 @@ pub(crate) struct HeadSettings<'a> {
     pub(crate) mask_replaces: bool,
     /// With these, rows are those of tokens alone, `[1, tokens, size]`.
     pub(crate) sequences: Option<&'a Arc<Sequences>>,
+}
+
+/// Whether the extension takes `tensor` beside an operand that is tracked by autodiff, or not, as `autodiff`
+/// says.
+fn fits<const D: usize>(tensor: &Tensor<D>, autodiff: bool) -> bool {
+    is_flex_f32(tensor) && tensor.is_autodiff() == autodiff
 }
 
 /// `x Φ(x)`, the GELU with `erf`, of [`is_flex_f32`] values, in place if nothing else holds them.
@@ -57,11 +63,8 @@ pub(crate) fn dense<const D: usize>(
     let [d_input, d_output] = weight.dims();
     let mut shape = x.dims();
     let rows = rows_worth_packing(&shape, d_output)?;
-    if !(is_flex_f32(x) && is_flex_f32(weight) && is_flex_f32(bias)) {
-        return None;
-    }
     let autodiff = x.is_autodiff();
-    if weight.is_autodiff() != autodiff || bias.is_autodiff() != autodiff {
+    if !(fits(x, autodiff) && fits(weight, autodiff) && fits(bias, autodiff)) {
         return None;
     }
     let output = <Dispatch as Kernels>::dense(
@@ -73,10 +76,10 @@ pub(crate) fn dense<const D: usize>(
     Some(Tensor::<2>::from_dispatch(output).reshape(shape))
 }
 
-/// See [`ActiveColumns::of_sparse`].
-fn nonzero_columns(sparse: &Tensor<2>, rank: usize) -> Option<Arc<ActiveColumns>> {
+/// See [`ActiveNeurons::of_sparse`].
+fn nonzero_columns(sparse: &Tensor<2>, rank: usize) -> Option<Arc<ActiveNeurons>> {
     let plain = contiguous(&sparse.clone().inner())?;
-    ActiveColumns::of_sparse(slice(&plain), sparse.dims()[1], rank).map(Arc::new)
+    ActiveNeurons::of_sparse(slice(&plain), sparse.dims()[1], rank).map(Arc::new)
 }
 
 /// `[S, R, L]`, if the extension takes them; `low_rank`: `R` and `L`.
@@ -87,15 +90,14 @@ fn parts(sparse: &Tensor<2>, low_rank: Option<[Tensor<2>; 2]>) -> Option<[Tensor
     });
     let parts = [sparse.clone(), right, left];
     let autodiff = sparse.is_autodiff();
-    let fits = |tensor: &Tensor<2>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
-    parts.iter().all(fits).then_some(parts)
+    parts.iter().all(|part| fits(part, autodiff)).then_some(parts)
 }
 
 /// `R·L + S`; with `columns`, the gradient of `S` is as those say.
 pub(crate) fn composed_weight(
     sparse: &Tensor<2>,
     low_rank: Option<[Tensor<2>; 2]>,
-    columns: Option<&Arc<ActiveColumns>>,
+    columns: Option<&Arc<ActiveNeurons>>,
 ) -> Option<Tensor<2>> {
     let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
     let weight = <Dispatch as Kernels>::composed_weight(sparse, right, left, columns.cloned());
@@ -113,7 +115,7 @@ pub(crate) fn active_dense<const D: usize>(
     sparse: &Tensor<2>,
     low_rank: Option<[Tensor<2>; 2]>,
     bias: Option<&Tensor<1>>,
-    columns: Option<&Arc<ActiveColumns>>,
+    columns: Option<&Arc<ActiveNeurons>>,
 ) -> Option<Tensor<D>> {
     let bias = bias?;
     let [d_input, d_output] = sparse.dims();
@@ -121,8 +123,7 @@ pub(crate) fn active_dense<const D: usize>(
     let rows = rows_worth_packing(&shape, d_output)?;
     let autodiff = sparse.is_autodiff();
     let rank = low_rank.as_ref().map_or(0, |[right, _]| right.dims()[1]);
-    let alike = x.is_autodiff() == autodiff && bias.is_autodiff() == autodiff;
-    if !(alike && is_flex_f32(x) && is_flex_f32(bias)) {
+    if !(fits(x, autodiff) && fits(bias, autodiff)) {
         return None;
     }
     let columns = match columns {
@@ -156,20 +157,18 @@ pub(crate) fn attention(
     heads: HeadSettings<'_>,
 ) -> Option<Tensor<3>> {
     let autodiff = inputs[0].is_autodiff();
-    let fits = |ok: bool, tensor_autodiff: bool| ok && tensor_autodiff == autodiff;
     if is_reduced()
-        || !inputs.iter().all(|tensor| fits(is_flex_f32(tensor), tensor.is_autodiff()))
-        || bias.is_some_and(|bias| !fits(is_flex_f32(bias), bias.is_autodiff()))
+        || !inputs.iter().all(|input| fits(input, autodiff))
+        || bias.is_some_and(|bias| !fits(bias, autodiff))
     {
         return None;
     }
-    let device = inputs[0].device();
     let mask = match mask {
         Some(mask) => {
-            let dims = mask.dims();
-            let mask = if mask.is_autodiff() { mask.clone().inner() } else { mask.clone() };
-            let values = mask.try_into_vec_as::<f32>().ok()?;
-            Some(Arc::new(AttentionMask { values, dims, replaces: heads.mask_replaces }))
+            let plain = if mask.is_autodiff() { mask.clone().inner() } else { mask.clone() };
+            let values = plain.try_into_vec_as::<f32>().ok()?;
+            let (dims, replaces) = (mask.dims(), heads.mask_replaces);
+            Some(Arc::new(AttentionMask { values, dims, replaces }))
         }
         None => None,
     };
@@ -180,12 +179,9 @@ pub(crate) fn attention(
         dropout: dropout_mask(heads.dropout, inputs[0]),
         sequences: heads.sequences.cloned(),
     };
-    let bias = match bias {
-        Some(bias) => bias.clone(),
-        None => Tensor::zeros([0, 0, 0, 0], (&device, inputs[0].dtype())),
-    };
+    let none = || Tensor::zeros([0, 0, 0, 0], (&inputs[0].device(), inputs[0].dtype()));
+    let bias = bias.cloned().unwrap_or_else(none).into_dispatch();
     let [query, key, value] = inputs.map(|tensor| tensor.clone().into_dispatch());
-    let bias = bias.into_dispatch();
     let output = <Dispatch as Kernels>::attention_heads(query, key, value, bias, settings);
     Some(Tensor::from_dispatch(output))
 }
@@ -204,12 +200,10 @@ pub(crate) fn position_scores(
     let tables = [&relative.keys, &relative.queries]
         .map(|part| part.as_ref().map(|(table, rows)| table.clone().select(0, rows.clone())));
     let autodiff = inputs[0].is_autodiff();
-    let rows = |tensor: &&Tensor<3>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
-    let table = |tensor: &Tensor<2>| is_flex_f32(tensor) && tensor.is_autodiff() == autodiff;
     if is_reduced()
         || tables.iter().all(Option::is_none)
-        || !inputs.iter().all(rows)
-        || !tables.iter().flatten().all(table)
+        || !inputs.iter().all(|input| fits(input, autodiff))
+        || !tables.iter().flatten().all(|table| fits(table, autodiff))
     {
         return None;
     }
@@ -233,11 +227,8 @@ pub(crate) fn residual_norm(
     let gamma = norm.gamma.val();
     let beta = norm.beta.as_ref()?.val();
     let autodiff = x.is_autodiff();
-    let kinds = [residual.is_autodiff(), gamma.is_autodiff(), beta.is_autodiff()];
-    if kinds != [autodiff; 3] || !(is_flex_f32(x) && is_flex_f32(residual)) {
-        return None;
-    }
-    if !(is_flex_f32(&gamma) && is_flex_f32(&beta)) {
+    let rows_fit = fits(x, autodiff) && fits(residual, autodiff);
+    if !(rows_fit && fits(&gamma, autodiff) && fits(&beta, autodiff)) {
         return None;
     }
     let shape = x.dims();

@@ -45,5 +45,5 @@ pub(crate) use slices::float_address;
 #[cfg(test)]
 use super::SparseGradient;
 use super::{
-    ActiveColumns, NeuronWeights, RelativeScores, Sequences, columns, is_flex_f32, sequences,
+    ActiveNeurons, NeuronWeights, RelativeScores, Sequences, active_neurons, is_flex_f32, sequences,
 };

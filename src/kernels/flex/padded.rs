@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
-use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, TensorData};
+use burn::tensor::{IndexingUpdateOp, Shape, TensorData};
 
 use super::attention::{AttentionMask, AttentionSettings};
 use super::composed;
@@ -87,8 +87,7 @@ fn pad_inputs<B: Backend, const N: usize>(
 fn pad<B: Backend>(rows: FloatTensor<B>, sequences: &Sequences) -> FloatTensor<B> {
     let (count, length, size) = (sequences.count(), sequences.length(), rows.shape()[2]);
     let places = places::<B>(&rows, sequences);
-    let zeros = Shape::new([count * length, size]);
-    let zeros = B::float_zeros(zeros, &rows.device(), FloatDType::from(rows.dtype()));
+    let zeros = composed::zeros::<B>([count * length, size], &rows);
     let rows = B::float_reshape(rows, Shape::new([sequences.tokens(), size]));
     let padded = B::float_select_assign(zeros, 0, places, rows, IndexingUpdateOp::Add);
     B::float_reshape(padded, Shape::new([count, length, size]))
@@ -103,10 +102,7 @@ fn take<B: Backend>(padded: FloatTensor<B>, sequences: &Sequences) -> FloatTenso
     B::float_reshape(rows, Shape::new([1, sequences.tokens(), size]))
 }
 
-fn places<B: Backend>(
-    like: &FloatTensor<B>,
-    sequences: &Sequences,
-) -> burn::backend::tensor::IntTensor<B> {
+fn places<B: Backend>(like: &FloatTensor<B>, sequences: &Sequences) -> IntTensor<B> {
     let places = TensorData::new(sequences.places(), [sequences.tokens()]);
     B::int_from_data(places, &like.device())
 }

@@ -6,8 +6,8 @@ use burn::tensor::{Tensor, TensorData};
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::active_neurons::ActiveNeurons;
 use super::adamw::{AdamWStep, AdamWTensors, ROWS};
-use super::columns::ActiveColumns;
 use super::lanes::total;
 use super::slices::{contiguous, plain};
 
@@ -36,7 +36,7 @@ fn change<const D: usize>(tensor: Tensor<D>, f: impl FnOnce(&mut [f32])) -> Tens
 #[derive(Clone, Copy, Default)]
 pub(crate) struct AdamWTask<'a> {
     /// The only columns that are updated; gradient and moments have no others.
-    pub columns: Option<&'a ActiveColumns>,
+    pub columns: Option<&'a ActiveNeurons>,
     /// Whether `Σᵢ |w[i, j] · g[i, j]|` is wanted of every updated column, with the new weights.
     pub sums: bool,
 }

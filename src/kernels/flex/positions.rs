@@ -39,14 +39,6 @@ pub(crate) struct Positions<'a> {
     pub settings: &'a PositionSettings,
 }
 
-/// Gradients of [`Positions`].
-pub(crate) struct PositionGradients {
-    pub query: Vec<f32>,
-    pub key: Vec<f32>,
-    pub keys: Vec<f32>,
-    pub queries: Vec<f32>,
-}
-
 /// Elements a task takes of a sum over sequences.
 const CHUNK: usize = 16 * 1024;
 
@@ -81,14 +73,14 @@ impl Positions<'_> {
         output
     }
 
-    /// All gradients, of the output's.
-    pub(crate) fn backward(&self, grad: &[f32]) -> PositionGradients {
+    /// The gradients of query, key, keys and queries, of the output's.
+    pub(crate) fn backward(&self, grad: &[f32]) -> [Vec<f32>; 4] {
         let [batch, ..] = self.dims;
         let mut query = vec![0.0; self.query.len()];
         let mut key = vec![0.0; self.key.len()];
         if self.dims.contains(&0) {
             let [keys, queries] = [self.keys, self.queries].map(|table| vec![0.0; table.len()]);
-            return PositionGradients { query, key, keys, queries };
+            return [query, key, keys, queries];
         }
         // One of each sequence, since several meet in a row.
         let mut keys = vec![0.0; batch * self.keys.len()];
@@ -109,7 +101,7 @@ impl Positions<'_> {
                 }
             });
         });
-        PositionGradients { query, key, keys: sum(keys, batch), queries: sum(queries, batch) }
+        [query, key, sum(keys, batch), sum(queries, batch)]
     }
 
     /// Each sequence's rows.

@@ -27,22 +27,8 @@ pub(crate) struct ResidualNorm<'a> {
     pub residual: &'a [f32],
     /// `[d]`.
     pub gamma: &'a [f32],
-    /// Added to the variance.
-    pub epsilon: f32,
-    /// Dropout of `x`.
-    pub dropout: DropoutMask,
-}
-
-/// Gradients of [`ResidualNorm`].
-pub(crate) struct NormGradients {
-    /// `[rows · d]`; empty without dropout, where it is the residual's.
-    pub x: Vec<f32>,
-    /// `[rows · d]`
-    pub residual: Vec<f32>,
-    /// `[d]`
-    pub gamma: Vec<f32>,
-    /// `[d]`
-    pub beta: Vec<f32>,
+    /// Epsilon and dropout.
+    pub settings: NormSettings,
 }
 
 impl ResidualNorm<'_> {
@@ -74,25 +60,26 @@ impl ResidualNorm<'_> {
     fn sum(&self, row: usize, sum: &mut [f32]) -> (f32, f32) {
         let d = sum.len();
         let (x, residual) = (&self.x[row * d..][..d], &self.residual[row * d..][..d]);
-        if self.dropout.is_idle() {
+        if self.settings.dropout.is_idle() {
             for ((sum, x), residual) in sum.iter_mut().zip(x).zip(residual) {
                 *sum = x + residual;
             }
         } else {
-            let mask = self.dropout.row(row);
+            let mask = self.settings.dropout.row(row);
             for (at, ((sum, x), residual)) in sum.iter_mut().zip(x).zip(residual).enumerate() {
                 *sum = x * mask.factor(at) + residual;
             }
         }
         let mean = total(sum, |_, value| value) / d as f32;
         let variance = total(sum, |_, value| (value - mean) * (value - mean)) / d as f32;
-        (mean, 1.0 / (variance + self.epsilon).sqrt())
+        (mean, 1.0 / (variance + self.settings.epsilon).sqrt())
     }
 
-    /// All gradients, of the output's, `grad: [rows · d]`.
-    pub(crate) fn backward(&self, grad: &[f32]) -> NormGradients {
+    /// The gradients of `x` (empty without dropout, where it is the residual's), `residual`, `gamma` and
+    /// `beta`, of the output's, `grad: [rows · d]`.
+    pub(crate) fn backward(&self, grad: &[f32]) -> [Vec<f32>; 4] {
         let d = self.gamma.len();
-        let drops = !self.dropout.is_idle();
+        let drops = !self.settings.dropout.is_idle();
         let mut residual = vec![0.0; grad.len()];
         let mut x = vec![0.0; if drops { grad.len() } else { 0 }];
         let chunks = residual.par_chunks_mut(ROWS * d).enumerate();
@@ -109,7 +96,7 @@ impl ResidualNorm<'_> {
             }
         }
         let [gamma, beta] = sums;
-        NormGradients { x, residual, gamma, beta }
+        [x, residual, gamma, beta]
     }
 
     fn backward_chunk(
@@ -155,7 +142,7 @@ impl ResidualNorm<'_> {
                 *value = (grad * gamma - weighted - *value * along) * scale;
             }
             if !x.is_empty() {
-                let mask = self.dropout.row(row);
+                let mask = self.settings.dropout.row(row);
                 let values = x[at * d..][..d].iter_mut().zip(&*out).enumerate();
                 values.for_each(|(at, (x, out))| *x = out * mask.factor(at));
             }

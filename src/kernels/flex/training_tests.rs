@@ -109,7 +109,7 @@ fn active_columns_equal_the_composed_form() {
         let (bias, outer) = (random([d_output]), random([rows, d_output]));
         let mask: Vec<f32> =
             (0..d_output).map(|column| f32::from(column % every == every - 1)).collect();
-        let columns = ActiveColumns::of_mask(&mask);
+        let columns = ActiveNeurons::of_mask(&mask);
         let mask = Tensor::<2>::from_data(TensorData::new(mask, [1, d_output]), &x.device());
         let sparse = random([d_input, d_output]) * mask.clone();
         assert_eq!(columns.active.len(), d_output / every);
@@ -172,10 +172,10 @@ impl Form {
         self,
         [x, sparse, right, left]: [&Tensor<2>; 4],
         bias: &Tensor<1>,
-        columns: &ActiveColumns,
+        columns: &ActiveNeurons,
         mask: &Tensor<2>,
     ) -> Tensor<2> {
-        let columns = |gradient| Arc::new(ActiveColumns { gradient, ..columns.clone() });
+        let columns = |gradient| Arc::new(ActiveNeurons { gradient, ..columns.clone() });
         let dispatch = |tensor: &Tensor<2>| tensor.clone().into_dispatch();
         let weight = match self {
             Self::Active(gradient) => {

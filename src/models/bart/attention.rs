@@ -5,8 +5,8 @@ use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Device, Tensor};
 
 use super::BartConfig;
-use crate::linear::{CompressibleLinear, SharedInput};
-use crate::models::init;
+use crate::linear::{CompressibleLinear, LinearVisitor, SharedInput};
+use crate::models::{Attended, init};
 use crate::ops::{AttentionParts, ForwardContext, Heads};
 
 /// `BartAttention`: `out_proj(softmax(Q Kᵀ / √d + mask) V)`, each head on its own.
@@ -56,7 +56,7 @@ impl BartAttention {
         hidden_states: Tensor<3>,
         key_value_states: Option<Tensor<3>>,
         context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    ) -> Attended {
         let projected = self.project(hidden_states, key_value_states);
         let (output, probabilities) = self.heads().attend(projected, context, None);
         (self.out_proj.forward(output), probabilities)
@@ -122,11 +122,7 @@ impl BartAttention {
     }
 
     /// Visits the projections under `prefix`, in the order of computation.
-    pub(super) fn for_each_linear_mut(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
+    pub(super) fn for_each_linear_mut(&mut self, prefix: &str, f: LinearVisitor<'_>) {
         for (name, linear) in [
             ("q_proj", &mut self.q_proj),
             ("k_proj", &mut self.k_proj),

@@ -1,13 +1,13 @@
 //! BART as a classifier of sequences.
 
 use burn::module::Module;
-use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{BartConfig, BartModel};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::models::bert::ClassificationHead;
+use crate::models::pretrained::compressible_base;
 use crate::models::{
-    EncoderInput, Labels, ModelConfig, Seq2SeqInput, init, sequence_classification_loss,
+    EncoderInput, Labels, ModelConfig, Seq2SeqInput, sequence_classification_loss,
 };
 
 /// `BartForSequenceClassification`: both sides read the sequence; the decoder's state at the last
@@ -17,31 +17,21 @@ pub struct BartForSequenceClassification {
     /// Encoder and decoder.
     pub model: BartModel,
     /// The head.
-    pub classification_head: BartClassificationHead,
-}
-
-/// `BartClassificationHead`: two linear layers, dropout before each.
-#[derive(Module, Debug)]
-pub struct BartClassificationHead {
-    /// `[d_model, d_model]`.
-    pub dense: Linear,
-    /// `[d_model, num_labels]`.
-    pub out_proj: Linear,
-    /// Dropout before each.
-    pub dropout: Dropout,
+    pub classification_head: ClassificationHead,
 }
 
 impl BartForSequenceClassification {
     /// A freshly initialised model.
     pub fn new(config: &BartConfig, device: &Device) -> Self {
-        let (size, std) = (config.d_model, config.init_std);
         Self {
             model: BartModel::new(config, device),
-            classification_head: BartClassificationHead {
-                dense: init::linear(size, size, std, device),
-                out_proj: init::linear(size, config.labels().num_labels(), std, device),
-                dropout: init::dropout(config.classifier_dropout),
-            },
+            classification_head: ClassificationHead::new(
+                config.d_model,
+                config.init_std,
+                config.labels().num_labels(),
+                config.classifier_dropout,
+                device,
+            ),
         }
     }
 
@@ -77,7 +67,7 @@ impl BartForSequenceClassification {
         // [batch, 1] → [batch, 1, d_model]: the same position of every channel
         let index = (last - 1).unsqueeze_dim::<3>(2).expand([batch, 1, d_model]);
         let pooled = hidden_states.gather(1, index).reshape([batch, d_model]);
-        self.classification_head.forward(pooled)
+        self.classification_head.logits(pooled)
     }
 
     /// The loss `[1]` that `problem_type` asks for, mean over the batch.
@@ -89,20 +79,4 @@ impl BartForSequenceClassification {
     }
 }
 
-impl BartClassificationHead {
-    /// Logits `[batch, num_labels]` of pooled states `[batch, d_model]`.
-    pub fn forward(&self, pooled: Tensor<2>) -> Tensor<2> {
-        let inner = self.dense.forward(self.dropout.forward(pooled)).tanh();
-        self.out_proj.forward(self.dropout.forward(inner))
-    }
-}
-
-impl Compressible for BartForSequenceClassification {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.model.for_each_prefixed("model.", f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.model.for_each_feed_forward_prefixed("model.", f);
-    }
-}
+compressible_base!(BartForSequenceClassification: model, "model.");

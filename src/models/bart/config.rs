@@ -3,11 +3,11 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::generation::TokenIds;
-use crate::models::Activation;
-use crate::models::LabelConfig;
 use crate::models::config::{
-    ModelConfig, Shown, SizeShown, at_most, axis, deviation, layers, probability, size,
+    ModelConfig, Shown, SizeShown, at_most, axis, config_fields, deviation, heads, layers,
+    probability, size, token,
 };
+use crate::models::{Activation, LabelConfig};
 
 /// Rows before that of position 0: a quirk of BART, whose first rows are for padding.
 pub(super) const OFFSET: usize = 2;
@@ -129,20 +129,11 @@ impl BartConfig {
     pub(crate) fn eos_token(&self) -> Option<usize> {
         self.eos_token_id.as_ref().and_then(|ids| ids.as_slice().first()).copied()
     }
-
-    fn tokens(&self) -> impl Iterator<Item = (&'static str, usize)> {
-        let eos = self.eos_token_id.iter().flat_map(TokenIds::as_slice);
-        [
-            ("pad_token_id", self.pad_token_id),
-            ("decoder_start_token_id", self.decoder_start_token_id),
-        ]
-        .into_iter()
-        .chain(self.bos_token_id.map(|token| ("bos_token_id", token)))
-        .chain(eos.map(|&token| ("eos_token_id", token)))
-    }
 }
 
 impl ModelConfig for BartConfig {
+    config_fields!();
+
     fn validate(&self) -> Result<(), String> {
         for (field, value) in [
             ("vocab_size", self.vocab_size),
@@ -153,15 +144,9 @@ impl ModelConfig for BartConfig {
         ] {
             size(field, value)?;
         }
-        for (field, heads) in [
-            ("encoder_attention_heads", self.encoder_attention_heads),
-            ("decoder_attention_heads", self.decoder_attention_heads),
-        ] {
-            size(field, heads)?;
-            if !self.d_model.is_multiple_of(heads) {
-                return Err(format!("{field}: {heads} does not divide d_model {}", self.d_model));
-            }
-        }
+        let width = ("d_model", self.d_model);
+        heads("encoder_attention_heads", self.encoder_attention_heads, width)?;
+        heads("decoder_attention_heads", self.decoder_attention_heads, width)?;
         at_most("encoder_layers", self.encoder_layers)?;
         at_most("decoder_layers", self.decoder_layers)?;
         for (field, value) in [
@@ -181,8 +166,11 @@ impl ModelConfig for BartConfig {
             }
         }
         deviation("init_std", self.init_std)?;
-        if let Some((field, token)) = self.tokens().find(|&(_, token)| token >= self.vocab_size) {
-            return Err(format!("{field}: {token} is not below vocab_size {}", self.vocab_size));
+        token("pad_token_id", Some(self.pad_token_id), self.vocab_size)?;
+        token("decoder_start_token_id", Some(self.decoder_start_token_id), self.vocab_size)?;
+        token("bos_token_id", self.bos_token_id, self.vocab_size)?;
+        for &end in self.eos_token_id.iter().flat_map(TokenIds::as_slice) {
+            token("eos_token_id", Some(end), self.vocab_size)?;
         }
         if !self.tie_word_embeddings {
             return Err("tie_word_embeddings: false is not supported; BART's embeddings are one \
@@ -197,28 +185,8 @@ impl ModelConfig for BartConfig {
         self.labels.validate()
     }
 
-    fn labels(&self) -> &LabelConfig {
-        &self.labels
-    }
-
-    fn labels_mut(&mut self) -> &mut LabelConfig {
-        &mut self.labels
-    }
-
-    fn other_mut(&mut self) -> &mut serde_json::Map<String, serde_json::Value> {
-        &mut self.other
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
     fn max_length(&self) -> usize {
         self.max_position_embeddings
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.d_model
     }
 
     fn sizes_shown(&self) -> Vec<SizeShown> {

@@ -6,7 +6,6 @@ use burn::tensor::{Device, Tensor};
 
 use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
-use crate::linear::CompressibleLinear;
 use crate::models::init;
 use crate::ops::{DecoderLayerParts, ForwardContext, residual_norm};
 
@@ -80,20 +79,6 @@ impl BartDecoder {
             each(&output, probabilities);
             output
         })
-    }
-
-    /// Visits the layers' projections under `prefix`, in the order of computation.
-    pub(super) fn for_each_linear_mut(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
-        for (i, layer) in self.layers.iter_mut().enumerate() {
-            let name = format!("{prefix}decoder.layers.{i}");
-            layer.self_attn.for_each_linear_mut(&format!("{name}.self_attn"), f);
-            layer.encoder_attn.for_each_linear_mut(&format!("{name}.encoder_attn"), f);
-            layer.feed_forward.for_each_linear_mut(&name, f);
-        }
     }
 }
 

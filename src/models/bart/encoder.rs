@@ -6,8 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::embeddings::LAYER_NORM_EPS;
 use super::{BartAttention, BartConfig, BartEmbeddings, BartFeedForward};
-use crate::linear::CompressibleLinear;
-use crate::models::init;
+use crate::models::{Attended, init};
 use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer, residual_norm};
 
 /// `BartEncoder`, without the token embeddings, which are the whole model's.
@@ -67,19 +66,6 @@ impl BartEncoder {
             output
         })
     }
-
-    /// Visits the layers' projections under `prefix`, in the order of computation.
-    pub(super) fn for_each_linear_mut(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
-        for (i, layer) in self.layers.iter_mut().enumerate() {
-            let name = format!("{prefix}encoder.layers.{i}");
-            layer.self_attn.for_each_linear_mut(&format!("{name}.self_attn"), f);
-            layer.feed_forward.for_each_linear_mut(&name, f);
-        }
-    }
 }
 
 impl BartEncoderLayer {
@@ -100,11 +86,7 @@ impl BartEncoderLayer {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, d_model]`
-    pub fn forward(
-        &self,
-        hidden_states: Tensor<3>,
-        context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    pub fn forward(&self, hidden_states: Tensor<3>, context: &ForwardContext) -> Attended {
         let composed = |hidden_states: Tensor<3>| {
             let (attended, probabilities) =
                 self.self_attn.forward(hidden_states.clone(), None, context);

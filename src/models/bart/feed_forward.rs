@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::BartConfig;
 use super::embeddings::LAYER_NORM_EPS;
-use crate::linear::{CompressibleLinear, FeedForward};
+use crate::linear::{CompressibleLinear, FeedForward, FeedForwardVisitor, LinearVisitor};
 use crate::models::init;
 use crate::ops::{Activation, FeedForwardParts, residual_norm};
 
@@ -62,23 +62,14 @@ impl BartFeedForward {
         }
     }
 
-    /// The activation, which compaction folds constants through.
-    pub fn activation(&self) -> Activation {
-        self.activation
-    }
-
     /// Visits both projections of the layer `prefix`.
-    pub(super) fn for_each_linear_mut(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
+    pub(super) fn for_each_linear_mut(&mut self, prefix: &str, f: LinearVisitor<'_>) {
         f(&format!("{prefix}.fc1"), &mut self.fc1);
         f(&format!("{prefix}.fc2"), &mut self.fc2);
     }
 
     /// Calls `f` with the network of the layer `prefix`.
-    pub(super) fn visit_mut(&mut self, prefix: &str, f: &mut dyn FnMut(FeedForward<'_>)) {
+    pub(super) fn visit_mut(&mut self, prefix: &str, f: FeedForwardVisitor<'_>) {
         let activation = self.activation;
         f(FeedForward {
             names: [&format!("{prefix}.fc1"), &format!("{prefix}.fc2")],

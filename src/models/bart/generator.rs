@@ -5,7 +5,7 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{BartConfig, BartModel};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::models::pretrained::compressible_base;
 use crate::models::{Seq2SeqInput, language_model_loss};
 use crate::ops::PackedDecoder;
 use crate::precision::matmul;
@@ -74,12 +74,4 @@ impl BartForConditionalGeneration {
     }
 }
 
-impl Compressible for BartForConditionalGeneration {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.model.for_each_prefixed("model.", f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.model.for_each_feed_forward_prefixed("model.", f);
-    }
-}
+compressible_base!(BartForConditionalGeneration: model, "model.");

@@ -33,7 +33,7 @@ mod pretrained;
 mod tests;
 
 pub use attention::BartAttention;
-pub use classifier::{BartClassificationHead, BartForSequenceClassification};
+pub use classifier::BartForSequenceClassification;
 pub use config::BartConfig;
 pub use decode::BartCache;
 pub use decoder::{BartDecoder, BartDecoderLayer, DecoderAttentions, DecoderContext};

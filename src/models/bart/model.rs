@@ -8,7 +8,7 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::embeddings::embed_tokens;
 use super::{BartConfig, BartDecoder, BartEncoder, DecoderContext};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
 use crate::models::seq2seq::causal_mask;
 use crate::models::{
     Collected, EncoderInput, Seq2SeqInput, Seq2SeqOutput, init, shift_tokens_right,
@@ -102,38 +102,29 @@ impl BartModel {
     pub fn shift_tokens_right(&self, labels: Tensor<2, Int>) -> Tensor<2, Int> {
         shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
     }
-
-    /// Visits the layers' projections under `prefix`, in the order of computation.
-    pub(super) fn for_each_prefixed(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
-        self.encoder.for_each_linear_mut(prefix, f);
-        self.decoder.for_each_linear_mut(prefix, f);
-    }
-
-    /// Visits the layers' feed-forward networks under `prefix`.
-    pub(super) fn for_each_feed_forward_prefixed(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(FeedForward<'_>),
-    ) {
-        for (i, layer) in self.encoder.layers.iter_mut().enumerate() {
-            layer.feed_forward.visit_mut(&format!("{prefix}encoder.layers.{i}"), f);
-        }
-        for (i, layer) in self.decoder.layers.iter_mut().enumerate() {
-            layer.feed_forward.visit_mut(&format!("{prefix}decoder.layers.{i}"), f);
-        }
-    }
 }
 
 impl Compressible for BartModel {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.for_each_prefixed("", f);
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
+        for (i, layer) in self.encoder.layers.iter_mut().enumerate() {
+            let name = format!("encoder.layers.{i}");
+            layer.self_attn.for_each_linear_mut(&format!("{name}.self_attn"), f);
+            layer.feed_forward.for_each_linear_mut(&name, f);
+        }
+        for (i, layer) in self.decoder.layers.iter_mut().enumerate() {
+            let name = format!("decoder.layers.{i}");
+            layer.self_attn.for_each_linear_mut(&format!("{name}.self_attn"), f);
+            layer.encoder_attn.for_each_linear_mut(&format!("{name}.encoder_attn"), f);
+            layer.feed_forward.for_each_linear_mut(&name, f);
+        }
     }
 
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.for_each_feed_forward_prefixed("", f);
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
+        for (i, layer) in self.encoder.layers.iter_mut().enumerate() {
+            layer.feed_forward.visit_mut(&format!("encoder.layers.{i}"), f);
+        }
+        for (i, layer) in self.decoder.layers.iter_mut().enumerate() {
+            layer.feed_forward.visit_mut(&format!("decoder.layers.{i}"), f);
+        }
     }
 }

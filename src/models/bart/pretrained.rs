@@ -31,7 +31,7 @@ pretrained_models! {
     BartConfig, model_type: "bart", prefix: "model.", names: hugging_face_name,
     never_used: NEVER_USED;
 
-    BartModel: "BartModel" {
+    BartModel: "BartModel" => {
         label_layer: None,
         new: &[],
         unused: &["final_logits_bias", "classification_head.", "classification_heads.", "qa_outputs."],
@@ -39,7 +39,7 @@ pretrained_models! {
         const TIED: &'static [(&'static str, &'static [&'static str])] = SIDES;
     }
 
-    BartForConditionalGeneration: "BartForConditionalGeneration" {
+    BartForConditionalGeneration: "BartForConditionalGeneration" => {
         label_layer: None,
         new: &["final_logits_bias"],
         unused: &["classification_head.", "classification_heads.", "qa_outputs."],
@@ -47,7 +47,7 @@ pretrained_models! {
         const TIED: &'static [(&'static str, &'static [&'static str])] = SIDES_AND_HEAD;
     }
 
-    BartForSequenceClassification: "BartForSequenceClassification" {
+    BartForSequenceClassification: "BartForSequenceClassification" => {
         label_layer: Some("classification_head.out_proj"),
         new: &["classification_head."],
         unused: &["final_logits_bias", "classification_heads.", "qa_outputs."],

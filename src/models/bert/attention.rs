@@ -1,13 +1,13 @@
 //! Multi-head self-attention.
 
 use burn::module::Module;
-use burn::nn::{Dropout, LayerNorm};
+use burn::nn::Dropout;
 use burn::tensor::{Device, Tensor};
 
-use super::BertConfig;
+use super::{BertConfig, BertOutput};
 use crate::linear::{CompressibleLinear, SharedInput};
-use crate::models::init;
-use crate::ops::{ForwardContext, Heads, residual_norm};
+use crate::models::{Attended, init};
+use crate::ops::{ForwardContext, Heads};
 
 /// `BertAttention`: self-attention and its output projection.
 #[derive(Module, Debug)]
@@ -35,24 +35,15 @@ pub struct BertSelfAttention {
     projections: SharedInput,
 }
 
-/// `BertSelfOutput`: projection, residual and normalisation.
-#[derive(Module, Debug)]
-pub struct BertSelfOutput {
-    /// `[hidden_size, hidden_size]`.
-    pub dense: CompressibleLinear,
-    /// Normalisation of the sum.
-    pub layer_norm: LayerNorm,
-    /// Dropout of the projection.
-    pub dropout: Dropout,
-    pub(crate) epsilon: f64,
-}
+/// `BertSelfOutput`: projection `[hidden_size, hidden_size]`, residual and normalisation.
+pub type BertSelfOutput = BertOutput;
 
 impl BertAttention {
     /// A freshly initialised block.
     pub fn new(config: &BertConfig, device: &Device) -> Self {
         Self {
             self_attention: BertSelfAttention::new(config, device),
-            output: BertSelfOutput::new(config, device),
+            output: BertSelfOutput::new(config, config.hidden_size, device),
         }
     }
 
@@ -61,11 +52,7 @@ impl BertAttention {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    pub fn forward(
-        &self,
-        hidden_states: Tensor<3>,
-        context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    pub fn forward(&self, hidden_states: Tensor<3>, context: &ForwardContext) -> Attended {
         let (attended, probabilities) = self.self_attention.forward(hidden_states.clone(), context);
         (self.output.forward(attended, hidden_states), probabilities)
     }
@@ -92,11 +79,7 @@ impl BertSelfAttention {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    pub fn forward(
-        &self,
-        hidden_states: Tensor<3>,
-        context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    pub fn forward(&self, hidden_states: Tensor<3>, context: &ForwardContext) -> Attended {
         let layers = [&self.query, &self.key, &self.value];
         let projected = self.projections.forward(layers, hidden_states);
         self.heads().attend(projected, context, None)
@@ -108,24 +91,5 @@ impl BertSelfAttention {
             scale: 1.0 / (self.head_size as f64).sqrt(),
             dropout: &self.dropout,
         }
-    }
-}
-
-impl BertSelfOutput {
-    /// A freshly initialised projection.
-    pub fn new(config: &BertConfig, device: &Device) -> Self {
-        let size = config.hidden_size;
-        Self {
-            dense: init::compressible(size, size, config.initializer_range, device),
-            layer_norm: init::layer_norm(size, config.layer_norm_eps, device),
-            dropout: init::dropout(config.hidden_dropout_prob),
-            epsilon: config.layer_norm_eps,
-        }
-    }
-
-    /// `LayerNorm(dense(context) + residual)`, all `[batch, length, hidden_size]`.
-    pub fn forward(&self, context: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        let output = self.dense.forward(context);
-        residual_norm(output, residual, &self.dropout, (&self.layer_norm, self.epsilon))
     }
 }

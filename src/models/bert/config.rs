@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::models::Activation;
-use crate::models::LabelConfig;
 use crate::models::config::{
-    ModelConfig, SizeShown, at_most, axis, deviation, epsilon, layers, probability, size,
+    ModelConfig, SizeShown, at_most, axis, config_fields, deviation, epsilon, heads, layers,
+    probability, size, token,
 };
+use crate::models::{Activation, LabelConfig};
 
 /// Configuration of a BERT model: Hugging Face's `config.json`, field by field.
 ///
@@ -105,28 +105,22 @@ impl AsRef<BertConfig> for BertConfig {
 }
 
 impl ModelConfig for BertConfig {
+    config_fields!();
+
     fn validate(&self) -> Result<(), String> {
         size("vocab_size", self.vocab_size)?;
         size("hidden_size", self.hidden_size)?;
-        size("num_attention_heads", self.num_attention_heads)?;
+        heads("num_attention_heads", self.num_attention_heads, ("hidden_size", self.hidden_size))?;
         size("intermediate_size", self.intermediate_size)?;
         size("max_position_embeddings", self.max_position_embeddings)?;
         size("type_vocab_size", self.type_vocab_size)?;
         at_most("num_hidden_layers", self.num_hidden_layers)?;
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(format!(
-                "num_attention_heads: {} does not divide hidden_size {}",
-                self.num_attention_heads, self.hidden_size
-            ));
-        }
         probability("hidden_dropout_prob", self.hidden_dropout_prob)?;
         probability("attention_probs_dropout_prob", self.attention_probs_dropout_prob)?;
         probability("classifier_dropout", self.classifier_dropout())?;
         epsilon("layer_norm_eps", self.layer_norm_eps)?;
         deviation("initializer_range", self.initializer_range)?;
-        if let Some(pad) = self.pad_token_id.filter(|&pad| pad >= self.vocab_size) {
-            return Err(format!("pad_token_id: {pad} is not below vocab_size {}", self.vocab_size));
-        }
+        token("pad_token_id", self.pad_token_id, self.vocab_size)?;
         match self.position_embedding_type.as_deref() {
             None | Some("absolute") => {}
             Some(other) => {
@@ -146,28 +140,8 @@ impl ModelConfig for BertConfig {
         self.labels.validate()
     }
 
-    fn labels(&self) -> &LabelConfig {
-        &self.labels
-    }
-
-    fn labels_mut(&mut self) -> &mut LabelConfig {
-        &mut self.labels
-    }
-
-    fn other_mut(&mut self) -> &mut serde_json::Map<String, serde_json::Value> {
-        &mut self.other
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
     fn max_length(&self) -> usize {
         self.max_position_embeddings
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.hidden_size
     }
 
     fn sizes_shown(&self) -> Vec<SizeShown> {

@@ -64,27 +64,11 @@ impl BertEmbeddings {
     pub fn forward(&self, input: &EncoderInput) -> Tensor<3> {
         let mut embeddings =
             word_embeddings(&self.word_embeddings, &input.input_ids, self.pad_token_id);
-        if let Some(types) = self.token_types(input) {
-            embeddings = embeddings + types;
+        if let Some(types) = &self.token_type_embeddings {
+            embeddings = embeddings + token_types(types, input);
         }
         embeddings = embeddings + self.places(input);
         self.dropout.forward(self.layer_norm.forward(embeddings))
-    }
-
-    /// Embeddings of the token types, `[batch, length, hidden_size]` or `[1, 1, hidden_size]`.
-    fn token_types(&self, input: &EncoderInput) -> Option<Tensor<3>> {
-        let embedding = self.token_type_embeddings.as_ref()?;
-        let device = input.input_ids.device();
-        // With a single type (RoBERTa) there is nothing to tell apart.
-        let single = embedding.weight.lazy_shape()[0] == 1;
-        Some(match &input.token_type_ids {
-            Some(ids) if !single => {
-                let [batch, length] = input.input_ids.dims();
-                assert_shape!(ids, [batch, length]);
-                embedding.forward(ids.clone())
-            }
-            _ => embedding.forward(Tensor::zeros([1, 1], &device)),
-        })
     }
 
     /// Embeddings of the positions, `[batch, length, hidden_size]` or `[1, length, hidden_size]`.
@@ -113,5 +97,19 @@ impl BertEmbeddings {
         };
         // Padding's position gets no gradient either.
         word_embeddings(&self.position_embeddings, &ids, padding)
+    }
+}
+
+/// Embeddings of the token types, `[batch, length, hidden_size]` or `[1, 1, hidden_size]`.
+pub(crate) fn token_types(embedding: &Embedding, input: &EncoderInput) -> Tensor<3> {
+    // With a single type (RoBERTa) there is nothing to tell apart.
+    let single = embedding.weight.lazy_shape()[0] == 1;
+    match &input.token_type_ids {
+        Some(ids) if !single => {
+            let [batch, length] = input.input_ids.dims();
+            assert_shape!(ids, [batch, length]);
+            embedding.forward(ids.clone())
+        }
+        _ => embedding.forward(Tensor::zeros([1, 1], &input.input_ids.device())),
     }
 }

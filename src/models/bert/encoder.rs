@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::{
     BertConfig, BertIntermediate, BertLayer, BertOutput, BertVariation, RelativeAttentionBias,
 };
-use crate::linear::{CompressibleLinear, FeedForward};
+use crate::linear::{FeedForward, FeedForwardVisitor, LinearVisitor};
 use crate::ops::ForwardContext;
 
 /// `BertEncoder`.
@@ -71,13 +71,8 @@ impl BertEncoder {
         }))
     }
 
-    /// Visits the layers' projections under `prefix`, in the order of computation.
-    pub(crate) fn for_each_linear_mut(
-        &mut self,
-        prefix: &str,
-        names: &LayerNames,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
+    /// Visits the layers' projections, in the order of computation.
+    pub(crate) fn for_each_linear_mut(&mut self, names: &LayerNames, f: LinearVisitor<'_>) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
             let attention = &mut layer.attention.self_attention;
             let projections = [
@@ -89,21 +84,19 @@ impl BertEncoder {
                 &mut layer.output.dense,
             ];
             for (name, linear) in names.iter().zip(projections) {
-                f(&format!("{prefix}encoder.layer.{i}.{name}"), linear);
+                f(&format!("encoder.layer.{i}.{name}"), linear);
             }
         }
     }
 
-    /// Visits the layers' feed-forward networks under `prefix`.
+    /// Visits the layers' feed-forward networks.
     pub(crate) fn for_each_feed_forward_mut(
         &mut self,
-        prefix: &str,
         names: &LayerNames,
-        f: &mut dyn FnMut(FeedForward<'_>),
+        f: FeedForwardVisitor<'_>,
     ) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
-            let names =
-                [names[4], names[5]].map(|name| format!("{prefix}encoder.layer.{i}.{name}"));
+            let names = [names[4], names[5]].map(|name| format!("encoder.layer.{i}.{name}"));
             feed_forward([&names[0], &names[1]], &mut layer.intermediate, &mut layer.output, f);
         }
     }
@@ -114,7 +107,7 @@ pub(crate) fn feed_forward(
     names: [&str; 2],
     intermediate: &mut BertIntermediate,
     output: &mut BertOutput,
-    f: &mut dyn FnMut(FeedForward<'_>),
+    f: FeedForwardVisitor<'_>,
 ) {
     let (activation, width) = (intermediate.activation(), intermediate.width());
     f(FeedForward {

@@ -1,13 +1,16 @@
 //! Heads on any encoder of BERT's layers: BERT itself, RoBERTa, MPNet.
 
+use std::sync::Arc;
+
 use burn::module::{Module, ModuleDisplay};
 use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
 
-use super::{BertConfig, BertModel, ClassificationHead, LayerNames};
+use super::{BertConfig, BertModel, BertVariation, ClassificationHead};
+use super::{LAYER_NAMES, LayerNames, hugging_face_name};
 use crate::checkpoint::PretrainedModel;
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
-use crate::models::pretrained::is_among;
+use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
+use crate::models::pretrained::{compressible_base, is_among, pretrained_models};
 use crate::models::{EncoderInput, EncoderOutput, Labels, ModelConfig, init};
 use crate::models::{sequence_classification_loss, span_logits};
 
@@ -21,8 +24,6 @@ pub trait BertFamily: Compressible + ModuleDisplay {
     const PREFIX: &'static str;
     /// Hugging Face's classes: bare, for sequence classification, for question answering.
     const ARCHITECTURES: [&'static str; 3];
-    /// Names of a layer's projections: query, key, value, attention output, both feed-forward ones.
-    const LAYER_NAMES: LayerNames;
 
     /// A freshly initialised model.
     fn init(config: &Self::Config, pooler: bool, device: &Device) -> Self;
@@ -32,9 +33,6 @@ pub trait BertFamily: Compressible + ModuleDisplay {
 
     /// The layers.
     fn bert(&self) -> &BertModel;
-
-    /// The layers, to change.
-    fn bert_mut(&mut self) -> &mut BertModel;
 
     /// Hugging Face's name of the parameter at a path of field names.
     fn parameter_name(path: &str) -> String;
@@ -77,6 +75,80 @@ impl<M: BertFamily> PretrainedModel for M {
     }
 }
 
+/// The configuration of a close relative of BERT: how it differs, in computation and in names.
+pub trait RelativeConfig: ModelConfig + AsRef<BertConfig> + 'static {
+    /// `model_type` in `config.json`.
+    const NAME: &'static str;
+    /// As [`BertFamily::PREFIX`].
+    const PREFIX: &'static str;
+    /// As [`BertFamily::ARCHITECTURES`].
+    const ARCHITECTURES: [&'static str; 3];
+    /// Names of a layer's projections: query, key, value, attention output, both feed-forward ones.
+    const LAYER_NAMES: LayerNames = LAYER_NAMES;
+
+    /// How the computation differs from BERT's.
+    fn variation(&self) -> BertVariation;
+
+    /// Hugging Face's name of the parameter of BERT's at a path of field names.
+    fn parameter_name(path: &str) -> String {
+        hugging_face_name(path)
+    }
+
+    /// Dropout in the classification head.
+    fn head_dropout(&self) -> f64 {
+        self.as_ref().classifier_dropout()
+    }
+}
+
+/// `RobertaModel` and its like: BERT's layers with the differences of a configuration.
+#[derive(Module, Debug)]
+pub struct BertRelative<C: RelativeConfig> {
+    /// The layers.
+    pub bert: BertModel,
+    #[module(skip)]
+    config: Arc<C>,
+}
+
+impl<C: RelativeConfig> Compressible for BertRelative<C> {
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
+        self.bert.encoder.for_each_linear_mut(&C::LAYER_NAMES, f);
+    }
+
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
+        self.bert.encoder.for_each_feed_forward_mut(&C::LAYER_NAMES, f);
+    }
+}
+
+impl<C: RelativeConfig> BertFamily for BertRelative<C> {
+    type Config = C;
+    const NAME: &'static str = C::NAME;
+    const PREFIX: &'static str = C::PREFIX;
+    const ARCHITECTURES: [&'static str; 3] = C::ARCHITECTURES;
+
+    fn init(config: &C, pooler: bool, device: &Device) -> Self {
+        Self {
+            bert: BertModel::varied(config.as_ref(), &config.variation(), pooler, device),
+            config: Arc::new(config.clone()),
+        }
+    }
+
+    fn family_config(&self) -> &C {
+        &self.config
+    }
+
+    fn bert(&self) -> &BertModel {
+        &self.bert
+    }
+
+    fn parameter_name(path: &str) -> String {
+        C::parameter_name(path.strip_prefix("bert.").unwrap_or(path))
+    }
+
+    fn head_dropout(config: &C) -> f64 {
+        config.head_dropout()
+    }
+}
+
 /// `RobertaForSequenceClassification` and its like: two dense layers on the first token's state.
 #[derive(Module, Debug)]
 pub struct ForSequenceClassification<M: Module> {
@@ -101,11 +173,12 @@ pub type BertForQuestionAnswering = ForQuestionAnswering<BertModel>;
 impl<M: BertFamily> ForSequenceClassification<M> {
     /// A freshly initialised model.
     pub fn new(config: &<M as BertFamily>::Config, device: &Device) -> Self {
-        let num_labels = config.labels().num_labels();
-        let dropout = M::head_dropout(config);
+        let BertConfig { hidden_size, initializer_range, .. } = *config.as_ref();
+        let (num_labels, dropout) = (config.labels().num_labels(), M::head_dropout(config));
+        let (size, std) = (hidden_size, initializer_range);
         Self {
             base: M::init(config, false, device),
-            classifier: ClassificationHead::new(config.as_ref(), num_labels, dropout, device),
+            classifier: ClassificationHead::new(size, std, num_labels, dropout, device),
         }
     }
 
@@ -179,88 +252,22 @@ fn under_head<M: BertFamily>(path: &str) -> String {
     }
 }
 
-fn each_linear<M: BertFamily>(base: &mut M, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-    let (prefix, names) = (M::PREFIX, &M::LAYER_NAMES);
-    base.bert_mut().encoder.for_each_linear_mut(prefix, names, f);
-}
+compressible_base!(ForSequenceClassification<M> where [M: BertFamily]: base, M::PREFIX);
+compressible_base!(ForQuestionAnswering<M> where [M: BertFamily]: base, M::PREFIX);
 
-fn each_feed_forward<M: BertFamily>(base: &mut M, f: &mut dyn FnMut(FeedForward<'_>)) {
-    let (prefix, names) = (M::PREFIX, &M::LAYER_NAMES);
-    base.bert_mut().encoder.for_each_feed_forward_mut(prefix, names, f);
-}
+pretrained_models! {
+    <M as BertFamily>::Config, model_type: M::NAME, prefix: M::PREFIX,
+    names: under_head::<M>, never_used: NEVER_USED;
 
-impl<M: BertFamily> Compressible for ForSequenceClassification<M> {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        each_linear(&mut self.base, f);
+    ForSequenceClassification<M> where [M: BertFamily]: M::ARCHITECTURES[1] => {
+        label_layer: Some("classifier.out_proj"),
+        new: &["classifier."],
+        unused: &["pooler.", "qa_outputs."],
     }
 
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        each_feed_forward(&mut self.base, f);
-    }
-}
-
-impl<M: BertFamily> Compressible for ForQuestionAnswering<M> {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        each_linear(&mut self.base, f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        each_feed_forward(&mut self.base, f);
-    }
-}
-
-impl<M: BertFamily> PretrainedModel for ForSequenceClassification<M> {
-    type Config = <M as BertFamily>::Config;
-    const MODEL_TYPE: &'static str = M::NAME;
-    const ARCHITECTURE: &'static str = M::ARCHITECTURES[1];
-    const BASE_PREFIX: &'static str = M::PREFIX;
-    const LABEL_LAYER: Option<&'static str> = Some("classifier.out_proj");
-
-    fn build(config: &Self::Config, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
-        Self::new(config, device)
-    }
-
-    fn config(&self) -> &Self::Config {
-        self.config()
-    }
-
-    fn hugging_face_name(path: &str) -> String {
-        under_head::<M>(path)
-    }
-
-    fn may_be_new(name: &str) -> bool {
-        name.starts_with("classifier.")
-    }
-
-    fn may_be_unused(name: &str) -> bool {
-        is_among(NEVER_USED, name) || is_among(&["pooler.", "qa_outputs."], name)
-    }
-}
-
-impl<M: BertFamily> PretrainedModel for ForQuestionAnswering<M> {
-    type Config = <M as BertFamily>::Config;
-    const MODEL_TYPE: &'static str = M::NAME;
-    const ARCHITECTURE: &'static str = M::ARCHITECTURES[2];
-    const BASE_PREFIX: &'static str = M::PREFIX;
-    const LABEL_LAYER: Option<&'static str> = None;
-
-    fn build(config: &Self::Config, _has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
-        Self::new(config, device)
-    }
-
-    fn config(&self) -> &Self::Config {
-        self.config()
-    }
-
-    fn hugging_face_name(path: &str) -> String {
-        under_head::<M>(path)
-    }
-
-    fn may_be_new(name: &str) -> bool {
-        name.starts_with("qa_outputs.")
-    }
-
-    fn may_be_unused(name: &str) -> bool {
-        is_among(NEVER_USED, name) || is_among(&["pooler.", "classifier."], name)
+    ForQuestionAnswering<M> where [M: BertFamily]: M::ARCHITECTURES[2] => {
+        label_layer: None,
+        new: &["qa_outputs."],
+        unused: &["pooler.", "classifier."],
     }
 }

@@ -4,10 +4,11 @@ use burn::module::Module;
 use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Tensor};
 
-use super::encoder::LAYER_NAMES;
 use super::{BertConfig, BertModel};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
-use crate::models::{EncoderInput, Labels, ModelConfig, init, sequence_classification_loss};
+use crate::models::pretrained::compressible_base;
+use crate::models::{
+    EncoderInput, Labels, ModelConfig, first_token, init, sequence_classification_loss,
+};
 
 /// `BertForSequenceClassification`: a linear layer on the pooled output.
 #[derive(Module, Debug)]
@@ -64,7 +65,9 @@ impl BertForSequenceClassification {
     }
 }
 
-/// `RobertaClassificationHead`: `out_proj(tanh(dense(x)))` of the first token's state `x`.
+compressible_base!(BertForSequenceClassification: bert, "bert.");
+
+/// `RobertaClassificationHead` and `BartClassificationHead`: `out_proj(tanh(dense(x)))`.
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
     /// `[hidden_size, hidden_size]`.
@@ -77,8 +80,7 @@ pub struct ClassificationHead {
 
 impl ClassificationHead {
     /// A freshly initialised head.
-    pub fn new(config: &BertConfig, num_labels: usize, dropout: f64, device: &Device) -> Self {
-        let (size, std) = (config.hidden_size, config.initializer_range);
+    pub fn new(size: usize, std: f64, num_labels: usize, dropout: f64, device: &Device) -> Self {
         Self {
             dense: init::linear(size, size, std, device),
             dropout: init::dropout(dropout),
@@ -86,22 +88,14 @@ impl ClassificationHead {
         }
     }
 
-    /// `[batch, length, hidden_size]` → `[batch, num_labels]`.
+    /// Logits `[batch, num_labels]` by the first token of `[batch, length, hidden_size]`.
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<2> {
-        let [batch, _, hidden_size] = hidden_states.dims();
-        // [batch, 1, hidden_size] → [batch, hidden_size]
-        let first = hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size]);
-        let inner = self.dense.forward(self.dropout.forward(first)).tanh();
+        self.logits(first_token(hidden_states))
+    }
+
+    /// Logits `[batch, num_labels]` of states `[batch, hidden_size]`.
+    pub fn logits(&self, states: Tensor<2>) -> Tensor<2> {
+        let inner = self.dense.forward(self.dropout.forward(states)).tanh();
         self.out_proj.forward(self.dropout.forward(inner))
-    }
-}
-
-impl Compressible for BertForSequenceClassification {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.bert.encoder.for_each_linear_mut("bert.", &LAYER_NAMES, f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.bert.encoder.for_each_feed_forward_mut("bert.", &LAYER_NAMES, f);
     }
 }

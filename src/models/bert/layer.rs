@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{BertAttention, BertConfig};
 use crate::linear::CompressibleLinear;
-use crate::models::init;
+use crate::models::{Attended, init};
 use crate::ops::{
     Activation, EncoderLayerParts, FeedForwardParts, ForwardContext, PackedEncoderLayer,
     residual_norm,
@@ -37,16 +37,16 @@ pub struct BertIntermediate {
     width: usize,
 }
 
-/// `BertOutput`: narrowing projection, residual and normalisation.
+/// `BertOutput` and `BertSelfOutput`: projection, residual and normalisation.
 #[derive(Module, Debug)]
 pub struct BertOutput {
-    /// `[intermediate_size, hidden_size]`.
+    /// `[intermediate_size, hidden_size]`, or square behind attention.
     pub dense: CompressibleLinear,
     /// Normalisation of the sum.
     pub layer_norm: LayerNorm,
     /// Dropout of the projection.
     pub dropout: Dropout,
-    epsilon: f64,
+    pub(crate) epsilon: f64,
 }
 
 impl BertLayer {
@@ -55,7 +55,7 @@ impl BertLayer {
         Self {
             attention: BertAttention::new(config, device),
             intermediate: BertIntermediate::new(config, device),
-            output: BertOutput::new(config, device),
+            output: BertOutput::new(config, config.intermediate_size, device),
             packed: PackedEncoderLayer::default(),
         }
     }
@@ -79,11 +79,7 @@ impl BertLayer {
     ///
     /// # Shapes
     /// - `hidden_states`, output: `[batch, length, hidden_size]`
-    pub fn forward(
-        &self,
-        hidden_states: Tensor<3>,
-        context: &ForwardContext,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    pub fn forward(&self, hidden_states: Tensor<3>, context: &ForwardContext) -> Attended {
         let composed = |hidden_states| {
             let (attended, probabilities) = self.attention.forward(hidden_states, context);
             let inner = self.intermediate.forward(attended.clone());
@@ -121,11 +117,11 @@ impl BertIntermediate {
 }
 
 impl BertOutput {
-    /// A freshly initialised projection.
-    pub fn new(config: &BertConfig, device: &Device) -> Self {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    /// A freshly initialised projection of `d_input` values.
+    pub fn new(config: &BertConfig, d_input: usize, device: &Device) -> Self {
+        let hidden = config.hidden_size;
         Self {
-            dense: init::compressible(inner, hidden, config.initializer_range, device),
+            dense: init::compressible(d_input, hidden, config.initializer_range, device),
             layer_norm: init::layer_norm(hidden, config.layer_norm_eps, device),
             dropout: init::dropout(config.hidden_dropout_prob),
             epsilon: config.layer_norm_eps,

@@ -28,7 +28,8 @@ pub use config::BertConfig;
 pub use embeddings::BertEmbeddings;
 pub use encoder::BertEncoder;
 pub use family::{
-    BertFamily, BertForQuestionAnswering, ForQuestionAnswering, ForSequenceClassification,
+    BertFamily, BertForQuestionAnswering, BertRelative, ForQuestionAnswering,
+    ForSequenceClassification, RelativeConfig,
 };
 pub use heads::{BertForSequenceClassification, ClassificationHead};
 pub use layer::{BertIntermediate, BertLayer, BertOutput};
@@ -36,6 +37,7 @@ pub use model::{BertModel, BertPooler};
 pub use relative::RelativeAttentionBias;
 pub use variation::{BertVariation, Positions};
 
+pub(crate) use embeddings::token_types;
 pub(crate) use encoder::{LAYER_NAMES, LayerNames, feed_forward};
 pub(crate) use pretrained::hugging_face_name;
 pub(crate) use relative::BUCKETS;

@@ -8,8 +8,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::encoder::LAYER_NAMES;
 use super::{BertConfig, BertEmbeddings, BertEncoder, BertVariation};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
-use crate::models::{Collected, EncoderInput, EncoderOutput, init};
+use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
+use crate::models::{Collected, EncoderInput, EncoderOutput, first_token, init};
 
 /// `BertModel`.
 #[derive(Module, Debug)]
@@ -83,19 +83,16 @@ impl BertPooler {
 
     /// `[batch, length, hidden_size]` → `[batch, hidden_size]`.
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<2> {
-        let [batch, _, hidden_size] = hidden_states.dims();
-        // [batch, 1, hidden_size] → [batch, hidden_size]
-        let first = hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size]);
-        self.dense.forward(first).tanh()
+        self.dense.forward(first_token(hidden_states)).tanh()
     }
 }
 
 impl Compressible for BertModel {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.encoder.for_each_linear_mut("", &LAYER_NAMES, f);
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
+        self.encoder.for_each_linear_mut(&LAYER_NAMES, f);
     }
 
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.encoder.for_each_feed_forward_mut("", &LAYER_NAMES, f);
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
+        self.encoder.for_each_feed_forward_mut(&LAYER_NAMES, f);
     }
 }

@@ -4,7 +4,6 @@ use burn::tensor::Device;
 
 use super::family::NEVER_USED;
 use super::{BertConfig, BertFamily, BertForSequenceClassification, BertModel};
-use super::{LAYER_NAMES, LayerNames};
 use crate::models::pretrained::pretrained_models;
 
 /// Fields here and parts of Hugging Face's names that Rust does not allow as field names.
@@ -18,7 +17,6 @@ impl BertFamily for BertModel {
     const PREFIX: &'static str = "bert.";
     const ARCHITECTURES: [&'static str; 3] =
         ["BertModel", "BertForSequenceClassification", "BertForQuestionAnswering"];
-    const LAYER_NAMES: LayerNames = LAYER_NAMES;
 
     fn init(config: &BertConfig, pooler: bool, device: &Device) -> Self {
         Self::new(config, pooler, device)
@@ -32,10 +30,6 @@ impl BertFamily for BertModel {
         self
     }
 
-    fn bert_mut(&mut self) -> &mut BertModel {
-        self
-    }
-
     fn parameter_name(path: &str) -> String {
         hugging_face_name(path)
     }
@@ -45,7 +39,7 @@ pretrained_models! {
     BertConfig, model_type: "bert", prefix: "bert.", names: hugging_face_name,
     never_used: NEVER_USED;
 
-    BertForSequenceClassification: "BertForSequenceClassification" {
+    BertForSequenceClassification: "BertForSequenceClassification" => {
         label_layer: Some("classifier"),
         new: &["classifier.", "bert.pooler."],
         unused: &["qa_outputs."],

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::{DebertaV2Config, RelativePositions};
 use crate::linear::{CompressibleLinear, SharedInput};
 use crate::models::bert::BertSelfOutput;
-use crate::models::init;
+use crate::models::{Attended, init};
 use crate::ops::{ForwardContext, Heads, RelativeScores};
 use crate::ops::{Memo, Sources};
 
@@ -63,7 +63,7 @@ impl DebertaV2Attention {
     pub fn new(config: &DebertaV2Config, device: &Device) -> Self {
         Self {
             self_attention: DisentangledSelfAttention::new(config, device),
-            output: BertSelfOutput::new(&config.bert(), device),
+            output: BertSelfOutput::new(&config.bert(), config.hidden_size, device),
         }
     }
 
@@ -77,7 +77,7 @@ impl DebertaV2Attention {
         hidden_states: Tensor<3>,
         context: &ForwardContext,
         relative: Option<&RelativeScores>,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    ) -> Attended {
         let (attended, probabilities) =
             self.self_attention.forward(hidden_states.clone(), context, relative);
         (self.output.forward(attended, hidden_states), probabilities)
@@ -124,7 +124,7 @@ impl DisentangledSelfAttention {
         hidden_states: Tensor<3>,
         context: &ForwardContext,
         relative: Option<&RelativeScores>,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    ) -> Attended {
         let layers = [&self.query_proj, &self.key_proj, &self.value_proj];
         let projected = self.projections.forward(layers, hidden_states);
         self.heads().attend(projected, context, relative)

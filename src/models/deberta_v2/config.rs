@@ -3,12 +3,12 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::RelativeBuckets;
-use crate::models::Activation;
-use crate::models::LabelConfig;
 use crate::models::bert::BertConfig;
 use crate::models::config::{
-    ModelConfig, SizeShown, at_most, axis, deviation, epsilon, layers, nonzero, probability, size,
+    ModelConfig, SizeShown, at_most, axis, config_fields, deviation, epsilon, heads, layers,
+    nonzero, probability, size, token,
 };
+use crate::models::{Activation, LabelConfig};
 
 /// Configuration of a DeBERTa-v2 model: Hugging Face's `config.json`, field by field.
 ///
@@ -208,19 +208,13 @@ impl DebertaV2Config {
         size("vocab_size", self.vocab_size)?;
         size("hidden_size", self.hidden_size)?;
         size("embedding_size", self.embedding_size())?;
-        size("num_attention_heads", self.num_attention_heads)?;
+        heads("num_attention_heads", self.num_attention_heads, ("hidden_size", self.hidden_size))?;
         size("intermediate_size", self.intermediate_size)?;
         size("max_position_embeddings", self.max_position_embeddings)?;
         at_most("num_hidden_layers", self.num_hidden_layers)?;
         at_most("type_vocab_size", self.type_vocab_size)?;
         at_most("conv_kernel_size", self.conv_kernel_size)?;
         let hidden = self.hidden_size;
-        if !hidden.is_multiple_of(self.num_attention_heads) {
-            return Err(format!(
-                "num_attention_heads: {} does not divide hidden_size {hidden}",
-                self.num_attention_heads
-            ));
-        }
         if let Some(size) = self.attention_head_size.filter(|&size| size != self.head_size()) {
             return Err(format!(
                 "attention_head_size: {size}, but the output projection takes hidden_size / \
@@ -233,10 +227,7 @@ impl DebertaV2Config {
                 "pooler_hidden_size: {size}, but the pooler's input has hidden_size {hidden}"
             ));
         }
-        if let Some(pad) = self.pad_token_id.filter(|&pad| pad >= self.vocab_size) {
-            return Err(format!("pad_token_id: {pad} is not below vocab_size {}", self.vocab_size));
-        }
-        Ok(())
+        token("pad_token_id", self.pad_token_id, self.vocab_size)
     }
 
     fn validate_positions(&self) -> Result<(), String> {
@@ -274,6 +265,8 @@ impl DebertaV2Config {
 }
 
 impl ModelConfig for DebertaV2Config {
+    config_fields!();
+
     fn validate(&self) -> Result<(), String> {
         self.validate_sizes()?;
         self.validate_positions()?;
@@ -286,28 +279,8 @@ impl ModelConfig for DebertaV2Config {
         self.labels.validate()
     }
 
-    fn labels(&self) -> &LabelConfig {
-        &self.labels
-    }
-
-    fn labels_mut(&mut self) -> &mut LabelConfig {
-        &mut self.labels
-    }
-
-    fn other_mut(&mut self) -> &mut serde_json::Map<String, serde_json::Value> {
-        &mut self.other
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.vocab_size
-    }
-
     fn max_length(&self) -> usize {
         self.max_position_embeddings
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.hidden_size
     }
 
     fn sizes_shown(&self) -> Vec<SizeShown> {

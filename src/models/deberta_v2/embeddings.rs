@@ -5,6 +5,7 @@ use burn::nn::{Dropout, Embedding, LayerNorm, Linear};
 use burn::tensor::{Device, Int, Tensor, assert_shape};
 
 use super::DebertaV2Config;
+use crate::models::bert::token_types;
 use crate::models::{EncoderInput, init};
 use crate::ops::word_embeddings;
 
@@ -81,16 +82,7 @@ impl DebertaV2Embeddings {
                 };
         }
         if let Some(types) = &self.token_type_embeddings {
-            // With a single type there is nothing to tell apart.
-            let single = types.weight.lazy_shape()[0] == 1;
-            embeddings = embeddings
-                + match &input.token_type_ids {
-                    Some(ids) if !single => {
-                        assert_shape!(ids, [batch, length]);
-                        types.forward(ids.clone())
-                    }
-                    _ => types.forward(Tensor::zeros([1, 1], &device)),
-                };
+            embeddings = embeddings + token_types(types, input);
         }
         if let Some(projection) = &self.embed_proj {
             embeddings = projection.forward(embeddings);

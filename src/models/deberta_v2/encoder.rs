@@ -6,7 +6,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::relative::RowsByLength;
 use super::{ConvLayer, DebertaV2Config, DebertaV2Layer, RelativeBuckets, RelativePositions};
-use crate::linear::{CompressibleLinear, FeedForward};
+use crate::linear::{FeedForwardVisitor, LinearVisitor};
 use crate::models::bert::feed_forward;
 use crate::models::init;
 use crate::ops::ForwardContext;
@@ -111,12 +111,8 @@ impl DebertaV2Encoder {
         context.padded(rows)
     }
 
-    /// Visits the layers' projections under `prefix`, in the order of computation.
-    pub(crate) fn for_each_linear_mut(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(&str, &mut CompressibleLinear),
-    ) {
+    /// Visits the layers' projections, in the order of computation.
+    pub(crate) fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
             let attention = &mut layer.attention.self_attention;
             let projections = [
@@ -128,20 +124,16 @@ impl DebertaV2Encoder {
                 ("output.dense", &mut layer.output.dense),
             ];
             for (name, linear) in projections {
-                f(&format!("{prefix}encoder.layer.{i}.{name}"), linear);
+                f(&format!("encoder.layer.{i}.{name}"), linear);
             }
         }
     }
 
-    /// Visits the layers' feed-forward networks under `prefix`.
-    pub(crate) fn for_each_feed_forward_mut(
-        &mut self,
-        prefix: &str,
-        f: &mut dyn FnMut(FeedForward<'_>),
-    ) {
+    /// Visits the layers' feed-forward networks.
+    pub(crate) fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
         for (i, layer) in self.layer.iter_mut().enumerate() {
             let names = ["intermediate.dense", "output.dense"]
-                .map(|name| format!("{prefix}encoder.layer.{i}.{name}"));
+                .map(|name| format!("encoder.layer.{i}.{name}"));
             feed_forward([&names[0], &names[1]], &mut layer.intermediate, &mut layer.output, f);
         }
     }

@@ -5,10 +5,10 @@ use burn::nn::{Dropout, Linear};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{DebertaV2Config, DebertaV2Model};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::models::pretrained::compressible_base;
 use crate::models::{
-    Activation, EncoderInput, LabelConfig, Labels, ModelConfig, init, question_answering_loss,
-    sequence_classification_loss, span_logits,
+    Activation, EncoderInput, LabelConfig, Labels, ModelConfig, first_token, init,
+    question_answering_loss, sequence_classification_loss, span_logits,
 };
 
 /// `ContextPooler`: a projection of the first token's state.
@@ -35,10 +35,8 @@ impl ContextPooler {
 
     /// `[batch, length, hidden_size]` → `[batch, hidden_size]`.
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<2> {
-        let [batch, _, hidden_size] = hidden_states.dims();
-        // [batch, 1, hidden_size] → [batch, hidden_size]
-        let first = hidden_states.narrow(1, 0, 1).reshape([batch, hidden_size]);
-        self.activation.forward(self.dense.forward(self.dropout.forward(first)))
+        let first = self.dropout.forward(first_token(hidden_states));
+        self.activation.forward(self.dense.forward(first))
     }
 }
 
@@ -94,15 +92,7 @@ impl DebertaV2ForSequenceClassification {
     }
 }
 
-impl Compressible for DebertaV2ForSequenceClassification {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.deberta.encoder.for_each_linear_mut("deberta.", f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.deberta.encoder.for_each_feed_forward_mut("deberta.", f);
-    }
-}
+compressible_base!(DebertaV2ForSequenceClassification: deberta, "deberta.");
 
 /// `DebertaV2ForQuestionAnswering`: for each token, whether the answer begins or ends there.
 #[derive(Module, Debug)]
@@ -160,12 +150,4 @@ impl DebertaV2ForQuestionAnswering {
     }
 }
 
-impl Compressible for DebertaV2ForQuestionAnswering {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.deberta.encoder.for_each_linear_mut("deberta.", f);
-    }
-
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.deberta.encoder.for_each_feed_forward_mut("deberta.", f);
-    }
-}
+compressible_base!(DebertaV2ForQuestionAnswering: deberta, "deberta.");

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::{DebertaV2Attention, DebertaV2Config, RelativePositions};
+use crate::models::Attended;
 use crate::models::bert::{BertIntermediate, BertOutput};
 use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer};
 
@@ -28,7 +29,7 @@ impl DebertaV2Layer {
         Self {
             attention: DebertaV2Attention::new(config, device),
             intermediate: BertIntermediate::new(&bert, device),
-            output: BertOutput::new(&bert, device),
+            output: BertOutput::new(&bert, config.intermediate_size, device),
             packed: PackedEncoderLayer::default(),
         }
     }
@@ -57,7 +58,7 @@ impl DebertaV2Layer {
         hidden_states: Tensor<3>,
         context: &ForwardContext,
         positions: Option<&RelativePositions>,
-    ) -> (Tensor<3>, Option<Tensor<4>>) {
+    ) -> Attended {
         let relative = positions.map(|p| self.attention.self_attention.relative_scores(p));
         let relative = relative.as_ref();
         let composed = |hidden_states| {

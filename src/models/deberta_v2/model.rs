@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::{DebertaV2Config, DebertaV2Embeddings, DebertaV2Encoder};
-use crate::linear::{Compressible, CompressibleLinear, FeedForward};
+use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
 use crate::models::{Collected, EncoderInput, EncoderOutput};
 use crate::ops::ForwardContext;
 
@@ -61,11 +61,11 @@ impl DebertaV2Model {
 }
 
 impl Compressible for DebertaV2Model {
-    fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
-        self.encoder.for_each_linear_mut("", f);
+    fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
+        self.encoder.for_each_linear_mut(f);
     }
 
-    fn for_each_feed_forward_mut(&mut self, f: &mut dyn FnMut(FeedForward<'_>)) {
-        self.encoder.for_each_feed_forward_mut("", f);
+    fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
+        self.encoder.for_each_feed_forward_mut(f);
     }
 }

@@ -21,13 +21,13 @@ pretrained_models! {
     DebertaV2Config, model_type: "deberta-v2", prefix: "deberta.", names: hugging_face_name,
     never_used: NEVER_USED;
 
-    DebertaV2Model: "DebertaV2Model" {
+    DebertaV2Model: "DebertaV2Model" => {
         label_layer: None,
         new: &[],
         unused: &["pooler.", "classifier.", "qa_outputs."],
     }
 
-    DebertaV2ForSequenceClassification: "DebertaV2ForSequenceClassification" {
+    DebertaV2ForSequenceClassification: "DebertaV2ForSequenceClassification" => {
         label_layer: Some("classifier"),
         new: &["classifier.", "pooler."],
         unused: &["qa_outputs."],
@@ -38,7 +38,7 @@ pretrained_models! {
         }
     }
 
-    DebertaV2ForQuestionAnswering: "DebertaV2ForQuestionAnswering" {
+    DebertaV2ForQuestionAnswering: "DebertaV2ForQuestionAnswering" => {
         label_layer: None,
         new: &["qa_outputs."],
         unused: &["pooler.", "classifier."],

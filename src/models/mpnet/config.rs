@@ -3,9 +3,11 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use crate::models::LabelConfig;
-use crate::models::bert::{BUCKETS, BertConfig, BertVariation, Positions};
-use crate::models::config::{ModelConfig, SizeShown, at_most, axis, read_with_defaults};
+use crate::models::bert::{BUCKETS, LayerNames, hugging_face_name};
+use crate::models::bert::{BertConfig, BertVariation, Positions, RelativeConfig};
+use crate::models::config::{
+    ModelConfig, SizeShown, at_most, axis, config_fields, read_with_defaults,
+};
 
 /// The padding token's id and position, which transformers has written into the code.
 const PADDING: usize = 1;
@@ -66,14 +68,35 @@ impl Serialize for MpnetConfig {
     }
 }
 
-impl MpnetConfig {
-    /// How MPNet differs from BERT.
-    pub fn variation(&self) -> BertVariation {
+impl RelativeConfig for MpnetConfig {
+    const NAME: &'static str = "mpnet";
+    const PREFIX: &'static str = "mpnet.";
+    const ARCHITECTURES: [&'static str; 3] =
+        ["MPNetModel", "MPNetForSequenceClassification", "MPNetForQuestionAnswering"];
+    const LAYER_NAMES: LayerNames = [
+        "attention.attn.q",
+        "attention.attn.k",
+        "attention.attn.v",
+        "attention.attn.o",
+        "intermediate.dense",
+        "output.dense",
+    ];
+
+    fn variation(&self) -> BertVariation {
         BertVariation {
             token_types: false,
             positions: Positions::AfterPadding(PADDING),
             relative_attention_num_buckets: Some(self.relative_attention_num_buckets),
         }
+    }
+
+    fn parameter_name(path: &str) -> String {
+        let path = path.replace("attention.output.layer_norm", "attention.layer_norm");
+        hugging_face_name(&path.replace("attention_bias.bias", "attention_bias"))
+    }
+
+    fn head_dropout(&self) -> f64 {
+        self.bert.hidden_dropout_prob
     }
 }
 
@@ -84,6 +107,8 @@ impl AsRef<BertConfig> for MpnetConfig {
 }
 
 impl ModelConfig for MpnetConfig {
+    config_fields!(bert);
+
     fn validate(&self) -> Result<(), String> {
         self.bert.validate()?;
         if self.bert.vocab_size <= PADDING {
@@ -105,28 +130,8 @@ impl ModelConfig for MpnetConfig {
         Ok(())
     }
 
-    fn labels(&self) -> &LabelConfig {
-        &self.bert.labels
-    }
-
-    fn labels_mut(&mut self) -> &mut LabelConfig {
-        &mut self.bert.labels
-    }
-
-    fn other_mut(&mut self) -> &mut Map<String, Value> {
-        &mut self.bert.other
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.bert.vocab_size
-    }
-
     fn max_length(&self) -> usize {
         self.variation().positions.room(self.bert.max_position_embeddings)
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.bert.hidden_size
     }
 
     fn sizes_shown(&self) -> Vec<SizeShown> {

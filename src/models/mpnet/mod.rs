@@ -4,7 +4,16 @@
 //! <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/mpnet/modeling_mpnet.py>
 
 mod config;
-mod model;
 
 pub use config::MpnetConfig;
-pub use model::{MpnetForQuestionAnswering, MpnetForSequenceClassification, MpnetModel};
+
+use super::bert::{BertRelative, ForQuestionAnswering, ForSequenceClassification};
+
+/// `MPNetModel`.
+pub type MpnetModel = BertRelative<MpnetConfig>;
+
+/// MPNet with a classification head on `<s>`.
+pub type MpnetForSequenceClassification = ForSequenceClassification<MpnetModel>;
+
+/// MPNet with a start and an end logit for every token.
+pub type MpnetForQuestionAnswering = ForQuestionAnswering<MpnetModel>;

@@ -1,11 +1,9 @@
 //! `config.json` of a RoBERTa model.
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
 
-use crate::models::LabelConfig;
-use crate::models::bert::{BertConfig, BertVariation, Positions};
-use crate::models::config::{ModelConfig, SizeShown, read_with_defaults};
+use crate::models::bert::{BertConfig, BertVariation, Positions, RelativeConfig};
+use crate::models::config::{ModelConfig, SizeShown, config_fields, read_with_defaults};
 
 /// Configuration of a RoBERTa model: BERT's fields, with other defaults.
 ///
@@ -31,9 +29,13 @@ impl<'de> Deserialize<'de> for RobertaConfig {
     }
 }
 
-impl RobertaConfig {
-    /// How RoBERTa differs from BERT.
-    pub fn variation(&self) -> BertVariation {
+impl RelativeConfig for RobertaConfig {
+    const NAME: &'static str = "roberta";
+    const PREFIX: &'static str = "roberta.";
+    const ARCHITECTURES: [&'static str; 3] =
+        ["RobertaModel", "RobertaForSequenceClassification", "RobertaForQuestionAnswering"];
+
+    fn variation(&self) -> BertVariation {
         let padding = self.bert.pad_token_id.unwrap_or(1);
         BertVariation { positions: Positions::AfterPadding(padding), ..BertVariation::default() }
     }
@@ -46,6 +48,8 @@ impl AsRef<BertConfig> for RobertaConfig {
 }
 
 impl ModelConfig for RobertaConfig {
+    config_fields!(bert);
+
     fn validate(&self) -> Result<(), String> {
         self.bert.validate()?;
         if self.bert.pad_token_id.is_none() {
@@ -60,28 +64,8 @@ impl ModelConfig for RobertaConfig {
         Ok(())
     }
 
-    fn labels(&self) -> &LabelConfig {
-        &self.bert.labels
-    }
-
-    fn labels_mut(&mut self) -> &mut LabelConfig {
-        &mut self.bert.labels
-    }
-
-    fn other_mut(&mut self) -> &mut Map<String, Value> {
-        &mut self.bert.other
-    }
-
-    fn vocab_size(&self) -> usize {
-        self.bert.vocab_size
-    }
-
     fn max_length(&self) -> usize {
         self.variation().positions.room(self.bert.max_position_embeddings)
-    }
-
-    fn hidden_size(&self) -> usize {
-        self.bert.hidden_size
     }
 
     fn sizes_shown(&self) -> Vec<SizeShown> {

@@ -4,7 +4,16 @@
 //! <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/roberta/modeling_roberta.py>
 
 mod config;
-mod model;
 
 pub use config::RobertaConfig;
-pub use model::{RobertaForQuestionAnswering, RobertaForSequenceClassification, RobertaModel};
+
+use super::bert::{BertRelative, ForQuestionAnswering, ForSequenceClassification};
+
+/// `RobertaModel`.
+pub type RobertaModel = BertRelative<RobertaConfig>;
+
+/// RoBERTa with a classification head on `<s>`.
+pub type RobertaForSequenceClassification = ForSequenceClassification<RobertaModel>;
+
+/// RoBERTa with a start and an end logit for every token.
+pub type RobertaForQuestionAnswering = ForQuestionAnswering<RobertaModel>;

@@ -189,7 +189,7 @@ fn deberta(parts: &[&str], share: bool, buckets: i64, compacted: bool) -> Debert
     };
     let mut encoder = DebertaV2Encoder::new(&config, &Device::flex());
     if compacted {
-        encoder.for_each_linear_mut("", &mut |_, linear| *linear = compact(linear.dims(), 30, 2));
+        encoder.for_each_linear_mut(&mut |_, linear| *linear = compact(linear.dims(), 30, 2));
     }
     encoder
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::generation::{EarlyStopping, GenerationConfig};
+use crate::tasks::take_given;
 use crate::{Error, Result};
 
 /// Published settings.
@@ -217,22 +218,10 @@ impl TryFrom<Written> for SummarizationSettings {
     type Error = Error;
 
     fn try_from(written: Written) -> Result<Self> {
-        let preset = written.preset.settings();
-        let settings = Self {
-            preset: written.preset,
-            max_source_length: written.max_source_length.unwrap_or(preset.max_source_length),
-            max_target_length: written.max_target_length.unwrap_or(preset.max_target_length),
-            num_beams: written.num_beams.unwrap_or(preset.num_beams),
-            length_penalty: written.length_penalty.unwrap_or(preset.length_penalty),
-            min_length: written.min_length.unwrap_or(preset.min_length),
-            max_length: written.max_length.unwrap_or(preset.max_length),
-            no_repeat_ngram_size: written
-                .no_repeat_ngram_size
-                .unwrap_or(preset.no_repeat_ngram_size),
-            early_stopping: written.early_stopping.unwrap_or(preset.early_stopping),
-            use_stemmer: written.use_stemmer.unwrap_or(preset.use_stemmer),
-            metrics: written.metrics.unwrap_or(preset.metrics),
-        };
+        let mut settings = written.preset.settings();
+        take_given!(written => settings; max_source_length, max_target_length, num_beams,
+            length_penalty, min_length, max_length, no_repeat_ngram_size, early_stopping,
+            use_stemmer, metrics);
         settings.validate()?;
         Ok(settings)
     }

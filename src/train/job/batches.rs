@@ -12,6 +12,7 @@ use crate::tasks::{EncodedExample, Label, TextBatch, collate};
 pub type Collate<B> = Arc<dyn Fn(&[usize], &Device) -> Result<B> + Send + Sync>;
 
 /// A data set and how to make batches of it.
+#[derive(Clone)]
 pub struct BatchSource<B> {
     /// Tokens of each example.
     pub lengths: Vec<usize>,
@@ -19,13 +20,6 @@ pub struct BatchSource<B> {
     pub digest: String,
     /// Makes the batches.
     pub collate: Collate<B>,
-}
-
-impl<B> Clone for BatchSource<B> {
-    fn clone(&self) -> Self {
-        let (lengths, digest) = (self.lengths.clone(), self.digest.clone());
-        Self { lengths, digest, collate: self.collate.clone() }
-    }
 }
 
 impl BatchSource<TextBatch> {

@@ -25,11 +25,7 @@ impl Job for Classification {
     type Model = AnySequenceClassifier;
     type Evaluator = ClassifierEvaluator;
 
-    fn prepare(
-        recipe: &Recipe,
-        device: &Device,
-        observer: &dyn Observer,
-    ) -> Result<Loaded<AnySequenceClassifier, ClassifierEvaluator>> {
+    fn prepare(recipe: &Recipe, device: &Device, observer: &dyn Observer) -> Result<Loaded<Self>> {
         let data = load_task_data(&recipe.task, recipe.training.seed)?;
         let task = data.task().clone();
         let blind_loss = blind_loss(&data.train);

@@ -146,12 +146,9 @@ pub fn load_task_data(recipe: &TaskRecipe, seed: u64) -> Result<TaskData> {
             TaskData { train: task.load(folder, Split::Train)?, dev }
         }
     };
-    if let Some(most) = recipe.max_train_examples {
-        data.train.truncate(most);
-    }
-    if let Some(most) = recipe.max_eval_examples {
-        data.dev.iter_mut().for_each(|(_, set)| set.truncate(most));
-    }
+    data.train.truncate(recipe.max_train_examples.unwrap_or(usize::MAX));
+    let most = recipe.max_eval_examples.unwrap_or(usize::MAX);
+    data.dev.iter_mut().for_each(|(_, set)| set.truncate(most));
     let sets = data.dev.iter().map(|(name, set)| (name.as_str(), set));
     for (name, set) in sets.chain([("train", &data.train)]) {
         if set.is_empty() {

@@ -40,7 +40,7 @@ use crate::tasks::Task;
 use crate::{Error, Result};
 
 /// A kind of task.
-pub trait Job {
+pub trait Job: Sized {
     /// The models that do it.
     type Model: TrainableModel + FolderModel;
     /// Scores their answers.
@@ -50,11 +50,7 @@ pub trait Job {
     ///
     /// # Errors
     /// If a file is missing, damaged or does not fit the others.
-    fn prepare(
-        recipe: &Recipe,
-        device: &Device,
-        observer: &dyn Observer,
-    ) -> Result<Loaded<Self::Model, Self::Evaluator>>;
+    fn prepare(recipe: &Recipe, device: &Device, observer: &dyn Observer) -> Result<Loaded<Self>>;
 }
 
 /// Calls `function::<J>(…)` with the job `J` of a [`JobKind`](super::JobKind).
@@ -77,7 +73,7 @@ pub(super) use dispatch;
 
 /// The model to train, and all else that a run reads. The model is apart so that training holds the
 /// only copy.
-pub type Loaded<M, E> = (M, Prepared<M, E>);
+pub type Loaded<J> = (<J as Job>::Model, Prepared<<J as Job>::Model, <J as Job>::Evaluator>);
 
 /// The data of a training, and facts about its model.
 pub struct Prepared<M: TrainableModel, E> {

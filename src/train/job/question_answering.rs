@@ -30,11 +30,7 @@ impl Job for QuestionAnswering {
     type Model = AnyQuestionAnswerer;
     type Evaluator = QaEvaluator;
 
-    fn prepare(
-        recipe: &Recipe,
-        device: &Device,
-        observer: &dyn Observer,
-    ) -> Result<Loaded<AnyQuestionAnswerer, QaEvaluator>> {
+    fn prepare(recipe: &Recipe, device: &Device, observer: &dyn Observer) -> Result<Loaded<Self>> {
         let settings = recipe.task.qa_settings();
         settings.validate()?;
         let task = squad::task(&recipe.task.name, settings.version_2_with_negative);
@@ -104,9 +100,7 @@ pub fn read_split(recipe: &TaskRecipe, split: &str) -> Result<QaDataset> {
     if split == "train" {
         data.drop_astray().map_err(|message| Error::format(&path, message))?;
     }
-    if let Some(most) = most {
-        data.truncate(most);
-    }
+    data.truncate(most.unwrap_or(usize::MAX));
     if data.is_empty() {
         return Err(Error::option(split, "holds no example"));
     }

@@ -1,6 +1,7 @@
 //! Batches as a stream that is a pure function of the seed. Any segment can be served again, so a
 //! resumed run sees the batches of an uninterrupted one.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,52 +44,39 @@ pub struct TrainLoader<B> {
     /// Device of the batches.
     pub device: Device,
     /// Range of the batches to serve in each segment.
-    pub window: std::ops::Range<usize>,
+    pub window: Range<usize>,
 }
 
-struct TrainIterator<B> {
-    loader: TrainLoader<B>,
-    start: usize,
+/// Makes the batches of some numbers, one after another.
+struct Batches<F> {
+    numbers: Range<usize>,
     next: usize,
-    end: usize,
-    plan: Option<(usize, BatchPlan)>,
+    make: F,
 }
 
-impl<B> TrainIterator<B> {
-    fn item(&mut self, number: usize) -> Result<TrainItem<B>> {
-        let (epoch, at) = (
-            number / self.loader.segments.batches_per_epoch,
-            number % self.loader.segments.batches_per_epoch,
-        );
-        if self.plan.as_ref().is_none_or(|(planned, _)| *planned != epoch) {
-            let loader = &self.loader;
-            let lengths = &loader.source.lengths;
-            let plan = BatchPlan::shuffled(lengths, loader.order, epoch as u64)?;
-            self.plan = Some((epoch, plan));
-        }
-        let indices = self.plan.as_ref().map_or(&[][..], |(_, plan)| &plan.batches[at]);
-        let batch = (self.loader.source.collate)(indices, &self.loader.device)?;
-        Ok(TrainItem { batch, number, examples: indices.to_vec() })
-    }
+fn batches<T, F>(numbers: Range<usize>, make: F) -> Batches<F>
+where
+    F: FnMut(usize) -> Result<T>,
+{
+    Batches { next: numbers.start, numbers, make }
 }
 
-impl<B> Iterator for TrainIterator<B> {
-    type Item = Result<TrainItem<B>, DatasetError>;
+impl<T, F: FnMut(usize) -> Result<T>> Iterator for Batches<F> {
+    type Item = Result<T, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next == self.end {
+        if self.next >= self.numbers.end {
             return None;
         }
-        let number = self.next;
         self.next += 1;
-        Some(self.item(number).map_err(DatasetError::new))
+        Some((self.make)(self.next - 1).map_err(DatasetError::new))
     }
 }
 
-impl<B> DataLoaderIterator<TrainItem<B>> for TrainIterator<B> {
+impl<T, F: FnMut(usize) -> Result<T>> DataLoaderIterator<T> for Batches<F> {
     fn progress(&self) -> Progress {
-        let unit = Some("batches".to_string());
-        Progress::new(self.next - self.start, self.end - self.start, unit)
+        let Range { start, end } = self.numbers;
+        Progress::new(self.next - start, end - start, Some("batches".to_string()))
     }
 }
 
@@ -100,7 +88,19 @@ impl<B: Clone + Send + 'static> DataLoader<TrainItem<B>> for TrainLoader<B> {
         let last = self.segments.steps_after(segment + 1) * per_step;
         let start = (first + self.window.start).min(last);
         let end = first.saturating_add(self.window.end).min(last);
-        Box::new(TrainIterator { loader: self.clone(), start, next: start, end, plan: None })
+        let mut planned: Option<(usize, BatchPlan)> = None;
+        Box::new(batches(start..end, move |number| {
+            let per_epoch = self.segments.batches_per_epoch;
+            let (epoch, at) = (number / per_epoch, number % per_epoch);
+            let plan = match planned.take() {
+                Some((of, plan)) if of == epoch => plan,
+                _ => BatchPlan::shuffled(&self.source.lengths, self.order, epoch as u64)?,
+            };
+            let batch = (self.source.collate)(&plan.batches[at], &self.device)?;
+            let examples = plan.batches[at].clone();
+            planned = Some((epoch, plan));
+            Ok(TrainItem { batch, number, examples })
+        }))
     }
 
     fn num_items(&self) -> usize {
@@ -133,34 +133,7 @@ pub struct EvalLoader<B> {
     /// Device of the batches.
     pub device: Device,
     /// Range of the batches to serve.
-    pub window: std::ops::Range<usize>,
-}
-
-struct EvalIterator<B> {
-    loader: EvalLoader<B>,
-    next: usize,
-    end: usize,
-}
-
-impl<B> Iterator for EvalIterator<B> {
-    type Item = Result<B, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.end {
-            return None;
-        }
-        let indices = &self.loader.plan.batches[self.next];
-        self.next += 1;
-        let batch = (self.loader.source.collate)(indices, &self.loader.device);
-        Some(batch.map_err(DatasetError::new))
-    }
-}
-
-impl<B> DataLoaderIterator<B> for EvalIterator<B> {
-    fn progress(&self) -> Progress {
-        let start = self.loader.window.start;
-        Progress::new(self.next - start, self.end - start, Some("batches".to_string()))
-    }
+    pub window: Range<usize>,
 }
 
 impl<B: Clone + Send + 'static> DataLoader<B> for EvalLoader<B> {
@@ -168,7 +141,9 @@ impl<B: Clone + Send + 'static> DataLoader<B> for EvalLoader<B> {
         let due = self.segments.evaluates_after(self.served.load(Ordering::SeqCst));
         let next = self.window.start;
         let end = if due { self.window.end.min(self.plan.len()) } else { next };
-        Box::new(EvalIterator { loader: self.clone(), next, end })
+        Box::new(batches(next..end, move |number| {
+            (self.source.collate)(&self.plan.batches[number], &self.device)
+        }))
     }
 
     fn num_items(&self) -> usize {

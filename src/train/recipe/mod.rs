@@ -35,10 +35,8 @@ use crate::{Error, Result, files};
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
     /// Origin of the settings: `published`, or `chosen` where the source does not give them.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<String>,
     /// The model folder to start from.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
     /// Start from a new head even if the model has one for as many labels, but of another task.
     #[serde(skip_serializing_if = "is_false")]
@@ -48,7 +46,6 @@ pub struct Recipe {
     /// The data and the targets.
     pub task: TaskRecipe,
     /// The compression; plain fine-tuning if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodRecipe>,
     /// The teacher, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +59,9 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl Recipe {
+    /// Name of its file in the folder of a run.
+    pub const FILE: &'static str = "recipe.toml";
+
     /// Reads a recipe file.
     ///
     /// # Errors
@@ -83,6 +83,12 @@ impl Recipe {
     /// The recipe as TOML.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// As JSON, without what is not set.
+    pub fn to_json(&self) -> serde_json::Value {
+        let table = toml::Table::try_from(self).unwrap_or_default();
+        serde_json::to_value(table).unwrap_or_default()
     }
 
     /// Writes out the defaults that depend on other settings. Numbers of updates stay shares of the

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::TextGenerationRecipe;
 use crate::tasks::squad::QaSettings;
 use crate::tasks::summarization::{SummarizationPreset, TextMetrics};
-use crate::tasks::{SummarizationOptions, TableFormat};
+use crate::tasks::{SummarizationOptions, TableFormat, take_given};
 use crate::{Error, Result};
 
 /// The data and the targets.
@@ -18,73 +18,51 @@ pub struct TaskRecipe {
     /// `cnn_dailymail` or `g2p`, or any other name with `train`, `dev` and columns below.
     pub name: String,
     /// Folder with the files of a GLUE task or of SQuAD, or with `train` and `dev` files of documents.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
     /// Training file (CSV, TSV or JSON lines; SQuAD's JSON).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<PathBuf>,
     /// Evaluation file; by default examples are held out of `train`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dev: Option<PathBuf>,
     /// Share of `train` to hold out, drawn by the seed, if there is no `dev`; by default a tenth.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dev_share: Option<f64>,
     /// Column of the text.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Column of the second text.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pair: Option<String>,
     /// Column of the label, for classification.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// Labels in the order of the model's outputs; by default those of the training file, sorted. They
     /// also name the outputs of a trained head whose own names do not tell.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Vec<String>>,
     /// Column of the score, for regression.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<String>,
     /// Column of the document, for text generation; by default `document`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
     /// Column of the text to generate from it; by default `summary`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// Format of files with columns; by default as their names end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<TableFormat>,
     /// Whether `"` quotes in them; by default in CSV but not in TSV.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub quoting: Option<bool>,
     /// Longest input in tokens; longer texts are cut, longer contexts of questions split into windows.
     /// By default 128, for questions 384, for documents up to 1024.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Questions: tokens that two windows of a context share; by default 128.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub doc_stride: Option<usize>,
     /// Questions: tokens of the longest answer; by default 30.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_answer_length: Option<usize>,
     /// Questions: candidates kept; by default 20.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub n_best: Option<usize>,
     /// Questions: whether some have no answer; by default as the task's name says.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub version_2_with_negative: Option<bool>,
     /// Questions: the answer is left out if the score of none exceeds the best answer's by more than
     /// this; by default 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub null_score_diff_threshold: Option<f64>,
     /// Number of examples to train on, from the first; by default all.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_train_examples: Option<usize>,
     /// Number of examples to evaluate on, from the first; by default all.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_eval_examples: Option<usize>,
     /// Settings of text generation.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub summarization: Option<TextGenerationRecipe>,
 }
 
@@ -153,18 +131,10 @@ impl TaskRecipe {
     }
 
     /// Settings of question answering, from `otherwise` where not set here.
-    pub fn qa_settings_over(&self, otherwise: QaSettings) -> QaSettings {
-        QaSettings {
-            doc_stride: self.doc_stride.unwrap_or(otherwise.doc_stride),
-            n_best: self.n_best.unwrap_or(otherwise.n_best),
-            max_answer_length: self.max_answer_length.unwrap_or(otherwise.max_answer_length),
-            version_2_with_negative: self
-                .version_2_with_negative
-                .unwrap_or(otherwise.version_2_with_negative),
-            null_score_diff_threshold: self
-                .null_score_diff_threshold
-                .unwrap_or(otherwise.null_score_diff_threshold),
-        }
+    pub fn qa_settings_over(&self, mut settings: QaSettings) -> QaSettings {
+        take_given!(self => settings; doc_stride, n_best, max_answer_length,
+            version_2_with_negative, null_score_diff_threshold);
+        settings
     }
 
     /// Settings of text generation, with those that follow from the task's name and `max_length`.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generation::{EarlyStopping, GenerationConfig};
 use crate::tasks::summarization::{SummarizationPreset, SummarizationSettings, TextMetrics};
+use crate::tasks::take_given;
 use crate::{Error, Result};
 
 /// Settings of text generation. What is not set comes from the preset, if one is named, else from the
@@ -12,46 +13,32 @@ use crate::{Error, Result};
 #[serde(deny_unknown_fields, default)]
 pub struct TextGenerationRecipe {
     /// Published settings; by default those of the task's name (`xsum`, `cnn_dailymail`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<SummarizationPreset>,
     /// Longest document in tokens; the same as `max_length` of `[task]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_source_length: Option<usize>,
     /// Longest reference summary in tokens, in training.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_target_length: Option<usize>,
     /// Number of beams; 1 is greedy search.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub num_beams: Option<usize>,
     /// Larger values favour longer summaries.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub length_penalty: Option<f64>,
     /// Shortest summary to generate, in tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub min_length: Option<usize>,
     /// Longest summary to generate, in tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Length of token sequences that may not occur twice in a text; 0 allows all.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub no_repeat_ngram_size: Option<usize>,
     /// When the search ends.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<EarlyStopping>,
     /// Whether ROUGE compares stems.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub use_stemmer: Option<bool>,
     /// How written texts are scored; by default `rouge`, for the task `g2p` `phonemes`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<TextMetrics>,
     /// Share of the target probability spread over all tokens in training; by default 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub label_smoothing: Option<f64>,
     /// Number of beams in evaluations while training; by default `num_beams`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub training_num_beams: Option<usize>,
     /// Number of examples in evaluations while training; by default all.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub training_eval_examples: Option<usize>,
 }
 
@@ -75,19 +62,16 @@ impl TextGenerationRecipe {
                 let max_length = max_length.unwrap_or(default.max_length).min(longest);
                 let min_length = new(model.min_new_tokens).or(model.min_length);
                 let longest_target = default.max_target_length.max(max_length);
-                SummarizationSettings {
+                let mut base = SummarizationSettings {
                     max_source_length: default.max_source_length.min(longest),
                     max_target_length: longest_target.min(longest),
-                    num_beams: model.num_beams.unwrap_or(default.num_beams),
-                    length_penalty: model.length_penalty.unwrap_or(default.length_penalty),
                     min_length: min_length.unwrap_or(default.min_length),
                     max_length,
-                    no_repeat_ngram_size: model
-                        .no_repeat_ngram_size
-                        .unwrap_or(default.no_repeat_ngram_size),
-                    early_stopping: model.early_stopping.unwrap_or(default.early_stopping),
                     ..default
-                }
+                };
+                take_given!(model => base; num_beams, length_penalty, no_repeat_ngram_size,
+                    early_stopping);
+                base
             }
         };
         let settings = self.over(base);
@@ -98,28 +82,16 @@ impl TextGenerationRecipe {
 
     /// Name of a setting that is set.
     pub(super) fn first_set(&self) -> Option<String> {
-        serde_json::to_value(self).ok()?.as_object()?.keys().next().cloned()
+        toml::Table::try_from(self).ok()?.keys().min().cloned()
     }
 
-    /// The settings, from `otherwise` where not set here. A shortest length that is not set gives way to
+    /// The settings, from `settings` where not set here. A shortest length that is not set gives way to
     /// the longest.
-    pub fn over(&self, otherwise: SummarizationSettings) -> SummarizationSettings {
-        let max_length = self.max_length.unwrap_or(otherwise.max_length);
-        SummarizationSettings {
-            preset: self.preset.unwrap_or(otherwise.preset),
-            max_source_length: self.max_source_length.unwrap_or(otherwise.max_source_length),
-            max_target_length: self.max_target_length.unwrap_or(otherwise.max_target_length),
-            num_beams: self.num_beams.unwrap_or(otherwise.num_beams),
-            length_penalty: self.length_penalty.unwrap_or(otherwise.length_penalty),
-            min_length: self.min_length.unwrap_or(otherwise.min_length.min(max_length)),
-            max_length,
-            no_repeat_ngram_size: self
-                .no_repeat_ngram_size
-                .unwrap_or(otherwise.no_repeat_ngram_size),
-            early_stopping: self.early_stopping.unwrap_or(otherwise.early_stopping),
-            use_stemmer: self.use_stemmer.unwrap_or(otherwise.use_stemmer),
-            metrics: self.metrics.unwrap_or(otherwise.metrics),
-        }
+    pub fn over(&self, mut settings: SummarizationSettings) -> SummarizationSettings {
+        take_given!(self => settings; preset, max_source_length, max_target_length, num_beams,
+            length_penalty, max_length, no_repeat_ngram_size, early_stopping, use_stemmer, metrics);
+        let shortest = settings.min_length.min(settings.max_length);
+        SummarizationSettings { min_length: self.min_length.unwrap_or(shortest), ..settings }
     }
 
     /// Checks all that can be checked without a model.

@@ -35,7 +35,6 @@ pub enum LrDecay {
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingRecipe {
     /// Passes over the training data; by default enough for 100 updates, between 3 and 40.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
     /// Examples in a batch.
     pub batch_size: usize,
@@ -43,15 +42,12 @@ pub struct TrainingRecipe {
     pub gradient_accumulation: usize,
     /// Largest learning rate; by default 5e-5 for fine-tuning and 2e-4 for compression, less for wide
     /// models: 1e-4 at a width of 768.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// How the learning rate falls.
     pub lr_decay: LrDecay,
     /// Share of all updates over which the learning rate rises from 0; by default a tenth.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lr_warmup_share: Option<f64>,
     /// Number of these updates, in place of the share.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lr_warmup_steps: Option<usize>,
     /// AdamW's weight decay.
     pub weight_decay: f32,
@@ -62,7 +58,6 @@ pub struct TrainingRecipe {
     /// AdamW's ε.
     pub adam_epsilon: f32,
     /// Gradients of a larger norm are scaled down to it; never if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_grad_norm: Option<f64>,
     /// Number of batches whose examples are sorted by length together, to pad less; 1 leaves batches
     /// wholly random.
@@ -71,15 +66,12 @@ pub struct TrainingRecipe {
     pub seed: u64,
     /// Updates between evaluations; by default an epoch, or a sixth of the training if `epochs` is not
     /// set.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_steps: Option<usize>,
     /// Updates between checkpoints, a divisor of `eval_steps`; by default equal to it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub save_steps: Option<usize>,
     /// Examples in a batch of evaluation.
     pub eval_batch_size: usize,
     /// Number of evaluations at the final ratio without a better one after which training stops.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping_patience: Option<usize>,
     /// Which evaluated model is the result.
     pub keep: Keep,

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use super::RunOptions;
 use super::lock::{Attempt, Claim};
 use crate::checkpoint::atomic;
+use crate::inspect::RunReport;
 use crate::train::Recipe;
 use crate::train::checkpoints::CheckpointStore;
 use crate::{Error, Result};
 
 /// File of a run's settings; its presence marks a folder as a run's.
-pub(super) const RECIPE: &str = "recipe.toml";
+const RECIPE: &str = Recipe::FILE;
 /// File of its report; its presence marks a run as done.
-pub(super) const REPORT: &str = "report.json";
+const REPORT: &str = RunReport::FILE;
 /// Folder of the resulting model.
-pub(super) const MODEL: &str = "model";
+pub(super) const MODEL: &str = RunReport::MODEL;
 /// Folder of the pictures.
 pub(super) const PLOTS: &str = "plots";
 /// Folder of the checkpoints.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 
-use super::folder::{MODEL, RECIPE, REPORT};
+use super::folder::MODEL;
 use super::{Run, RunOptions, start};
 use crate::checkpoint::StorageDtype;
 use crate::inspect::{Inputs, RunReport};
@@ -57,11 +57,11 @@ pub(super) fn fine_tune<J: Job>(
 ) -> Result<Recipe> {
     let dense = dense_recipe(recipe);
     let output = dense_folder(&options.output);
-    let begun = Recipe::read(output.join(RECIPE)).ok();
+    let begun = Recipe::read(output.join(Recipe::FILE)).ok();
     let same = begun.is_some_and(|begun| {
         begun.with_absolute_paths().difference(&dense.with_absolute_paths()).is_none()
     });
-    let report = output.join(REPORT);
+    let report = output.join(RunReport::FILE);
     let done = report.is_file();
     let finished = RunReport::read(&report).ok().filter(|_| same);
     let tell = |event| options.observer.event(&event);

@@ -18,7 +18,7 @@ use super::{EvalSplit, Job, Loaded, Prepared, Start, StoredColumns, TrainableMod
 use super::{collect_answers, tell_skipped};
 use crate::generation::GenerationConfig;
 use crate::inspect::Machine;
-use crate::models::{AnySeq2Seq, Seq2SeqInput};
+use crate::models::{AnySeq2Seq, FolderModel, Seq2SeqInput};
 use crate::tasks::summarization::{self, SummarizationExample, SummarizationSettings};
 use crate::tasks::{Split, SummarizationDataset, TextTokenizer};
 use crate::train::{Interrupt, Observer, Recipe, TaskRecipe};
@@ -32,11 +32,7 @@ impl Job for TextGeneration {
     type Model = AnySeq2Seq;
     type Evaluator = GenerationEvaluator;
 
-    fn prepare(
-        recipe: &Recipe,
-        device: &Device,
-        observer: &dyn Observer,
-    ) -> Result<Loaded<AnySeq2Seq, GenerationEvaluator>> {
+    fn prepare(recipe: &Recipe, device: &Device, observer: &dyn Observer) -> Result<Loaded<Self>> {
         let asked = recipe.task.summarization();
         let splits = Splits::read(recipe, observer, read_examples, |e| e.document.clone())?;
         tell_skipped(observer, "train", splits.skipped[0], "rows");
@@ -52,7 +48,7 @@ impl Job for TextGeneration {
         let (model, start) =
             Start::load_with(recipe, None, device, observer, |folder, model: &AnySeq2Seq| {
                 own = GenerationConfig::from_folder(folder)?;
-                settings = asked.settings(&own, AnySeq2Seq::max_length(model))?;
+                settings = asked.settings(&own, model.max_length())?;
                 Ok(settings.max_source_length)
             })?;
         let task = summarization::task(&recipe.task.name, settings.metrics);
@@ -175,9 +171,7 @@ impl TaskRecipe {
                 return Err(Error::option(name, message));
             }
         };
-        if let Some(most) = most {
-            data.truncate(most);
-        }
+        data.truncate(most.unwrap_or(usize::MAX));
         if data.is_empty() {
             return Err(Error::option(name, "holds no example"));
         }

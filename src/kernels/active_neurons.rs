@@ -1,21 +1,21 @@
-//! Which columns (neurons) of a sparse part are not zero.
+//! Which neurons of a sparse part are not zero: a column each of `S: [d_input, d_output]`.
 
-/// The form of the gradient of a sparse part with columns of zeros.
+/// The form of the gradient of a sparse part of which neurons are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SparseGradient {
-    /// That of the active columns, zeros at the others' places: those are pruned for good.
+    /// That of the active neurons, zeros at the others' places: those are pruned for good.
     #[default]
     Active,
-    /// That of the active columns alone, side by side, `[d_input, active]`. Only an optimizer that is told
+    /// That of the active neurons alone, side by side, `[d_input, active]`. Only an optimizer that is told
     /// of it can take that: see [`crate::pruning::Pruner::optimize`].
     Gathered,
     /// All of it: the others are zero now, but may come back.
     Whole,
 }
 
-/// The active columns of a layer's sparse part; the others are zero.
+/// The active neurons of a layer's sparse part; the others are zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ActiveColumns {
+pub struct ActiveNeurons {
     /// In ascending order.
     pub active: Vec<usize>,
     /// The others, in ascending order.
@@ -24,7 +24,7 @@ pub struct ActiveColumns {
     pub gradient: SparseGradient,
 }
 
-impl ActiveColumns {
+impl ActiveNeurons {
     /// Those whose value of `mask: [d_output]` is not zero; the others are pruned for good, and
     /// gradients keep the shape of `S`.
     pub fn of_mask(mask: &[f32]) -> Self {
@@ -55,29 +55,29 @@ impl ActiveColumns {
         Some(Self { active, others, gradient: SparseGradient::Whole })
     }
 
-    /// Whether the gradient is that of the active columns alone.
+    /// Whether the gradient is that of the active neurons alone.
     pub fn gathered(&self) -> bool {
         self.gradient == SparseGradient::Gathered
     }
 
-    /// The number of all columns.
+    /// The number of all neurons.
     pub fn width(&self) -> usize {
         self.active.len() + self.others.len()
     }
 
-    /// `[d_output]`: 1 where a column is active, else 0.
+    /// `[d_output]`: 1 where a neuron is active, else 0.
     pub(crate) fn mask(&self) -> Vec<f32> {
         self.spread(&vec![1.0; self.active.len()])
     }
 
-    /// The active columns' values at their places, zeros at the others'.
+    /// The active neurons' values at their places, zeros at the others'.
     pub(crate) fn spread(&self, values: &[f32]) -> Vec<f32> {
         let mut spread = vec![0.0; self.width()];
         self.active.iter().zip(values).for_each(|(&column, value)| spread[column] = *value);
         spread
     }
 
-    /// Where each active column stands among those of `other`; `None` if one is not there.
+    /// Where each active neuron stands among those of `other`; `None` if one is not there.
     pub(crate) fn positions_in(&self, other: &Self) -> Option<Vec<i64>> {
         let find = |column| other.active.binary_search(column).ok().map(|at| at as i64);
         self.active.iter().map(find).collect()
@@ -108,16 +108,16 @@ mod tests {
         let mut sparse = vec![0.0; 20 * 4];
         // Seen late, in one row, and only by its sign, which is not seen.
         (sparse[19 * 4 + 1], sparse[2], sparse[3]) = (1e-40, f32::NAN, -0.0);
-        let found = ActiveColumns::of_sparse(&sparse, 4, 0).unwrap();
+        let found = ActiveNeurons::of_sparse(&sparse, 4, 0).unwrap();
         assert_eq!((&found.active[..], &found.others[..]), (&[1, 2][..], &[0, 3][..]));
         assert_eq!(found.gradient, SparseGradient::Whole);
         // 2·20 + 1·(20 + 2) operations of 80, and 2·20 + 0.
-        assert!(ActiveColumns::of_sparse(&sparse, 4, 1).is_none());
+        assert!(ActiveNeurons::of_sparse(&sparse, 4, 1).is_none());
         // Three columns of four do not pay.
         sparse[0] = 1.0;
-        assert_eq!(ActiveColumns::of_sparse(&sparse, 4, 0), None);
+        assert_eq!(ActiveNeurons::of_sparse(&sparse, 4, 0), None);
         sparse.fill(0.0);
-        assert!(ActiveColumns::of_sparse(&sparse, 4, 1).unwrap().active.is_empty());
-        assert_eq!(ActiveColumns::of_sparse(&[], 0, 0), None);
+        assert!(ActiveNeurons::of_sparse(&sparse, 4, 1).unwrap().active.is_empty());
+        assert_eq!(ActiveNeurons::of_sparse(&[], 0, 0), None);
     }
 }
