@@ -121,6 +121,9 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let baseline = baseline_path.as_ref();
     let baseline =
         baseline.map(|path| Baseline::read(path, &prepared.task, &inputs)).transpose()?;
+    if let Some(message) = baseline.as_ref().and_then(Baseline::note) {
+        options.observer.event(&Event::Note { message });
+    }
     // The saved recipe keeps shares: their numbers of updates hold for this length only.
     let kept = recipe.with_absolute_paths();
     let recipe = recipe.resolved_for(segments);
