@@ -79,7 +79,10 @@ mod tests {
         let found = read(&task).unwrap();
         assert_eq!(found, Baseline::read(&file, &task, &now).unwrap());
         assert!(found.note().is_some_and(|note| note.contains("from another model")), "{found:?}");
-        assert_eq!((found.metrics, found.report), (report.trained, file.display().to_string()));
+        assert_eq!(
+            (found.metrics, found.report),
+            (report.trained.clone(), file.display().to_string())
+        );
         report.inputs = Some(now.clone());
         report.write(folder.path(), &[]).unwrap();
         assert_eq!(read(&task).unwrap().note(), None);

@@ -77,7 +77,7 @@ pub(super) fn check(state: &CheckpointState, found: &Found<'_>, folder: &Path) -
 }
 
 /// Adds advice to an error.
-fn with_advice(error: Error, advice: &str) -> Error {
+pub(super) fn with_advice(error: Error, advice: &str) -> Error {
     match error {
         Error::Format { path, message } => Error::format(path, format!("{message}; {advice}")),
         Error::Io { path, cause } => Error::format(path, format!("{cause}; {advice}")),
