@@ -233,7 +233,9 @@ impl<M: BertFamily> PretrainedModel for ForSequenceClassification<M> {
     }
 
     fn may_be_unused(name: &str) -> bool {
-        is_among(NEVER_USED, name) || is_among(&["pooler.", "qa_outputs."], name)
+        // The only layer of a head for tokens or choices is called `classifier`.
+        let others = ["pooler.", "qa_outputs.", "classifier.weight", "classifier.bias"];
+        is_among(NEVER_USED, name) || is_among(&others, name)
     }
 }
 
