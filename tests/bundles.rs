@@ -335,6 +335,44 @@ fn the_first_version_is_read() {
     assert_eq!(load(folder.path()).unwrap(), logits);
 }
 
+/// What can be known without a checksum: a damaged header never changes an answer, and numbers that
+/// no bundle holds are refused.
+#[test]
+fn damage_to_the_first_version_is_refused_where_it_shows() {
+    let folder = saved(&compacted(), StorageDtype::F32);
+    set_config(folder.path(), &of_the_first_version(config(folder.path())));
+    let logits = load(folder.path()).unwrap();
+    let path = folder.path().join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    for (at, bit) in (0..header).flat_map(|at| [(at, at % 8), (at, (at + 3) % 8)]) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << bit;
+        fs::write(&path, bytes).unwrap();
+        if let Ok(found) = load(folder.path()) {
+            assert_eq!(found, logits, "byte {at}, bit {bit}");
+        }
+    }
+    for length in [0, 7, header - 1, header, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(load(folder.path()).unwrap_err().contains("model.safetensors"), "{length}");
+    }
+    fs::write(&path, &whole).unwrap();
+    let names: Vec<String> = tensors(folder.path()).into_keys().collect();
+    for name in names {
+        let mut damaged = tensors(folder.path());
+        let (dtype, _, bytes) = damaged.get_mut(&name).unwrap();
+        let is_float = *dtype == Dtype::F32;
+        // All bits set: not a number, or a neuron that is none.
+        let end = bytes.len();
+        bytes[end - if is_float { 4 } else { end }..].fill(0xff);
+        set_tensors(folder.path(), &damaged);
+        let error = load(folder.path()).unwrap_err();
+        assert!(error.contains(&name), "{name}: {error}");
+        fs::write(&path, &whole).unwrap();
+    }
+}
+
 fn fixture(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }

@@ -10,6 +10,7 @@ use losparse::checkpoint::{LoadOptions, LoadReport, PretrainedModel, load_pretra
 use losparse::models::EncoderInput;
 use losparse::models::bart::{BartForConditionalGeneration, BartModel};
 use losparse::models::bert::BertForSequenceClassification;
+use losparse::models::roberta::RobertaForSequenceClassification;
 use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -164,6 +165,21 @@ fn an_embedding_that_is_tied_is_not_another_one() {
     config["tie_word_embeddings"] = json!(false);
     fs::write(&path, config.to_string()).unwrap();
     assert!(load::<Writes>(folder.path()).unwrap_err().contains("tie_word_embeddings: false"));
+}
+
+/// A RoBERTa that labels tokens has one layer, `classifier`, where one that labels texts has two.
+#[test]
+fn a_head_for_tokens_is_left_behind() {
+    let folder = changed("roberta/base", |tensors| {
+        let of_head: Vec<String> =
+            tensors.keys().filter(|name| name.starts_with("classifier.")).cloned().collect();
+        let dense = tensors["classifier.dense.bias"].clone();
+        of_head.iter().for_each(|name| drop(tensors.remove(name)));
+        tensors.insert("classifier.bias".into(), dense);
+    });
+    let (_, report) = load::<RobertaForSequenceClassification>(folder.path()).unwrap();
+    assert_eq!(report.unused, ["classifier.bias"]);
+    assert!(report.newly_initialised.iter().any(|name| name == "classifier.out_proj.weight"));
 }
 
 #[test]

@@ -55,17 +55,6 @@ fn there_are_as_many_answers_as_lines() {
     }
 }
 
-#[test]
-fn a_line_that_is_not_utf_8_is_named_when_those_before_are_answered() {
-    let place = Place::shared();
-    let predict = ["predict", &place.arg("model"), "--json"];
-    let output = with_input(&predict, b"good\nbad\ncaf\xe9\nfilm\n");
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(texts(&output), ["good", "bad"]);
-    let message = text(&output.stderr);
-    assert!(message.contains("standard input: line 3: not UTF-8"), "{message}");
-}
-
 /// Each text is sent only after the answer before, so a run that waits for the end of its input
 /// hangs here.
 #[test]
@@ -211,8 +200,6 @@ fn texts_are_single_or_pairs_as_the_model_was_trained() {
     stdout(&refs(&place.run("finetune", "pairs", &["--epochs", "1", "--pair", "second"])));
     let (pairs, said) = answers("pairs", &[], b"good\tfilm\ndull\tfilm\n");
     assert_eq!((pairs, said.as_str()), (vec!["film".into(); 2], ""));
-    let (_, said) = answers("pairs", &[], b"good\tfilm\ndull\n");
-    assert!(said.contains("option --pair: missing: text 2 stands alone"), "{said}");
     let (_, said) = answers("pairs", &["good"], b"");
     assert!(said.contains("option --pair: missing: text 1 stands alone"), "{said}");
     let dev = place.arg("dev.csv");
@@ -224,4 +211,73 @@ fn texts_are_single_or_pairs_as_the_model_was_trained() {
     );
     let (pairs, _) = answers("pairs", &["--file", &place.arg("dev.csv")], b"");
     assert_eq!(pairs, vec![Value::from("the film"); 24]);
+}
+
+/// Every line is answered, or has an error in its place.
+#[test]
+fn a_line_without_an_answer_ends_nothing() {
+    let place = Place::new();
+    for file in ["train.csv", "dev.csv"] {
+        let rows = std::fs::read_to_string(place.path(file)).unwrap();
+        let rows = rows.replace(',', ",the film,").replacen("the film", "second", 1);
+        place.write(file, rows);
+    }
+    stdout(&refs(&place.run("finetune", "pairs", &["--epochs", "1", "--pair", "second"])));
+    let alone = "stands alone, and the model was trained on pairs of texts";
+    let ask = |model: &str, more: &[&str], input: &[u8]| {
+        let output = with_input(&[&["predict", &place.arg(model)], more].concat(), input);
+        assert_eq!(output.status.code(), Some(1));
+        let lines = text(&output.stdout).lines().map(String::from).collect::<Vec<_>>();
+        (lines, text(&output.stderr))
+    };
+    let input = b"good\tfilm\ndull\n\nb\xe9\tfilm\ndull\tfilm";
+    let (lines, said) = ask("pairs", &["--json"], input);
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 5);
+    for (at, error) in [(1, alone), (2, alone), (3, "not UTF-8")] {
+        assert_eq!(lines[at]["line"], Value::from(at + 1));
+        assert!(lines[at]["error"].as_str().unwrap().starts_with(error), "{lines:?}");
+    }
+    for at in [0, 4] {
+        assert_eq!(lines[at]["pair"], "film");
+        assert!(lines[at]["label"].is_string());
+    }
+    assert!(said.contains("3 of 5 lines got no answer; the first: line 2: stands alone"), "{said}");
+    let (lines, _) = ask("pairs", &[], input);
+    let begin = |line: &String| line.split_whitespace().next().unwrap().to_string();
+    assert_eq!(lines.iter().filter(|line| begin(line) == "error").count(), 3, "{lines:?}");
+    assert_eq!(lines.len(), 6);
+    assert!(lines[2].contains("line 2: stands alone"), "{lines:?}");
+    // Nothing at all can be answered.
+    let (lines, said) = ask("pairs", &["--json"], b"dull\n");
+    assert_eq!(lines.len(), 1);
+    assert!(said.contains("1 of 1 lines got no answer"), "{said}");
+    let (lines, said) = ask("model", &[], b"dull\nb\xe9\ngood\n");
+    assert_eq!(lines.len(), 4);
+    assert!(said.contains("line 2: not UTF-8"), "{said}");
+}
+
+/// A head for tokens or for choices is called as one for texts is.
+#[test]
+fn a_head_of_another_kind_answers_nothing_about_texts() {
+    let place = Place::new();
+    for (name, head) in [("tokens", "ForTokenClassification"), ("choices", "ForMultipleChoice")] {
+        let config = place.copy(name).join("config.json");
+        let changed = std::fs::read_to_string(&config).unwrap();
+        let changed = changed.replace("ForSequenceClassification", head);
+        std::fs::write(config, changed).unwrap();
+        let model = place.arg(name);
+        let left = format!("the trained head of Bert{head} is left behind");
+        fails(&["predict", &model, "good"], 1, &["no trained head", &left]);
+        let dev = place.arg("dev.csv");
+        let evaluate = ["evaluate", &model, "--dev", &dev, "--text", "review", "--label", "mood"];
+        fails(&evaluate, 1, &["no trained head", &left]);
+        // Training makes another one.
+        let mut args = place.run("finetune", &format!("{name}-run"), &["--epochs", "1"]);
+        args[1] = model;
+        let output = losparse(&refs(&args)).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.success() && said.contains(&left), "{said}");
+        assert!(said.contains("newly initialised: classifier.bias"), "{said}");
+    }
 }

@@ -100,6 +100,43 @@ fn a_signal_to_end_stops_as_ctrl_c_does_and_the_folder_is_all_it_takes_to_go_on(
 }
 
 #[test]
+fn a_run_goes_on_wherever_its_files_have_moved() {
+    let place = Place::new();
+    stdout(&refs(&place.run("compress", "whole", &LONG)));
+    let running = start(&place.run("compress", "run", &LONG), "\"step\"");
+    running.send("-TERM");
+    assert_eq!(running.end().0, Some(130));
+    let other = place.copy("other");
+    let weights_file = other.join("model.safetensors");
+    let mut bytes = fs::read(&weights_file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights_file, bytes).unwrap();
+    for (from, to) in [("run", "moved"), ("model", "model-2"), ("train.csv", "train-2.csv")] {
+        fs::rename(place.path(from), place.path(to)).unwrap();
+    }
+    let (folder, model, train) =
+        (place.arg("moved"), place.arg("model-2"), place.arg("train-2.csv"));
+    let resume = |more: &[&str]| {
+        let words: Vec<String> = ["compress", "--resume", "-o", &folder].map(String::from).into();
+        words.into_iter().chain(more.iter().map(|word| word.to_string())).collect::<Vec<_>>()
+    };
+    let gone = "is not there, and the run to resume was started with it";
+    fails(&refs(&resume(&[])), 1, &[&place.arg("model"), gone, "new path as MODEL"]);
+    fails(&refs(&resume(&[&model])), 1, &[&place.arg("train.csv"), gone, "with --train"]);
+    let changed = "the starting model's weights has changed";
+    fails(&refs(&resume(&[&place.arg("other"), "--train", &train])), 1, &[changed]);
+    let running = start(&resume(&[&model, "--train", &train]), "\"step\"");
+    running.send("-TERM");
+    assert_eq!(running.end().0, Some(130));
+    // The new places are remembered.
+    let checkpoints = fs::read_dir(place.path("moved/checkpoints")).unwrap();
+    let last = checkpoints.map(|entry| entry.unwrap().path()).max().unwrap();
+    stdout(&["evaluate", &last.display().to_string()]);
+    stdout(&refs(&resume(&[])));
+    assert!(weights(&place, "moved") == weights(&place, "whole"), "other weights");
+}
+
+#[test]
 fn a_run_that_was_told_to_outlive_its_terminal_does() {
     let place = Place::new();
     let args = place.run("finetune", "run", &["--epochs", "20"]);

@@ -171,7 +171,10 @@ fn misuse_is_named() {
     with(&["--data", "no/such"], &["no/such", "no such folder"]);
     with(&["--train", &v2, "--dev", &v1], &["question q3 has no answer", "squad_v2"]);
     with(&["--train", &v1, "--dev", &v1, "--n-best", "0"], &["option --n-best"]);
-    with(&["--train", &v1, "--dev", &v1, "--doc-stride", "30"], &["stride 30", "question q"]);
+    with(
+        &["--train", &v1, "--dev", &v1, "--doc-stride", "30"],
+        &["option --doc-stride", "--doc-stride (30)", "question q"],
+    );
     with(&["--train", "Cargo.toml", "--dev", &v1], &["Cargo.toml", "SQuAD"]);
     fails(&["predict", &model, "the cat"], 1, &["option TEXT", "--question"]);
     fails(&["predict", &model], 1, &["option --question", "missing"]);

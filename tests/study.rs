@@ -218,14 +218,41 @@ fn check_means(cells: &[Value]) {
 #[test]
 fn a_failed_run_is_recorded_and_the_others_done() {
     let place = Place::new();
-    // A low-rank part beyond the ratio is impossible.
-    let file = grid(&place, 1, "low_rank_ratio = [0.5, 0.1]\nratio = [0.3]\n");
+    // More tokens than the model's 24: known once the model is read.
+    let file = grid(&place, 1, "'task.max_length' = [512, 12]\nratio = [0.4]\n");
     let [file, folder] = [file, place.path("study")].map(|path| path.display().to_string());
     fails(&["study", &file, "-o", &folder], 1, &["1 of 2 runs failed"]);
     let study = json(PathBuf::from(&folder).join("study.json"));
     assert_eq!((&study["finished"], &study["failed"]), (&1.into(), &1.into()));
     let text = fs::read_to_string(PathBuf::from(&folder).join("study.md")).unwrap();
-    assert!(text.contains("low_rank_ratio: 0.5 is above the ratio"), "{text}");
+    assert!(text.contains("512 tokens are more than the model's 24"), "{text}");
+}
+
+#[test]
+fn impossible_settings_of_one_run_are_found_before_any_run() {
+    let place = Place::new();
+    let folder = place.arg("study");
+    for (lists, parts) in [
+        (
+            "low_rank_ratio = [0.1, 0.5]\nratio = [0.3]\n",
+            ["0.5 is above the ratio", "(in the run reviews-"],
+        ),
+        (
+            "'training.batch_size' = [8, 0]\n",
+            ["batch_size: must be at least 1", "(in the run reviews-"],
+        ),
+        (
+            "model = ['model', 'moved']\n",
+            ["moved: no such file or folder", "(in the run reviews-moved-"],
+        ),
+    ] {
+        let lists = lists.replace("'model',", &format!("'{}',", place.arg("model")));
+        let file = grid(&place, 1, &lists).display().to_string();
+        for more in [&["--dry-run"][..], &[]] {
+            fails(&[&["study", &file, "-o", &folder], more].concat(), 1, &parts);
+        }
+        assert!(!place.path("study").exists());
+    }
 }
 
 #[test]

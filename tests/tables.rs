@@ -210,3 +210,18 @@ fn change_columns(place: &Place, columns: Value) {
     config["losparse"]["columns"] = columns;
     fs::write(path, config.to_string()).unwrap();
 }
+
+/// A text that holds its own answer would score 1.0.
+#[test]
+fn a_column_is_one_thing() {
+    let files = Files::new();
+    let path = files.write("t.csv", "text,label\na,pos\nb,neg\n");
+    let fails = |options: &TableOptions, name: &str| {
+        let error = options.read_train(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("the column {name:?} is named for two things")), "{error}");
+    };
+    fails(&options("label"), "label");
+    fails(&TableOptions { pair: Some("label".into()), ..options("text") }, "label");
+    fails(&TableOptions { pair: Some("text".into()), ..options("text") }, "text");
+    options("text").read_train(&path).unwrap();
+}

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use super::foreign::foreign_names;
 use super::format::{self, Format, config_beside};
-use super::head::check_task;
+use super::head::{check_task, head_of_another_kind};
 use super::layer::{self, LayerTensors, SUFFIXES};
 use super::names::{named_params, set_params};
 use super::source::TensorSource;
@@ -85,8 +85,9 @@ pub fn load_from<M: PretrainedModel>(
     format.check_weights(source)?;
     format::forget_own(config.other_mut(), M::MODEL_TYPE);
     let checkpoint = Checkpoint::new::<M>(source, &config.sizes_shown())?;
-    let mut new_head = options.new_head;
-    let (mut alignment, mut told) = (None, None);
+    let other = M::LABEL_LAYER.and_then(|_| head_of_another_kind(config.other_mut()));
+    let mut new_head = options.new_head || other.is_some();
+    let (mut alignment, mut told) = (None, other);
     if let Some(labels) = &options.labels {
         labels.validate().map_err(|message| Error::option("labels", message))?;
         let trained = |layer| checkpoint.file_name(&format!("{layer}.weight")).is_some();

@@ -186,7 +186,7 @@ impl Evaluation<'_> {
         for (split, mut data) in self.datasets()? {
             data.truncate(recipe.max_eval_examples.unwrap_or(usize::MAX));
             check_outputs(opened, &data.task)?;
-            Opened::check_pairs(&data.examples, opened.takes_pairs()?, 0)?;
+            Opened::check_pairs(&data.examples, opened.takes_pairs()?)?;
             global.note(&format!("· evaluating {split}: {} examples", data.len()));
             data.notes().iter().for_each(|note| global.note(&format!("{split}: {note}")));
             let never = Interrupt::default();

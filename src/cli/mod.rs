@@ -11,7 +11,7 @@
 //!      ├ opened       a model folder, loaded with tokenizer and task
 //!      ├ global       options of every command: device, threads, --json
 //!      ├ progress     a run's events, shown
-//!      ├ signals      Ctrl-C
+//!      ├ signals      Ctrl-C, other signals
 //!      └ output       printing, tables
 //! error_text          errors that name options as they are typed
 //! ```
@@ -91,6 +91,7 @@ enum Command {
 /// Exit codes: 0, 1 on errors, 2 on wrong usage, 3 if the result is not what was asked for, 130
 /// when stopped by Ctrl-C, SIGTERM or SIGHUP.
 pub fn main() -> ExitCode {
+    signals::ignore_file_size_signal();
     let mut command = Cli::command();
     command.build();
     let matches = command.clone().get_matches();

@@ -75,7 +75,8 @@ impl Opened {
             return Ok(());
         }
         let new = self.report.newly_initialised.join(", ");
-        let message = format!("the model has no trained head ({new} missing); fine-tune it first");
+        let why = self.report.labels.clone().unwrap_or_else(|| format!("{new} missing"));
+        let message = format!("the model has no trained head ({why}); fine-tune it first");
         Err(Error::format(&self.folder, message))
     }
 
@@ -114,9 +115,8 @@ impl Opened {
         Ok(task.map(GlueTask::has_pairs))
     }
 
-    /// Checks that examples are pairs if, and only if, the model was trained on `pairs`. `before`
-    /// counts the examples of earlier batches, for the message.
-    pub fn check_pairs(examples: &[Example], pairs: Option<bool>, before: usize) -> Result<()> {
+    /// Checks that examples are pairs if, and only if, the model was trained on `pairs`.
+    pub fn check_pairs(examples: &[Example], pairs: Option<bool>) -> Result<()> {
         let Some(pairs) = pairs else { return Ok(()) };
         let Some(at) = examples.iter().position(|example| example.pair.is_some() != pairs) else {
             return Ok(());
@@ -124,7 +124,7 @@ impl Opened {
         let message = match pairs {
             true => format!(
                 "missing: text {} stands alone, and the model was trained on pairs of texts",
-                before + at + 1
+                at + 1
             ),
             false => "the model was trained on single texts, not on pairs".to_string(),
         };

@@ -127,11 +127,29 @@ impl RunArgs {
         Ok(())
     }
 
+    /// Checks that model and data of the run to resume are still there.
+    ///
+    /// # Errors
+    /// Names the path that the run recorded and how to give the new one.
+    fn check_places(&self, recipe: &Recipe) -> losparse::Result<()> {
+        let (Some(_), Some((name, path))) = (self.begun()?, recipe.missing_path()) else {
+            return Ok(());
+        };
+        let what = if name == "model" { "as MODEL".to_string() } else { format!("with --{name}") };
+        let message = format!(
+            "is not there, and the run to resume was started with it; if it has moved, give its new \
+             path {what}"
+        );
+        Err(Error::format(path, message))
+    }
+
     /// Checks that the run to resume was begun with the same settings.
     fn check_settings(&self, recipe: &Recipe) -> losparse::Result<()> {
         let Some(begun) = self.begun()? else { return Ok(()) };
         let now = recipe.resolved().with_absolute_paths();
-        let Some(difference) = begun.with_absolute_paths().difference(&now) else { return Ok(()) };
+        // Whether moved files are the same, their checksums tell later.
+        let begun = begun.with_absolute_paths().with_paths_of(&now);
+        let Some(difference) = begun.difference(&now) else { return Ok(()) };
         let Difference { setting, first, second } = difference;
         let value = |value: Option<String>| value.unwrap_or_else(|| "none".to_string());
         let (first, second) = (value(first), value(second));
@@ -160,6 +178,7 @@ impl RunArgs {
             recipe.storage = storage;
         }
         recipe.new_head |= self.new_head;
+        self.check_places(&recipe)?;
         recipe.model = Some(check(&recipe)?);
         if let Some(teacher) = recipe.distillation.as_mut().and_then(|own| own.teacher.as_mut()) {
             let found = super::opened::find(teacher);

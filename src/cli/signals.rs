@@ -38,6 +38,16 @@ pub fn stop_on_ctrl_c(interrupt: Interrupt) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes a write beyond the limit on file sizes (`ulimit -f`) an error like that of a full disk. Without
+/// this the signal ends the process.
+pub fn ignore_file_size_signal() {
+    // SAFETY: ignoring a signal installs no handler, so none of our code runs in one.
+    #[cfg(unix)]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
 /// Whether this process should outlive its terminal (`nohup`).
 #[cfg(unix)]
 fn hangup_is_ignored() -> bool {

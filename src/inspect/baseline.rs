@@ -36,11 +36,20 @@ impl Baseline {
         }
         let same_start =
             |then: &&Inputs| (&then.config, &then.weights) == (&now.config, &now.weights);
+        let other_start = report.inputs.as_ref().is_some_and(|then| !same_start(&then));
         let then = report.inputs.as_ref().filter(same_start);
         if then.is_some_and(|then| then.dev != now.dev) {
             return wrong("was evaluated on other data than this run is".into());
         }
-        Ok(Self { report: file.display().to_string(), metrics: report.trained })
+        let (report, metrics) = (file.display().to_string(), report.trained);
+        Ok(Self { report, metrics, other_start })
+    }
+
+    /// Note on a baseline that started from another model; `None` if it did not.
+    pub(crate) fn note(&self) -> Option<String> {
+        let note = "is of a run that started from another model than this one: it compares two models, \
+                    not one before and after compression";
+        self.other_start.then(|| format!("the baseline {} {note}", self.report))
     }
 }
 
@@ -69,7 +78,14 @@ mod tests {
         report.write(folder.path(), &[]).unwrap();
         let found = read(&task).unwrap();
         assert_eq!(found, Baseline::read(&file, &task, &now).unwrap());
-        assert_eq!((found.metrics, found.report), (report.trained, file.display().to_string()));
+        assert!(found.note().is_some_and(|note| note.contains("from another model")), "{found:?}");
+        assert_eq!(
+            (found.metrics, found.report),
+            (report.trained.clone(), file.display().to_string())
+        );
+        report.inputs = Some(now.clone());
+        report.write(folder.path(), &[]).unwrap();
+        assert_eq!(read(&task).unwrap().note(), None);
         let other = Task { name: "mrpc".into(), ..task.clone() };
         assert!(read(&other).unwrap_err().contains("of the task rte"));
         let labels = task.labels().iter().rev().cloned().collect();

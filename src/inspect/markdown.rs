@@ -132,7 +132,12 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
         writeln!(out, "\nNo figure before: the head was new.")?;
     }
     if let Some(baseline) = baseline {
-        writeln!(out, "\nThe dense model's figures are those of {}.", code(&baseline.report))?;
+        let other = if baseline.other_start { ", which started from another model" } else { "" };
+        writeln!(
+            out,
+            "\nThe dense model's figures are those of {}{other}.",
+            code(&baseline.report)
+        )?;
     }
     if let (Some(agreement), TaskKind::Summarization) = (&report.agreement, &report.task.kind) {
         let (changed, all) = (agreement.changed_predictions, agreement.examples);

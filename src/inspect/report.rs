@@ -163,6 +163,9 @@ pub struct Baseline {
     pub report: String,
     /// Metrics of its result.
     pub metrics: Vec<SplitMetrics>,
+    /// Whether it is known to have started from another model than the run that is compared with it.
+    #[serde(default)]
+    pub other_start: bool,
 }
 
 /// SHA-256 of what a run reads, as 64 hexadecimal digits each.

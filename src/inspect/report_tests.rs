@@ -147,12 +147,17 @@ fn markdown_compares_with_what_there_is() {
     let mut report = report();
     assert!(!report.to_markdown().contains("head was new"));
     report.starting.clear();
-    report.baseline = Some(Baseline { report: "tuned/report.json".into(), metrics: split(0.68) });
+    report.baseline = Some(Baseline {
+        report: "tuned/report.json".into(),
+        metrics: split(0.68),
+        other_start: true,
+    });
     let text = report.to_markdown();
     for part in [
         "No figure before: the head was new.",
         "| dense, fine-tuned | dev | 277 | accuracy 0.6800 (majority 0.5271) |\n| compressed, masked |",
-        "The dense model's figures are those of `tuned/report.json`.",
+        "The dense model's figures are those of `tuned/report.json`, which started from another \
+         model.",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }

@@ -209,7 +209,8 @@ mod tests {
         assert!(message(&report).starts_with("accuracy 0.5271 (majority 0.5271): no better"));
         // Where the head was new, the dense model is what it is measured by.
         let metrics = report.trained.clone();
-        report.baseline = Some(crate::inspect::Baseline { report: "tuned".into(), metrics });
+        report.baseline =
+            Some(crate::inspect::Baseline { report: "tuned".into(), metrics, other_start: false });
         report.starting.clear();
         assert_eq!(kinds(&report), [WarningKind::Diverged]);
     }

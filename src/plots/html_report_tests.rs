@@ -55,7 +55,8 @@ fn the_page_is_well_formed_and_loads_nothing() {
 fn the_dense_model_is_set_beside() {
     let mut report = report();
     let metrics = report.starting.clone();
-    report.baseline = Some(crate::inspect::Baseline { report: "tuned".into(), metrics });
+    report.baseline =
+        Some(crate::inspect::Baseline { report: "tuned".into(), metrics, other_start: false });
     let html = render(&report, &analysis()).unwrap();
     for part in
         ["accuracy (majority: 0.5271) (dense, fine-tuned: 0.7000)", "<td>dense, fine-tuned</td>"]

@@ -177,7 +177,7 @@ mod tests {
         };
         assert_eq!(names(metric), ["accuracy", "accuracy before"]);
         let metrics = report.trained.clone();
-        report.baseline = Some(Baseline { report: "tuned".into(), metrics });
+        report.baseline = Some(Baseline { report: "tuned".into(), metrics, other_start: false });
         let metric = &schedule_figure(&report).panels[2];
         assert_eq!(names(metric), ["accuracy", "accuracy, dense fine-tuned"]);
         assert_eq!(metric.series[1].points[0].y, 0.66);

@@ -95,6 +95,7 @@ impl Study {
         dense_first(&mut runs);
         let mut axes = columns.into_iter().map(|(name, _)| name).collect();
         identity::tell_apart(&mut runs, &mut axes)?;
+        runs.iter().try_for_each(PlannedRun::check)?;
         Ok(Self { keep_models: file.keep_models, axes, runs })
     }
 

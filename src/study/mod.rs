@@ -28,5 +28,5 @@ pub use importance_figures::importance_figures;
 pub use planned_run::PlannedRun;
 pub use ratio_figures::study_figures;
 pub use run::{FailedRuns, forget_failures, run_study, write_study};
-pub use run_state::{RunState, states};
+pub use run_state::{RunState, check_places, states};
 pub use study_report::StudyReport;

@@ -42,6 +42,22 @@ pub fn states(study: &Study, folder: &Path) -> Result<Vec<RunState>> {
     Ok(states)
 }
 
+/// Checks that models and data of the runs in `folder` that are still to do are there.
+///
+/// # Errors
+/// Names the first path that leads nowhere, and its run.
+pub fn check_places(study: &Study, folder: &Path) -> Result<()> {
+    for (run, state) in study.runs.iter().zip(states(study, folder)?) {
+        if let (RunState::Waiting | RunState::Failed(_), Some((_, path))) =
+            (state, run.recipe.missing_path())
+        {
+            let message = format!("no such file or folder (in the run {})", run.folder);
+            return Err(Error::format(path, message));
+        }
+    }
+    Ok(())
+}
+
 /// Says what has changed between a finished run and a later one of the same model, task and seed.
 fn outdated(study: &Study, states: &[RunState], at: usize) -> Option<&'static str> {
     let own = &study.runs[at].recipe;

@@ -1,5 +1,7 @@
 //! Counts the labels of a data set, and points out those that look like mistakes.
 
+use tokenizers::NormalizedString;
+
 use super::{Example, Label, TextDataset};
 use crate::error::beginning;
 use crate::models::label_index;
@@ -30,12 +32,23 @@ impl TextDataset {
         self.task.labels().iter().cloned().zip(counts).collect()
     }
 
+    /// The score of all examples, if they are several and it is the same.
+    fn only_score(&self) -> Option<f32> {
+        let (first, rest) = self.examples.split_first()?;
+        let Some(Label::Score(score)) = first.label else { return None };
+        let same = |example: &Example| example.label == first.label;
+        (!rest.is_empty() && rest.iter().all(same)).then_some(score)
+    }
+
     /// Notes on the data for people, to be read before a training: one with the counts of the
     /// labels, and warnings of labels that look like mistakes and of empty texts.
     pub fn notes(&self) -> Vec<String> {
         let counts = self.label_counts();
         let labels = (!counts.is_empty()).then(|| format!("labels {}", listed(&counts)));
         let mut odd = odd_labels(&counts);
+        if let Some(score) = self.only_score() {
+            odd.push(format!("every row has the score {score}, so nothing can correlate with it"));
+        }
         let blank = |example: &&Example| {
             let pair = example.pair.as_deref();
             example.text.trim().is_empty() || pair.is_some_and(|pair| pair.trim().is_empty())
@@ -59,6 +72,11 @@ pub(super) fn listed(counts: &[(String, usize)]) -> String {
     shown.join(", ")
 }
 
+/// A label with accents as single characters (NFC): systems write the same word in two ways.
+fn composed(label: &str) -> String {
+    NormalizedString::from(label).nfc().get().to_string()
+}
+
 /// A sentence for each label that looks like a mistake.
 fn odd_labels(counts: &[(String, usize)]) -> Vec<String> {
     let mut odd = Vec::new();
@@ -69,7 +87,7 @@ fn odd_labels(counts: &[(String, usize)]) -> Vec<String> {
     let negatives = counts.iter().filter(|(name, _)| negative(name)).count();
     let numbers = counts.iter().filter(|(name, _)| number(name).is_some()).count();
     for (at, (name, count)) in counts.iter().enumerate() {
-        let earlier: Vec<String> = counts[..at].iter().map(|(name, _)| name.clone()).collect();
+        let earlier: Vec<String> = counts[..at].iter().map(|(name, _)| composed(name)).collect();
         if MISSING.split(' ').any(|missing| missing == name.to_lowercase()) {
             odd.push(format!(
                 "label {name:?} ({count} of {all} rows) usually means that there is none; if so, remove the \
@@ -80,7 +98,7 @@ fn odd_labels(counts: &[(String, usize)]) -> Vec<String> {
                 "label {name:?} ({count} of {all} rows) beside labels from 0 on usually means that there is \
                  none; if so, remove the rows"
             ));
-        } else if let Some(other) = label_index(&earlier, name) {
+        } else if let Some(other) = label_index(&earlier, &composed(name)) {
             let other = &counts[other].0;
             odd.push(format!("labels {other:?} and {name:?} may be one, written in two ways"));
         } else if (1..=RARE).contains(count) && most >= FREQUENT {
@@ -120,6 +138,11 @@ mod tests {
         set.examples.pop();
         set.task = Task::regression("t");
         assert!(set.notes().is_empty() && set.label_counts().is_empty());
+        set.examples.iter_mut().for_each(|example| example.label = Some(Label::Score(2.5)));
+        let constant = "warning: every row has the score 2.5, so nothing can correlate with it";
+        assert_eq!(set.notes(), [constant]);
+        set.examples[1].label = Some(Label::Score(2.0));
+        assert!(set.notes().is_empty());
     }
 
     #[test]
@@ -139,6 +162,7 @@ mod tests {
             (&[("N/A", 1), ("neg", 1)], "\"N/A\""),
             (&[("-1", 2), ("0", 5), ("1", 5)], "\"-1\" (2 of 12 rows) beside labels from 0"),
             (&[("Pos", 1), ("neg", 5), ("pos", 4)], "\"Pos\" and \"pos\" may be one"),
+            (&[("cafe\u{301}", 4), ("caf\u{e9}", 5)], "may be one, written in two ways"),
             (&[("1", 1), ("1.0", 5)], "\"1\" and \"1.0\" may be one"),
             (&[("neg", 20), ("pos", 30), ("pso", 2)], "\"pso\" is on 2 of 52 rows only"),
         ] {

@@ -11,11 +11,15 @@ use losparse::train::{Interrupt, predict_logits};
 use losparse::{Error, Result};
 use serde::Serialize;
 
+use super::input::{Tally, Unanswered};
 use crate::cli::opened::Opened;
 use crate::cli::output::{self, Table};
 
 /// Widest column of labels, characters.
 const WIDEST: usize = 40;
+
+/// A text to classify, or why there is none.
+pub type Asked = Result<Example, Unanswered>;
 
 /// A classifier with all that is needed to run it on texts.
 pub struct Classifier<'a> {
@@ -28,35 +32,51 @@ pub struct Classifier<'a> {
 
 impl Classifier<'_> {
     /// Classifies or scores `texts` and prints the answers of each batch before the next is read.
+    ///
+    /// # Errors
+    /// Also at the end, if a text got no answer.
     pub fn answer(
         &self,
-        texts: impl Iterator<Item = Result<Vec<Example>>>,
+        texts: impl Iterator<Item = Result<Vec<Asked>>>,
         as_json: bool,
     ) -> anyhow::Result<()> {
         let labels = self.opened.model.labels();
         let (names, kind) = (labels.names(), labels.problem_type());
         let mut table = table(kind, &names);
-        let mut done = 0;
-        for examples in texts {
-            let examples = examples?;
+        let (mut done, mut tally) = (0, Tally::default());
+        for asked in texts {
+            let asked = asked?;
+            tally.add(&asked);
+            let (examples, faults) = apart(asked);
             let answers = self.answers(&examples, kind, done)?;
             done += examples.len();
-            let pairs = || examples.iter().zip(&answers);
+            let mut pairs = examples.iter().zip(&answers);
+            // Every fault stands where its answer would.
+            let in_order = faults.iter().filter_map(|fault| match fault {
+                Some(fault) => Some(Err(fault)),
+                None => pairs.next().map(Ok),
+            });
             if as_json {
-                output::print_json_lines(pairs().map(|(example, a)| a.json(example, &names)))?;
+                output::print_json_lines(in_order.map(|line| match line {
+                    Ok((example, answer)) => Line::Answer(answer.json(example, &names)),
+                    Err(fault) => Line::Fault(fault),
+                }))?;
                 continue;
             }
-            let rows = pairs().map(|(example, answer)| {
-                let [label, number] = answer.cells(&names);
-                let text = shown(example);
-                match kind {
-                    ProblemType::Regression => vec![number, text],
+            let rows = in_order.map(|line| {
+                let ([label, number], text) = match line {
+                    Ok((example, answer)) => (answer.cells(&names), shown(example)),
+                    Err(fault) => (["error".to_string(), String::new()], fault.to_string()),
+                };
+                match (kind, line) {
+                    (ProblemType::Regression, Ok(_)) => vec![number, text],
+                    (ProblemType::Regression, Err(_)) => vec![label, text],
                     _ => vec![label, number, text],
                 }
             });
             output::print(&table.add(&rows.collect::<Vec<_>>()))?;
         }
-        Ok(())
+        tally.end()
     }
 
     /// Answers to `examples`. `before` counts the examples of earlier batches, for messages.
@@ -77,6 +97,14 @@ impl Classifier<'_> {
         }
         Ok(logits.iter().map(|row| Answer::new(kind, row)).collect())
     }
+}
+
+/// The examples, and for each input its fault; `None` stands for the next of the examples.
+fn apart(asked: Vec<Asked>) -> (Vec<Example>, Vec<Option<Unanswered>>) {
+    let mut examples = Vec::with_capacity(asked.len());
+    let faults = asked.into_iter().map(|asked| asked.map(|example| examples.push(example)).err());
+    let faults = faults.collect();
+    (examples, faults)
 }
 
 /// An empty table whose first column has room for every label.
@@ -172,6 +200,14 @@ impl Answer {
         }
         printed
     }
+}
+
+/// A line of `--json`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line<'a> {
+    Answer(Printed<'a>),
+    Fault(&'a Unanswered),
 }
 
 /// An answer as printed with `--json`. Borrows the texts, which may be long.

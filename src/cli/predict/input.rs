@@ -2,13 +2,16 @@
 //! bounded memory, and lists that are in memory already.
 
 use std::collections::VecDeque;
+use std::fmt::{self, Display, Formatter};
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use anyhow::bail;
 use losparse::{Error, Result};
+use serde::Serialize;
 
 use crate::cli::output;
 
@@ -33,7 +36,55 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 pub struct Line {
     /// Number of the line, from 1.
     pub number: usize,
-    pub text: String,
+    /// Its text, or why it is none.
+    pub text: Result<String, String>,
+}
+
+/// An input that gets no answer, and why. The others are answered.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Unanswered {
+    /// Number of its line, from 1.
+    pub line: usize,
+    pub error: String,
+}
+
+impl Display for Unanswered {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.error)
+    }
+}
+
+/// Counts inputs, and those without an answer.
+#[derive(Debug, Default)]
+pub struct Tally {
+    inputs: usize,
+    unanswered: usize,
+    first: Option<String>,
+}
+
+impl Tally {
+    /// Adds a batch.
+    pub fn add<T>(&mut self, batch: &[Result<T, Unanswered>]) {
+        self.inputs += batch.len();
+        for fault in batch.iter().filter_map(|input| input.as_ref().err()) {
+            self.unanswered += 1;
+            self.first.get_or_insert_with(|| fault.to_string());
+        }
+    }
+
+    /// Ends the command.
+    ///
+    /// # Errors
+    /// If there were inputs without an answer.
+    pub fn end(self) -> anyhow::Result<()> {
+        let Self { inputs, unanswered, first } = self;
+        match first {
+            None => Ok(()),
+            Some(first) => {
+                bail!("{unanswered} of {inputs} lines got no answer; the first: {first}")
+            }
+        }
+    }
 }
 
 type Block = Result<VecDeque<Line>>;
@@ -98,7 +149,7 @@ impl Iterator for Lines {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < self.most && bytes < TOGETHER {
             if let Some(line) = self.waiting.pop_front() {
-                bytes += line.text.len();
+                bytes += line.text.as_ref().map_or(0, String::len);
                 batch.push(line);
                 continue;
             }
@@ -142,8 +193,8 @@ fn split(mut input: impl Read, name: &Path, sender: &SyncSender<Block>) {
             }
             Ok(0) => {
                 let mut lines = VecDeque::new();
-                let last = splitter.end(&mut lines);
-                send(sender, lines, last);
+                splitter.end(&mut lines);
+                send(sender, lines, Ok(()));
                 return;
             }
             Ok(count) => {
@@ -185,25 +236,27 @@ impl Splitter<'_> {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.rest.extend_from_slice(&bytes[..end]);
             bytes = &bytes[end + 1..];
-            lines.push_back(self.line()?);
+            lines.push_back(self.line());
         }
         self.rest.extend_from_slice(bytes);
         match self.rest.len() > LONGEST {
-            true => Err(self.error("longer than 1 GiB; is this text, a line each?")),
+            true => {
+                let message = "longer than 1 GiB; is this text, a line each?";
+                Err(Error::format(self.name, format!("line {}: {message}", self.number + 1)))
+            }
             false => Ok(()),
         }
     }
 
     /// Adds the last line if it lacks its line end.
-    fn end(&mut self, lines: &mut VecDeque<Line>) -> Result<()> {
+    fn end(&mut self, lines: &mut VecDeque<Line>) {
         let only_mark = self.number == 0 && self.rest == MARK;
         if !self.rest.is_empty() && !only_mark {
-            lines.push_back(self.line()?);
+            lines.push_back(self.line());
         }
-        Ok(())
     }
 
-    fn line(&mut self) -> Result<Line> {
+    fn line(&mut self) -> Line {
         let mut bytes = std::mem::take(&mut self.rest);
         if self.number == 0 && bytes.starts_with(MARK) {
             bytes.drain(..MARK.len());
@@ -212,14 +265,9 @@ impl Splitter<'_> {
             bytes.pop();
         }
         let text = String::from_utf8(bytes);
-        let text = text.map_err(|_| self.error("not UTF-8; convert the text, e.g. with iconv"))?;
         self.number += 1;
-        Ok(Line { number: self.number, text })
-    }
-
-    /// An error about the current line.
-    fn error(&self, message: &str) -> Error {
-        Error::format(self.name, format!("line {}: {message}", self.number + 1))
+        let not_utf_8 = |_| "not UTF-8; convert the text, e.g. with iconv".to_string();
+        Line { number: self.number, text: text.map_err(not_utf_8) }
     }
 }
 
@@ -248,7 +296,7 @@ mod tests {
     }
 
     fn texts(input: &'static [u8]) -> Vec<String> {
-        lines(input, 100).flat_map(|batch| batch.unwrap()).map(|line| line.text).collect()
+        lines(input, 100).flat_map(|batch| batch.unwrap()).map(|line| line.text.unwrap()).collect()
     }
 
     #[test]
@@ -264,13 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_before_a_broken_one_come_first() {
+    fn a_broken_line_is_an_error_in_its_place() {
         let mut lines = lines(b"a\nb\ncaf\xe9\nd\n", 100);
-        let first: Vec<usize> = lines.next().unwrap().unwrap().iter().map(|l| l.number).collect();
-        assert_eq!(first, [1, 2]);
-        let error = lines.next().unwrap().unwrap_err().to_string();
-        assert!(error.starts_with("here: line 3: not UTF-8"), "{error}");
-        assert!(lines.next().is_none());
+        let lines: Vec<Line> = lines.next().unwrap().unwrap();
+        let good: Vec<bool> = lines.iter().map(|line| line.text.is_ok()).collect();
+        assert_eq!(good, [true, true, false, true]);
+        assert!(lines[2].text.as_ref().unwrap_err().starts_with("not UTF-8"));
+        assert_eq!(lines[3], Line { number: 4, text: Ok("d".to_string()) });
     }
 
     #[test]
@@ -298,7 +346,7 @@ mod tests {
         let mut lines = Lines::read(Waits(receiver), PathBuf::from("here"), false, 100);
         for text in ["a", "b"] {
             sender.send(format!("{text}\n").leak().as_bytes()).unwrap();
-            assert_eq!(lines.next().unwrap().unwrap()[0].text, text);
+            assert_eq!(lines.next().unwrap().unwrap()[0].text.as_deref(), Ok(text));
         }
         drop(sender);
         assert!(lines.next().is_none());

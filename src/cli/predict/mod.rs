@@ -16,8 +16,8 @@ use losparse::train::{TaskRecipe, TextGenerator};
 use losparse::{Error, Result};
 
 use self::answer::{AnswerArgs, answer};
-use self::classify::Classifier;
-use self::input::{ALIKE, Line, Lines, batches};
+use self::classify::{Asked, Classifier};
+use self::input::{ALIKE, Line, Lines, Unanswered, batches};
 use self::summarize::summarize;
 use crate::cli::global::GlobalArgs;
 use crate::cli::opened::Opened;
@@ -36,7 +36,8 @@ Examples:
   losparse predict summaries/model --file articles.jsonl --document article --json
 
 Without TEXT and --file, every line of the standard input is a text, blank lines too, and is answered
-as it comes; a tab divides a pair, unless the model was trained on single texts. Models that summarize
+as it comes; a tab divides a pair, unless the model was trained on single texts. A line that cannot be
+answered gets an error in its place, and the exit code is then 1. Models that summarize
 also take JSON lines there, and as --file a .txt with one text a line.")]
 pub struct Args {
     /// Model folder: Hugging Face's, a compressed one, or a run's output folder
@@ -84,14 +85,7 @@ impl Args {
                 let (batch_size, device) = (self.batch_size, &device);
                 let classifier = Classifier { opened, model, tokenizer, batch_size, device };
                 let pairs = opened.takes_pairs()?;
-                let mut done = 0;
-                let checked = self.examples(opened, pairs)?.map(|examples| {
-                    let examples = examples?;
-                    Opened::check_pairs(&examples, pairs, done)?;
-                    done += examples.len();
-                    Ok(examples)
-                });
-                classifier.answer(checked, global.json)
+                classifier.answer(self.examples(opened, pairs)?, global.json)
             }
             AnyModel::QuestionAnswerer(model) => {
                 let examples = self.answer.examples(self.file.as_ref())?;
@@ -142,12 +136,16 @@ impl Args {
 
     /// The texts, [`ALIKE`] batches at a time. `pairs`: whether the model was trained on pairs, if
     /// known.
-    fn examples(
-        &self,
-        opened: &Opened,
-        pairs: Option<bool>,
-    ) -> Result<Box<dyn Iterator<Item = Result<Vec<Example>>>>> {
+    ///
+    /// # Errors
+    /// If they cannot be read, or are no pairs where the model takes pairs; on the standard input that
+    /// is an error of the line alone.
+    fn examples(&self, opened: &Opened, pairs: Option<bool>) -> Result<Texts> {
         let most = self.batch_size.saturating_mul(ALIKE);
+        let given = |examples: Vec<Example>| -> Result<Texts> {
+            Opened::check_pairs(&examples, pairs)?;
+            Ok(Box::new(batches(examples.into_iter().map(Ok).collect(), most)))
+        };
         if let Some(file) = &self.file {
             let mut asked = TaskRecipe {
                 text: self.text.clone(),
@@ -173,7 +171,7 @@ impl Args {
                 quoting: asked.quoting,
             };
             let data = options.read_unlabeled(file, &opened.own_task("predict")?)?;
-            return Ok(Box::new(batches(data.examples, most)));
+            return given(data.examples);
         }
         if self.texts.is_empty() {
             if !self.pair.is_empty() {
@@ -182,23 +180,34 @@ impl Args {
                 return Err(Error::option("pair", message));
             }
             let lines = Lines::of_stdin("texts", most).at_least_one()?;
-            let divided = pairs.unwrap_or(true);
-            let example = move |line| example(line, divided);
+            let example = move |line| example(line, pairs);
             return Ok(Box::new(
                 lines.map(move |lines| Ok(lines?.into_iter().map(example).collect())),
             ));
         }
-        Ok(Box::new(batches(pair_up(&self.texts, &self.pair)?, most)))
+        given(pair_up(&self.texts, &self.pair)?)
     }
 }
 
-/// The text of a line, or if `divided` the pair of texts that its first tab divides.
-fn example(line: Line, divided: bool) -> Example {
-    let (text, pair) = match line.text.split_once('\t').filter(|_| divided) {
-        Some((text, pair)) => (text.to_string(), Some(pair.to_string())),
-        None => (line.text, None),
-    };
-    Example { text, pair, label: None }
+/// Batches of texts to classify.
+type Texts = Box<dyn Iterator<Item = Result<Vec<Asked>>>>;
+
+/// The text of a line, or the pair of texts that its first tab divides unless the model was trained on
+/// single texts; `pairs` says on what, if known.
+fn example(line: Line, pairs: Option<bool>) -> Asked {
+    let Line { number: line, text } = line;
+    let text = text.map_err(|error| Unanswered { line, error })?;
+    match text.split_once('\t').filter(|_| pairs != Some(false)) {
+        Some((text, pair)) => {
+            Ok(Example { text: text.to_string(), pair: Some(pair.to_string()), label: None })
+        }
+        None if pairs == Some(true) => {
+            let error =
+                "stands alone, and the model was trained on pairs of texts: divide them by a tab";
+            Err(Unanswered { line, error: error.to_string() })
+        }
+        None => Ok(Example { text, pair: None, label: None }),
+    }
 }
 
 /// Examples of `texts`, each with the text of `pairs` at its place, if there are any.
@@ -229,13 +238,21 @@ mod tests {
 
     #[test]
     fn the_first_tab_of_a_line_divides_a_pair() {
-        let read = |text: &str| {
-            let Example { text, pair, .. } = example(Line { number: 1, text: text.into() }, true);
-            (text, pair)
+        let read = |text: &str, pairs: Option<bool>| {
+            let read = example(Line { number: 7, text: Ok(text.into()) }, pairs);
+            read.map(|Example { text, pair, .. }| (text, pair)).map_err(|fault| fault.to_string())
         };
-        assert_eq!(read("a\tb"), ("a".into(), Some("b".into())));
-        assert_eq!(read("a\tb\tc"), ("a".into(), Some("b\tc".into())));
-        assert_eq!(read("\tb"), (String::new(), Some("b".into())));
-        assert_eq!(read(""), (String::new(), None));
+        let both = |text: &str, pair: &str| Ok((text.to_string(), Some(pair.to_string())));
+        let alone = |text: &str| Ok((text.to_string(), None));
+        for pairs in [None, Some(true)] {
+            assert_eq!(read("a\tb", pairs), both("a", "b"));
+            assert_eq!(read("a\tb\tc", pairs), both("a", "b\tc"));
+            assert_eq!(read("\tb", pairs), both("", "b"));
+        }
+        assert_eq!(read("a\tb", Some(false)), alone("a\tb"));
+        for pairs in [None, Some(false)] {
+            assert_eq!(read("", pairs), alone(""));
+        }
+        assert!(read("a", Some(true)).unwrap_err().starts_with("line 7: stands alone"));
     }
 }

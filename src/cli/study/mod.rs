@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use losparse::Error;
 use losparse::device::DeviceSpec;
-use losparse::study::{FailedRuns, RunState, Study, StudyReport, run_study, states};
+use losparse::study::{FailedRuns, RunState, Study, StudyReport, check_places, run_study, states};
 use losparse::train::{Interrupt, RunOptions};
 use serde_json::json;
 
@@ -74,6 +74,7 @@ impl Args {
     /// Also if a run of the study failed.
     pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
         let study = Study::read(&self.grid)?;
+        check_places(&study, &self.output)?;
         if self.dry_run {
             return self.list(&study, global.json);
         }

@@ -262,7 +262,8 @@ pretrained_models! {
     ForSequenceClassification<M> where [M: BertFamily]: M::ARCHITECTURES[1] => {
         label_layer: Some("classifier.out_proj"),
         new: &["classifier."],
-        unused: &["pooler.", "qa_outputs."],
+        // The only layer of a head for tokens or choices is called `classifier`.
+        unused: &["pooler.", "qa_outputs.", "classifier.weight", "classifier.bias"],
     }
 
     ForQuestionAnswering<M> where [M: BertFamily]: M::ARCHITECTURES[2] => {

@@ -42,7 +42,44 @@ struct Article {
 #[derive(Deserialize)]
 struct Paragraph {
     context: String,
-    qas: Vec<Map<String, Value>>,
+    qas: Vec<Asked>,
+}
+
+/// A question as soon as it is read: its JSON takes several times the memory.
+#[derive(Deserialize)]
+#[serde(from = "Map<String, Value>")]
+struct Asked(Result<Question, Fault>);
+
+struct Question {
+    id: String,
+    question: String,
+    answers: Vec<QaAnswer>,
+    /// Whether it has answers but none with text.
+    empty: bool,
+}
+
+/// What is wrong with a question, and its id, if that is right.
+struct Fault {
+    id: Option<String>,
+    message: String,
+}
+
+impl From<Map<String, Value>> for Asked {
+    fn from(mut fields: Map<String, Value>) -> Self {
+        let id = match id(&fields) {
+            Ok(id) => id,
+            Err(message) => return Self(Err(Fault { id: None, message })),
+        };
+        let question = match fields.remove("question") {
+            Some(Value::String(question)) => Ok(question),
+            other => Err(wrong("question", other.as_ref(), "a text")),
+        };
+        let read = question.and_then(|question| Ok((question, answers(&fields)?)));
+        Self(match read {
+            Ok((question, (answers, empty))) => Ok(Question { id, question, answers, empty }),
+            Err(message) => Err(Fault { id: Some(id), message }),
+        })
+    }
 }
 
 /// All questions of a file, each with whether it has answers but none with text.
@@ -52,15 +89,11 @@ pub(super) fn questions(json: &str) -> Result<Vec<(QaExample, bool)>, String> {
     let mut questions = Vec::new();
     for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
         let context: Arc<str> = paragraph.context.into();
-        for mut fields in paragraph.qas {
-            let number = questions.len() + 1;
-            let id = id(&fields).map_err(|e| format!("question number {number}: {e}"))?;
-            let named = |e: String| format!("question {id}: {e}");
-            let question = match fields.remove("question") {
-                Some(Value::String(question)) => question,
-                other => return Err(named(wrong("question", other.as_ref(), "a text"))),
-            };
-            let (answers, empty) = answers(&fields).map_err(named)?;
+        for Asked(asked) in paragraph.qas {
+            let Question { id, question, answers, empty } = asked.map_err(|fault| {
+                let number = || format!("number {}", questions.len() + 1);
+                format!("question {}: {}", fault.id.unwrap_or_else(number), fault.message)
+            })?;
             let context = context.clone();
             questions.push((QaExample { id, question, context, answers }, empty));
         }

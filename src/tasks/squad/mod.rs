@@ -21,7 +21,7 @@ pub use answers::{Candidate, QaPrediction, WindowLogits, best_answer};
 pub use data::{QaDataset, find_file};
 pub use json::{QaAnswer, QaExample};
 pub use metrics::score;
-pub use windows::{QaWindow, encode_windows};
+pub use windows::{QaWindow, encode_training_windows, encode_windows};
 
 use super::{MetricKind, Task, TaskKind};
 use crate::{Error, Result};

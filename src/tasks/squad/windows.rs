@@ -43,6 +43,28 @@ pub fn encode_windows(
     examples: &[QaExample],
     settings: &QaSettings,
 ) -> Result<Vec<QaWindow>> {
+    encode_each(tokenizer, examples, settings, |window| window)
+}
+
+/// As [`encode_windows`], but without offsets: training does not need them, and they are most of a
+/// window's memory.
+///
+/// # Errors
+/// As [`encode_windows`].
+pub fn encode_training_windows(
+    tokenizer: &TextTokenizer,
+    examples: &[QaExample],
+    settings: &QaSettings,
+) -> Result<Vec<QaWindow>> {
+    encode_each(tokenizer, examples, settings, |window| QaWindow { offsets: Vec::new(), ..window })
+}
+
+fn encode_each(
+    tokenizer: &TextTokenizer,
+    examples: &[QaExample],
+    settings: &QaSettings,
+    kept: impl Fn(QaWindow) -> QaWindow + Sync,
+) -> Result<Vec<QaWindow>> {
     let truncation = TruncationParams {
         max_length: tokenizer.max_length(),
         strategy: TruncationStrategy::OnlySecond,
@@ -55,7 +77,12 @@ pub fn encode_windows(
         let encode = |text: &str| tokenizer.encode_with(text, Some(&example.context), &truncation);
         let encoding = encode(question).or_else(|error| {
             let failed = |error: Error| {
-                Error::option("max_length", format!("question {}: {error}", example.id))
+                let message = match error {
+                    // The tokenizer's file is not at fault.
+                    Error::Format { message, .. } => message,
+                    other => other.to_string(),
+                };
+                Error::option("doc_stride", format!("question {}: {message}", example.id))
             };
             match shortened(tokenizer, question, settings.doc_stride).map_err(failed)? {
                 Some(shorter) => {
@@ -67,7 +94,8 @@ pub fn encode_windows(
         })?;
         let characters = Characters::of(&example.context);
         let pieces = std::iter::once(&encoding).chain(encoding.get_overflowing());
-        Ok(pieces.map(|piece| window(at, piece, &characters, &example.answers)).collect())
+        let windows = pieces.map(|piece| window(at, piece, &characters, &example.answers));
+        Ok(windows.map(&kept).collect())
     });
     let windows: Vec<Vec<QaWindow>> = windows.collect::<Result<_>>()?;
     match cut.into_inner() {

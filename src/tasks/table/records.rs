@@ -44,6 +44,13 @@ pub(in crate::tasks) struct Record {
 
 /// Reads the records of a file. There is at least one; a file without any is an error.
 pub(in crate::tasks) fn read_records(path: &Path, columns: Columns<'_>) -> Result<Vec<Record>> {
+    let names = [Some(columns.text), columns.pair, columns.target];
+    let twice = |name: &&str| names.iter().flatten().filter(|other| *other == name).count() > 1;
+    if let Some(name) = names.into_iter().flatten().find(twice) {
+        let message =
+            format!("the column {name:?} is named for two things, of text, pair and target");
+        return Err(Error::format(path, message));
+    }
     let format = columns.format.map_or_else(|| TableFormat::of(path), Ok)?;
     let dialect = match format {
         TableFormat::Csv => Dialect { delimiter: b',', quoting: columns.quoting.unwrap_or(true) },

@@ -130,8 +130,8 @@ fn check_room(
     };
     if stride > 0 && stride >= piece {
         let message = format!(
-            "pieces of a text of {text} and {pair} tokens would have {piece} tokens, no more than \
-             their overlap (stride {stride}); raise max_length or shorten the other text"
+            "texts of {text} and {pair} tokens leave pieces of {piece}, no more than their overlap, \
+             doc_stride ({stride}); lower doc_stride or raise max_length"
         );
         return Err(message.into());
     }

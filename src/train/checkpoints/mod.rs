@@ -261,7 +261,7 @@ impl CheckpointStore {
 /// The cause in a message that also names the file.
 fn cause(message: &str) -> String {
     let cause = message.rsplit("': ").next().unwrap_or(message);
-    format!("could not be written: {cause}")
+    format!("could not be written: {}", cause.trim_end_matches('`'))
 }
 
 fn part_file(folder: &Path, part: &str) -> PathBuf {

@@ -61,10 +61,14 @@ pub(super) fn hold_out<E, G: Eq + Hash>(
         }
     }
     if !held.contains(&true) {
+        let (count, different) = (examples.len(), groups.len());
+        let which = match different == count {
+            true => "are too few".to_string(),
+            false => format!("hold too few different texts ({different})"),
+        };
         let message = format!(
-            "missing, and the {} training examples are too few to hold some out; give a file to \
-             evaluate on",
-            examples.len()
+            "missing, and the {count} training examples {which} to hold some out; give a file to \
+             evaluate on"
         );
         return Err(Error::option("dev", message));
     }
@@ -204,6 +208,11 @@ mod tests {
             let error = hold_out(examples, 0.1, 1, |at| (0, *at)).err().unwrap().to_string();
             assert!(error.starts_with("option dev: missing"), "{error}");
         }
+        let error = hold_out(vec![1, 1, 1], 0.1, 1, |at| (0, *at)).err().unwrap().to_string();
+        assert!(
+            error.contains("3 training examples hold too few different texts (1) to hold some out"),
+            "{error}"
+        );
         let two = hold_out(vec![1, 2], 0.1, 1, |at| (0, *at)).unwrap();
         assert_eq!((two.train.len(), two.dev.len()), (1, 1));
     }

@@ -16,7 +16,7 @@ use crate::inspect::Answers;
 use crate::models::{AnyQuestionAnswerer, LabelConfig, question_answering_loss};
 use crate::tasks::squad::{
     self, QaDataset, QaExample, QaPrediction, QaSettings, QaWindow, WindowLogits, best_answer,
-    encode_windows, find_file,
+    encode_training_windows, encode_windows, find_file,
 };
 use crate::tasks::{EncodedExample, MetricReport, Split, Task, TextBatch, TextTokenizer};
 use crate::train::{Interrupt, Observer, Recipe, Silent, TaskRecipe};
@@ -46,9 +46,7 @@ impl Job for QuestionAnswering {
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
         tell_skipped(observer, "train", skipped[0], "questions");
-        let mut windows = encode_windows(&start.tokenizer, &train, &settings)?;
-        // Training needs no offsets, which are most of a window's memory.
-        windows.iter_mut().for_each(|window| window.offsets = Vec::new());
+        let windows = encode_training_windows(&start.tokenizer, &train, &settings)?;
         let train = qa_batches(Arc::new(windows), pad_id);
         let evaluator = QaEvaluator::new(&task, dev, &start.tokenizer, settings)?;
         let dev =

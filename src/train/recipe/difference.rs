@@ -76,6 +76,27 @@ impl Recipe {
         recipe
     }
 
+    /// This recipe with the paths of `other`, where both have one: a run is the same one wherever its
+    /// files lie, if their checksums are the same.
+    #[must_use]
+    pub fn with_paths_of(&self, other: &Self) -> Self {
+        let (mut recipe, mut other) = (self.clone(), other.clone());
+        let mut others = other.paths_mut();
+        for (name, path) in recipe.paths_mut() {
+            if let Some((_, other)) = others.iter_mut().find(|(known, _)| *known == name) {
+                path.clone_from(other);
+            }
+        }
+        recipe
+    }
+
+    /// The first path that leads nowhere, and its option.
+    pub fn missing_path(&self) -> Option<(&'static str, PathBuf)> {
+        let mut recipe = self.clone();
+        let missing = recipe.paths_mut().into_iter().find(|(_, path)| !path.exists());
+        missing.map(|(name, path)| (name, path.clone()))
+    }
+
     /// Checks that TOML can hold the paths.
     ///
     /// # Errors
@@ -206,6 +227,15 @@ mod tests {
         assert_eq!(moved.with_paths_as_in(&planned), planned);
         let other = recipe("model = '/home/a/models/n'\n[task]\ndata = '/b/glue2'\n");
         assert_eq!(other.with_paths_as_in(&planned), other);
+    }
+
+    #[test]
+    fn paths_are_another_recipes_where_both_have_one() {
+        let old = recipe("model = '/old/m'\n[task]\ndata = '/old/glue'\n");
+        let new = recipe("model = 'm'\n[task]\ntrain = 't.csv'\n");
+        let expected = recipe("model = 'm'\n[task]\ndata = '/old/glue'\n");
+        assert_eq!(old.with_paths_of(&new), expected);
+        assert_eq!(old.missing_path(), Some(("model", PathBuf::from("/old/m"))));
     }
 
     #[cfg(unix)]

@@ -87,6 +87,11 @@ fn recipe_of(folder: &Path, adjust: impl FnOnce(&mut Recipe)) -> Result<Recipe> 
     let file = folder.join("state.json");
     let mut recipe =
         Recipe::parse(&state.recipe).map_err(|message| Error::format(file, message))?;
+    // Its model and data may have moved since; the run's own recipe knows the last place.
+    let run = folder.parent().and_then(Path::parent).map(|run| run.join("recipe.toml"));
+    if let Some(Ok(run)) = run.map(Recipe::read) {
+        recipe = recipe.with_paths_of(&run);
+    }
     let own = recipe.task.clone();
     adjust(&mut recipe);
     let recipe = recipe.resolved();

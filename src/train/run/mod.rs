@@ -129,6 +129,9 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     let baseline = baseline_path.as_ref();
     let mut baseline =
         baseline.map(|path| Baseline::read(path, &prepared.task, &inputs)).transpose()?;
+    if let Some(message) = baseline.as_ref().and_then(Baseline::note) {
+        options.observer.event(&Event::Note { message });
+    }
     // The saved recipe keeps shares: their numbers of updates hold for this length only.
     let kept = recipe.with_absolute_paths();
     let recipe = recipe.resolved_for(segments);
@@ -256,20 +259,36 @@ impl<J: Job> Run<'_, J> {
         let account = ModelAccount::of(&result).over(&names);
         let outcome = Outcome { starting, metrics, metrics_as_saved, agreement, account, latency };
         let report = self.report(outcome, &trained, &decomposed, pruning);
+        self.write(&report, trained, &dense, &names).map_err(|error| {
+            let saved = self.folder();
+            let advice = format!("the model is saved in {}: go on with --resume", saved.display());
+            resume::with_advice(error, &advice)
+        })?;
+        Ok(report)
+    }
+
+    /// Writes pictures, model card and report.
+    #[cfg_attr(not(feature = "plots"), allow(unused_variables))]
+    fn write(
+        &self,
+        report: &RunReport,
+        trained: Trained<J::Model>,
+        dense: &J::Model,
+        names: &[String],
+    ) -> Result<()> {
         #[cfg(feature = "plots")]
         let pictures = {
-            let spectra = plots::spectra(&dense, &plots::telling_layers(&names))?;
+            let spectra = plots::spectra(dense, &plots::telling_layers(names))?;
             let (importance, importance_before) = (trained.importance, trained.importance_before);
             let analysis = RunAnalysis { importance, importance_before, spectra };
-            plots::write_run(&report, &analysis, &self.options.output)?
+            plots::write_run(report, &analysis, &self.options.output)?
         };
         #[cfg(not(feature = "plots"))]
         let pictures = Vec::new();
         let card = report.to_markdown();
         atomic::write_file(self.folder().join("README.md"), card.as_bytes())?;
         // Written last: its presence marks the run as done.
-        report.write(&self.options.output, &pictures)?;
-        Ok(report)
+        report.write(&self.options.output, &pictures)
     }
 
     /// Longest input, in tokens.

@@ -47,7 +47,9 @@ pub(super) struct Found<'a> {
 pub(super) fn check(state: &CheckpointState, found: &Found<'_>, folder: &Path) -> Result<()> {
     let at = folder.join(CheckpointStore::name(state.step));
     let parsed = Recipe::parse(&state.recipe);
-    let recipe = parsed.map_err(|e| Error::format(at.join("state.json"), e))?.with_absolute_paths();
+    let recipe = parsed.map_err(|e| Error::format(at.join("state.json"), e))?;
+    // Model and data may have moved: `inputs` tells whether they are the same.
+    let recipe = recipe.with_absolute_paths().with_paths_of(found.recipe);
     if let Some(difference) = recipe.difference(found.recipe) {
         let message = format!(
             "is a checkpoint of another recipe: {}; resume with the settings it was started with",
@@ -75,7 +77,7 @@ pub(super) fn check(state: &CheckpointState, found: &Found<'_>, folder: &Path) -
 }
 
 /// Adds advice to an error.
-fn with_advice(error: Error, advice: &str) -> Error {
+pub(super) fn with_advice(error: Error, advice: &str) -> Error {
     match error {
         Error::Format { path, message } => Error::format(path, format!("{message}; {advice}")),
         Error::Io { path, cause } => Error::format(path, format!("{cause}; {advice}")),
