@@ -30,7 +30,7 @@ pub(crate) use crate::checkpoint::label_index;
 pub use crate::checkpoint::{
     LabelAlignment, LabelConfig, LabelMismatch, ModelConfig, ProblemType, Shown, SizeShown,
 };
-pub use any::{AnySequenceClassifier, FolderModel};
+pub use any::{AnyPretrained, AnySequenceClassifier, FolderModel};
 pub use any_model::AnyModel;
 pub use any_question_answerer::AnyQuestionAnswerer;
 pub use any_seq2seq::AnySeq2Seq;

@@ -3,10 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{
-    BertConfig, BertIntermediate, BertLayer, BertOutput, BertVariation, RelativeAttentionBias,
-};
-use crate::linear::{FeedForward, FeedForwardVisitor, LinearVisitor};
+use super::{BertConfig, BertLayer, BertVariation, RelativeAttentionBias, feed_forward};
+use crate::linear::{FeedForwardVisitor, LinearVisitor};
 use crate::ops::ForwardContext;
 
 /// `BertEncoder`.
@@ -102,19 +100,7 @@ impl BertEncoder {
     }
 }
 
-/// Calls `f` with a layer's feed-forward network.
-pub(crate) fn feed_forward(
-    names: [&str; 2],
-    intermediate: &mut BertIntermediate,
-    output: &mut BertOutput,
-    f: FeedForwardVisitor<'_>,
-) {
-    let (activation, width) = (intermediate.activation(), intermediate.width());
-    f(FeedForward {
-        names,
-        inner: &mut intermediate.dense,
-        outer: &mut output.dense,
-        activation: &|x| activation.forward(x),
-        width,
-    });
+/// Fields here and parts of Hugging Face's names that Rust does not allow as field names.
+pub(crate) fn hugging_face_name(path: &str) -> String {
+    path.replace("self_attention", "self").replace("layer_norm", "LayerNorm")
 }

@@ -16,6 +16,7 @@ mod config;
 mod embeddings;
 mod encoder;
 mod family;
+mod feed_forward;
 mod heads;
 mod layer;
 mod model;
@@ -31,13 +32,14 @@ pub use family::{
     BertFamily, BertForQuestionAnswering, BertRelative, ForQuestionAnswering,
     ForSequenceClassification, RelativeConfig,
 };
+pub use feed_forward::{BertIntermediate, BertOutput};
 pub use heads::{BertForSequenceClassification, ClassificationHead};
-pub use layer::{BertIntermediate, BertLayer, BertOutput};
+pub use layer::BertLayer;
 pub use model::{BertModel, BertPooler};
 pub use relative::RelativeAttentionBias;
 pub use variation::{BertVariation, Positions};
 
 pub(crate) use embeddings::token_types;
-pub(crate) use encoder::{LAYER_NAMES, LayerNames, feed_forward};
-pub(crate) use pretrained::hugging_face_name;
+pub(crate) use encoder::{LAYER_NAMES, LayerNames, hugging_face_name};
+pub(crate) use feed_forward::feed_forward;
 pub(crate) use relative::BUCKETS;

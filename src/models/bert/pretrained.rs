@@ -3,13 +3,8 @@
 use burn::tensor::Device;
 
 use super::family::NEVER_USED;
-use super::{BertConfig, BertFamily, BertForSequenceClassification, BertModel};
+use super::{BertConfig, BertFamily, BertForSequenceClassification, BertModel, hugging_face_name};
 use crate::models::pretrained::pretrained_models;
-
-/// Fields here and parts of Hugging Face's names that Rust does not allow as field names.
-pub(crate) fn hugging_face_name(path: &str) -> String {
-    path.replace("self_attention", "self").replace("layer_norm", "LayerNorm")
-}
 
 impl BertFamily for BertModel {
     type Config = BertConfig;

@@ -424,7 +424,7 @@ impl<J: Job> Run<'_, J> {
             tokenizer_from: Some(self.prepared.start.folder.clone()),
             ..SaveOptions::default()
         };
-        model.save(&self.folder(), &options)
+        model.save(self.folder(), &options)
     }
 
     fn latency(&self, dense: &J::Model, result: &J::Model) -> Result<Option<LatencyReport>> {
