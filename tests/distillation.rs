@@ -127,7 +127,7 @@ fn a_teacher_changes_what_is_learned_and_is_not_changed_itself() {
     )
     .unwrap();
     let error = compress(&named, &resuming(&place, "changed", None)).unwrap_err().to_string();
-    assert!(error.contains("teacher's weights have changed"), "{error}");
+    assert!(error.contains("a file of the teacher's weights has changed"), "{error}");
 }
 
 #[test]

@@ -243,7 +243,7 @@ fn misuse_is_named() {
     fails(&["predict", &model, "--file", "Cargo.toml"], 1, &["Cargo.toml"]);
     place.write("lines.txt", "{\"body\": \"a\"}\n");
     let lines = place.path("lines.txt");
-    fails(&["predict", &model, "--file", &lines], 1, &["option --document", "line 1"]);
+    fails(&["predict", &model, "--file", &lines], 1, &["--document names the field", "line 1"]);
     place.write("model/generation_config.json", "{\"do_sample\": true}");
     with(&[], &["generation_config.json", "do_sample is not supported"]);
     place.write("model/generation_config.json", "{}");

@@ -41,7 +41,7 @@ pub struct TrainingRecipe {
     /// Batches whose gradients are averaged into one update.
     pub gradient_accumulation: usize,
     /// Largest learning rate; by default 5e-5 for fine-tuning and 2e-4 for compression, less for wide
-    /// models: 1e-4 at a width of 768.
+    /// models: 1e-4 at a width of 768. Half of that for a model that is its own teacher, so fine-tuned.
     pub learning_rate: Option<f64>,
     /// How the learning rate falls.
     pub lr_decay: LrDecay,
@@ -119,6 +119,8 @@ const TUNING_RATE: f64 = 5e-5;
 /// Default learning rate of compression, up to this width. Beyond, it falls in proportion to the
 /// width, to the published rates of base models.
 const COMPRESSION_RATE: (f64, usize) = (2e-4, 384);
+/// Share of it for a model that begins fine-tuned.
+const ONCE_TUNED: f64 = 0.5;
 
 impl TrainingRecipe {
     /// Number of passes over so many training examples.
@@ -153,6 +155,15 @@ impl TrainingRecipe {
             let scaled = |width: usize| rate * most as f64 / width.max(most) as f64;
             compressed_width.map_or(TUNING_RATE, scaled)
         })
+    }
+
+    /// The learning rate of compressing a model of this width that is fine-tuned already.
+    pub(in crate::train) fn learning_rate_once_tuned(
+        &self,
+        compressed_width: Option<usize>,
+    ) -> f64 {
+        let share = if self.learning_rate.is_some() { 1.0 } else { ONCE_TUNED };
+        share * self.learning_rate(compressed_width)
     }
 
     /// Updates over which the learning rate rises.
@@ -246,7 +257,9 @@ mod tests {
         assert_eq!((segments.total_steps, segments.eval_steps), (114, 19));
         let rates = [16, 384, 768, 1536].map(|width| training.learning_rate(Some(width)));
         assert_eq!((rates, training.learning_rate(None)), ([2e-4, 2e-4, 1e-4, 5e-5], 5e-5));
+        assert_eq!(training.learning_rate_once_tuned(Some(768)), 5e-5);
         let given = TrainingRecipe { learning_rate: Some(3e-3), ..training };
+        assert_eq!(given.learning_rate_once_tuned(Some(768)), 3e-3);
         assert_eq!(given.learning_rate(Some(768)), 3e-3);
     }
 }

@@ -75,7 +75,12 @@ pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> 
         config.validate()?;
     }
     let widths = layers.iter().map(|layer| layer.d_input.min(layer.d_output));
-    let learning_rate = training.learning_rate(widths.max());
+    let learning_rate = match recipe.teaching() {
+        Some(teaching) if teaching.teacher.is_none() => {
+            training.learning_rate_once_tuned(widths.max())
+        }
+        _ => training.learning_rate(widths.max()),
+    };
     Ok(Outline { patterns, layers, segments, learning_rate, pruning })
 }
 
@@ -127,12 +132,6 @@ fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f6
     let low_rank: usize = layers.iter().map(|l| l.rank * (l.d_input + l.d_output)).sum();
     let low_rank = low_rank as f64 / dense.max(1) as f64;
     let share = match method.rank {
-        // Ranks are rounded down: neurons have the rest.
-        None if method.approximate == Approximate::Outputs
-            && method.low_rank_ratio() < method.ratio =>
-        {
-            low_rank
-        }
         None => method.low_rank_ratio(),
         Some(_) => low_rank,
     };
@@ -157,7 +156,12 @@ fn keep_ratio(method: &MethodRecipe, layers: &[RankedLayer]) -> Result<Option<f6
         );
         return Err(Error::option("ratio", message));
     }
-    Ok(sparse.then(|| keep.min(most - low_rank)))
+    // Ranks that keep outputs are rounded down: neurons have the rest.
+    let rest = match (method.rank, method.approximate) {
+        (None, Approximate::Outputs) => method.ratio - low_rank,
+        _ => keep,
+    };
+    Ok(sparse.then(|| keep.max(rest).min(most - low_rank)))
 }
 
 #[cfg(test)]
