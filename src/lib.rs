@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!  decompose    W → L·R + S by truncated SVD: nothing is lost yet        decompose   algorithm 1
+//!      │        (for inputs that were measured, of W·C)
 //!      │
 //!  train        each update scores the neurons of S by |s · ∂loss/∂s|    pruning     eq. 5–7
 //!  and prune    and zeroes those below one threshold for the whole

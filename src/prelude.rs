@@ -4,6 +4,7 @@
 //! |---|---|
 //! | build | [`CompressibleLinearConfig`] in place of `LinearConfig`, [`compressible!`] to name the layers |
 //! | decompose | [`decompose()`], [`DecomposeConfig`], [`Rank`], [`LayerSelection`] |
+//! | … to keep the outputs on examples | [`Calibration`], [`decompose_for_inputs`] |
 //! | train and prune | [`PruningConfig`], [`Schedule`], [`Pruner`], [`AdamWConfig`] |
 //! | compact | [`compact()`] |
 //! | save and load as Burn records | [`layer_specs`], [`restore_layers`] |
@@ -12,7 +13,7 @@
 pub use crate::checkpoint::{LoadOptions, SaveOptions, load_pretrained, save_pretrained};
 pub use crate::compact::compact;
 pub use crate::compressible;
-pub use crate::decompose::{DecomposeConfig, Rank, decompose};
+pub use crate::decompose::{Calibration, DecomposeConfig, Rank, decompose, decompose_for_inputs};
 pub use crate::linear::{Compressible, CompressibleLinear, CompressibleLinearConfig};
 pub use crate::linear::{LayerSelection, layer_specs, restore_layers};
 pub use crate::optim::AdamWConfig;

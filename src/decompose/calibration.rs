@@ -20,6 +20,30 @@ impl Calibration {
     /// copy of `model`, to examples. Some hundred are enough; without padding, whose values would count.
     /// Layers that are not dense are left out.
     ///
+    /// ```
+    /// use burn::{module::Module, tensor::{Distribution, Tensor}};
+    /// use losparse::prelude::*;
+    ///
+    /// #[derive(Module, Debug)]
+    /// struct Model { linear: CompressibleLinear }
+    /// compressible!(Model { linear });
+    ///
+    /// # fn main() -> losparse::Result<()> {
+    /// let device = losparse::device::open("auto")?;
+    /// let model = Model { linear: CompressibleLinearConfig::new(32, 64).init(&device) };
+    /// let examples = Tensor::<2>::random([200, 32], Distribution::Default, &device);
+    /// let layers = LayerSelection::all();
+    /// let calibration = Calibration::measure(&model, &layers, |model| {
+    ///     model.linear.forward(examples);
+    ///     Ok(())
+    /// })?;
+    /// let config = DecomposeConfig::new(Rank::Within(0.15));
+    /// let (model, _) = decompose_for_inputs(model, &layers, config, &calibration)?;
+    /// assert_eq!(model.linear.state().rank(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// If a pattern matches nothing, and those of `forward`.
     pub fn measure<M: Compressible>(

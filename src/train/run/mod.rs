@@ -1,12 +1,13 @@
 //! A run: a pretrained model and data in, a small model folder and its report out.
 //!
 //! ```text
-//! load ─► evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► save ─► evaluate as saved
+//! load ─► (fine-tune ─►) evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► save ─► evaluate as saved
 //! ```
 //!
 //! Begin with [`compress`]. `layers_and_schedule` derives ranks, updates and schedule from recipe and
-//! model, for runs and dry runs; `folder` and `lock` guard the output folder; `resume` continues from a
-//! checkpoint; `report` gathers the facts for the report. A run may use all other parts of `train`.
+//! model, for runs and dry runs; `teacher` fine-tunes the dense model where that comes first, and takes a
+//! teacher's answers; `folder` and `lock` guard the output folder; `resume` continues from a checkpoint;
+//! `report` gathers the facts for the report. A run may use all other parts of `train`.
 
 mod dry_run;
 mod folder;
