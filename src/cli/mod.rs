@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! quickstart/ compress finetune evaluate predict/ inspect/ study/ bench    the commands
-//!   └ run         compress and finetune: options, checks, what is printed at the end
+//!   └ run         compress and finetune: options, checks
+//!      ├ summary      what is printed at the end
 //!      ├ options/     options that override a recipe's settings
 //!      ├ opened       a model folder, loaded with tokenizer and task
 //!      ├ global       options of every command: device, threads, --json
@@ -32,6 +33,7 @@ mod quickstart;
 mod run;
 mod signals;
 mod study;
+mod summary;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::builder::Resettable;
 use losparse::Error;
 use losparse::checkpoint::StorageDtype;
-use losparse::inspect::{RunReport, percent, thousands};
+use losparse::inspect::RunReport;
 use losparse::train::{Difference, Interrupt, JobKind, Recipe, RunOptions};
 use serde_json::json;
 
@@ -19,6 +19,7 @@ use super::options::values::{read_recipe, word};
 use super::output;
 use super::progress::Progress;
 use super::signals::stop_on_ctrl_c;
+use super::summary::summary;
 
 /// Options of a run: the model it starts from, the folder of its result, how it begins.
 #[derive(clap::Args)]
@@ -305,55 +306,6 @@ fn advice(args: impl Iterator<Item = OsString>, output: &Path, recipe: &Recipe) 
             format!("nothing was saved yet; start again with: {}", output::command_line(args))
         }
     }
-}
-
-/// A run's result in a few lines.
-pub fn summary(report: &RunReport, folder: &str) -> String {
-    let mut rows = Vec::new();
-    let compressed = report.method.is_some();
-    let trained = if compressed { "compressed (masked)" } else { "fine-tuned" };
-    let baseline = report.baseline.as_ref().map(|baseline| &baseline.metrics);
-    for (name, splits) in [
-        ("as given", &report.starting),
-        ("dense, fine-tuned", baseline.unwrap_or(&Vec::new())),
-        (trained, &report.trained),
-        ("compacted", &report.compacted),
-    ] {
-        for split in splits {
-            rows.push(vec![name.into(), split.split.clone(), split.metrics.to_string()]);
-        }
-    }
-    let mut lines = vec![output::table(&["model", "split", "metrics"], &[], &rows)];
-    if report.starting.is_empty() {
-        lines.push("(no metrics before training: the head was new)".into());
-    }
-    if let Some(evaluations) = report.training.best_of.filter(|count| *count > 1) {
-        lines.push(format!("(the best of {evaluations} evaluations on the same data)"));
-    }
-    if compressed {
-        lines.push(format!(
-            "weights of compressed layers: {} of dense; whole model: {}",
-            percent(report.account.linear_ratio()),
-            percent(report.account.whole_ratio())
-        ));
-    }
-    if let Some(bytes) = report.bytes {
-        lines.push(format!("on disk: {} bytes", thousands(bytes)));
-    }
-    if let Some(latency) = &report.latency {
-        let times = latency.contestants.iter();
-        let times: Vec<String> =
-            times.map(|row| format!("{} {:.2} ms", row.name, row.median_ms)).collect();
-        lines.push(format!(
-            "a batch of {} × {} tokens: {}",
-            latency.batch,
-            latency.length,
-            times.join(", ")
-        ));
-    }
-    let took = output::duration(report.training.seconds);
-    lines.push(format!("trained for {took}; the whole report is {folder}/report.md"));
-    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -107,19 +107,6 @@ pub(super) fn decompose_selected<M: Compressible>(
     Ok((model, done, pruning))
 }
 
-/// Tokens of a calibration, more than layers have inputs, and bounds on its examples.
-const CALIBRATION_TOKENS: usize = 16384;
-const CALIBRATION_EXAMPLES: [usize; 2] = [32, 512];
-
-/// The training examples that a calibration takes, spread evenly, by the number of tokens of all.
-pub(super) fn calibration_examples(lengths: &[usize]) -> Vec<usize> {
-    let total = lengths.len();
-    let mean = (lengths.iter().sum::<usize>() / total.max(1)).max(1);
-    let [least, most] = CALIBRATION_EXAMPLES;
-    let count = (CALIBRATION_TOKENS / mean).clamp(least, most).min(total);
-    (0..count).map(|at| at * total / count).collect()
-}
-
 /// How layers are decomposed, with a sparse part or without.
 fn decomposition(method: &MethodRecipe, sparse: bool) -> DecomposeConfig {
     DecomposeConfig { rank: method.rank(), sparse }

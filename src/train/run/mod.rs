@@ -5,10 +5,11 @@
 //! ```
 //!
 //! Begin with [`compress`]. `layers_and_schedule` derives ranks, updates and schedule from recipe and
-//! model, for runs and dry runs; `teacher` fine-tunes the dense model where that comes first, and takes a
+//! model, for runs and dry runs; `calibration` shows layers examples; `teacher` fine-tunes the dense model where that comes first, and takes a
 //! teacher's answers; `folder` and `lock` guard the output folder; `resume` continues from a checkpoint;
 //! `report` gathers the facts for the report. A run may use all other parts of `train`.
 
+mod calibration;
 mod dry_run;
 mod folder;
 mod from_checkpoint;
@@ -30,18 +31,18 @@ use self::folder::MODEL;
 pub use self::from_checkpoint::evaluate_checkpoint;
 #[cfg(feature = "plots")]
 pub use self::from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
+use self::layers_and_schedule::decompose_selected;
 pub use self::layers_and_schedule::{Outline, PlannedPattern, outline};
-use self::layers_and_schedule::{calibration_examples, decompose_selected};
 use self::report::Outcome;
 use super::checkpoints::CheckpointState;
-use super::job::{Evaluator, Job, Prepared, SoftTargets, TrainableModel};
+use super::job::{Evaluator, Job, Prepared, SoftTargets};
 use super::job::{collect_answers, dispatch};
 use super::learner::{Trained, Training};
-use super::{Approximate, Event, Interrupt, MethodRecipe, Observer, Recipe, Segments, Silent};
+use super::{Event, Interrupt, Observer, Recipe, Segments, Silent};
 
 use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
 use crate::compact::compact as compact_model;
-use crate::decompose::{Calibration, Decomposed};
+use crate::decompose::Decomposed;
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{
     Agreement, Answers, Baseline, Inputs, LatencyReport, ModelAccount, RunReport, SplitMetrics,
@@ -338,27 +339,6 @@ impl<J: Job> Run<'_, J> {
             _ => None,
         };
         decompose_selected(model, self.recipe, examples, calibration.as_ref())
-    }
-
-    /// Measures what the layers are given on some of the training examples, if their low-rank parts are to
-    /// keep their outputs.
-    fn calibrate(&self, model: &J::Model, method: &MethodRecipe) -> Result<Calibration> {
-        if method.approximate == Approximate::Weights || !method.has_low_rank() {
-            return Ok(Calibration::default());
-        }
-        let source = &self.prepared.train;
-        let chosen = calibration_examples(&source.lengths);
-        Calibration::measure(model, &method.selection(), |model| {
-            for (done, &example) in chosen.iter().enumerate() {
-                self.options.interrupt.check()?;
-                // One example a batch: padding would count as input.
-                let batch = (source.collate)(&[example], &self.options.device)?;
-                model.forward_loss(batch);
-                let (done, total) = (done + 1, chosen.len());
-                self.options.observer.event(&Event::Progress { done, total });
-            }
-            Ok(())
-        })
     }
 
     fn train(
