@@ -159,7 +159,7 @@ fn without_a_recipe_the_command_takes_the_recommended_way() {
     let recipe = Recipe::read(place.path("small/recipe.toml")).unwrap();
     assert_eq!(recipe.distillation, Some(DistillationRecipe::default()));
     let method = recipe.method.unwrap();
-    assert_eq!(method.low_rank_ratio, Some(0.15000000000000002));
+    assert_eq!(method.low_rank_ratio, Some(0.15));
     let text = fs::read_to_string(place.path("small/recipe.toml")).unwrap();
     assert!(text.contains("approximate = \"outputs\""), "{text}");
     let plain = ["--epochs", "1", "--teacher", "none", "--approximate", "weights"];

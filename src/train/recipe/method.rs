@@ -109,7 +109,8 @@ impl MethodRecipe {
     pub fn low_rank_ratio(&self) -> f64 {
         self.low_rank_ratio.unwrap_or(match self.approximate {
             Approximate::Weights => PUBLISHED_LOW_RANK_RATIO.min(self.ratio / 2.0),
-            Approximate::Outputs => LOW_RANK_SHARE * self.ratio,
+            // Without the digits of binary fractions, as recipes are read.
+            Approximate::Outputs => (LOW_RANK_SHARE * self.ratio * 1e9).round() / 1e9,
         })
     }
 

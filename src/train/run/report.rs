@@ -40,7 +40,14 @@ impl<J: Job> Run<'_, J> {
             (settings.keep == Keep::Best && trained.counted > 1).then_some(trained.counted);
         let mut report = RunReport {
             task: self.prepared.task.clone(),
-            model: self.prepared.start.folder.display().to_string(),
+            // Not the one that was fine-tuned in between.
+            model: self
+                .recipe
+                .model
+                .as_ref()
+                .unwrap_or(&self.prepared.start.folder)
+                .display()
+                .to_string(),
             method: self.recipe.method.as_ref().map(|method| MethodReport {
                 ratio: method.ratio,
                 low_rank_ratio: method.low_rank_ratio(),
