@@ -81,7 +81,7 @@ fn help_of_every_command() {
         "\nMachine and output:\n",
         "[default: 0.2]",
         "[default: three quarters of the ratio;",
-        "[default: 5e-5; when compressing 1e-4",
+        "[default: 5e-5; when compressing 2e-4",
         "[default: enough for 100 updates, 3 to 40]",
         "[default: sensitivity]",
         "--layers <PATTERN>",

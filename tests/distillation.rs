@@ -43,7 +43,8 @@ fn a_model_without_a_head_is_fine_tuned_first_and_compared_with() {
     let dense = place.path("small/dense");
     assert!(dense.join("model/model.safetensors").is_file());
     let baseline = report.baseline.unwrap();
-    assert_eq!(baseline.metrics, report.starting, "it starts from the fine-tuned model");
+    assert!(report.starting.is_empty() && !baseline.metrics.is_empty());
+    assert_eq!(report.model, place.arg("model"));
     let saved = Recipe::read(place.path("small/recipe.toml")).unwrap();
     assert_eq!(saved.model, Some(place.path("model")));
     assert!(saved.new_head);
@@ -127,7 +128,59 @@ fn a_teacher_changes_what_is_learned_and_is_not_changed_itself() {
     )
     .unwrap();
     let error = compress(&named, &resuming(&place, "changed", None)).unwrap_err().to_string();
-    assert!(error.contains("a file of the teacher's weights has changed"), "{error}");
+    assert!(error.contains("the teacher has changed"), "{error}");
+}
+
+/// Nothing of an earlier run is lost, and nothing is begun, where the teacher cannot be one.
+#[test]
+fn a_teacher_is_checked_before_anything_is_written() {
+    let place = without_dropout();
+    let plain = recipe(&place, "");
+    compress(&plain, &options(&place, "run", None)).unwrap();
+    let before = fs::read(place.path("run/report.json")).unwrap();
+    let overwriting =
+        |output: &str| RunOptions { overwrite: true, ..options(&place, output, None) };
+    // Other labels than the task's; a name on the command line does not make them its own.
+    place.copy("other");
+    let config = fs::read_to_string(place.path("other/config.json")).unwrap();
+    place.write("other/config.json", config.replace("\"down\"", "\"entailment\""));
+    let mut named = plain.clone();
+    let teacher = Some(place.path("other"));
+    named.distillation = Some(DistillationRecipe { teacher, ..DistillationRecipe::default() });
+    named.task.labels = Some(vec!["down".into(), "up".into()]);
+    let error = compress(&named, &overwriting("run")).unwrap_err().to_string();
+    assert!(error.contains("option teacher") && error.contains("other"), "{error}");
+    compress(&named, &options(&place, "new", None)).unwrap_err();
+    assert!(!place.path("new").exists());
+    // The dense model within the output folder.
+    let mut within = from_new_head(&place);
+    compress(&within, &options(&place, "small", None)).unwrap();
+    within.model = Some(place.path("small/dense/model"));
+    let error = compress(&within, &overwriting("small")).unwrap_err().to_string();
+    assert!(error.contains("would be replaced, and the run needs it"), "{error}");
+    assert!(place.path("small/report.json").is_file());
+    assert_eq!(fs::read(place.path("run/report.json")).unwrap(), before);
+}
+
+/// A teacher with its labels in another order says the same.
+#[test]
+fn labels_of_a_teacher_are_matched_by_name() {
+    let place = without_dropout();
+    let plain = recipe(&place, "");
+    finetune(&plain, &options(&place, "teacher", None)).unwrap();
+    let mut turned = plain.clone();
+    turned.task.labels = Some(vec!["up".into(), "down".into()]);
+    turned.model = Some(place.path("teacher/model"));
+    turned.training.learning_rate = Some(1e-30);
+    finetune(&turned, &options(&place, "turned", None)).unwrap();
+    for (teacher, output) in [("teacher", "by-first"), ("turned", "by-second")] {
+        let teacher = Some(place.path(teacher).join("model"));
+        let taught = DistillationRecipe { teacher, ..DistillationRecipe::default() };
+        let recipe = Recipe { distillation: Some(taught), ..plain.clone() };
+        compress(&recipe, &options(&place, output, None)).unwrap();
+    }
+    let [first, second] = ["by-first", "by-second"].map(|output| weights(&place, output));
+    assert!(first == second);
 }
 
 #[test]

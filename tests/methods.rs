@@ -97,11 +97,11 @@ fn methods_are_options_and_losparse_has_both_its_parts() {
     refused(&capped(["--min-kept", "0.18"]), "option --min-kept");
     // A new ratio does not turn a recipe's method into another one.
     let file = place.path("recipe.toml");
-    fs::write(&file, "[method]\nratio = 0.2\nlow_rank_ratio = 0.05\n").unwrap();
+    fs::write(&file, "[method]\nratio = 0.2\nlow_rank_ratio = 0.06\n").unwrap();
     let recipe = file.display().to_string();
     refused(
         &["--recipe", &recipe, "--ratio", "0.05"],
-        "option low_rank_ratio: 0.05 leaves nothing",
+        "option low_rank_ratio: 0.06 leaves nothing",
     );
 }
 

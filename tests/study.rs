@@ -61,6 +61,7 @@ fn the_studies_of_the_zoo_plan_what_they_say() {
         ("movie-sentiment/study", 18),
         ("studies/defaults", 18),
         ("studies/mrpc-minilm", 30),
+        ("studies/recommended", 9),
         ("studies/stsb-minilm", 50),
         ("studies/stsb-minilm-settings", 24),
         ("studies/stsb-xsmall", 20),

@@ -154,7 +154,10 @@ impl RunArgs {
         let Difference { setting, first, second } = difference;
         let value = |value: Option<String>| value.unwrap_or_else(|| "none".to_string());
         let (first, second) = (value(first), value(second));
-        let option = setting.rsplit('.').next().unwrap_or_default();
+        let option = match setting.strip_prefix("distillation.") {
+            Some(_) => "teacher",
+            None => setting.rsplit('.').next().unwrap_or_default(),
+        };
         let folder = self.output.clone().unwrap_or_default();
         let message = format!(
             "{second}, but the run in {} was started with {first}; leave the option out to go on \

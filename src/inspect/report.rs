@@ -179,7 +179,7 @@ pub struct Inputs {
     pub config: String,
     /// SHA-256 of its weights.
     pub weights: String,
-    /// SHA-256 of the weights of a teacher that the recipe names, or nothing.
+    /// SHA-256 of the configuration and weights of the teacher, unless it is the starting model.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub teacher: String,
 }
@@ -190,7 +190,7 @@ impl Inputs {
         let changed = [
             (self.config != now.config, "the starting model's config.json has changed"),
             (self.weights != now.weights, "a file of the starting model's weights has changed"),
-            (self.teacher != now.teacher, "a file of the teacher's weights has changed"),
+            (self.teacher != now.teacher, "the teacher has changed"),
             (self.train != now.train, "the training data, or its order, has changed"),
             (self.dev != now.dev, "the evaluation data, or its order, has changed"),
         ];

@@ -16,7 +16,10 @@ pub(super) type Settings = BTreeMap<String, String>;
 /// # Errors
 /// If the recipe cannot be written as TOML.
 pub(super) fn settings(recipe: &Recipe) -> Result<Settings> {
-    let recipe = recipe.resolved();
+    let recipe = match recipe.method {
+        Some(_) => recipe.resolved(),
+        None => recipe.fine_tuning().resolved(),
+    };
     let task = TaskRecipe {
         name: recipe.task.name.clone(),
         document: recipe.task.document.clone(),

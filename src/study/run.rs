@@ -68,7 +68,7 @@ pub fn run_study(study: &Study, options: &RunOptions, failed: FailedRuns) -> Res
             state = run_one(run, &RunOptions { baseline, ..options.clone() })?;
         }
         if let (RunState::Finished(_), false) = (&state, study.keep_models) {
-            for name in ["checkpoints", RunReport::MODEL] {
+            for name in ["checkpoints", RunReport::MODEL, "dense/checkpoints", "dense/model"] {
                 let path = folder.join(&run.folder).join(name);
                 if path.is_dir() {
                     fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
@@ -117,7 +117,7 @@ fn run_one(run: &PlannedRun, study: &RunOptions) -> Result<RunState> {
         return state(run, &study.output);
     }
     let mut options = RunOptions { output: folder.clone(), overwrite: false, ..study.clone() };
-    options.resume = options.has_checkpoint()?;
+    options.resume = options.can_resume()?;
     if !options.resume && folder.is_dir() {
         // A user may run it by hand.
         let _claim = options.claim()?;

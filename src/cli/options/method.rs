@@ -87,6 +87,12 @@ impl MethodArgs {
     /// parts.
     pub fn apply(&self, method: &mut MethodRecipe) -> losparse::Result<()> {
         let before = Method::of(method);
+        // A share that is only the default of other settings, as runs save it, is the default of these.
+        let open = MethodRecipe { low_rank_ratio: None, ..method.clone() };
+        let by_default = method.low_rank_ratio == Some(open.low_rank_ratio());
+        if by_default && (self.ratio.is_some() || self.approximate.is_some()) {
+            method.low_rank_ratio = None;
+        }
         if let Some(ratio) = self.ratio {
             method.ratio = ratio;
         }

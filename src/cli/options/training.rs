@@ -24,8 +24,8 @@ pub struct TrainingArgs {
         "Batches averaged into one update", TrainingRecipe::default().gradient_accumulation
     ))]
     gradient_accumulation: Option<usize>,
-    /// Peak learning rate [default: 5e-5; when compressing 1e-4, or 5e-5 at width 768; twice that without a
-    /// teacher]
+    /// Peak learning rate [default: 5e-5; when compressing 2e-4, or 1e-4 at width 768, and half of that for a
+    /// model that is its own teacher]
     #[arg(long, visible_alias = "lr", value_name = "RATE")]
     learning_rate: Option<f64>,
     #[arg(long, value_name = "linear|cosine|constant", value_parser = word::<LrDecay>,

@@ -52,6 +52,15 @@ impl SoftTargets {
         Ok(Self { rows: Arc::new(plan.restore(rows)), settings: settings.clone() })
     }
 
+    /// The same targets, with the logit at `order[i]` in place `i`; as they are if `order` is empty.
+    pub fn in_order(self, order: &[usize]) -> Self {
+        if order.is_empty() || order.iter().copied().eq(0..order.len()) {
+            return self;
+        }
+        let ordered = |row: &Vec<f32>| order.iter().map(|&at| row[at]).collect();
+        Self { rows: Arc::new(self.rows.iter().map(ordered).collect()), ..self }
+    }
+
     /// The loss `[1]` of a student's answers to the `examples` of a batch: its own plus the weighted
     /// distance from the teacher.
     pub fn loss<M: TrainableModel>(

@@ -127,6 +127,14 @@ fn sum_of_weights(folder: &Path) -> Result<String> {
     Ok(sum.finish())
 }
 
+/// SHA-256 over the configuration and all weight files of a teacher.
+pub(super) fn sum_of_teacher(folder: &Path) -> Result<String> {
+    let mut sum = Sum::default();
+    sum.add(sha256_of_file(&folder.join("config.json"))?.as_bytes());
+    sum.add(sum_of_weights(folder)?.as_bytes());
+    Ok(sum.finish())
+}
+
 impl<M: TrainableModel, E> Prepared<M, E> {
     /// SHA-256 of everything that a run of `recipe` reads.
     ///
@@ -143,7 +151,7 @@ impl<M: TrainableModel, E> Prepared<M, E> {
             dev: dev.finish(),
             config: sha256_of_file(&self.start.folder.join("config.json"))?,
             weights: sum_of_weights(&self.start.folder)?,
-            teacher: teacher.map(|folder| sum_of_weights(folder)).transpose()?.unwrap_or_default(),
+            teacher: teacher.map(|folder| sum_of_teacher(folder)).transpose()?.unwrap_or_default(),
         })
     }
 }

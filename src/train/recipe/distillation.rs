@@ -26,6 +26,9 @@ impl Default for DistillationRecipe {
     }
 }
 
+/// Answers at higher temperatures are all alike.
+const HOTTEST: f64 = 100.0;
+
 impl DistillationRecipe {
     /// Whether there is a teacher.
     pub fn is_on(&self) -> bool {
@@ -41,8 +44,8 @@ impl DistillationRecipe {
             let message = format!("{} is not 0 or a positive number", self.weight);
             return Err(Error::option("distillation.weight", message));
         }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            let message = format!("{} is not a positive number", self.temperature);
+        if !(self.temperature > 0.0 && self.temperature <= HOTTEST) {
+            let message = format!("{} is not within 0 to {HOTTEST} (0 excluded)", self.temperature);
             return Err(Error::option("distillation.temperature", message));
         }
         if let (Some(teacher), false) = (&self.teacher, self.is_on()) {

@@ -149,6 +149,13 @@ impl Recipe {
         recipe
     }
 
+    /// The recipe without its compression, and without a distillation that names no teacher.
+    pub(crate) fn fine_tuning(&self) -> Self {
+        let named = |own: &DistillationRecipe| own.teacher.is_some();
+        let distillation = self.distillation.clone().filter(named);
+        Self { method: None, distillation, ..self.clone() }
+    }
+
     /// The distillation, if there is a teacher.
     pub(in crate::train) fn teaching(&self) -> Option<&DistillationRecipe> {
         self.distillation.as_ref().filter(|distillation| distillation.is_on())

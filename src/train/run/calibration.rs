@@ -3,6 +3,7 @@
 use super::Run;
 use crate::Result;
 use crate::decompose::Calibration;
+use crate::random::split_mix_64;
 use crate::train::job::{Job, TrainableModel};
 use crate::train::{Approximate, Event, MethodRecipe};
 
@@ -10,13 +11,20 @@ use crate::train::{Approximate, Event, MethodRecipe};
 const CALIBRATION_TOKENS: usize = 16384;
 const CALIBRATION_EXAMPLES: [usize; 2] = [32, 512];
 
-/// The training examples that a calibration takes, spread evenly, by the number of tokens of all.
+/// Examples between two progress events.
+const TELL_EVERY: usize = 32;
+
+/// The training examples that a calibration takes, drawn at random but always the same, by the number of
+/// tokens of all.
 fn calibration_examples(lengths: &[usize]) -> Vec<usize> {
     let total = lengths.len();
     let mean = (lengths.iter().sum::<usize>() / total.max(1)).max(1);
     let [least, most] = CALIBRATION_EXAMPLES;
     let count = (CALIBRATION_TOKENS / mean).clamp(least, most).min(total);
-    (0..count).map(|at| at * total / count).collect()
+    let mut drawn: Vec<usize> = (0..total).collect();
+    drawn.sort_by_key(|&at| split_mix_64(0, at as u64));
+    drawn.truncate(count);
+    drawn
 }
 
 impl<J: Job> Run<'_, J> {
@@ -34,8 +42,9 @@ impl<J: Job> Run<'_, J> {
                 // One example a batch: padding would count as input.
                 let batch = (source.collate)(&[example], &self.options.device)?;
                 model.forward_loss(batch);
-                let (done, total) = (done + 1, chosen.len());
-                self.options.observer.event(&Event::Progress { done, total });
+                if done % TELL_EVERY == 0 {
+                    self.options.observer.event(&Event::Progress { done, total: chosen.len() });
+                }
             }
             Ok(())
         })
@@ -47,13 +56,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn examples_are_spread_and_have_enough_tokens() {
-        assert_eq!(calibration_examples(&[10; 4]), [0, 1, 2, 3]);
-        let short = calibration_examples(&[20; 10_000]);
-        assert_eq!((short.len(), short[1]), (512, 19));
-        let long = calibration_examples(&[384; 1000]);
-        assert_eq!((long.len(), long.last()), (42, Some(&976)));
-        assert_eq!(calibration_examples(&[4096; 1000]).len(), 32);
-        assert!(calibration_examples(&[]).is_empty());
+    fn examples_are_different_ones_and_have_enough_tokens() {
+        let chosen = |length, total| {
+            let mut chosen = calibration_examples(&vec![length; total]);
+            chosen.sort_unstable();
+            chosen.dedup();
+            chosen
+        };
+        assert_eq!(chosen(10, 4), [0, 1, 2, 3]);
+        assert_eq!((chosen(20, 10_000).len(), chosen(384, 1000).len()), (512, 42));
+        assert_eq!((chosen(4096, 1000).len(), chosen(1, 0).len()), (32, 0));
+        // Of labels that alternate, not one alone.
+        let odd = chosen(20, 1024).iter().filter(|at| **at % 2 == 1).count();
+        assert!((192..320).contains(&odd), "{odd}");
     }
 }

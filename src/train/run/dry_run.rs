@@ -95,6 +95,7 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
     let (model, prepared) = J::prepare(recipe, device, &observer)?;
     let Outline { patterns, layers, segments, learning_rate, pruning } =
         outline(recipe, &model, prepared.train.lengths.len())?;
+    teacher::load_named::<J>(recipe, &prepared, device, &observer)?;
     let first = match teacher::is_fine_tuned_first::<J>(recipe, &prepared) {
         true => Some(plan_job::<J>(&teacher::dense_recipe(recipe), device)?),
         false => None,

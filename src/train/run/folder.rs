@@ -18,6 +18,8 @@ const RECIPE: &str = Recipe::FILE;
 const REPORT: &str = RunReport::FILE;
 /// Folder of the resulting model.
 pub(super) const MODEL: &str = RunReport::MODEL;
+/// Folder of the run that fine-tunes the dense model before it is compressed.
+pub(super) const DENSE: &str = "dense";
 /// Folder of the pictures.
 pub(super) const PLOTS: &str = "plots";
 /// Folder of the checkpoints.
@@ -63,7 +65,7 @@ impl RunOptions {
     pub(super) fn check_replaced(&self, start: Option<&Path>) -> Result<()> {
         let place = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let output = place(&self.output);
-        let written = [MODEL, CHECKPOINTS, PLOTS].map(|folder| output.join(folder));
+        let written = [MODEL, CHECKPOINTS, PLOTS, DENSE].map(|folder| output.join(folder));
         let model = start.filter(|path| written.iter().any(|part| place(path).starts_with(part)));
         let baseline = self.baseline.as_deref().filter(|_| self.overwrite);
         let baseline = baseline.filter(|path| place(path).starts_with(&output));
@@ -80,7 +82,7 @@ impl RunOptions {
     }
 
     /// Whether the output folder holds a run with a checkpoint, or one stopped before its first.
-    fn can_resume(&self) -> Result<bool> {
+    pub(crate) fn can_resume(&self) -> Result<bool> {
         let began = self.output.join(RECIPE).is_file() && !self.output.join(REPORT).is_file();
         Ok(began || self.has_checkpoint()?)
     }

@@ -152,8 +152,17 @@ fn read<'a, J: Job>(
     let segments = outline(recipe, &model, prepared.train.lengths.len())?.segments;
     let pace = Arc::default();
     let (inputs, baseline, resumed) = (None, None, true);
-    let run: Run<'_, J> =
-        Run { recipe, options, prepared, segments, inputs, baseline, resumed, pace };
+    let run: Run<'_, J> = Run {
+        recipe,
+        options,
+        prepared,
+        segments,
+        inputs,
+        baseline,
+        tuned_first: false,
+        resumed,
+        pace,
+    };
     let (model, decomposed, pruning) = run.decompose(model, false)?;
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, &options.device)?;
     let (model, pruner) = read_checkpoint(folder, model, pruner)?;

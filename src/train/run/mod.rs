@@ -16,6 +16,7 @@ mod from_checkpoint;
 mod layers_and_schedule;
 pub(crate) mod lock;
 mod report;
+mod result;
 mod resume;
 mod teacher;
 
@@ -24,7 +25,6 @@ use std::sync::{Arc, Mutex};
 
 use burn::module::Module;
 use burn::tensor::Device;
-use serde_json::json;
 
 pub use self::dry_run::{FineTuning, Plan, plan};
 use self::folder::MODEL;
@@ -35,19 +35,15 @@ use self::layers_and_schedule::decompose_selected;
 pub use self::layers_and_schedule::{Outline, PlannedPattern, outline};
 use self::report::Outcome;
 use super::checkpoints::CheckpointState;
-use super::job::{Evaluator, Job, Prepared, SoftTargets};
+use super::job::{Evaluator, Job, Prepared, SoftTargets, sum_of_teacher};
 use super::job::{collect_answers, dispatch};
 use super::learner::{Trained, Training};
 use super::{Event, Interrupt, Observer, Recipe, Segments, Silent};
 
-use crate::checkpoint::{LoadOptions, SaveOptions, atomic};
+use crate::checkpoint::{LoadOptions, atomic};
 use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
-use crate::inspect::latency::{Contestant, Repetitions, measure};
-use crate::inspect::{
-    Agreement, Answers, Baseline, Inputs, LatencyReport, ModelAccount, RunReport, SplitMetrics,
-    contestant,
-};
+use crate::inspect::{Agreement, Answers, Baseline, Inputs, ModelAccount, RunReport, SplitMetrics};
 use crate::models::FolderModel;
 #[cfg(feature = "plots")]
 use crate::plots::{self, RunAnalysis};
@@ -86,7 +82,7 @@ pub struct RunOptions {
 /// # Errors
 /// Names the setting, file or device at fault.
 pub fn finetune(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
-    run(&Recipe { method: None, ..recipe.clone() }.resolved(), options)
+    run(&recipe.fine_tuning().resolved(), options)
 }
 
 /// Compresses a model while fine-tuning it, and saves it compacted. If the recipe has a `[distillation]`
@@ -127,7 +123,13 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     recipe.training.learning_rate = Some(learning_rate);
     let kept_baseline = || state.as_ref().and_then(|state| state.baseline.clone());
     let baseline_path = options.baseline.clone().or_else(kept_baseline);
-    let inputs = prepared.inputs(&recipe)?;
+    teacher::load_named::<J>(given, &prepared, &options.device, options.observer.as_ref())?;
+    let tuned_first = teacher::is_fine_tuned_first::<J>(given, &prepared);
+    let read = prepared.inputs(&recipe)?;
+    let mut inputs = read.clone();
+    if tuned_first && state.is_some() {
+        inputs.teacher = sum_of_teacher(&teacher::dense_model(output))?;
+    }
     let baseline = baseline_path.as_ref();
     let mut baseline =
         baseline.map(|path| Baseline::read(path, &prepared.task, &inputs)).transpose()?;
@@ -145,8 +147,10 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         }
         (None, true) => {
             options.check_begun(&kept)?;
-            let message = "no checkpoint yet: the run starts from its beginning".to_string();
-            options.observer.event(&Event::Note { message });
+            if !tuned_first {
+                let message = "no checkpoint yet: the run starts from its beginning".to_string();
+                options.observer.event(&Event::Note { message });
+            }
             None
         }
         (None, false) => None,
@@ -162,14 +166,15 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
         }
     };
     options.prepare_output(&kept)?;
-    if teacher::is_fine_tuned_first::<J>(given, &prepared) {
+    if tuned_first {
         // Only its files are needed: training must not hold a second model.
         drop((model, prepared));
-        let tuned = teacher::fine_tune::<J>(given, &inputs, options)?;
+        let tuned = teacher::fine_tune::<J>(given, &read, options)?;
+        inputs.teacher = sum_of_teacher(&teacher::dense_model(output))?;
         (model, prepared) = J::prepare(&tuned, &options.device, &Silent)?;
         if baseline.is_none() {
             let run = teacher::dense_folder(output);
-            baseline = Some(Baseline::read(&run, &prepared.task, &inputs)?);
+            baseline = Some(Baseline::read(&run, &prepared.task, &read)?);
         }
     }
     let resumed = from.is_some();
@@ -182,7 +187,17 @@ fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     });
     let pace = Arc::default();
     let (recipe, inputs) = (&recipe, Some(inputs));
-    let run = Run::<J> { recipe, options, prepared, segments, inputs, baseline, resumed, pace };
+    let run = Run::<J> {
+        recipe,
+        options,
+        prepared,
+        segments,
+        inputs,
+        baseline,
+        tuned_first,
+        resumed,
+        pace,
+    };
     run.run(model, from)
 }
 
@@ -196,6 +211,8 @@ struct Run<'a, J: Job> {
     pub inputs: Option<Inputs>,
     /// The dense model that the report compares with.
     pub baseline: Option<Baseline>,
+    /// Whether the model was fine-tuned before, so is not the one that was given.
+    pub tuned_first: bool,
     /// Whether it continues from a checkpoint.
     pub resumed: bool,
     /// Seconds of each update, from the events.
@@ -216,7 +233,7 @@ impl<J: Job> Run<'_, J> {
     /// Does the whole run, with the training continued at `from`. Takes the model by value: training
     /// must hold the only copy.
     fn run(self, model: J::Model, from: CheckpointState) -> Result<RunReport> {
-        let starting = match self.prepared.start.new_head {
+        let starting = match self.prepared.start.new_head || self.tuned_first {
             true => Vec::new(),
             false => {
                 self.stage("Evaluating the model as it is")?;
@@ -379,43 +396,5 @@ impl<J: Job> Run<'_, J> {
             interrupt: self.options.interrupt.clone(),
         }
         .launch(model)
-    }
-
-    fn save(
-        &self,
-        model: &J::Model,
-        account: Option<&ModelAccount>,
-        layers: &[String],
-    ) -> Result<()> {
-        let mut losparse = json!({ "task": self.prepared.task });
-        if let (Some(account), Some(method)) = (account, &self.recipe.method) {
-            losparse["ratio"] = json!(method.ratio);
-            losparse["low_rank_ratio"] = json!(method.low_rank_ratio());
-            losparse["layers"] = json!(layers);
-            losparse["linear_ratio"] = json!(account.linear_ratio());
-            losparse["whole_model_ratio"] = json!(account.whole_ratio());
-        }
-        losparse["max_length"] = json!(self.max_length());
-        for (name, value) in &self.prepared.about {
-            losparse[name] = value.clone();
-        }
-        let options = SaveOptions {
-            dtype: self.recipe.storage,
-            losparse: Some(losparse),
-            tokenizer_from: Some(self.prepared.start.folder.clone()),
-            ..SaveOptions::default()
-        };
-        model.save(self.folder(), &options)
-    }
-
-    fn latency(&self, dense: &J::Model, result: &J::Model) -> Result<Option<LatencyReport>> {
-        let length = self.max_length().min(dense.max_length());
-        let name = if self.recipe.method.is_some() { "compact" } else { "fine-tuned" };
-        let mut contestants: Vec<Contestant<'_>> = vec![
-            contestant("dense", dense.valid(), [1, length], &self.options.device),
-            contestant(name, result.valid(), [1, length], &self.options.device),
-        ];
-        let repetitions = Repetitions::default();
-        measure(&mut contestants, repetitions, [1, length], &self.options.device).map(Some)
     }
 }

@@ -4,17 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
+use burn::tensor::Device;
 
-use super::folder::MODEL;
+use super::folder::{DENSE, MODEL};
 use super::{Run, RunOptions, start};
 use crate::checkpoint::StorageDtype;
 use crate::inspect::{Inputs, RunReport};
-use crate::train::job::{Job, Prepared, SoftTargets, TrainableModel};
-use crate::train::{Event, Keep, Recipe, Silent, TrainingRecipe};
+use crate::tasks::Task;
+use crate::train::job::{Job, Loaded, Prepared, SoftTargets, TrainableModel};
+use crate::train::{Event, Observer, Recipe, Silent, TaskRecipe, TrainingRecipe};
 use crate::{Error, Result};
-
-/// Folder of the run that fine-tunes the dense model, within the output.
-const DENSE: &str = "dense";
 
 /// Whether the model must be fine-tuned before it is compressed: there is to be a teacher, none is named,
 /// and the model has no head for the task.
@@ -35,7 +34,6 @@ pub(super) fn dense_recipe(recipe: &Recipe) -> Recipe {
         eval_steps: None,
         save_steps: None,
         early_stopping_patience: None,
-        keep: Keep::Best,
         ..recipe.training.clone()
     };
     let (provenance, method, distillation) = (None, None, None);
@@ -48,8 +46,16 @@ pub(super) fn dense_folder(output: &Path) -> PathBuf {
     output.join(DENSE)
 }
 
+/// Folder of its model.
+pub(super) fn dense_model(output: &Path) -> PathBuf {
+    dense_folder(output).join(MODEL)
+}
+
 /// Fine-tunes the dense model within the output folder and returns `recipe` with it as the start; takes a
 /// finished or interrupted fine-tuning of the same settings and data as it is there.
+///
+/// # Errors
+/// As a run's; and if its result is spoilt, so has nothing to teach.
 pub(super) fn fine_tune<J: Job>(
     recipe: &Recipe,
     inputs: &Inputs,
@@ -57,76 +63,137 @@ pub(super) fn fine_tune<J: Job>(
 ) -> Result<Recipe> {
     let dense = dense_recipe(recipe);
     let output = dense_folder(&options.output);
-    let begun = Recipe::read(output.join(Recipe::FILE)).ok();
-    let same = begun.is_some_and(|begun| {
-        begun.with_absolute_paths().difference(&dense.with_absolute_paths()).is_none()
+    let same = Recipe::read(output.join(Recipe::FILE)).is_ok_and(|begun| {
+        // Whether moved files are the same, their checksums tell.
+        let (begun, now) = (begun.with_absolute_paths(), dense.with_absolute_paths());
+        begun.with_paths_of(&now).difference(&now).is_none()
     });
-    let report = output.join(RunReport::FILE);
-    let done = report.is_file();
-    let finished = RunReport::read(&report).ok().filter(|_| same);
+    let file = output.join(RunReport::FILE);
+    let whole = output.join(MODEL).join("config.json").is_file();
+    let finished = RunReport::read(&file)
+        .ok()
+        .filter(|report| same && whole && report.inputs.as_ref() == Some(inputs));
     let tell = |event| options.observer.event(&event);
-    if finished.is_some_and(|report| report.inputs.as_ref() == Some(inputs)) {
-        let message = format!("the dense model is fine-tuned already: {}", output.display());
-        tell(Event::Note { message });
-    } else {
-        let name = "Fine-tuning the dense model first".to_string();
-        tell(Event::Stage { name });
-        let resume = same && !done && options.resume;
-        let baseline = None;
-        let options = RunOptions {
-            output: output.clone(),
-            resume,
-            overwrite: !resume,
-            baseline,
-            ..options.clone()
-        };
-        start::<J>(&dense, &options)?;
-        tell(Event::Stage { name: "Compressing the fine-tuned model".to_string() });
+    let report = match finished {
+        Some(report) => {
+            let message = format!("the dense model is fine-tuned already: {}", output.display());
+            tell(Event::Note { message });
+            report
+        }
+        None => {
+            tell(Event::Stage { name: "Fine-tuning the dense model first".to_string() });
+            let resume = same && options.resume && !file.is_file();
+            let baseline = None;
+            let output = output.clone();
+            let options =
+                RunOptions { output, resume, overwrite: !resume, baseline, ..options.clone() };
+            start::<J>(&dense, &options)?
+        }
+    };
+    for warning in &report.warnings {
+        tell(Event::Note { message: format!("{}: {}", output.display(), warning.message) });
     }
+    if report.is_spoilt() {
+        let message = format!(
+            "the fine-tuning of the dense model in {} went wrong, so it cannot teach: see its report; \
+             mend the data or settings, or train without it (--teacher none)",
+            output.display()
+        );
+        return Err(Error::Training(message));
+    }
+    tell(Event::Stage { name: "Compressing the fine-tuned model".to_string() });
     Ok(Recipe { model: Some(output.join(MODEL)), new_head: false, ..recipe.clone() })
+}
+
+/// Loads the teacher that `recipe` names, if it names one, with the training data as its tokenizer has
+/// them, and checks that it can teach a model with the data `own`.
+///
+/// # Errors
+/// Names the teacher, and what is wrong with it.
+pub(super) fn load_named<J: Job>(
+    recipe: &Recipe,
+    own: &Prepared<J::Model, J::Evaluator>,
+    device: &Device,
+    observer: &dyn Observer,
+) -> Result<Option<Loaded<J>>> {
+    let teaching = recipe.teaching();
+    let Some(folder) = teaching.and_then(|teaching| teaching.teacher.as_ref()) else {
+        return Ok(None);
+    };
+    let wrong = |message: String| Error::option("teacher", message);
+    let notes = |event: &Event| {
+        if let Event::Note { message } = event
+            && (message.contains(&*folder.to_string_lossy())
+                || message.starts_with("inputs are cut"))
+        {
+            observer.event(&Event::Note { message: format!("teacher: {message}") });
+        }
+    };
+    // Labels that the user named are those of the model that is trained.
+    let task = TaskRecipe { labels: None, ..recipe.task.clone() };
+    let recipe = Recipe { model: Some(folder.clone()), new_head: false, task, ..recipe.clone() };
+    let (teacher, prepared) = J::prepare(&recipe, device, &notes)
+        .map_err(|error| wrong(format!("{} cannot be it: {error}", folder.display())))?;
+    if prepared.start.new_head {
+        return Err(wrong(format!(
+            "{} has no head for this task; fine-tune it first with `losparse finetune`",
+            folder.display()
+        )));
+    }
+    order_of_labels(&prepared.task, &own.task).ok_or_else(|| {
+        wrong(format!(
+            "{} answers {}, and this task's labels are {}",
+            folder.display(),
+            prepared.task.labels().join(", "),
+            own.task.labels().join(", ")
+        ))
+    })?;
+    let as_many = prepared.train.lengths.len() == own.train.lengths.len();
+    if !as_many || (J::Model::TAUGHT_BY_TOKEN && prepared.train.digest != own.train.digest) {
+        return Err(wrong(format!(
+            "{} cuts texts into other tokens than the model does, and this task is taught token by \
+             token; give a teacher with the same tokenizer",
+            folder.display()
+        )));
+    }
+    Ok(Some((teacher, prepared)))
+}
+
+/// Where the teacher's task has each label of the student's; `None` if they are others.
+fn order_of_labels(teacher: &Task, student: &Task) -> Option<Vec<usize>> {
+    let (known, wanted) = (teacher.labels(), student.labels());
+    let place = |label: &String| known.iter().position(|other| other == label);
+    let order: Vec<usize> = wanted.iter().map(place).collect::<Option<_>>()?;
+    (known.len() == wanted.len()).then_some(order)
 }
 
 impl<J: Job> Run<'_, J> {
     /// The teacher's answers to the training examples, if there is one. Without another it is `model`
     /// itself, before it is compressed.
     pub(super) fn soft_targets(&self, model: &J::Model) -> Result<Option<SoftTargets>> {
-        let Some(distillation) = self.recipe.teaching() else { return Ok(None) };
-        let other = distillation.teacher.as_ref();
-        if other.is_none() && self.recipe.method.is_none() {
+        let Some(teaching) = self.recipe.teaching() else { return Ok(None) };
+        if teaching.teacher.is_none() && self.recipe.method.is_none() {
             return Ok(None);
         }
         self.stage("Asking the teacher")?;
-        let own = &self.prepared.train;
         let compute = |teacher: &J::Model, source| {
             SoftTargets::compute(
                 &teacher.valid(),
                 source,
-                distillation,
+                teaching,
                 self.recipe.training.eval_batch_size,
                 &self.options.device,
                 (self.options.observer.as_ref(), &self.options.interrupt),
             )
         };
-        let Some(folder) = other else { return compute(model, own).map(Some) };
-        let recipe = Recipe { model: Some(folder.clone()), new_head: false, ..self.recipe.clone() };
-        let (teacher, prepared) = J::prepare(&recipe, &self.options.device, &Silent)?;
-        if prepared.start.new_head {
-            let message = format!(
-                "{} has no head for this task; fine-tune it first with `losparse finetune`",
-                folder.display()
-            );
-            return Err(Error::option("teacher", message));
-        }
-        let source = &prepared.train;
-        let as_many = source.lengths.len() == own.lengths.len();
-        if !as_many || (J::Model::TAUGHT_BY_TOKEN && source.digest != own.digest) {
-            let message = format!(
-                "{} cuts texts into other tokens than the model does, and this task is taught token by \
-                 token; give a teacher with the same tokenizer",
-                folder.display()
-            );
-            return Err(Error::option("teacher", message));
-        }
-        compute(&teacher, source).map(Some)
+        let own = &self.prepared;
+        let targets = match load_named::<J>(self.recipe, own, &self.options.device, &Silent)? {
+            None => compute(model, &own.train)?,
+            Some((teacher, prepared)) => {
+                let order = order_of_labels(&prepared.task, &own.task).unwrap_or_default();
+                compute(&teacher, &prepared.train)?.in_order(&order)
+            }
+        };
+        Ok(Some(targets))
     }
 }
