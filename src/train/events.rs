@@ -59,7 +59,7 @@ pub enum Event {
         total: usize,
         /// Metrics on the evaluation data.
         metrics: MetricReport,
-        /// Whether this is the best evaluation so far, among those that count.
+        /// Whether this is the best evaluation so far, among those that count; the last of equals.
         best: bool,
     },
     /// A whole checkpoint was written.

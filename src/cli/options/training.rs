@@ -73,7 +73,7 @@ pub struct TrainingArgs {
     #[arg(long, value_name = "N")]
     early_stopping_patience: Option<usize>,
     #[arg(long, value_name = "best|last", value_parser = word::<Keep>,
-        help = shown("Which evaluated model becomes the result", default_word::<Keep>()))]
+        help = shown("Which evaluated model becomes the result; of equally good ones the last", default_word::<Keep>()))]
     keep: Option<Keep>,
 }
 

@@ -34,6 +34,11 @@ impl MetricReport {
         if self.primary.higher_is_better() { this > other } else { this < other }
     }
 
+    /// Whether both reports have the same value of the primary metric.
+    pub fn is_as_good_as(&self, other: &Self) -> bool {
+        self.primary_value() == other.primary_value()
+    }
+
     /// How far the model is above one that answers every example alike, and the standard deviation
     /// of that difference by chance, for as many examples. By the primary metric if that is a
     /// correlation, else by accuracy; `None` without accuracy, or if all examples are of one class.

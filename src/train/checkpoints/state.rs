@@ -39,9 +39,9 @@ pub struct CheckpointState {
     /// The dense run that the report compares with.
     #[serde(default)]
     pub baseline: Option<PathBuf>,
-    /// The best evaluation so far among those that count, and its step.
+    /// The best evaluation so far among those that count, the last of equals, and its step.
     pub best: Option<(usize, MetricReport)>,
-    /// Evaluations since the best.
+    /// Evaluations since the last that was better than all before.
     pub evaluations_since_best: usize,
     /// Every evaluation so far, with its step.
     pub history: Vec<(usize, MetricReport)>,

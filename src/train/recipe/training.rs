@@ -10,7 +10,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
-    /// The best at the final ratio, by the task's primary metric.
+    /// The best at the final ratio, by the task's primary metric; the last of equals.
     #[default]
     Best,
     /// The last.
