@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use serde_json::{Map, json};
 
 use super::distillation::distance;
-use super::hold_out::{tell_held_out, tell_shared};
+use super::hold_out::{tell_held_out, tell_of_split};
 use super::labelled_data::{label_config, load_task_data};
 use super::{BatchSource, EvalSplit, Evaluator, Job, Loaded, Prepared, Start, StoredColumns};
 use super::{TrainableModel, tell_skipped};
@@ -44,7 +44,7 @@ impl Job for Classification {
             fn text(example: &Example) -> (&str, Option<&str>) {
                 (&example.text, example.pair.as_deref())
             }
-            tell_shared(observer, name, train.map(text), dev.map(text));
+            tell_of_split(observer, (name, &task), train.map(text), dev.map(text));
         }
         let (model, start) = Start::load(recipe, label_config(&task), device, observer)?;
         let (tokenizer, pad_id) = (&start.tokenizer, start.tokenizer.pad_id());

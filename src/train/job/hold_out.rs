@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::random::split_mix_64;
-use crate::tasks::Split;
+use crate::tasks::{MetricKind, Split, Task};
 use crate::train::{Event, Observer, Recipe, TaskRecipe};
 use crate::{Error, Result};
 
@@ -134,10 +134,11 @@ pub(super) fn tell_held_out(observer: &dyn Observer, held: usize, train: usize, 
     observer.event(&Event::Note { message });
 }
 
-/// Tells the observer how many examples of the evaluation split are also trained on.
-pub(super) fn tell_shared<E: Eq + Hash>(
+/// Tells the observer what makes metrics on an evaluation split say little: examples that are also trained
+/// on, or very few.
+pub(super) fn tell_of_split<E: Eq + Hash>(
     observer: &dyn Observer,
-    split: &str,
+    (split, task): (&str, &Task),
     train: impl Iterator<Item = E>,
     dev: impl Iterator<Item = E>,
 ) {
@@ -154,6 +155,34 @@ pub(super) fn tell_shared<E: Eq + Hash>(
         );
         observer.event(&Event::Note { message });
     }
+    if let Some(few) = few(total, task) {
+        observer.event(&Event::Note { message: format!("{split}: {few}") });
+    }
+}
+
+/// Fewer evaluation examples than this are pointed out.
+const FEW: usize = 100;
+
+/// Says how coarse the metrics of a task are on so few examples; `None` if they are enough.
+fn few(examples: usize, task: &Task) -> Option<String> {
+    use MetricKind::{Accuracy, Matthews, Pearson, Spearman};
+    if !(1..FEW).contains(&examples) {
+        return None;
+    }
+    let count = match examples {
+        1 => "1 evaluation example".to_string(),
+        _ => format!("{examples} evaluation examples"),
+    };
+    let mean = match task.primary {
+        // Of a correlation, an example is no fixed part.
+        Matthews | Pearson | Spearman => {
+            let chance = (examples as f64).sqrt().recip();
+            return Some(format!("{count}: chance moves {} by about {chance:.2}", task.primary));
+        }
+        _ if task.metrics.contains(&Accuracy) => Accuracy,
+        other => other,
+    };
+    Some(format!("{count}: one of them is {:.1} points of {mean}", 100.0 / examples as f64))
 }
 
 /// Name of the held-out split.
@@ -200,6 +229,19 @@ mod tests {
         // Two of the same text, of different kinds, are not torn apart.
         let held = hold_out(vec![0, 1, 0, 1, 2, 3], 0.9, 3, |at| (at % 2, *at)).unwrap();
         assert!(held.train.iter().all(|at| !held.dev.contains(at)));
+    }
+
+    #[test]
+    fn few_examples_to_evaluate_on_are_pointed_out() {
+        let labels = vec!["a".to_string(), "b".to_string()];
+        let task = Task::classification("own", labels).unwrap();
+        assert_eq!([0, 100, 872].map(|examples| few(examples, &task)), [None, None, None]);
+        let told = few(40, &task).unwrap();
+        assert_eq!(told, "40 evaluation examples: one of them is 2.5 points of accuracy");
+        let told = few(1, &task).unwrap();
+        assert_eq!(told, "1 evaluation example: one of them is 100.0 points of accuracy");
+        let told = few(25, &Task::regression("own")).unwrap();
+        assert_eq!(told, "25 evaluation examples: chance moves pearson by about 0.20");
     }
 
     #[test]

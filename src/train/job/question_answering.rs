@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 
 use super::classification::{encoder_input, rows};
 use super::distillation::distance;
-use super::hold_out::{Splits, tell_shared};
+use super::hold_out::{Splits, tell_of_split};
 use super::{BatchSource, EvalSplit, Evaluator, Job, Loaded, Prepared, Start, TrainableModel};
 use super::{collect_answers, tell_skipped};
 use crate::checkpoint::checksum::Sum;
@@ -42,7 +42,7 @@ impl Job for QuestionAnswering {
         fn question(example: &QaExample) -> (&str, &str) {
             (&example.question, &example.context)
         }
-        tell_shared(observer, "dev", seen.map(question), asked.map(question));
+        tell_of_split(observer, (&name, &task), seen.map(question), asked.map(question));
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
         tell_skipped(observer, "train", skipped[0], "questions");

@@ -13,7 +13,7 @@ use serde_json::{Map, json};
 use self::batches::{GenerationBatch, GenerationData};
 pub use self::evaluator::{GenerationEvaluator, speed_note};
 use super::classification::encoder_input;
-use super::hold_out::{Splits, tell_shared};
+use super::hold_out::{Splits, tell_of_split};
 use super::{EvalSplit, Job, Loaded, Prepared, Start, StoredColumns, TrainableModel};
 use super::{collect_answers, tell_skipped};
 use crate::generation::GenerationConfig;
@@ -38,11 +38,6 @@ impl Job for TextGeneration {
         tell_skipped(observer, "train", splits.skipped[0], "rows");
         tell_skipped(observer, "dev", splits.skipped[1], "rows");
         let (dev_name, Splits { train, dev, held_out, .. }) = (splits.dev_name(), splits);
-        let [seen, new] = [&train, &dev].map(|set| set.iter());
-        fn document(example: &SummarizationExample) -> &str {
-            &example.document
-        }
-        tell_shared(observer, "dev", seen.map(document), new.map(document));
         let mut settings = SummarizationSettings::default();
         let mut own = GenerationConfig::default();
         let (model, start) =
@@ -52,6 +47,11 @@ impl Job for TextGeneration {
                 Ok(settings.max_source_length)
             })?;
         let task = summarization::task(&recipe.task.name, settings.metrics);
+        let [seen, new] = [&train, &dev].map(|set| set.iter());
+        fn document(example: &SummarizationExample) -> &str {
+            &example.document
+        }
+        tell_of_split(observer, (&dev_name, &task), seen.map(document), new.map(document));
         let generation = Arc::new(settings.generation(&own));
         model.check_generation(&generation)?;
         check_memory(&model, &generation, recipe.training.eval_batch_size.min(dev.len()))?;
