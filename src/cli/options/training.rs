@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use losparse::train::{DistillationRecipe, Keep, LrDecay, Recipe, TrainingRecipe};
+use losparse::train::{Keep, LrDecay, Recipe, TrainingRecipe};
 
 use super::values::{default_word, override_settings, shown, word};
 
@@ -81,18 +81,9 @@ impl TrainingArgs {
     /// Overrides the settings of `recipe` by the options that were given.
     pub fn apply(&self, recipe: &mut Recipe) {
         if let Some(teacher) = &self.teacher {
+            let named = (teacher.as_os_str() != "none").then(|| teacher.clone());
             let settings = recipe.distillation.take().unwrap_or_default();
-            recipe.distillation = Some(match teacher.as_os_str() == "none" {
-                true => DistillationRecipe { teacher: None, weight: 0.0, ..settings },
-                false => {
-                    let weight = if settings.is_on() {
-                        settings.weight
-                    } else {
-                        DistillationRecipe::default().weight
-                    };
-                    DistillationRecipe { teacher: Some(teacher.clone()), weight, ..settings }
-                }
-            });
+            recipe.distillation = Some(settings.with_teacher(named));
         }
         let training = &mut recipe.training;
         override_settings!(self => training;

@@ -30,6 +30,17 @@ impl Default for DistillationRecipe {
 const HOTTEST: f64 = 100.0;
 
 impl DistillationRecipe {
+    /// The same with the model in `teacher` as the teacher, or without any.
+    #[must_use]
+    pub fn with_teacher(&self, teacher: Option<PathBuf>) -> Self {
+        let weight = match (&teacher, self.is_on()) {
+            (None, _) => 0.0,
+            (Some(_), true) => self.weight,
+            (Some(_), false) => Self::default().weight,
+        };
+        Self { teacher, weight, ..self.clone() }
+    }
+
     /// Whether there is a teacher.
     pub fn is_on(&self) -> bool {
         self.weight > 0.0
@@ -53,5 +64,22 @@ impl DistillationRecipe {
             return Err(Error::option("teacher", message));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_teacher_is_named_left_out_and_named_again() {
+        let own = DistillationRecipe { weight: 0.5, temperature: 4.0, teacher: None };
+        let named = own.with_teacher(Some("teacher".into()));
+        assert_eq!(named, DistillationRecipe { teacher: Some("teacher".into()), ..own.clone() });
+        let none = named.with_teacher(None);
+        assert!(!none.is_on() && none.teacher.is_none());
+        none.validate().unwrap();
+        let again = none.with_teacher(Some("teacher".into()));
+        assert_eq!(again, DistillationRecipe { weight: 1.0, ..named });
     }
 }

@@ -24,6 +24,7 @@ pub use method::{Approximate, MethodRecipe};
 pub use named_method::Method;
 pub use task::{JobKind, TaskRecipe};
 pub use text_generation::TextGenerationRecipe;
+pub(super) use training::Compressed;
 pub use training::{Keep, LrDecay, TrainingRecipe};
 
 use super::Segments;
@@ -156,9 +157,10 @@ impl Recipe {
         Self { method: None, distillation, ..self.clone() }
     }
 
-    /// The distillation, if there is a teacher.
+    /// The distillation, if there is a teacher: a named one, or in a compression the dense model.
     pub(in crate::train) fn teaching(&self) -> Option<&DistillationRecipe> {
-        self.distillation.as_ref().filter(|distillation| distillation.is_on())
+        let taught = |own: &&DistillationRecipe| own.teacher.is_some() || self.method.is_some();
+        self.distillation.as_ref().filter(|own| own.is_on()).filter(taught)
     }
 }
 

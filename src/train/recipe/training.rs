@@ -122,6 +122,15 @@ const COMPRESSION_RATE: (f64, usize) = (2e-4, 384);
 /// Share of it for a model that begins fine-tuned.
 const ONCE_TUNED: f64 = 0.5;
 
+/// A model to compress, as its learning rate depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::train) struct Compressed {
+    /// Width of its widest layer.
+    pub width: usize,
+    /// Whether it is fine-tuned already.
+    pub tuned: bool,
+}
+
 impl TrainingRecipe {
     /// Number of passes over so many training examples.
     pub fn epochs(&self, examples: usize) -> usize {
@@ -148,22 +157,15 @@ impl TrainingRecipe {
         cut(Some(eval_steps), self.save_steps)
     }
 
-    /// The learning rate of fine-tuning, or of compressing a model of this width.
-    pub(in crate::train) fn learning_rate(&self, compressed_width: Option<usize>) -> f64 {
-        self.learning_rate.unwrap_or_else(|| {
+    /// The learning rate: that which is set, else the default for compressing such a model, or for
+    /// fine-tuning if none is given.
+    pub(in crate::train) fn learning_rate(&self, compressed: Option<Compressed>) -> f64 {
+        let by_default = |Compressed { width, tuned }| {
             let (rate, most) = COMPRESSION_RATE;
-            let scaled = |width: usize| rate * most as f64 / width.max(most) as f64;
-            compressed_width.map_or(TUNING_RATE, scaled)
-        })
-    }
-
-    /// The learning rate of compressing a model of this width that is fine-tuned already.
-    pub(in crate::train) fn learning_rate_once_tuned(
-        &self,
-        compressed_width: Option<usize>,
-    ) -> f64 {
-        let share = if self.learning_rate.is_some() { 1.0 } else { ONCE_TUNED };
-        share * self.learning_rate(compressed_width)
+            let share = if tuned { ONCE_TUNED } else { 1.0 };
+            share * rate * most as f64 / width.max(most) as f64
+        };
+        self.learning_rate.unwrap_or(compressed.map_or(TUNING_RATE, by_default))
     }
 
     /// Updates over which the learning rate rises.
@@ -255,11 +257,11 @@ mod tests {
         // Six evaluations, however many epochs.
         let segments = training.segments(600).unwrap();
         assert_eq!((segments.total_steps, segments.eval_steps), (114, 19));
-        let rates = [16, 384, 768, 1536].map(|width| training.learning_rate(Some(width)));
-        assert_eq!((rates, training.learning_rate(None)), ([2e-4, 2e-4, 1e-4, 5e-5], 5e-5));
-        assert_eq!(training.learning_rate_once_tuned(Some(768)), 5e-5);
+        let of = |width, tuned| training.learning_rate(Some(Compressed { width, tuned }));
+        assert_eq!([16, 384, 768, 1536].map(|width| of(width, false)), [2e-4, 2e-4, 1e-4, 5e-5]);
+        assert_eq!((of(768, true), training.learning_rate(None)), (5e-5, 5e-5));
         let given = TrainingRecipe { learning_rate: Some(3e-3), ..training };
-        assert_eq!(given.learning_rate_once_tuned(Some(768)), 3e-3);
-        assert_eq!(given.learning_rate(Some(768)), 3e-3);
+        let tuned = Compressed { width: 768, tuned: true };
+        assert_eq!(given.learning_rate(Some(tuned)), 3e-3);
     }
 }

@@ -8,6 +8,7 @@ use crate::decompose::{decompose_for_inputs, decompose_shapes, ranked_layers};
 use crate::inspect::SIZE_TOLERANCE;
 use crate::linear::Compressible;
 use crate::pruning::PruningConfig;
+use crate::train::recipe::Compressed;
 use crate::train::{Approximate, MethodRecipe, Recipe, Segments};
 use crate::{Error, Result};
 
@@ -75,12 +76,10 @@ pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> 
         config.validate()?;
     }
     let widths = layers.iter().map(|layer| layer.d_input.min(layer.d_output));
-    let learning_rate = match recipe.teaching() {
-        Some(teaching) if teaching.teacher.is_none() => {
-            training.learning_rate_once_tuned(widths.max())
-        }
-        _ => training.learning_rate(widths.max()),
-    };
+    // A model that is its own teacher is fine-tuned, or will be first.
+    let tuned = recipe.teaching().is_some_and(|teaching| teaching.teacher.is_none());
+    let compressed = widths.max().map(|width| Compressed { width, tuned });
+    let learning_rate = training.learning_rate(compressed);
     Ok(Outline { patterns, layers, segments, learning_rate, pruning })
 }
 
