@@ -80,6 +80,12 @@ impl CheckpointState {
         }
     }
 
+    /// Whether a training of `segments` with this patience has nothing left to do.
+    pub(in crate::train) fn is_done(&self, segments: &Segments, patience: Option<usize>) -> bool {
+        let stopped_early = patience.is_some_and(|most| self.evaluations_since_best >= most);
+        stopped_early || self.segment == segments.count()
+    }
+
     /// Checks that the numbers are possible in a training of `segments`; `folder` is the checkpoint's.
     ///
     /// # Errors

@@ -117,10 +117,8 @@ impl<M: TrainableModel, E: Evaluator<M::Output>> Training<'_, M, E> {
         let plain = self.device.clone().without_autodiff();
         let total_steps = self.segments.total_steps;
         let mut pruner = Pruner::new_or_idle(&model, self.pruning, total_steps, &plain)?;
-        let since = state.evaluations_since_best;
         let patience = self.recipe.early_stopping_patience;
-        let stopped_early = patience.is_some_and(|patience| since >= patience);
-        if stopped_early || state.segment == self.segments.count() {
+        if state.is_done(&self.segments, patience) {
             return self.finish(&store, state, model, pruner, None);
         }
         if state.step > 0 {

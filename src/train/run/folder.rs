@@ -117,9 +117,9 @@ impl RunOptions {
         Err(Error::format(&self.output, format!("is in use by {who}; {advice}")))
     }
 
-    /// Prepares the claimed folder: removes an earlier run's report and checkpoints unless it is resumed,
-    /// and writes the recipe.
-    pub(super) fn prepare_output(&self, recipe: &Recipe) -> Result<()> {
+    /// Prepares the claimed folder: removes an earlier run's report, checkpoints and dense model unless it is
+    /// resumed, and writes the recipe. A run that needs a dense model decides itself if it is the same.
+    pub(super) fn prepare_output(&self, recipe: &Recipe, needs_dense: bool) -> Result<()> {
         let output: &Path = &self.output;
         atomic::remove_leftovers(output)?;
         if !self.resume {
@@ -130,6 +130,10 @@ impl RunOptions {
             }
             if self.checkpoints().is_dir() {
                 CheckpointStore::open(self.checkpoints())?.clear()?;
+            }
+            let dense = output.join(DENSE);
+            if !needs_dense && dense.join(RECIPE).is_file() {
+                fs::remove_dir_all(&dense).map_err(|e| Error::io(&dense, e))?;
             }
         }
         // Written first, to mark the folder as a run's. A resumed run may store its result otherwise.

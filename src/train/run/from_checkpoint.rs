@@ -1,7 +1,6 @@
 //! Evaluates the checkpoint of a run that is under way or was stopped.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::layers_and_schedule::outline;
 use super::{Run, RunOptions};
@@ -150,19 +149,7 @@ fn read<'a, J: Job>(
 ) -> Result<Read<'a, J>> {
     let (model, prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
     let segments = outline(recipe, &model, prepared.train.lengths.len())?.segments;
-    let pace = Arc::default();
-    let (inputs, baseline, resumed) = (None, None, true);
-    let run: Run<'_, J> = Run {
-        recipe,
-        options,
-        prepared,
-        segments,
-        inputs,
-        baseline,
-        tuned_first: false,
-        resumed,
-        pace,
-    };
+    let run = Run::<J>::new(recipe, options, prepared, segments);
     let (model, decomposed, pruning) = run.decompose(model, false)?;
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, &options.device)?;
     let (model, pruner) = read_checkpoint(folder, model, pruner)?;

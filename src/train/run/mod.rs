@@ -4,7 +4,7 @@
 //! load ─► (fine-tune ─►) evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► save ─► evaluate as saved
 //! ```
 //!
-//! Begin with [`compress`]. `layers_and_schedule` derives ranks, updates and schedule from recipe and
+//! Begin with [`compress`]. `start` reads and checks everything before anything is written; `layers_and_schedule` derives ranks, updates and schedule from recipe and
 //! model, for runs and dry runs; `calibration` shows layers examples; `teacher` fine-tunes the dense model where that comes first, and takes a
 //! teacher's answers; `folder` and `lock` guard the output folder; `resume` continues from a checkpoint;
 //! `report` gathers the facts for the report. A run may use all other parts of `train`.
@@ -18,6 +18,7 @@ pub(crate) mod lock;
 mod report;
 mod result;
 mod resume;
+mod start;
 mod teacher;
 
 use std::path::PathBuf;
@@ -34,11 +35,13 @@ pub use self::from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
 use self::layers_and_schedule::decompose_selected;
 pub use self::layers_and_schedule::{Outline, PlannedPattern, outline};
 use self::report::Outcome;
+use self::start::start;
+use self::teacher::NamedTeacher;
 use super::checkpoints::CheckpointState;
-use super::job::{Evaluator, Job, Prepared, SoftTargets, sum_of_teacher};
+use super::job::{Evaluator, Job, Prepared, SoftTargets};
 use super::job::{collect_answers, dispatch};
 use super::learner::{Trained, Training};
-use super::{Event, Interrupt, Observer, Recipe, Segments, Silent};
+use super::{Event, Interrupt, Observer, Recipe, Segments};
 
 use crate::checkpoint::{LoadOptions, atomic};
 use crate::compact::compact as compact_model;
@@ -100,107 +103,6 @@ fn run(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     dispatch!(recipe.task.kind(), start(recipe, options))
 }
 
-/// Reads model and data, claims the output folder, writes the recipe there, and runs.
-fn start<J: Job>(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
-    recipe.validate()?;
-    let output = &options.output;
-    let check_output = || options.check_output(recipe.model.as_deref());
-    check_output()?;
-    let teacher = recipe.teaching().and_then(|distillation| distillation.teacher.as_deref());
-    options.check_replaced(teacher)?;
-    let early = output.is_dir().then(|| options.claim()).transpose()?;
-    let state = match options.resume {
-        true => resume::last_state(&options.checkpoints())?,
-        false => None,
-    };
-    let name = "Reading model and data".to_string();
-    options.observer.event(&Event::Stage { name });
-    let (mut model, mut prepared) = J::prepare(recipe, &options.device, options.observer.as_ref())?;
-    let Outline { segments, learning_rate, .. } =
-        outline(recipe, &model, prepared.train.lengths.len())?;
-    let given = recipe;
-    let mut recipe = recipe.clone();
-    recipe.training.learning_rate = Some(learning_rate);
-    let kept_baseline = || state.as_ref().and_then(|state| state.baseline.clone());
-    let baseline_path = options.baseline.clone().or_else(kept_baseline);
-    teacher::load_named::<J>(given, &prepared, &options.device, options.observer.as_ref())?;
-    let tuned_first = teacher::is_fine_tuned_first::<J>(given, &prepared);
-    let read = prepared.inputs(&recipe)?;
-    let mut inputs = read.clone();
-    if tuned_first && state.is_some() {
-        inputs.teacher = sum_of_teacher(&teacher::dense_model(output))?;
-    }
-    let baseline = baseline_path.as_ref();
-    let mut baseline =
-        baseline.map(|path| Baseline::read(path, &prepared.task, &inputs)).transpose()?;
-    if let Some(message) = baseline.as_ref().and_then(Baseline::note) {
-        options.observer.event(&Event::Note { message });
-    }
-    // The saved recipe keeps shares: their numbers of updates hold for this length only.
-    let kept = recipe.with_absolute_paths();
-    let recipe = recipe.resolved_for(segments);
-    let from = match (state, options.resume) {
-        (Some(state), _) => {
-            let found = resume::Found { recipe: &kept, inputs: &inputs, segments: &segments };
-            resume::check(&state, &found, &options.checkpoints())?;
-            Some(state)
-        }
-        (None, true) => {
-            options.check_begun(&kept)?;
-            if !tuned_first {
-                let message = "no checkpoint yet: the run starts from its beginning".to_string();
-                options.observer.event(&Event::Note { message });
-            }
-            None
-        }
-        (None, false) => None,
-    };
-    std::fs::create_dir_all(output).map_err(|e| Error::io(output, e))?;
-    let _claim = match early {
-        Some(claim) => claim,
-        None => {
-            let claim = options.claim()?;
-            // Another process may have been faster.
-            check_output()?;
-            claim
-        }
-    };
-    options.prepare_output(&kept)?;
-    if tuned_first {
-        // Only its files are needed: training must not hold a second model.
-        drop((model, prepared));
-        let tuned = teacher::fine_tune::<J>(given, &read, options)?;
-        inputs.teacher = sum_of_teacher(&teacher::dense_model(output))?;
-        (model, prepared) = J::prepare(&tuned, &options.device, &Silent)?;
-        if baseline.is_none() {
-            let run = teacher::dense_folder(output);
-            baseline = Some(Baseline::read(&run, &prepared.task, &read)?);
-        }
-    }
-    let resumed = from.is_some();
-    let from = from.unwrap_or_else(|| {
-        // JSON cannot hold a path that is not UTF-8; it has to be given again on resuming.
-        let baseline = baseline_path.and_then(|path| std::path::absolute(path).ok());
-        let baseline = baseline.filter(|path| path.to_str().is_some());
-        let (recipe, inputs) = (kept.to_toml(), inputs.clone());
-        CheckpointState { recipe, inputs, baseline, ..CheckpointState::default() }
-    });
-    let pace = Arc::default();
-    let (recipe, inputs) = (&recipe, Some(inputs));
-    let run = Run::<J> {
-        recipe,
-        options,
-        prepared,
-        segments,
-        inputs,
-        baseline,
-        tuned_first,
-        resumed,
-        pace,
-    };
-    run.run(model, from)
-}
-
 /// A run under way.
 struct Run<'a, J: Job> {
     pub recipe: &'a Recipe,
@@ -211,12 +113,35 @@ struct Run<'a, J: Job> {
     pub inputs: Option<Inputs>,
     /// The dense model that the report compares with.
     pub baseline: Option<Baseline>,
-    /// Whether the model was fine-tuned before, so is not the one that was given.
-    pub tuned_first: bool,
+    /// Seconds of the fine-tuning of the dense model that came before, and whose model this run compresses;
+    /// `None` if it starts from the one that was given.
+    pub dense_seconds: Option<f64>,
     /// Whether it continues from a checkpoint.
     pub resumed: bool,
     /// Seconds of each update, from the events.
     pub pace: Arc<Mutex<Vec<f64>>>,
+}
+
+impl<'a, J: Job> Run<'a, J> {
+    /// A run of the model as it was given, from its beginning, with nothing to compare it with.
+    fn new(
+        recipe: &'a Recipe,
+        options: &'a RunOptions,
+        prepared: Prepared<J::Model, J::Evaluator>,
+        segments: Segments,
+    ) -> Self {
+        Self {
+            recipe,
+            options,
+            prepared,
+            segments,
+            inputs: None,
+            baseline: None,
+            dense_seconds: None,
+            resumed: false,
+            pace: Arc::default(),
+        }
+    }
 }
 
 impl<J: Job> Run<'_, J> {
@@ -231,16 +156,25 @@ impl<J: Job> Run<'_, J> {
     }
 
     /// Does the whole run, with the training continued at `from`. Takes the model by value: training
-    /// must hold the only copy.
-    fn run(self, model: J::Model, from: CheckpointState) -> Result<RunReport> {
-        let starting = match self.prepared.start.new_head || self.tuned_first {
+    /// must hold the only copy. A `teacher` is gone once it has answered.
+    fn run(
+        self,
+        model: J::Model,
+        teacher: Option<NamedTeacher<J>>,
+        from: CheckpointState,
+    ) -> Result<RunReport> {
+        let starting = match self.prepared.start.new_head || self.dense_seconds.is_some() {
             true => Vec::new(),
             false => {
                 self.stage("Evaluating the model as it is")?;
                 self.evaluate(&model)?.0
             }
         };
-        let targets = self.soft_targets(&model)?;
+        let patience = self.recipe.training.early_stopping_patience;
+        let targets = match from.is_done(&self.segments, patience) {
+            true => None,
+            false => self.soft_targets(&model, teacher)?,
+        };
         // A resumed run's values are its checkpoint's.
         let values = !self.resumed;
         let (model, decomposed, pruning) = self.decompose(model, values)?;

@@ -7,12 +7,13 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::folder::{DENSE, MODEL};
-use super::{Run, RunOptions, start};
+use super::start::start;
+use super::{Run, RunOptions};
 use crate::checkpoint::StorageDtype;
 use crate::inspect::{Inputs, RunReport};
 use crate::tasks::Task;
-use crate::train::job::{Job, Loaded, Prepared, SoftTargets, TrainableModel};
-use crate::train::{Event, Observer, Recipe, Silent, TaskRecipe, TrainingRecipe};
+use crate::train::job::{BatchSource, Job, Prepared, SoftTargets, TrainableModel};
+use crate::train::{Event, Observer, Recipe, TaskRecipe, TrainingRecipe};
 use crate::{Error, Result};
 
 /// Whether the model must be fine-tuned before it is compressed: there is to be a teacher, none is named,
@@ -51,8 +52,8 @@ pub(super) fn dense_model(output: &Path) -> PathBuf {
     dense_folder(output).join(MODEL)
 }
 
-/// Fine-tunes the dense model within the output folder and returns `recipe` with it as the start; takes a
-/// finished or interrupted fine-tuning of the same settings and data as it is there.
+/// Fine-tunes the dense model within the output folder and returns `recipe` with it as the start, and its
+/// report; takes a finished or interrupted fine-tuning of the same settings and data as it is there.
 ///
 /// # Errors
 /// As a run's; and if its result is spoilt, so has nothing to teach.
@@ -60,7 +61,7 @@ pub(super) fn fine_tune<J: Job>(
     recipe: &Recipe,
     inputs: &Inputs,
     options: &RunOptions,
-) -> Result<Recipe> {
+) -> Result<(Recipe, RunReport)> {
     let dense = dense_recipe(recipe);
     let output = dense_folder(&options.output);
     let same = Recipe::read(output.join(Recipe::FILE)).is_ok_and(|begun| {
@@ -102,11 +103,21 @@ pub(super) fn fine_tune<J: Job>(
         return Err(Error::Training(message));
     }
     tell(Event::Stage { name: "Compressing the fine-tuned model".to_string() });
-    Ok(Recipe { model: Some(output.join(MODEL)), new_head: false, ..recipe.clone() })
+    let tuned = Recipe { model: Some(output.join(MODEL)), new_head: false, ..recipe.clone() };
+    Ok((tuned, report))
 }
 
-/// Loads the teacher that `recipe` names, if it names one, with the training data as its tokenizer has
-/// them, and checks that it can teach a model with the data `own`.
+/// A teacher that the recipe names, to answer the training examples once.
+pub(super) struct NamedTeacher<J: Job> {
+    pub model: J::Model,
+    /// The training examples as its tokenizer has them.
+    pub train: BatchSource<<J::Model as TrainableModel>::Batch>,
+    /// Where its answers have each label of the task.
+    order: Vec<usize>,
+}
+
+/// Loads the teacher that `recipe` names, if it names one, and checks that it can teach a model with the
+/// data `own`.
 ///
 /// # Errors
 /// Names the teacher, and what is wrong with it.
@@ -115,7 +126,7 @@ pub(super) fn load_named<J: Job>(
     own: &Prepared<J::Model, J::Evaluator>,
     device: &Device,
     observer: &dyn Observer,
-) -> Result<Option<Loaded<J>>> {
+) -> Result<Option<NamedTeacher<J>>> {
     let teaching = recipe.teaching();
     let Some(folder) = teaching.and_then(|teaching| teaching.teacher.as_ref()) else {
         return Ok(None);
@@ -132,7 +143,7 @@ pub(super) fn load_named<J: Job>(
     // Labels that the user named are those of the model that is trained.
     let task = TaskRecipe { labels: None, ..recipe.task.clone() };
     let recipe = Recipe { model: Some(folder.clone()), new_head: false, task, ..recipe.clone() };
-    let (teacher, prepared) = J::prepare(&recipe, device, &notes)
+    let (model, prepared) = J::prepare(&recipe, device, &notes)
         .map_err(|error| wrong(format!("{} cannot be it: {error}", folder.display())))?;
     if prepared.start.new_head {
         return Err(wrong(format!(
@@ -140,7 +151,7 @@ pub(super) fn load_named<J: Job>(
             folder.display()
         )));
     }
-    order_of_labels(&prepared.task, &own.task).ok_or_else(|| {
+    let order = order_of_labels(&prepared.task, &own.task).ok_or_else(|| {
         wrong(format!(
             "{} answers {}, and this task's labels are {}",
             folder.display(),
@@ -156,7 +167,7 @@ pub(super) fn load_named<J: Job>(
             folder.display()
         )));
     }
-    Ok(Some((teacher, prepared)))
+    Ok(Some(NamedTeacher { model, train: prepared.train, order }))
 }
 
 /// Where the teacher's task has each label of the student's; `None` if they are others.
@@ -168,13 +179,14 @@ fn order_of_labels(teacher: &Task, student: &Task) -> Option<Vec<usize>> {
 }
 
 impl<J: Job> Run<'_, J> {
-    /// The teacher's answers to the training examples, if there is one. Without another it is `model`
-    /// itself, before it is compressed.
-    pub(super) fn soft_targets(&self, model: &J::Model) -> Result<Option<SoftTargets>> {
+    /// The teacher's answers to the training examples, if there is one. Unless another is `named`, it is
+    /// `model` itself, before it is compressed.
+    pub(super) fn soft_targets(
+        &self,
+        model: &J::Model,
+        named: Option<NamedTeacher<J>>,
+    ) -> Result<Option<SoftTargets>> {
         let Some(teaching) = self.recipe.teaching() else { return Ok(None) };
-        if teaching.teacher.is_none() && self.recipe.method.is_none() {
-            return Ok(None);
-        }
         self.stage("Asking the teacher")?;
         let compute = |teacher: &J::Model, source| {
             SoftTargets::compute(
@@ -186,14 +198,9 @@ impl<J: Job> Run<'_, J> {
                 (self.options.observer.as_ref(), &self.options.interrupt),
             )
         };
-        let own = &self.prepared;
-        let targets = match load_named::<J>(self.recipe, own, &self.options.device, &Silent)? {
-            None => compute(model, &own.train)?,
-            Some((teacher, prepared)) => {
-                let order = order_of_labels(&prepared.task, &own.task).unwrap_or_default();
-                compute(&teacher, &prepared.train)?.in_order(&order)
-            }
-        };
-        Ok(Some(targets))
+        Ok(Some(match named {
+            None => compute(model, &self.prepared.train)?,
+            Some(NamedTeacher { model, train, order }) => compute(&model, &train)?.in_order(&order),
+        }))
     }
 }
