@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use losparse::generation::GenerationConfig;
 use losparse::inspect::latency::{Contestant, LatencyReport, Repetitions, measure};
+use losparse::inspect::many;
 use losparse::models::{AnyModel, EncoderInput, FolderModel};
 use losparse::train::{check_memory, contestant, token_ids};
 use losparse::{Error, Result};
@@ -131,12 +132,12 @@ impl Args {
             .new_tokens
             .map(|tokens| format!(" read, {tokens} written by {} beams", self.num_beams));
         let conditions = format!(
-            "batch {}, {} tokens{}, {} runs each, {} threads, device {}",
+            "batch {}, {} tokens{}, {} runs each, {}, device {}",
             report.batch,
             report.length,
             writing.unwrap_or_default(),
             report.repetitions,
-            report.threads,
+            many(report.threads, "thread"),
             global.device_name()
         );
         Ok(output::print(&format!("{table}\n({conditions})"))?)

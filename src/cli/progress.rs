@@ -169,6 +169,7 @@ mod tests {
             primary: MetricKind::Accuracy,
             examples: 4,
             majority_share: Some(0.5),
+            f1_of: None,
         };
         let evaluation = Event::Evaluation { step: 40, total: 100, metrics, best: true };
         assert_eq!(

@@ -48,7 +48,9 @@ pub fn summary(report: &RunReport, folder: &str) -> String {
             times.join(", ")
         ));
     }
-    let took = output::duration(report.training.seconds);
-    lines.push(format!("trained for {took}; the whole report is {folder}/report.md"));
+    let took = output::duration(report.training.all_seconds());
+    let dense = report.training.dense_seconds.map(output::duration);
+    let dense = dense.map(|dense| format!(", {dense} of it the dense model")).unwrap_or_default();
+    lines.push(format!("trained for {took}{dense}; the whole report is {folder}/report.md"));
     lines.join("\n")
 }

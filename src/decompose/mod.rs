@@ -25,12 +25,23 @@ use std::collections::HashSet;
 use burn::config::Config;
 use burn::nn::Linear;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::linear::{
     Compressible, CompressibleLinear, LayerSelection, LowRank, LowRankSparseLinear, leaf, to_vec,
 };
 use crate::{Error, Result};
+
+/// What the low-rank part of a layer keeps as well as its rank allows, before training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Approximate {
+    /// The layer's weights (SVD of `W`), as published.
+    #[default]
+    Weights,
+    /// The layer's outputs on training examples (SVD of `W·C`).
+    Outputs,
+}
 
 /// Settings of [`decompose`].
 #[derive(Config, Debug, Copy, PartialEq)]

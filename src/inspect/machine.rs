@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::many;
 use serde::{Deserialize, Serialize};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
@@ -47,10 +48,6 @@ impl fmt::Display for Machine {
         let Self { cpu, cores, memory_bytes, os, threads, device } = self;
         let cpu = if cpu.is_empty() { "unknown CPU" } else { cpu };
         let gigabytes = *memory_bytes as f64 / f64::from(1 << 30);
-        let many = |count: usize, what: &str| match count {
-            1 => format!("1 {what}"),
-            count => format!("{count} {what}s"),
-        };
         let (cores, threads) = (many(*cores, "core"), many(*threads, "thread"));
         write!(f, "{cpu}, {cores}, {gigabytes:.0} GiB, {os}, {threads}, device {device}")
     }

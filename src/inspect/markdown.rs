@@ -4,10 +4,11 @@ use std::fmt::{self, Write};
 use std::path::Path;
 
 use super::escape::{code, markdown as text};
-use super::report::{RunReport, SplitMetrics};
-use super::{Latency, LinearAccount, ModelAccount, Warning, percent, thousands};
+use super::report::{RunReport, SplitMetrics, TeacherReport};
+use super::{Latency, LinearAccount, ModelAccount, Warning, many, percent, thousands};
 use crate::Result;
 use crate::checkpoint::atomic;
+use crate::decompose::Approximate;
 use crate::pruning::{Curve, Importance, Schedule, Structure};
 use crate::tasks::TaskKind;
 
@@ -80,6 +81,12 @@ fn compression(report: &RunReport, out: &mut String) -> fmt::Result {
         Some(rank) => format!("rank {rank}"),
         None => format!("a low-rank part of {}", percent(method.low_rank_ratio)),
     };
+    let none = method.rank == Some(0) || (method.rank.is_none() && method.low_rank_ratio == 0.0);
+    let low_rank = match method.approximate.filter(|_| !none) {
+        Some(Approximate::Outputs) => format!("{low_rank} that keeps the layers' outputs"),
+        Some(Approximate::Weights) => format!("{low_rank} that keeps their weights"),
+        None => low_rank,
+    };
     let Some(pruning) = &method.pruning else {
         return writeln!(out, "({low_rank}, no sparse part).");
     };
@@ -124,7 +131,8 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
     writeln!(out, "\n## Metrics\n\n| model | split | examples | metrics |\n|---|---|---:|---|")?;
     for (model, splits) in rows {
         for SplitMetrics { split, metrics } in splits {
-            let (split, count) = (text(split), metrics.examples);
+            let (split, count, metrics) =
+                (text(split), metrics.examples, text(&metrics.to_string()));
             writeln!(out, "| {model} | {split} | {count} | {metrics} |")?;
         }
     }
@@ -195,9 +203,12 @@ fn latency(report: &RunReport, out: &mut String) -> fmt::Result {
     let Some(latency) = &report.latency else { return Ok(()) };
     writeln!(
         out,
-        "\n## Latency\n\nForward passes, batch {}, {} tokens, {} repetitions taken in turns, {} \
-         threads, on {}.\n",
-        latency.batch, latency.length, latency.repetitions, latency.threads, report.device
+        "\n## Latency\n\nForward passes, batch {}, {} tokens, {} repetitions taken in turns, {}, on {}.\n",
+        latency.batch,
+        latency.length,
+        latency.repetitions,
+        many(latency.threads, "thread"),
+        report.device
     )?;
     writeln!(out, "| model | median ms | min | max | examples/s | speed |")?;
     writeln!(out, "|---|---:|---:|---:|---:|---:|")?;
@@ -224,9 +235,20 @@ fn training(report: &RunReport, out: &mut String) -> fmt::Result {
         training.max_length
     )?;
     let each = training.seconds_per_step.map(|each| format!("{each:.3} s an update, "));
-    let (each, seconds) = (each.unwrap_or_default(), training.seconds);
+    let (each, seconds) = (each.unwrap_or_default(), training.all_seconds());
     let resumed = if training.resumed { " (resumed from a checkpoint)" } else { "" };
-    writeln!(out, "- {each}{seconds:.0} s in all{resumed}")?;
+    let dense =
+        training.dense_seconds.map(|dense| format!(", {dense:.0} s of it for the dense model"));
+    writeln!(out, "- {each}{seconds:.0} s in all{}{resumed}", dense.unwrap_or_default())?;
+    if let Some(TeacherReport { folder, fine_tuned_first, weight, temperature }) = &training.teacher
+    {
+        let teacher = match folder {
+            Some(folder) => code(folder),
+            None if *fine_tuned_first => "the dense model itself, fine-tuned first".to_string(),
+            None => "the dense model itself".to_string(),
+        };
+        writeln!(out, "- teacher: {teacher}; weight {weight}, temperature {temperature}")?;
+    }
     if let Some(held_out) = training.held_out {
         writeln!(
             out,

@@ -34,12 +34,13 @@ pub(crate) use machine::now;
 #[cfg(feature = "plots")]
 pub(crate) use markdown::warnings as warnings_markdown;
 pub use model_latency::{contestant, token_ids};
-pub use numbers::{percent, thousands};
+pub use numbers::{many, percent, thousands};
 #[cfg(all(test, feature = "train"))]
 pub(crate) use report::report_for_tests;
 #[cfg(feature = "train")]
 pub use report::{
-    Baseline, Inputs, MethodReport, RunReport, SplitMetrics, TrainingReport, Warning, WarningKind,
+    Baseline, Inputs, MethodReport, RunReport, SplitMetrics, TeacherReport, TrainingReport,
+    Warning, WarningKind,
 };
 #[cfg(feature = "train")]
 pub use warning::no_better_than_constant;

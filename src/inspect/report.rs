@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Agreement, LatencyReport, Machine, ModelAccount};
+use crate::decompose::Approximate;
 use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
 use crate::{Error, Result, files};
@@ -23,7 +24,8 @@ pub struct RunReport {
     /// Metrics of the evaluations in training, with the updates done.
     #[serde(default)]
     pub history: Vec<(usize, MetricReport)>,
-    /// Training loss: updates done, and the mean loss since the entry before.
+    /// Training loss on the labels, without the distance from a teacher: updates done, and the mean loss since
+    /// the entry before.
     #[serde(default)]
     pub history_loss: Vec<(usize, f64)>,
     /// Metrics of the starting model; empty if its head was new.
@@ -75,6 +77,9 @@ pub struct MethodReport {
     pub low_rank_ratio: f64,
     /// The rank, if it was set.
     pub rank: Option<usize>,
+    /// What the low-rank part kept at the start; absent in reports of earlier versions.
+    #[serde(default)]
+    pub approximate: Option<Approximate>,
     /// Patterns of the layers.
     pub layers: Vec<String>,
     /// Settings of the pruner as resolved; absent without a sparse part.
@@ -145,6 +150,32 @@ pub struct TrainingReport {
     pub seconds_per_step: Option<f64>,
     /// Whether the run was resumed from a checkpoint.
     pub resumed: bool,
+    /// Seconds of the fine-tuning of the dense model that came before; absent if there was none.
+    #[serde(default)]
+    pub dense_seconds: Option<f64>,
+    /// The teacher; absent if there was none, and in reports of earlier versions.
+    #[serde(default)]
+    pub teacher: Option<TeacherReport>,
+}
+
+impl TrainingReport {
+    /// Seconds of all training, with that of the dense model before.
+    pub fn all_seconds(&self) -> f64 {
+        self.seconds + self.dense_seconds.unwrap_or(0.0)
+    }
+}
+
+/// The teacher of a training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TeacherReport {
+    /// Its folder; absent if it was the dense model itself, before it was compressed.
+    pub folder: Option<String>,
+    /// Whether that was fine-tuned first.
+    pub fine_tuned_first: bool,
+    /// Weight of the distance from its answers, beside the loss on the labels.
+    pub weight: f64,
+    /// Temperature of that distance.
+    pub temperature: f64,
 }
 
 /// Metrics on one evaluation split.

@@ -9,7 +9,8 @@ use crate::tasks::MetricKind;
 fn split(accuracy: f64) -> Vec<SplitMetrics> {
     let values = BTreeMap::from([(MetricKind::Accuracy, accuracy)]);
     let primary = MetricKind::Accuracy;
-    let metrics = MetricReport { values, primary, examples: 277, majority_share: Some(0.5271) };
+    let metrics =
+        MetricReport { values, primary, examples: 277, majority_share: Some(0.5271), f1_of: None };
     vec![SplitMetrics { split: "dev".into(), metrics }]
 }
 
@@ -34,6 +35,7 @@ pub(crate) fn report() -> RunReport {
             ratio: 0.2,
             low_rank_ratio: 0.05,
             rank: None,
+            approximate: Some(Approximate::Outputs),
             layers: vec!["**".into()],
             pruning: Some(PruningConfig::new(Schedule::new(0.15, 800))),
         }),
@@ -52,6 +54,13 @@ pub(crate) fn report() -> RunReport {
             seconds: 400.0,
             seconds_per_step: Some(0.5),
             resumed: false,
+            dense_seconds: Some(100.0),
+            teacher: Some(TeacherReport {
+                folder: None,
+                fine_tuned_first: true,
+                weight: 1.0,
+                temperature: 2.0,
+            }),
         },
         history: vec![(400, split(0.6).remove(0).metrics), (780, split(0.66).remove(0).metrics)],
         history_loss: (1..=4).map(|at| (200 * at, 0.7 - 0.1 * at as f64)).collect(),
@@ -119,7 +128,7 @@ fn markdown_says_everything() {
     for part in [
         "# Compression: rte",
         "LoSparse (low-rank + sparse): 1 of 1 linear layers (`**`) to 20.0% of their weights",
-        "a low-rank part of 5.0%, and 15.0% of the sparse part's neurons",
+        "a low-rank part of 5.0% that keeps the layers' outputs, and 15.0% of the sparse part's neurons",
         "from update 100 on",
         "last 300 of 800 updates",
         "| as given, before training | dev | 277 | accuracy 0.7000 (majority 0.5271) |",
@@ -128,9 +137,10 @@ fn markdown_says_everything() {
         "at most 3.20e-6 on 277 examples and changed 0 predictions",
         "best, by accuracy, of 6 evaluations at the final ratio on this same evaluation data (update 780)",
         "on disk: 4,467,776 bytes (the model started from: 6,359,296)",
-        "batch 8, 128 tokens, 20 repetitions",
+        "batch 8, 128 tokens, 20 repetitions taken in turns, 2 threads, on flex.",
         "| compacted | 16.00 | 15.00 | 17.00 | 500.0 | ×2.50 |",
-        "0.500 s an update",
+        "0.500 s an update, 500 s in all, 100 s of it for the dense model",
+        "- teacher: the dense model itself, fine-tuned first; weight 1, temperature 2",
         "skipped updates (loss or gradient not finite): 1",
         "seed 42, device flex",
         "- 2026-03-01T18:05:09Z, on Abacus, 2 cores, 8 GiB, none, 2 threads, device flex",
@@ -179,6 +189,33 @@ fn markdown_claims_nothing_that_was_not_done() {
     for absent in ["compacted", "as given", "Latency", "Layers", "best", "ratio", "NaN"] {
         assert!(!text.contains(absent), "{absent} in\n{text}");
     }
+}
+
+#[test]
+fn reports_without_teacher_and_approximation_read_and_claim_neither() {
+    let mut json = serde_json::to_value(report()).unwrap();
+    json["method"].as_object_mut().unwrap().remove("approximate");
+    let training = json["training"].as_object_mut().unwrap();
+    training.remove("dense_seconds").and(training.remove("teacher")).unwrap();
+    let mut old: RunReport = serde_json::from_value(json).unwrap();
+    let text = old.to_markdown();
+    for absent in ["teacher", "that keeps", "dense model,"] {
+        assert!(!text.contains(absent), "{absent} in\n{text}");
+    }
+    assert!(text.contains("0.500 s an update, 400 s in all\n"), "{text}");
+    let mut teacher = report().training.teacher.unwrap();
+    teacher.folder = Some("large".into());
+    old.training.teacher = Some(teacher);
+    assert!(old.to_markdown().contains("- teacher: `large`; weight 1, temperature 2\n"));
+}
+
+#[test]
+fn a_label_in_a_metric_breaks_no_table() {
+    let mut report = report();
+    report.trained[0].metrics.values.insert(MetricKind::F1, 0.5);
+    report.trained[0].metrics.f1_of = Some("a|<b>".into());
+    let text = report.to_markdown();
+    assert!(text.contains(r#"f1 0.5000 (of "a\|\<b\>") |"#), "{text}");
 }
 
 #[test]

@@ -9,14 +9,14 @@ use crate::tasks::MetricReport;
 pub(crate) struct Expected {
     /// Share that pruning may keep in addition, since neurons at the threshold stay.
     pub boundary: f64,
-    /// Loss of a model that ignores its input.
+    /// Loss on the labels of a model that ignores its input.
     pub blind_loss: f64,
 }
 
 /// Factor over the requested share beyond which a result is too large.
 pub(crate) const SIZE_TOLERANCE: f64 = 1.1;
-/// Factor over the loss of a model that ignores its input, or over the first loss if that is larger,
-/// beyond which a training diverged.
+/// Factor over the loss on the labels of a model that ignores its input, or over the first loss if that is
+/// larger, beyond which a training diverged.
 const DIVERGED: f64 = 2.0;
 
 impl RunReport {

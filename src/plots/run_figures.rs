@@ -95,11 +95,15 @@ pub fn schedule_figure(report: &RunReport) -> Figure {
     if !report.history_loss.is_empty() {
         let points = report.history_loss.iter();
         let points = points.map(|(step, loss)| Point::new(*step as f64, *loss)).collect();
+        let name = match report.training.teacher {
+            Some(_) => "training loss on the labels",
+            None => "training loss",
+        };
         panels.push(Panel {
             x_label: "update".into(),
-            y_label: "training loss".into(),
+            y_label: name.into(),
             x_range,
-            series: vec![Series::new("training loss", Mark::Line, points)],
+            series: vec![Series::new(name, Mark::Line, points)],
             ..Panel::default()
         });
     }

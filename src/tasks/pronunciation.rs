@@ -67,6 +67,7 @@ impl PhonemeScores {
             primary: self.primary,
             examples: self.words,
             majority_share: None,
+            f1_of: None,
         })
     }
 }

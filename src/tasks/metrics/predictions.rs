@@ -163,6 +163,11 @@ impl Predictions {
                 Answers::Classes(known, _) => Some(majority_share(known)),
                 Answers::Scores(..) => None,
             },
+            // scikit-learn's and the Hub's: of the label with the number 1.
+            f1_of: match self.task.metrics.contains(&F1) {
+                true => self.task.labels().get(1).cloned(),
+                false => None,
+            },
         })
     }
 }

@@ -20,6 +20,9 @@ pub struct MetricReport {
     /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub majority_share: Option<f64>,
+    /// Classification with F1: the label that F1 is of, the second of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub f1_of: Option<String>,
 }
 
 impl MetricReport {
@@ -66,13 +69,16 @@ impl MetricReport {
 }
 
 impl fmt::Display for MetricReport {
-    /// As `accuracy 0.8627 (majority 0.6838), f1 0.9041`.
+    /// As `accuracy 0.8627 (majority 0.6838), f1 0.9041 (of "equivalent")`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (kind, value)) in self.values.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{kind} {value:.4}")?;
             if let (MetricKind::Accuracy, Some(share)) = (kind, self.majority_share) {
                 write!(f, " (majority {share:.4})")?;
+            }
+            if let (MetricKind::F1, Some(label)) = (kind, &self.f1_of) {
+                write!(f, " (of {label:?})")?;
             }
         }
         Ok(())

@@ -116,6 +116,7 @@ fn a_model_is_compared_with_one_that_answers_every_example_alike() {
         primary,
         examples: 100,
         majority_share,
+        f1_of: None,
     };
     let standing = |report: MetricReport| {
         (report.is_no_better_than_constant(), report.is_clearly_better_than_constant())
@@ -159,6 +160,16 @@ fn predictions_over_batches_are_scored_as_one() {
     let json = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<MetricReport>(&json).unwrap(), report);
     assert!(json.contains(r#""primary":"matthews_correlation""#), "{json}");
+    assert!(!json.contains("f1_of"), "{json}");
+}
+
+#[test]
+fn f1_names_its_label() {
+    let labels = vec!["other".to_string(), "equivalent".to_string()];
+    let mut predictions = Predictions::new(&Task::classification("own", labels).unwrap()).unwrap();
+    predictions.push(&[0., 1., 1., 0.], &[Label::Class(1), Label::Class(1)]).unwrap();
+    let text = "accuracy 0.5000 (majority 1.0000), f1 0.6667 (of \"equivalent\")";
+    assert_eq!(predictions.report().unwrap().to_string(), text);
 }
 
 #[test]
@@ -206,6 +217,7 @@ fn unusable_answers_are_refused_and_not_kept() {
 fn the_better_report_has_the_larger_primary_value() {
     let report = |value| MetricReport {
         majority_share: None,
+        f1_of: None,
         values: [(MetricKind::F1, value), (MetricKind::Accuracy, 1.0 - value)].into(),
         primary: MetricKind::F1,
         examples: 1,

@@ -91,6 +91,7 @@ impl RougeScores {
             primary: self.primary,
             examples: self.pairs,
             majority_share: None,
+            f1_of: None,
         })
     }
 }

@@ -177,6 +177,7 @@ pub fn score(
         primary: task.primary,
         examples: examples.len(),
         majority_share: None,
+        f1_of: None,
     })
 }
 

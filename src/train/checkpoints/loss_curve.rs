@@ -10,7 +10,8 @@ use crate::pruning::LayerScores;
 /// Largest number of points in a [`LossCurve`].
 const POINTS: usize = 200;
 
-/// The training loss over a run's updates, in at most 200 means.
+/// The training loss on the labels over a run's updates, in at most 200 means. The distance from a teacher
+/// is left out, so that curves with and without one compare.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct LossCurve {
     points: Vec<(usize, f64)>,

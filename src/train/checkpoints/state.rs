@@ -47,7 +47,7 @@ pub struct CheckpointState {
     pub history: Vec<(usize, MetricReport)>,
     /// Seconds of training so far.
     pub seconds: f64,
-    /// The training loss so far.
+    /// The training loss on the labels so far.
     pub losses: LossCurve,
     /// Scores of neurons before the first pruning. They have a file of their own, see
     /// [`CheckpointState::read_importance`].
@@ -293,6 +293,7 @@ mod tests {
             primary: crate::tasks::MetricKind::Accuracy,
             examples,
             majority_share: None,
+            f1_of: None,
         };
         let check = |change: &dyn Fn(&mut CheckpointState)| {
             let mut state = state();

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use crate::inspect::many;
 use crate::random::split_mix_64;
 use crate::tasks::{MetricKind, Split, Task};
 use crate::train::{Event, Observer, Recipe, TaskRecipe};
@@ -169,10 +170,7 @@ fn few(examples: usize, task: &Task) -> Option<String> {
     if !(1..FEW).contains(&examples) {
         return None;
     }
-    let count = match examples {
-        1 => "1 evaluation example".to_string(),
-        _ => format!("{examples} evaluation examples"),
-    };
+    let count = many(examples, "evaluation example");
     let mean = match task.primary {
         // Of a correlation, an example is no fixed part.
         Matthews | Pearson | Spearman => {

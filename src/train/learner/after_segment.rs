@@ -115,6 +115,7 @@ mod tests {
             primary: MetricKind::Accuracy,
             examples: 4,
             majority_share: None,
+            f1_of: None,
         }
     }
 

@@ -47,8 +47,8 @@ struct RunState {
     observer: Arc<dyn Observer>,
     interrupter: Interrupter,
     started: Instant,
-    /// Losses of the batches of the update under way.
-    losses: Mutex<Vec<f64>>,
+    /// Losses of the batches of the update under way: the whole, and that on the labels.
+    losses: Mutex<Vec<[f64; 2]>>,
     /// Whether a loss of the update under way is not finite.
     poisoned: AtomicBool,
     /// Whether the layers know which neurons are pruned for good.
@@ -162,18 +162,22 @@ impl RunHandle {
         *lock(&self.0.optimizer) = Some((step, optimizer.clone()));
     }
 
-    fn observe_loss(&self, loss: f64) {
-        if !loss.is_finite() {
+    /// Takes in the loss of a batch, the whole and that on the labels, which differ if there is a teacher.
+    fn observe_loss(&self, losses: [f64; 2]) {
+        if !losses[0].is_finite() {
             self.0.poisoned.store(true, Ordering::SeqCst);
         }
-        lock(&self.0.losses).push(loss);
+        lock(&self.0.losses).push(losses);
     }
 
     fn tell_step(&self, done: &PruneStep, learning_rate: f64) {
         let state = &self.0;
         let losses = std::mem::take(&mut *lock(&state.losses));
-        let loss = losses.iter().sum::<f64>() / losses.len().max(1) as f64;
-        let noted = if done.skipped { f64::NAN } else { loss };
+        let mean = |at: usize| {
+            losses.iter().map(|loss| loss[at]).sum::<f64>() / losses.len().max(1) as f64
+        };
+        let [loss, on_labels] = [mean(0), mean(1)];
+        let noted = if done.skipped { f64::NAN } else { on_labels };
         lock(&state.record).losses.add(done.step + 1, state.settings.total_steps, noted);
         let batches = (done.step + 1) * state.settings.accumulation;
         self.tell(&Event::Step {
@@ -279,13 +283,20 @@ impl<M: TrainableModel> TrainStep for CompressingModel<M> {
             });
         }
         let model = self.model.get();
-        let (loss, output) = model.forward_loss(item.batch);
-        let loss = match &settings.targets {
-            Some(targets) => targets.loss::<M>(loss, &output, &item.examples),
-            None => loss,
+        let (on_labels, output) = model.forward_loss(item.batch);
+        let value = |loss: &Tensor<1>| f64::from(loss.clone().inner().into_scalar::<f32>());
+        let (loss, values) = match &settings.targets {
+            Some(targets) => {
+                let loss = targets.loss::<M>(on_labels.clone(), &output, &item.examples);
+                let values = [&loss, &on_labels].map(value);
+                (loss, values)
+            }
+            None => {
+                let values = [value(&on_labels); 2];
+                (on_labels, values)
+            }
         };
-        let value: f32 = loss.clone().inner().into_scalar();
-        self.run.observe_loss(f64::from(value));
+        self.run.observe_loss(values);
         // Burn sums the gradients of an update's batches; this makes the sum their mean.
         let share = loss.clone() / settings.accumulation as f64;
         let output = StepOutput { loss: loss.inner(), output: None };

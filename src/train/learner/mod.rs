@@ -90,7 +90,8 @@ pub struct Trained<M> {
     pub history: Vec<(usize, MetricReport)>,
     /// Number of evaluations at the final ratio, among which the best is kept.
     pub counted: usize,
-    /// Training loss: updates done, and the mean loss since the entry before; at most 200 entries.
+    /// Training loss on the labels, without the distance from a teacher: updates done, and the mean loss since
+    /// the entry before; at most 200 entries.
     pub history_loss: Vec<(usize, f64)>,
     /// Number of updates.
     pub steps: usize,

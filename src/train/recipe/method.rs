@@ -2,22 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decompose::Rank;
+use crate::decompose::{Approximate, Rank};
 use crate::linear::LayerSelection;
 use crate::pruning::{Curve, Importance, PruningConfig, Reduction, Regrowth, Schedule, Structure};
 use crate::pruning::{WARMUP_SHARES, share_of};
 use crate::{Error, Result};
-
-/// What the low-rank part of a layer keeps as well as its rank allows, before training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Approximate {
-    /// The layer's weights (SVD of `W`), as published.
-    #[default]
-    Weights,
-    /// The layer's outputs on training examples (SVD of `W·C`).
-    Outputs,
-}
 
 /// The compression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ pub use difference::Difference;
 #[cfg(feature = "plots")]
 pub(crate) use difference::FOLLOW;
 pub use distillation::DistillationRecipe;
-pub use method::{Approximate, MethodRecipe};
+pub use method::MethodRecipe;
 pub use named_method::Method;
 pub use task::{JobKind, TaskRecipe};
 pub use text_generation::TextGenerationRecipe;
@@ -29,6 +29,7 @@ pub use training::{Keep, LrDecay, TrainingRecipe};
 
 use super::Segments;
 use crate::checkpoint::StorageDtype;
+pub use crate::decompose::Approximate;
 use crate::{Error, Result, files};
 
 /// Every setting of a run.

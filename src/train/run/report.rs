@@ -5,7 +5,7 @@ use crate::decompose::Decomposed;
 use crate::inspect::latency::median;
 use crate::inspect::{
     Agreement, Expected, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
-    SplitMetrics, TrainingReport, bytes_on_disk, now,
+    SplitMetrics, TeacherReport, TrainingReport, bytes_on_disk, now,
 };
 use crate::pruning::PruningConfig;
 use crate::train::Keep;
@@ -52,6 +52,7 @@ impl<J: Job> Run<'_, J> {
                 ratio: method.ratio,
                 low_rank_ratio: method.low_rank_ratio(),
                 rank: method.rank,
+                approximate: Some(method.approximate),
                 layers: method.layers.clone(),
                 pruning,
             }),
@@ -70,6 +71,13 @@ impl<J: Job> Run<'_, J> {
                 seconds: trained.seconds,
                 seconds_per_step: (!pace.is_empty()).then(|| median(pace)),
                 resumed: self.resumed,
+                dense_seconds: self.dense_seconds,
+                teacher: self.recipe.teaching().map(|own| TeacherReport {
+                    folder: own.teacher.as_ref().map(|folder| folder.display().to_string()),
+                    fine_tuned_first: self.dense_seconds.is_some(),
+                    weight: own.weight,
+                    temperature: own.temperature,
+                }),
             },
             history: trained.history.clone(),
             history_loss: trained.history_loss.clone(),
