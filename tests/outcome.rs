@@ -65,7 +65,10 @@ fn an_interval_that_leaves_no_time_is_refused_before_anything_is_written() {
     let long = ["--epochs", "1", "--interval", "10"];
     refused(&long, &["option --interval: no importance is known", "of 10 updates", "of 6 on"]);
     refused(&[&long[..], &["--dry-run"]].concat(), &["option --interval"]);
-    refused(&["--epochs", "1", "--gradient-accumulation", "3"], &["option --epochs: the schedule"]);
+    refused(
+        &["--epochs", "1", "--gradient-accumulation", "3"],
+        &["option --epochs: 1 epoch of this data are only 2 updates"],
+    );
     let early = ["--epochs", "1", "--initial-warmup-steps", "5"];
     refused(&early, &["option --initial-warmup-steps: the schedule is longer than the training"]);
     // Pruning by magnitude needs no importance.

@@ -11,6 +11,7 @@ use losparse::models::{AnyModel, FolderModel, ProblemType};
 use losparse::precision;
 use losparse::tasks::squad::QaSettings;
 use losparse::tasks::{Example, GlueTask, SummarizationSettings, Task, TextTokenizer};
+use losparse::train::checkpoints::{CheckpointState, CheckpointStore};
 use losparse::train::{Recipe, StoredColumns, TaskRecipe, TextGenerationRecipe, model_tokenizer};
 use losparse::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -233,21 +234,46 @@ pub fn task_name(folder: &Path) -> Option<String> {
 /// The model folder that a path names: itself, or `model` in a run's output folder.
 ///
 /// # Errors
-/// If there is no such folder, or it is a run's that was not done.
+/// If there is no such folder, or it is no model's: a checkpoint, or a run's that was not done.
 pub fn find(folder: &Path) -> Result<PathBuf> {
     if !folder.is_dir() {
         let message = "no such folder; a model folder in Hugging Face's layout is expected";
         return Err(Error::format(folder, message));
     }
-    let inner = folder.join(RunReport::MODEL);
-    let run = !folder.join("config.json").is_file() && inner.join("config.json").is_file();
-    if run && folder.join(Recipe::FILE).is_file() && !folder.join(RunReport::FILE).is_file() {
-        let message = format!(
-            "its run is not done, and {} may be of an earlier one; go on with --resume, or name that \
-             folder",
-            inner.display()
-        );
-        return Err(Error::format(folder, message));
+    let has = |folder: &Path, file: &str| folder.join(file).is_file();
+    if has(folder, "config.json") {
+        return Ok(folder.to_path_buf());
     }
-    Ok(if run { inner } else { folder.to_path_buf() })
+    let inner = folder.join(RunReport::MODEL);
+    let whole = has(&inner, "config.json");
+    let message = if CheckpointState::is_in(folder) {
+        "is a checkpoint, no model folder yet: `losparse evaluate` scores it, `losparse inspect --plots` \
+         draws it, and the run goes on with --resume"
+            .to_string()
+    } else if has(folder, Recipe::FILE) && !has(folder, RunReport::FILE) {
+        match (whole, last_checkpoint(folder)) {
+            (true, _) => format!(
+                "its run is not done, and {} may be of an earlier one; go on with --resume, or name \
+                 that folder",
+                inner.display()
+            ),
+            (false, Some(last)) => format!(
+                "its run is not done; go on with --resume, or `losparse evaluate` its last checkpoint, {}",
+                last.display()
+            ),
+            (false, None) => "its run is not done; go on with --resume".to_string(),
+        }
+    } else if whole {
+        return Ok(inner);
+    } else {
+        "no config.json; a model folder in Hugging Face's layout is expected".to_string()
+    };
+    Err(Error::format(folder, message))
+}
+
+/// Folder of the last checkpoint of a run.
+fn last_checkpoint(run: &Path) -> Option<PathBuf> {
+    let folder = run.join("checkpoints");
+    let last = *CheckpointStore::steps_in(&folder).ok()?.last()?;
+    Some(folder.join(CheckpointStore::name(last)))
 }

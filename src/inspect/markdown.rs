@@ -64,7 +64,8 @@ fn write_all(report: &RunReport, pictures: &[(String, String)], out: &mut String
 /// The warnings, as a quoted paragraph each.
 pub(crate) fn warnings(report: &RunReport) -> String {
     let quoted = report.warnings.iter().map(|Warning { message, .. }| {
-        let message = message.replace('\n', " ").replace('*', r"\*").replace('`', "'");
+        let message =
+            message.replace('\n', " ").replace('*', r"\*").replace('`', "'").replace('<', r"\<");
         format!("> **Warning:** {message}\n\n")
     });
     quoted.collect()

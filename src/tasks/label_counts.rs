@@ -20,7 +20,7 @@ const LONGEST: usize = 40;
 impl TextDataset {
     /// The task's labels in order, each with its number of examples; empty if the task has no
     /// labels.
-    fn label_counts(&self) -> Vec<(String, usize)> {
+    pub(crate) fn label_counts(&self) -> Vec<(String, usize)> {
         let mut counts = vec![0; self.task.labels().len()];
         for example in &self.examples {
             if let Some(Label::Class(class)) = example.label

@@ -20,8 +20,7 @@ pub struct TaskArgs {
     /// Folder of the task's official files; for GLUE also the folder above it
     #[arg(long, display_order = 2, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
-    /// Your own evaluation data: .csv, .tsv or .jsonl; for squad .json. Without it, training holds
-    /// out 1/10 of --train
+    /// Your own evaluation data: .csv, .tsv or .jsonl; for squad .json
     #[arg(long, display_order = 4, value_name = "FILE")]
     pub dev: Option<PathBuf>,
     /// Column of the text
@@ -122,10 +121,11 @@ impl QuestionArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Data")]
 pub struct TrainDataArgs {
-    /// Your own training data: .csv, .tsv or .jsonl; for squad .json
+    /// Your own training data: .csv, .tsv or .jsonl; for squad .json. Without --dev, 1/10 of it is
+    /// held out to evaluate on
     #[arg(long, display_order = 3, value_name = "FILE")]
     pub train: Option<PathBuf>,
-    /// Train on the first N examples only
+    /// Train on the first N examples only; a file sorted by label must be shuffled before
     #[arg(long, display_order = 10, value_name = "N")]
     pub max_train_examples: Option<usize>,
 }

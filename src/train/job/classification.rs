@@ -39,6 +39,9 @@ impl Job for Classification {
                 observer.event(&Event::Note { message: format!("{name}: {note}") });
             }
         }
+        if let Some(lost) = &data.lost {
+            observer.event(&Event::Note { message: format!("train: warning: {lost}") });
+        }
         for (name, set) in &data.dev {
             let [train, dev] = [&data.train, set].map(|set| set.examples.iter());
             fn text(example: &Example) -> (&str, Option<&str>) {

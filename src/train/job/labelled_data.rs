@@ -17,6 +17,8 @@ pub struct TaskData {
     pub train: TextDataset,
     /// Evaluation splits by name; the first one decides.
     pub dev: Vec<(String, TextDataset)>,
+    /// A warning of labels that `max_train_examples` left without an example.
+    pub lost: Option<String>,
 }
 
 impl TaskData {
@@ -106,7 +108,41 @@ fn held_out(train: TextDataset, share: f64, seed: u64) -> Result<TaskData> {
     let parts = hold_out(examples, share, seed, place)?;
     let dev = TextDataset { examples: parts.dev, task: task.clone(), skipped: 0 };
     let train = TextDataset { examples: parts.train, task, skipped };
-    Ok(TaskData { train, dev: vec![(HELD_OUT.to_string(), dev)] })
+    Ok(TaskData { train, dev: vec![(HELD_OUT.to_string(), dev)], lost: None })
+}
+
+/// Keeps the first `most` examples to train on. Returns a warning if labels lose all of theirs, as in a file
+/// that is sorted by label.
+///
+/// # Errors
+/// If just one label is left of several.
+fn take_first(train: &mut TextDataset, most: usize) -> Result<Option<String>> {
+    let before = train.label_counts();
+    train.truncate(most);
+    let after = train.label_counts();
+    let (left, lost): (Vec<_>, Vec<_>) = before
+        .into_iter()
+        .zip(after)
+        .filter(|((_, before), _)| *before > 0)
+        .partition(|(_, (_, after))| *after > 0);
+    let (Some((first, _)), Some(((name, _), _))) = (lost.first(), left.first()) else {
+        return Ok(None);
+    };
+    const ADVICE: &str = "shuffle the file, or take more";
+    if left.len() == 1 {
+        let message =
+            format!("the first {} examples all have the label {name:?}; {ADVICE}", train.len());
+        return Err(Error::option("max_train_examples", message));
+    }
+    let others = match lost.len() {
+        1 => String::new(),
+        2 => " or another".to_string(),
+        count => format!(" or {} others", count - 1),
+    };
+    let (count, label) = (train.len(), &first.0);
+    Ok(Some(format!(
+        "none of the first {count} examples has the label {label:?}{others}; {ADVICE}"
+    )))
 }
 
 /// Reads a recipe's data. `seed` draws the examples that are held out to evaluate on, if any are.
@@ -126,7 +162,7 @@ pub fn load_task_data(recipe: &TaskRecipe, seed: u64) -> Result<TaskData> {
             match (&recipe.dev, recipe.dev_share()) {
                 (Some(dev_file), _) => {
                     let dev = options.read_eval(dev_file, &train.task)?;
-                    TaskData { train, dev: vec![("dev".to_string(), dev)] }
+                    TaskData { train, dev: vec![("dev".to_string(), dev)], lost: None }
                 }
                 (None, Some(share)) => held_out(train, share, seed)?,
                 (None, None) => return Err(missing("dev")),
@@ -143,10 +179,12 @@ pub fn load_task_data(recipe: &TaskRecipe, seed: u64) -> Result<TaskData> {
                 Ok((name.to_string(), task.load(folder, split)?))
             });
             let dev = dev.collect::<Result<_>>()?;
-            TaskData { train: task.load(folder, Split::Train)?, dev }
+            TaskData { train: task.load(folder, Split::Train)?, dev, lost: None }
         }
     };
-    data.train.truncate(recipe.max_train_examples.unwrap_or(usize::MAX));
+    if let Some(most) = recipe.max_train_examples {
+        data.lost = take_first(&mut data.train, most)?;
+    }
     let most = recipe.max_eval_examples.unwrap_or(usize::MAX);
     data.dev.iter_mut().for_each(|(_, set)| set.truncate(most));
     let sets = data.dev.iter().map(|(name, set)| (name.as_str(), set));
@@ -156,4 +194,40 @@ pub fn load_task_data(recipe: &TaskRecipe, seed: u64) -> Result<TaskData> {
         }
     }
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_the_first_examples_lack_are_pointed_out() {
+        let labels = ["a", "b", "c", "never"].map(String::from).to_vec();
+        let task = Task::classification("own", labels).unwrap();
+        let of = |classes: &[usize]| {
+            let example = |&class: &usize| Example {
+                text: "text".into(),
+                pair: None,
+                label: Some(Label::Class(class)),
+            };
+            let examples = classes.iter().map(example).collect();
+            TextDataset { examples, task: task.clone(), skipped: 0 }
+        };
+        let sorted = || of(&[0, 0, 0, 1, 1, 2, 2]);
+        let first = |most| take_first(&mut sorted(), most).unwrap();
+        // A label that has no example at all is not lost.
+        assert_eq!((first(6), first(9)), (None, None));
+        let told = first(5).unwrap();
+        let advice = "shuffle the file, or take more";
+        assert_eq!(told, format!("none of the first 5 examples has the label \"c\"; {advice}"));
+        let error = take_first(&mut sorted(), 3).unwrap_err().to_string();
+        let named = "option max_train_examples: the first 3 examples all have the label \"a\"";
+        assert_eq!(error, format!("{named}; {advice}"));
+        let mut mixed = of(&[0, 1, 2, 3, 3, 1]);
+        let told = take_first(&mut mixed, 2).unwrap().unwrap();
+        assert!(told.contains("the label \"c\" or another; "), "{told}");
+        assert_eq!(mixed.len(), 2);
+        // One label alone, in the whole file, is the file's and not the option's.
+        assert_eq!(take_first(&mut of(&[1, 1, 1]), 2).unwrap(), None);
+    }
 }

@@ -20,6 +20,10 @@ pub(crate) const FOLLOW: [&str; 6] = [
     "training.save_steps",
 ];
 
+/// Settings that follow from others unless they are given; runs write them out, too.
+const DERIVED: [&str; 4] =
+    ["method.beta1", "method.low_rank_ratio", "task.max_length", "task.version_2_with_negative"];
+
 /// A setting in which two recipes differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -128,13 +132,14 @@ impl Recipe {
     }
 
     /// The first setting in which trainings by the recipes differ; provenance and storage are none of
-    /// theirs. Settings whose defaults depend on data or model come last, and do not differ if `other`
-    /// leaves them open.
+    /// theirs. Settings that follow from others come after those. Settings whose defaults depend on data or
+    /// model come last, and do not differ if `other` leaves them open.
     pub fn difference(&self, other: &Self) -> Option<Difference> {
         let (mut first, mut second) = (self.settings().ok()?, other.settings().ok()?);
         let names: Vec<String> = first.keys().chain(second.keys()).cloned().collect();
-        let (follow, own): (Vec<String>, Vec<String>) =
+        let (follow, mut own): (Vec<String>, Vec<String>) =
             names.into_iter().partition(|name| FOLLOW.contains(&name.as_str()));
+        own.sort_by_key(|name| DERIVED.contains(&name.as_str()));
         for settings in [&mut first, &mut second] {
             settings.remove("storage");
         }
@@ -199,6 +204,11 @@ mod tests {
         assert_eq!(told, "it has `training.seed = 42` where this run has `training.seed = 7`");
         let other = recipe("[training]\neval_steps = 8\n");
         assert_eq!(base.difference(&other).unwrap().setting, "training.eval_steps");
+        // The ratio was changed, and its low-rank share follows.
+        let of = |ratio: &str| recipe(&format!("[method]\nratio = {ratio}\n")).resolved();
+        assert_eq!(of("0.05").difference(&of("0.02")).unwrap().setting, "method.ratio");
+        let rank = recipe("[method]\nratio = 0.05\nlow_rank_ratio = 0.01\n").resolved();
+        assert_eq!(of("0.05").difference(&rank).unwrap().setting, "method.low_rank_ratio");
         // Left to follow from the data and the model, as they did.
         assert_eq!(base.difference(&recipe("")), None);
         assert_eq!(recipe("[training]\nlearning_rate = 1e-4\n").difference(&recipe("")), None);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decompose::{Approximate, Rank};
+use crate::inspect::many;
 use crate::linear::LayerSelection;
 use crate::pruning::{Curve, Importance, PruningConfig, Reduction, Regrowth, Schedule, Structure};
 use crate::pruning::{WARMUP_SHARES, share_of};
@@ -88,6 +89,8 @@ impl Default for MethodRecipe {
     }
 }
 
+/// Fewest updates that the default schedule can prune in: one, and two at the final ratio.
+const FEWEST_UPDATES: usize = 3;
 /// Share of the weights in the low-rank part in the published MNLI runs.
 const PUBLISHED_LOW_RANK_RATIO: f64 = 0.05;
 /// Share of the ratio in low-rank parts that keep outputs: these are worth more than kept neurons.
@@ -117,28 +120,34 @@ impl MethodRecipe {
         [self.initial_warmup_share.unwrap_or(first), self.final_warmup_share.unwrap_or(last)]
     }
 
-    /// Checks that the schedule leaves updates to prune in.
+    /// Checks that the schedule of a training over so many epochs leaves updates to prune in.
     ///
     /// # Errors
     /// Names the setting that is too long, or the epochs if none is set.
-    pub(in crate::train) fn check_length(&self, schedule: &Schedule) -> Result<()> {
+    pub(in crate::train) fn check_length(&self, schedule: &Schedule, epochs: usize) -> Result<()> {
         let Schedule { initial_warmup_steps: first, final_warmup_steps: last, .. } = *schedule;
         if first + last < schedule.total_steps {
             return Ok(());
         }
+        let total = schedule.total_steps;
+        let [early, late] = self.warmup_shares();
         let option = match (self.initial_warmup_steps, self.final_warmup_steps) {
             (Some(_), None) => "initial_warmup_steps",
             (_, Some(_)) => "final_warmup_steps",
-            (None, None) if self.final_warmup_share.is_some_and(|share| share > 0.5) => {
-                "final_warmup_share"
+            (None, None) if total < FEWEST_UPDATES => {
+                let (passes, updates) = (many(epochs, "epoch"), many(total, "update"));
+                let message = format!(
+                    "{passes} of this data are only {updates}, and pruning needs {FEWEST_UPDATES} at \
+                     least; give more --epochs, or a smaller --batch-size"
+                );
+                return Err(Error::option("epochs", message));
             }
-            _ => "epochs",
+            (None, None) if early > late => "initial_warmup_share",
+            (None, None) => "final_warmup_share",
         };
         let message = format!(
             "the schedule is longer than the training: {first} updates before pruning and {last} at \
-             the final ratio leave nothing of {} to prune in; train longer{}",
-            schedule.total_steps,
-            if option == "epochs" { "" } else { " or shorten them" }
+             the final ratio leave nothing of {total} to prune in; train longer or shorten them"
         );
         Err(Error::option(option, message))
     }
@@ -257,6 +266,24 @@ mod tests {
             recipe.low_rank_ratio()
         };
         assert_eq!([0.5, 0.2, 0.1, 0.05, 0.02].map(share), [0.05, 0.05, 0.05, 0.025, 0.01]);
+    }
+
+    #[test]
+    fn a_schedule_without_room_names_what_is_too_long() {
+        let error = |method: MethodRecipe, updates| {
+            let schedule = method.pruning(updates, 0.1).schedule;
+            method.check_length(&schedule, 1).unwrap_err().to_string()
+        };
+        // As runs write recipes, with shares that are the defaults.
+        let method = MethodRecipe::default().resolved();
+        let short = error(method.clone(), 1);
+        assert!(short.starts_with("option epochs: 1 epoch of this data are only 1 update, and"));
+        assert!(error(method.clone(), 2).contains("only 2 updates, and pruning needs 3 at least"));
+        method.check_length(&method.pruning(3, 0.1).schedule, 1).unwrap();
+        let early = MethodRecipe { initial_warmup_share: Some(0.7), ..method.clone() };
+        assert!(error(early, 100).starts_with("option initial_warmup_share: the schedule is"));
+        let late = MethodRecipe { final_warmup_share: Some(0.9), ..method };
+        assert!(error(late, 100).starts_with("option final_warmup_share: the schedule is longer"));
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub fn outline<M: Compressible>(recipe: &Recipe, model: &M, examples: usize) -> 
         ..method.pruning(segments.total_steps, keep)
     });
     if let Some(config) = &pruning {
-        method.check_length(&config.schedule)?;
+        method.check_length(&config.schedule, segments.epochs)?;
         config.validate()?;
     }
     let widths = layers.iter().map(|layer| layer.d_input.min(layer.d_output));
@@ -184,7 +184,10 @@ mod tests {
         let recipe = Recipe { training, ..recipe };
         let model = BertForSequenceClassification::new(&config(), &Device::default());
         let error = outline(&recipe, &model, 33).unwrap_err().to_string();
-        assert!(error.starts_with("option epochs: the schedule is longer"), "{error}");
+        assert!(
+            error.starts_with("option epochs: 1 epoch of this data are only 2 updates"),
+            "{error}"
+        );
         assert_eq!(outline(&recipe, &model, 65).unwrap().pruning.unwrap().schedule.interval, 1);
     }
 
