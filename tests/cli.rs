@@ -370,7 +370,12 @@ fn a_dry_run_writes_nothing() {
     let place = Place::shared();
     let mut args = place.run("compress", "dry", &["--dry-run"]);
     let plan = stdout(&refs(&args));
-    assert!(plan.contains("layers"), "{plan}");
+    // Needs come first, and few lines are enough.
+    let parts = ["expected time: ", "asking the teacher: ", "expected memory: ", "model: "];
+    let places = parts.map(|part| plan.find(part));
+    assert!(places[0] == Some(0) && places.is_sorted(), "{plan}");
+    assert!(plan.contains("compressed layers: 12 (** 12), rank 1; --json"), "{plan}");
+    assert!(plan.lines().count() < 12, "{plan}");
     assert!(!place.path("dry").exists());
     let plan = json_lines(&refs(&args)).remove(0);
     args.pop();
@@ -389,7 +394,11 @@ fn a_dry_run_writes_nothing() {
     // At least weights, gradients and two moments.
     let parameters = plan["trained_parameters"].as_u64().unwrap();
     assert!(plan["expected_memory_bytes"].as_u64().unwrap() > 16 * parameters);
-    assert!(plan["expected_seconds"].as_f64().unwrap() > 0.0);
+    let seconds = |name: &str| plan[name].as_f64().unwrap();
+    let updates = 36.0 * seconds("seconds_per_step");
+    let expected = updates + seconds("teacher_seconds");
+    assert!(updates > 0.0 && seconds("teacher_seconds") > 0.0);
+    assert!((seconds("expected_seconds") - expected).abs() < 1e-9);
     assert!(!place.path("dry").exists());
 }
 

@@ -3,7 +3,10 @@
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use losparse::train::{DistillationRecipe, Event, Recipe, RunOptions, compress, finetune};
+use losparse::inspect::{RunReport, WarningKind};
+use losparse::train::{
+    Approximate, DistillationRecipe, Event, Recipe, RunOptions, compress, finetune,
+};
 
 use super::cli::{fails, losparse, refs};
 use super::place::Place;
@@ -52,9 +55,18 @@ fn a_model_without_a_head_is_fine_tuned_first_and_compared_with() {
     let tuned = Recipe::read(dense.join("recipe.toml")).unwrap();
     assert_eq!((tuned.training.learning_rate, tuned.training.epochs), (Some(5e-5), Some(1)));
     assert!(tuned.method.is_none() && tuned.distillation.is_none());
-    // A model with a head is its own teacher.
-    compress(&taught(&place), &options(&place, "own", None)).unwrap();
-    assert!(!place.path("own/dense").exists());
+    let teacher = report.training.teacher.as_ref().unwrap();
+    assert!(teacher.fine_tuned_first && teacher.folder.is_none());
+    assert_eq!((teacher.weight, teacher.temperature), (1.0, 2.0));
+    let before = RunReport::read(dense.join("report.json")).unwrap().training;
+    assert_eq!(report.training.dense_seconds, Some(before.seconds));
+    assert_eq!(before.teacher, None);
+    assert_eq!(report.method.unwrap().approximate, Some(Approximate::Weights));
+    // A model with a head is its own teacher, and leaves no dense model of an earlier run behind.
+    let again = RunOptions { overwrite: true, ..options(&place, "small", None) };
+    let own = compress(&taught(&place), &again).unwrap().training;
+    assert!(!dense.exists());
+    assert!(!own.teacher.unwrap().fine_tuned_first && own.dense_seconds.is_none());
 }
 
 #[test]
@@ -160,6 +172,73 @@ fn a_teacher_is_checked_before_anything_is_written() {
     assert!(error.contains("would be replaced, and the run needs it"), "{error}");
     assert!(place.path("small/report.json").is_file());
     assert_eq!(fs::read(place.path("run/report.json")).unwrap(), before);
+}
+
+/// Options whose observer is `act`.
+fn observed(
+    place: &Place,
+    output: &str,
+    act: impl Fn(&Event) + Send + Sync + 'static,
+) -> RunOptions {
+    RunOptions { observer: Arc::new(act), ..options(place, output, None) }
+}
+
+#[test]
+fn a_named_teacher_is_read_once_and_asked_only_if_there_is_something_to_learn() {
+    let place = without_dropout();
+    let plain = recipe(&place, "");
+    finetune(&plain, &options(&place, "teacher", None)).unwrap();
+    let folder = place.path("teacher/model");
+    let teacher = Some(folder.clone());
+    let named = DistillationRecipe { teacher, ..DistillationRecipe::default() };
+    let named = Recipe { distillation: Some(named), ..plain };
+    let moved = place.path("elsewhere");
+    let (from, to) = (folder.clone(), moved.clone());
+    let taking_away = move |event: &Event| {
+        if matches!(event, Event::Stage { name } if name == "Evaluating the model as it is") {
+            fs::rename(&from, &to).unwrap();
+        }
+    };
+    let report = compress(&named, &observed(&place, "small", taking_away)).unwrap();
+    let told = report.training.teacher.unwrap();
+    assert_eq!(told.folder, Some(place.arg("teacher/model")));
+    fs::rename(&moved, &folder).unwrap();
+    let before = weights(&place, "small");
+    let stages: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = stages.clone();
+    let noting = move |event: &Event| {
+        if let Event::Stage { name } = event {
+            seen.lock().unwrap().push(name.clone());
+        }
+    };
+    let again = RunOptions { resume: true, ..observed(&place, "small", noting) };
+    compress(&named, &again).unwrap();
+    let stages = stages.lock().unwrap();
+    assert!(!stages.iter().any(|stage| stage.contains("teacher")), "{stages:?}");
+    assert!(stages.iter().any(|stage| stage == "Saving" || stage.contains("saving")), "{stages:?}");
+    assert!(weights(&place, "small") == before);
+}
+
+/// The distance from the teacher is no loss on the labels, by which a divergence is told.
+#[test]
+fn a_large_distance_from_the_teacher_is_no_divergence() {
+    let place = without_dropout();
+    let mut recipe = taught(&place);
+    recipe.distillation.as_mut().unwrap().weight = 1e6;
+    let losses: Arc<Mutex<Vec<f64>>> = Arc::default();
+    let seen = losses.clone();
+    let noting = move |event: &Event| {
+        if let Event::Step { loss, .. } = event {
+            seen.lock().unwrap().push(*loss);
+        }
+    };
+    let report = compress(&recipe, &observed(&place, "small", noting)).unwrap();
+    let losses = losses.lock().unwrap();
+    let (first, last) = (losses[0], losses[losses.len() - 1]);
+    let blind = std::f64::consts::LN_2;
+    assert!(last > 2.0 * first.max(blind), "from {first} to {last}");
+    assert!(report.history_loss.iter().all(|(_, loss)| *loss < 2.0 * blind));
+    assert!(report.warnings.iter().all(|warning| warning.kind != WarningKind::Diverged));
 }
 
 /// A teacher with its labels in another order says the same.

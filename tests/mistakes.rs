@@ -31,7 +31,7 @@ const DEV: &str = "--dev dev.csv --text review --label mood";
 
 /// A mistake and the command that makes it. `…` in the command stands for [`ORDER`], in `evaluate`
 /// for [`DEV`].
-const MISTAKES: [(&str, &str); 43] = [
+const MISTAKES: [(&str, &str); 46] = [
     ("a missing model folder", "compress no/such -o out …"),
     ("a truncated `model.safetensors`", "compress truncated -o out …"),
     ("a weight that is NaN", "compress nan -o out …"),
@@ -45,6 +45,10 @@ const MISTAKES: [(&str, &str); 43] = [
     ("a missing column", "finetune model -o out … --label stars"),
     ("a table with another separator", "finetune model -o out … --train semicolons.csv"),
     ("no example to train on", "finetune model -o out … --max-train-examples 0"),
+    (
+        "a file sorted by label, cut",
+        "finetune model -o out … --train sorted.csv --max-train-examples 4",
+    ),
     ("a label that the task lacks", "evaluate model … --dev strange.csv"),
     ("too few rows to hold some out", "finetune model -o out … --dev- --train two.csv"),
     ("an input longer than the model takes", "finetune model -o out … --max-length 512"),
@@ -74,6 +78,8 @@ const MISTAKES: [(&str, &str); 43] = [
     ("two places of data", "evaluate model … --data glue"),
     ("a study in the folder of a run", "study grid.toml -o done"),
     ("a model of a run that was not done", "predict begun good"),
+    ("a run that has no model yet", "evaluate stopped …"),
+    ("a checkpoint in place of a model", "inspect done/checkpoints/step-00000012"),
     ("columns for a task that has none", "finetune model -o out … --task squad"),
     ("nothing to resume", "finetune model -o never … --resume"),
     ("resuming with other settings", "finetune model -o done … --epochs 1 --seed 7 --resume"),
@@ -135,6 +141,9 @@ fn place() -> Place {
     place.write("strange.csv", "review,mood\ngood,sideways\n");
     place.write("semicolons.csv", super::place::reviews(8).replace(',', ";"));
     place.write("nan.toml", "[training]\nlearning_rate = nan\n");
+    let rows = |text: &str, mood: &str| format!("{text},{mood}\n").repeat(4);
+    place
+        .write("sorted.csv", format!("review,mood\n{}{}", rows("bad", "down"), rows("good", "up")));
     place.write("two.csv", "review,mood\ngood,up\nbad,down\n");
     place.write("misspelt.toml", "[training]\nepoch = 3\n");
     let stars = |up: &str, down: &str| {
@@ -148,6 +157,8 @@ fn place() -> Place {
         place.copy(&format!("{folder}/model"));
     }
     place.write("begun/recipe.toml", "");
+    fs::create_dir(place.path("stopped")).unwrap();
+    place.write("stopped/recipe.toml", "");
     place.write("grid.toml", "[base]\nmodel = 'model'\n[grid]\nmethod = ['dense']\n");
     let done = run(&place, "finetune model -o done … --epochs 1");
     assert!(done.status.success(), "{}", text(&done.stderr));

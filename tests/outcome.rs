@@ -67,7 +67,7 @@ fn an_interval_that_leaves_no_time_is_refused_before_anything_is_written() {
     refused(&[&long[..], &["--dry-run"]].concat(), &["option --interval"]);
     refused(
         &["--epochs", "1", "--gradient-accumulation", "3"],
-        &["option --epochs: 1 epoch of this data are only 2 updates"],
+        &["option --epochs: 1 epoch of this data: only 2 updates"],
     );
     let early = ["--epochs", "1", "--initial-warmup-steps", "5"];
     refused(&early, &["option --initial-warmup-steps: the schedule is longer than the training"]);

@@ -249,7 +249,7 @@ fn misuse_is_named() {
     place.write("model/generation_config.json", "{}");
     let dry = losparse(&data).arg("--dry-run").output().unwrap();
     assert!(dry.status.success(), "{}", text(&dry.stderr));
-    assert!(text(&dry.stdout).contains("layers (16)"), "{}", text(&dry.stdout));
+    assert!(text(&dry.stdout).contains("layers: 16 ("), "{}", text(&dry.stdout));
     fs::remove_file(place.path("model/merges.txt")).unwrap();
     with(&[], &["merges.txt", "missing"]);
     assert!(!Path::new(&output).exists());

@@ -7,6 +7,7 @@
 //! ```text
 //! quickstart/ compress finetune evaluate predict/ inspect/ study/ bench    the commands
 //!   └ run         compress and finetune: options, checks
+//!      ├ plan         what a dry run prints
 //!      ├ summary      what is printed at the end
 //!      ├ options/     options that override a recipe's settings
 //!      ├ opened       a model folder, loaded with tokenizer and task
@@ -27,6 +28,7 @@ mod inspect;
 mod opened;
 mod options;
 mod output;
+mod plan;
 mod predict;
 mod progress;
 mod quickstart;

@@ -247,8 +247,8 @@ pub fn find(folder: &Path) -> Result<PathBuf> {
     let inner = folder.join(RunReport::MODEL);
     let whole = has(&inner, "config.json");
     let message = if CheckpointState::is_in(folder) {
-        "is a checkpoint, no model folder yet: `losparse evaluate` scores it, `losparse inspect --plots` \
-         draws it, and the run goes on with --resume"
+        "is a checkpoint and no model folder: `losparse evaluate` scores it, `losparse inspect --plots` \
+         draws it; a run that is done has its model in the folder model"
             .to_string()
     } else if has(folder, Recipe::FILE) && !has(folder, RunReport::FILE) {
         match (whole, last_checkpoint(folder)) {

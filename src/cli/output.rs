@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use losparse::inspect::{visible, visible_lines};
 use serde::Serialize;
-use serde_json::Value;
 
 /// Moves to the start of the terminal's line and clears it.
 pub const CLEAR_LINE: &str = "\r\x1b[K";
@@ -171,96 +170,6 @@ fn width(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// A JSON value as text for people: one field a line, nested fields indented, lists of objects as
-/// tables.
-pub fn describe(value: &Value) -> String {
-    let mut lines = Vec::new();
-    describe_into(&mut lines, value, 0);
-    lines.join("\n")
-}
-
-fn describe_into(lines: &mut Vec<String>, value: &Value, depth: usize) {
-    let indent = "  ".repeat(depth);
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let name = name.replace('_', " ");
-                match value {
-                    Value::Null => {}
-                    Value::Object(_) => {
-                        lines.push(format!("{indent}{name}:"));
-                        describe_into(lines, value, depth + 1);
-                    }
-                    Value::Array(items) if items.iter().any(Value::is_object) => {
-                        lines.push(format!("{indent}{name} ({}):", items.len()));
-                        describe_into(lines, value, depth + 1);
-                    }
-                    other => lines.push(match (name.as_str(), other.as_f64()) {
-                        (name, Some(bytes)) if name.ends_with(" bytes") => {
-                            format!("{indent}{}: {}", name.trim_end_matches(" bytes"), size(bytes))
-                        }
-                        (name, Some(seconds)) if name.ends_with(" seconds") => {
-                            let name = name.trim_end_matches(" seconds");
-                            format!("{indent}{name} time: {}", duration(seconds))
-                        }
-                        (name, _) => format!("{indent}{name}: {}", cell(other)),
-                    }),
-                }
-            }
-        }
-        Value::Array(items) if items.iter().all(Value::is_object) => {
-            let columns: Vec<&String> = items
-                .iter()
-                .filter_map(Value::as_object)
-                .flat_map(|row| row.keys())
-                .fold(Vec::new(), |mut seen, name| {
-                    if !seen.contains(&name) {
-                        seen.push(name);
-                    }
-                    seen
-                });
-            let row =
-                |item: &Value| columns.iter().map(|name| cell(&item[name.as_str()])).collect();
-            let rows: Vec<Vec<String>> = items.iter().map(row).collect();
-            let right: Vec<usize> = (0..columns.len())
-                .filter(|&at| items.iter().any(|item| item[columns[at].as_str()].is_number()))
-                .collect();
-            let names: Vec<String> = columns.iter().map(|name| name.replace('_', " ")).collect();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            lines
-                .extend(table(&names, &right, &rows).lines().map(|line| format!("{indent}{line}")));
-        }
-        other => lines.push(format!("{indent}{}", cell(other))),
-    }
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "–".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let pairs = items.iter().map(|item| match item {
-                Value::Array(parts) => parts.iter().map(cell).collect::<Vec<_>>().join(": "),
-                item => cell(item),
-            });
-            pairs.collect::<Vec<_>>().join(", ")
-        }
-        Value::Object(fields) => {
-            let field = |(name, value): (&String, &Value)| format!("{name} {}", cell(value));
-            fields.iter().map(field).collect::<Vec<_>>().join(", ")
-        }
-        Value::Number(number) if number.is_f64() => match number.as_f64().unwrap_or(f64::NAN) {
-            0.0 => "0".into(),
-            value if value.abs() < 1e-3 => format!("{value:.2e}"),
-            value => {
-                let text = format!("{value:.4}");
-                text.trim_end_matches('0').trim_end_matches('.').to_string()
-            }
-        },
-        other => other.to_string(),
-    }
-}
-
 /// Formats seconds: `42 s`, `3 min 05 s`, `2 h 07 min`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
@@ -272,7 +181,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// Formats bytes: `512 bytes`, `1.5 MiB`.
-fn size(bytes: f64) -> String {
+pub fn size(bytes: f64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.iter().find(|(power, _)| bytes >= f64::from(1 << power));
     unit.map_or_else(
@@ -299,7 +208,6 @@ pub fn terminal_width() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn columns_line_up() {
@@ -317,22 +225,6 @@ mod tests {
             "bcde   5\n\\u{1b}[1m\\n   6"
         );
         assert_eq!(table.add(&[]), "");
-    }
-
-    #[test]
-    fn any_value_can_be_described() {
-        let value = json!({
-            "total_steps": 12, "share": 0.25, "tiny": 0.00001, "none": null, "words": ["a", "b"],
-            "nested": {"x": true}, "expected_memory_bytes": 1572864, "expected_seconds": 185.4,
-            "keep_ratios": [[0, 1.0], [50, 0.5]],
-            "layers": [{"name": "q", "rank": 3}, {"name": "long", "rank": 12}],
-        });
-        assert_eq!(
-            describe(&value),
-            "expected memory: 1.5 MiB\nexpected time: 3 min 05 s\nkeep ratios: 0: 1, 50: 0.5\n\
-             layers (2):\n  name  rank\n  q        3\n  long    12\nnested:\n  x: true\n\
-             share: 0.25\ntiny: 1.00e-5\ntotal steps: 12\nwords: a, b"
-        );
     }
 
     #[test]

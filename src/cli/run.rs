@@ -17,6 +17,7 @@ use super::options::task::{TaskArgs, TrainDataArgs};
 use super::options::training::TrainingArgs;
 use super::options::values::{read_recipe, word};
 use super::output;
+use super::plan::described;
 use super::progress::Progress;
 use super::signals::stop_on_ctrl_c;
 use super::summary::summary;
@@ -213,8 +214,7 @@ impl RunArgs {
                 true => output::print_json(&plan),
                 false => {
                     plan.notes.iter().for_each(|note| global.note(note));
-                    let plan = losparse::train::Plan { notes: Vec::new(), ..plan };
-                    Ok(output::print(&output::describe(&serde_json::to_value(&plan)?))?)
+                    Ok(output::print(&described(&plan))?)
                 }
             };
         }

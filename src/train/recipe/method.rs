@@ -137,7 +137,7 @@ impl MethodRecipe {
             (None, None) if total < FEWEST_UPDATES => {
                 let (passes, updates) = (many(epochs, "epoch"), many(total, "update"));
                 let message = format!(
-                    "{passes} of this data are only {updates}, and pruning needs {FEWEST_UPDATES} at \
+                    "{passes} of this data: only {updates}, and pruning needs {FEWEST_UPDATES} at \
                      least; give more --epochs, or a smaller --batch-size"
                 );
                 return Err(Error::option("epochs", message));
@@ -277,7 +277,7 @@ mod tests {
         // As runs write recipes, with shares that are the defaults.
         let method = MethodRecipe::default().resolved();
         let short = error(method.clone(), 1);
-        assert!(short.starts_with("option epochs: 1 epoch of this data are only 1 update, and"));
+        assert!(short.starts_with("option epochs: 1 epoch of this data: only 1 update, and"));
         assert!(error(method.clone(), 2).contains("only 2 updates, and pruning needs 3 at least"));
         method.check_length(&method.pruning(3, 0.1).schedule, 1).unwrap();
         let early = MethodRecipe { initial_warmup_share: Some(0.7), ..method.clone() };

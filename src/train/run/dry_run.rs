@@ -14,7 +14,7 @@ use crate::Result;
 use crate::decompose::{Calibration, RankedLayer};
 use crate::optim::AdamWConfig;
 use crate::pruning::{Pruner, Schedule};
-use crate::train::job::{Job, Prepared, TrainableModel, dispatch};
+use crate::train::job::{BatchSource, Job, Prepared, TrainableModel, dispatch};
 use crate::train::learner::{CompressingModel, RunHandle, RunSettings, TrainItem};
 use crate::train::{Event, Recipe, Segments, Silent};
 
@@ -52,13 +52,17 @@ pub struct Plan {
     pub keep_ratios: Vec<(usize, f64)>,
     /// Number of trained parameters.
     pub trained_parameters: usize,
-    /// Expected memory of weights, gradients, moments and activations, in bytes.
+    /// Expected memory of weights, gradients, moments and activations, in bytes; of the model and its teacher
+    /// where both take more.
     pub expected_memory_bytes: u64,
     /// The fine-tuning of the dense model that comes before; absent if the model has a head for the task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fine_tuning_first: Option<FineTuning>,
+    /// Expected seconds of the teacher's pass over the training data, from a timed batch; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher_seconds: Option<f64>,
     /// Expected seconds of the training, from two timed updates on this device; with those of the
-    /// fine-tuning before.
+    /// fine-tuning before and of the teacher.
     pub expected_seconds: f64,
     /// Seconds of one update.
     pub seconds_per_step: f64,
@@ -95,12 +99,21 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
     let (model, prepared) = J::prepare(recipe, device, &observer)?;
     let Outline { patterns, layers, segments, learning_rate, pruning } =
         outline(recipe, &model, prepared.train.lengths.len())?;
-    teacher::load_named::<J>(recipe, &prepared, device, &observer)?;
+    let named = teacher::load_named::<J>(recipe, &prepared, device, &observer)?;
+    let pass = match (recipe.teaching(), &named) {
+        (None, _) => None,
+        (Some(_), None) => Some(teacher_pass(recipe, &model, &prepared.train, device)?),
+        (Some(_), Some(named)) => Some(teacher_pass(recipe, &named.model, &named.train, device)?),
+    };
+    let parameters = |model: &J::Model| Module::num_params(model) as u64;
+    let both = 4 * (parameters(&model) + named.map_or(0, |named| parameters(&named.model)));
     let first = match teacher::is_fine_tuned_first::<J>(recipe, &prepared) {
         true => Some(plan_job::<J>(&teacher::dense_recipe(recipe), device)?),
         false => None,
     };
-    let before = first.as_ref().map_or(0.0, |plan| plan.expected_seconds);
+    let teacher_seconds = pass.as_ref().map(|pass| pass.seconds);
+    let before = first.as_ref().map_or(0.0, |plan| plan.expected_seconds)
+        + teacher_seconds.unwrap_or_default();
     // An update takes as long whatever its low-rank parts keep.
     let plain = Calibration::default();
     let (model, ..) =
@@ -108,7 +121,8 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
     let schedule = pruning.map(|config| config.schedule);
     let pruner = Pruner::new_or_idle(&model, pruning, segments.total_steps, device)?;
     let trained_parameters = model.num_params();
-    let expected_memory_bytes = memory(recipe, &model, &prepared.train.lengths);
+    let in_training = memory(recipe, &model, &prepared.train.lengths);
+    let expected_memory_bytes = both.max(in_training) + pass.map_or(0, |pass| pass.bytes);
     let seconds_per_step = time_updates(recipe, &prepared, (model, pruner), segments, device)?;
     Ok(Plan {
         model: prepared.start.folder.display().to_string(),
@@ -132,6 +146,7 @@ fn plan_job<J: Job>(recipe: &Recipe, device: &Device) -> Result<Plan> {
             learning_rate: plan.learning_rate,
             expected_seconds: plan.expected_seconds,
         }),
+        teacher_seconds,
         expected_seconds: before + seconds_per_step * segments.total_steps as f64,
         seconds_per_step,
     })
@@ -157,6 +172,45 @@ fn memory<M: TrainableModel>(recipe: &Recipe, model: &M, lengths: &[usize]) -> u
         widths += 2 * (d_input + d_output) as u64;
     });
     4 * (4 * Module::num_params(model) as u64 + tokens * widths)
+}
+
+/// A teacher's pass over the training data: its time, and the memory of its answers.
+struct TeacherPass {
+    seconds: f64,
+    bytes: u64,
+}
+
+/// Times a batch of median length in evaluation, for the pass over all of `source`. The first of two
+/// batches warms up.
+fn teacher_pass<M: TrainableModel>(
+    recipe: &Recipe,
+    teacher: &M,
+    source: &BatchSource<M::Batch>,
+    device: &Device,
+) -> Result<TeacherPass> {
+    let teacher = teacher.valid();
+    let examples = source.lengths.len() as f64;
+    let chosen = typical_examples(&source.lengths, recipe.training.eval_batch_size);
+    let lengths: Vec<usize> = chosen.iter().map(|&at| source.lengths[at]).collect();
+    let mut pass = TeacherPass { seconds: 0.0, bytes: 0 };
+    for _ in 0..2 {
+        let start = Instant::now();
+        let (_, output) = teacher.forward_loss((source.collate)(&chosen, device)?);
+        let answers = M::soft_targets(&output, &lengths)?;
+        let share = examples / chosen.len().max(1) as f64;
+        let numbers: usize = answers.iter().map(Vec::len).sum();
+        let seconds = share * start.elapsed().as_secs_f64();
+        pass = TeacherPass { seconds, bytes: (4.0 * share * numbers as f64) as u64 };
+    }
+    Ok(pass)
+}
+
+/// As many examples of median length.
+fn typical_examples(lengths: &[usize], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&at| lengths[at]);
+    let from = (order.len() / 2).saturating_sub(count / 2);
+    order[from..(from + count).min(order.len())].to_vec()
 }
 
 fn typical_length(lengths: &[usize]) -> usize {
@@ -185,17 +239,12 @@ fn time_updates<M: TrainableModel, E>(
     let mut model = CompressingModel::new(model, pruner, run.clone()).train();
     let mut optimizer = AdamWConfig::new().init();
     let device = device.clone().autodiff();
-    // Examples of middle length.
-    let mut order: Vec<usize> = (0..prepared.train.lengths.len()).collect();
-    order.sort_by_key(|&at| prepared.train.lengths[at]);
-    let middle = order.len() / 2;
-    let from = middle.saturating_sub(recipe.training.batch_size / 2);
-    let chosen = &order[from..(from + recipe.training.batch_size).min(order.len())];
+    let chosen = typical_examples(&prepared.train.lengths, recipe.training.batch_size);
     let mut seconds = 0.0;
     for number in 0..2 {
         let start = Instant::now();
         for _ in 0..recipe.training.gradient_accumulation {
-            let batch = (prepared.train.collate)(chosen, &device)?;
+            let batch = (prepared.train.collate)(&chosen, &device)?;
             let output = TrainStep::step(&model, TrainItem { batch, number, examples: Vec::new() });
             model = model.optimize(&mut optimizer, 0.0.into(), output.grads);
         }

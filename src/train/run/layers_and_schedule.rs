@@ -185,7 +185,7 @@ mod tests {
         let model = BertForSequenceClassification::new(&config(), &Device::default());
         let error = outline(&recipe, &model, 33).unwrap_err().to_string();
         assert!(
-            error.starts_with("option epochs: 1 epoch of this data are only 2 updates"),
+            error.starts_with("option epochs: 1 epoch of this data: only 2 updates"),
             "{error}"
         );
         assert_eq!(outline(&recipe, &model, 65).unwrap().pruning.unwrap().schedule.interval, 1);
