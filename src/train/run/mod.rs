@@ -4,10 +4,11 @@
 //! load ─► (fine-tune ─►) evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► save ─► evaluate as saved
 //! ```
 //!
-//! Begin with [`compress`]. `start` reads and checks everything before anything is written; `layers_and_schedule` derives ranks, updates and schedule from recipe and
-//! model, for runs and dry runs; `calibration` shows layers examples; `teacher` fine-tunes the dense model where that comes first, and takes a
-//! teacher's answers; `folder` and `lock` guard the output folder; `resume` continues from a checkpoint;
-//! `report` gathers the facts for the report. A run may use all other parts of `train`.
+//! Begin with [`compress`]. `start` reads and checks everything before anything is written, and fine-tunes the
+//! dense model where that comes first; `layers_and_schedule` derives ranks, updates and schedule from recipe
+//! and model, for runs and dry runs; `calibration` shows layers examples; `teacher` takes a teacher's answers;
+//! `folder` and `lock` guard the output folder; `resume` continues from a checkpoint; `report` gathers the
+//! facts for the report. A run may use all other parts of `train`.
 
 mod calibration;
 mod dry_run;

@@ -1,8 +1,9 @@
 //! The start of a run: reads model, data and teacher, checks that they fit the output folder, and only then
-//! writes to it.
+//! writes to it. A dense model that has no head for the task is fine-tuned here first, in a run of its own.
 
 use std::path::PathBuf;
 
+use super::folder::MODEL;
 use super::layers_and_schedule::{Outline, outline};
 use super::lock::Claim;
 use super::{Run, RunOptions, resume, teacher};
@@ -59,7 +60,7 @@ pub(super) fn start<J: Job>(given: &Recipe, options: &RunOptions) -> Result<RunR
     if tuned_first {
         // Only its files are needed: training must not hold a second model.
         drop((model, prepared));
-        let (tuned, report) = teacher::fine_tune::<J>(given, &read, options)?;
+        let (tuned, report) = fine_tune::<J>(given, &read, options)?;
         dense_seconds = Some(report.training.seconds);
         inputs.teacher = sum_of_teacher(&teacher::dense_model(output))?;
         (model, prepared) = J::prepare(&tuned, device, &Silent)?;
@@ -117,4 +118,59 @@ fn first_state(recipe: &Recipe, inputs: &Inputs, baseline: Option<PathBuf>) -> C
     let baseline = baseline.filter(|path| path.to_str().is_some());
     let (recipe, inputs) = (recipe.to_toml(), inputs.clone());
     CheckpointState { recipe, inputs, baseline, ..CheckpointState::default() }
+}
+
+/// Fine-tunes the dense model within the output folder and returns `recipe` with it as the start, and its
+/// report; takes a finished or interrupted fine-tuning of the same settings and data as it is there.
+///
+/// # Errors
+/// As a run's; and if its result is spoilt, so has nothing to teach.
+fn fine_tune<J: Job>(
+    recipe: &Recipe,
+    inputs: &Inputs,
+    options: &RunOptions,
+) -> Result<(Recipe, RunReport)> {
+    let dense = teacher::dense_recipe(recipe);
+    let output = teacher::dense_folder(&options.output);
+    let same = Recipe::read(output.join(Recipe::FILE)).is_ok_and(|begun| {
+        // Whether moved files are the same, their checksums tell.
+        let (begun, now) = (begun.with_absolute_paths(), dense.with_absolute_paths());
+        begun.with_paths_of(&now).difference(&now).is_none()
+    });
+    let file = output.join(RunReport::FILE);
+    let whole = output.join(MODEL).join("config.json").is_file();
+    let finished = RunReport::read(&file)
+        .ok()
+        .filter(|report| same && whole && report.inputs.as_ref() == Some(inputs));
+    let tell = |event| options.observer.event(&event);
+    let report = match finished {
+        Some(report) => {
+            let message = format!("the dense model is fine-tuned already: {}", output.display());
+            tell(Event::Note { message });
+            report
+        }
+        None => {
+            tell(Event::Stage { name: "Fine-tuning the dense model first".to_string() });
+            let resume = same && options.resume && !file.is_file();
+            let baseline = None;
+            let output = output.clone();
+            let options =
+                RunOptions { output, resume, overwrite: !resume, baseline, ..options.clone() };
+            start::<J>(&dense, &options)?
+        }
+    };
+    for warning in &report.warnings {
+        tell(Event::Note { message: format!("{}: {}", output.display(), warning.message) });
+    }
+    if report.is_spoilt() {
+        let message = format!(
+            "the fine-tuning of the dense model in {} went wrong, so it cannot teach: see its report; \
+             mend the data or settings, or train without it (--teacher none)",
+            output.display()
+        );
+        return Err(Error::Training(message));
+    }
+    tell(Event::Stage { name: "Compressing the fine-tuned model".to_string() });
+    let tuned = Recipe { model: Some(output.join(MODEL)), new_head: false, ..recipe.clone() };
+    Ok((tuned, report))
 }

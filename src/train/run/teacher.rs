@@ -1,16 +1,14 @@
-//! The teacher of a compression: the dense model, which is fine-tuned first if it has no head for the
-//! task, or another model that the recipe names.
+//! The teacher of a compression: the dense model, which is fine-tuned first (`start`) if it has no head for
+//! the task, or another model that the recipe names.
 
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
 
+use super::Run;
 use super::folder::{DENSE, MODEL};
-use super::start::start;
-use super::{Run, RunOptions};
 use crate::checkpoint::StorageDtype;
-use crate::inspect::{Inputs, RunReport};
 use crate::tasks::Task;
 use crate::train::job::{BatchSource, Job, Prepared, SoftTargets, TrainableModel};
 use crate::train::{Event, Observer, Recipe, TaskRecipe, TrainingRecipe};
@@ -23,7 +21,7 @@ pub(super) fn is_fine_tuned_first<J: Job>(
     prepared: &Prepared<J::Model, J::Evaluator>,
 ) -> bool {
     let unnamed = recipe.teaching().is_some_and(|distillation| distillation.teacher.is_none());
-    recipe.method.is_some() && unnamed && prepared.start.new_head
+    unnamed && prepared.start.new_head
 }
 
 /// The run that fine-tunes the dense model for a compression by `recipe`.
@@ -50,61 +48,6 @@ pub(super) fn dense_folder(output: &Path) -> PathBuf {
 /// Folder of its model.
 pub(super) fn dense_model(output: &Path) -> PathBuf {
     dense_folder(output).join(MODEL)
-}
-
-/// Fine-tunes the dense model within the output folder and returns `recipe` with it as the start, and its
-/// report; takes a finished or interrupted fine-tuning of the same settings and data as it is there.
-///
-/// # Errors
-/// As a run's; and if its result is spoilt, so has nothing to teach.
-pub(super) fn fine_tune<J: Job>(
-    recipe: &Recipe,
-    inputs: &Inputs,
-    options: &RunOptions,
-) -> Result<(Recipe, RunReport)> {
-    let dense = dense_recipe(recipe);
-    let output = dense_folder(&options.output);
-    let same = Recipe::read(output.join(Recipe::FILE)).is_ok_and(|begun| {
-        // Whether moved files are the same, their checksums tell.
-        let (begun, now) = (begun.with_absolute_paths(), dense.with_absolute_paths());
-        begun.with_paths_of(&now).difference(&now).is_none()
-    });
-    let file = output.join(RunReport::FILE);
-    let whole = output.join(MODEL).join("config.json").is_file();
-    let finished = RunReport::read(&file)
-        .ok()
-        .filter(|report| same && whole && report.inputs.as_ref() == Some(inputs));
-    let tell = |event| options.observer.event(&event);
-    let report = match finished {
-        Some(report) => {
-            let message = format!("the dense model is fine-tuned already: {}", output.display());
-            tell(Event::Note { message });
-            report
-        }
-        None => {
-            tell(Event::Stage { name: "Fine-tuning the dense model first".to_string() });
-            let resume = same && options.resume && !file.is_file();
-            let baseline = None;
-            let output = output.clone();
-            let options =
-                RunOptions { output, resume, overwrite: !resume, baseline, ..options.clone() };
-            start::<J>(&dense, &options)?
-        }
-    };
-    for warning in &report.warnings {
-        tell(Event::Note { message: format!("{}: {}", output.display(), warning.message) });
-    }
-    if report.is_spoilt() {
-        let message = format!(
-            "the fine-tuning of the dense model in {} went wrong, so it cannot teach: see its report; \
-             mend the data or settings, or train without it (--teacher none)",
-            output.display()
-        );
-        return Err(Error::Training(message));
-    }
-    tell(Event::Stage { name: "Compressing the fine-tuned model".to_string() });
-    let tuned = Recipe { model: Some(output.join(MODEL)), new_head: false, ..recipe.clone() };
-    Ok((tuned, report))
 }
 
 /// A teacher that the recipe names, to answer the training examples once.
