@@ -146,7 +146,7 @@ fn join(parts: Vec<Tensor<2>>, axis: usize) -> Tensor<2> {
 }
 
 /// A parameter of `values` on the device of a matrix.
-fn indices(values: Vec<i64>, beside: &Tensor<2>) -> Param<Tensor<1, Int>> {
+pub(super) fn indices(values: Vec<i64>, beside: &Tensor<2>) -> Param<Tensor<1, Int>> {
     let count = values.len();
     let tensor = Tensor::from_data(TensorData::new(values, [count]), &beside.device());
     Param::initialized(ParamId::new(), tensor)
