@@ -11,7 +11,9 @@ use super::{TrainableModel, tell_skipped};
 use crate::inspect::Answers;
 use crate::models::{AnySequenceClassifier, EncoderInput, Labels};
 use crate::tasks::metrics::argmax;
-use crate::tasks::{Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset};
+use crate::tasks::{
+    Example, Label, MetricReport, Predictions, Task, TaskKind, TextBatch, TextDataset,
+};
 use crate::train::{Event, Observer, Recipe};
 use crate::{Error, Result};
 
@@ -38,8 +40,11 @@ impl Job for Classification {
             }
         }
         for (name, set) in &data.dev {
-            let both = [&data.train.examples[..], &set.examples];
-            tell_shared(observer, name, both, |example| (&example.text, &example.pair));
+            let [train, dev] = [&data.train, set].map(|set| set.examples.iter());
+            fn text(example: &Example) -> (&str, Option<&str>) {
+                (&example.text, example.pair.as_deref())
+            }
+            tell_shared(observer, name, train.map(text), dev.map(text));
         }
         let (model, start) = Start::load(recipe, label_config(&task), device, observer)?;
         let (tokenizer, pad_id) = (&start.tokenizer, start.tokenizer.pad_id());

@@ -135,19 +135,22 @@ pub(super) fn tell_held_out(observer: &dyn Observer, held: usize, train: usize, 
 }
 
 /// Tells the observer how many examples of the evaluation split are also trained on.
-pub(super) fn tell_shared<'a, E, K: Eq + Hash>(
+pub(super) fn tell_shared<E: Eq + Hash>(
     observer: &dyn Observer,
     split: &str,
-    [train, dev]: [&'a [E]; 2],
-    key: impl Fn(&'a E) -> K,
+    train: impl Iterator<Item = E>,
+    dev: impl Iterator<Item = E>,
 ) {
-    let train: HashSet<K> = train.iter().map(&key).collect();
-    let shared = dev.iter().filter(|example| train.contains(&key(example))).count();
+    let train: HashSet<E> = train.collect();
+    let (mut shared, mut total) = (0, 0);
+    for example in dev {
+        shared += usize::from(train.contains(&example));
+        total += 1;
+    }
     if shared > 0 {
         let message = format!(
-            "{split}: {shared} of {} examples are also training examples; a metric on them says \
-             nothing about new texts",
-            dev.len()
+            "{split}: {shared} of {total} examples are also training examples; a metric on them says \
+             nothing about new texts"
         );
         observer.event(&Event::Note { message });
     }

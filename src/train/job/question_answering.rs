@@ -38,8 +38,11 @@ impl Job for QuestionAnswering {
         tell_skipped(observer, "dev", splits.skipped[1], "questions");
         let name = splits.dev_name();
         let Splits { train, dev, held_out, skipped } = splits;
-        tell_shared(observer, "dev", [&train, &dev], |q| (&q.question, &q.context));
-
+        let [seen, asked] = [&train, &dev].map(|set| set.iter());
+        fn question(example: &QaExample) -> (&str, &str) {
+            (&example.question, &example.context)
+        }
+        tell_shared(observer, "dev", seen.map(question), asked.map(question));
         let (model, start) = Start::load(recipe, LabelConfig::default(), device, observer)?;
         let pad_id = start.tokenizer.pad_id();
         tell_skipped(observer, "train", skipped[0], "questions");

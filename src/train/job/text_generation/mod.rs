@@ -38,8 +38,11 @@ impl Job for TextGeneration {
         tell_skipped(observer, "train", splits.skipped[0], "rows");
         tell_skipped(observer, "dev", splits.skipped[1], "rows");
         let (dev_name, Splits { train, dev, held_out, .. }) = (splits.dev_name(), splits);
-        tell_shared(observer, "dev", [&train, &dev], |example| &example.document);
-
+        let [seen, new] = [&train, &dev].map(|set| set.iter());
+        fn document(example: &SummarizationExample) -> &str {
+            &example.document
+        }
+        tell_shared(observer, "dev", seen.map(document), new.map(document));
         let mut settings = SummarizationSettings::default();
         let mut own = GenerationConfig::default();
         let (model, start) =
