@@ -29,11 +29,11 @@
 
 use burn::tensor::{Device, Tensor};
 use losparse::checkpoint::{LoadOptions, PretrainedModel, TensorSource, load_pretrained};
-use losparse::models::{EncoderInput, question_answering_loss};
 use losparse::models::deberta_v2::{
     DebertaV2Config, DebertaV2ForQuestionAnswering, DebertaV2ForSequenceClassification,
     DebertaV2Model, RelativeBuckets,
 };
+use losparse::models::{EncoderInput, question_answering_loss};
 
 use super::parity::{Pass, TOLERANCE, assert_close, cases, compare, fixture, ints, report};
 

@@ -8,8 +8,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use losparse::checkpoint::{LoadOptions, SaveOptions, TensorSource, model_type};
 use losparse::linear::Compressible;
 use losparse::models::{
-    AnySeq2Seq, AnySequenceClassifier, EncoderInput, FolderModel, Labels, ProblemType, Seq2SeqInput,
-    language_model_loss,
+    AnySeq2Seq, AnySequenceClassifier, EncoderInput, FolderModel, Labels, ProblemType,
+    Seq2SeqInput, language_model_loss,
 };
 use losparse::pruning::{Importance, PruningConfig, Reduction, Schedule, Structure};
 use safetensors::tensor::{Dtype, TensorView};

@@ -5,8 +5,8 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{BartConfig, BartModel};
-use crate::models::pretrained::compressible_base;
 use crate::models::Seq2SeqInput;
+use crate::models::pretrained::compressible_base;
 use crate::ops::PackedDecoder;
 use crate::precision::matmul;
 
