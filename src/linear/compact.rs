@@ -3,8 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, assert_shape};
 
-use super::leaf;
-use super::state::indices;
+use super::{indices, leaf};
 use crate::kernels::NeuronWeights;
 use crate::ops::NeuronCache;
 use crate::precision::linear;

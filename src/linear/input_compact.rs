@@ -3,8 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, assert_shape};
 
-use super::leaf;
-use super::state::indices;
+use super::{indices, leaf};
 use crate::precision::linear;
 
 /// A linear layer whose kept inputs `C` have their dense weights `D = L·R_C + S_C` and whose other inputs
