@@ -16,7 +16,7 @@ use super::names::{transpose, visit_params};
 use super::source::SCALE_SUFFIX;
 use super::tokenizer_files;
 use super::{ModelConfig, PretrainedModel};
-use crate::linear::{CompressibleLinear, to_vec};
+use crate::linear::CompressibleLinear;
 use crate::{Error, Result};
 
 /// Type of stored weights. Computation is in the type of the device all the same.
@@ -140,7 +140,7 @@ fn config_json<M: PretrainedModel>(
 fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
     let mut matrix = |suffix: &str, matrix: Tensor<2>| {
         let [rows, columns] = matrix.dims();
-        let values = transpose(&to_vec(matrix), rows, columns);
+        let values = transpose(&crate::linear::to_vec(matrix), rows, columns);
         tensors.add(&format!("{name}.{suffix}"), vec![columns, rows], values);
     };
     let mut order: Option<Tensor<1, Int>> = None;
@@ -184,7 +184,7 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
         }
     }
     if let Some(bias) = linear.bias() {
-        tensors.add(&format!("{name}.bias"), bias.dims().to_vec(), to_vec(bias));
+        tensors.add(&format!("{name}.bias"), bias.dims().to_vec(), crate::linear::to_vec(bias));
     }
     if let Some(order) = order {
         let order: Vec<i32> = order.into_data().iter::<i32>().collect();
