@@ -27,7 +27,7 @@ use burn::tensor::{Device, Tensor};
 use losparse::models::bart::{
     BartConfig, BartForConditionalGeneration, BartForSequenceClassification, BartModel,
 };
-use losparse::models::{Seq2SeqInput, Seq2SeqOutput};
+use losparse::models::{Seq2SeqInput, Seq2SeqOutput, language_model_loss};
 
 use super::parity::{Pass, cases, compare, fixture, parameters, report};
 
@@ -65,7 +65,7 @@ fn write(model: &BartForConditionalGeneration, pass: &Pass<'_>) -> Option<Tensor
     pass.check(logits.clone(), "logits");
     check_states(output, pass);
     let smoothing = pass.expected.read("smoothing").map_or(0.0, |s| f64::from(s[0]));
-    Some(model.loss(logits, labels, smoothing))
+    Some(language_model_loss(logits, labels, smoothing))
 }
 
 fn classify(model: &BartForSequenceClassification, pass: &Pass<'_>) -> Option<Tensor<1>> {

@@ -148,31 +148,8 @@ impl Plan {
         options: &LoadOptions,
     ) -> Result<Self> {
         let mut used = BTreeSet::new();
-        let mut new = BTreeSet::new();
-        let mut faults = Vec::new();
-        let (mut absent, mut parts) = (Vec::new(), 0);
-        for param in named_params(model, &M::hugging_face_name) {
-            let found = checkpoint.file_name(&param.name).and_then(|n| checkpoint.source.shape(n));
-            used.insert(checkpoint.key(&param.name).to_string());
-            parts += 1;
-            match found {
-                // The pooler is part of a pretrained model: only the layers behind it are replaced.
-                _ if new_head && M::is_head(&param.name) => {
-                    new.insert(param.name);
-                }
-                None if M::may_be_new(&param.name) => {
-                    new.insert(param.name);
-                }
-                None => {
-                    faults.push(layer::missing(&param.name, &param.shape));
-                    absent.push((param.name, param.shape));
-                }
-                Some(found) if found != param.shape => {
-                    faults.push(layer::misshapen(&param.name, &param.shape, found));
-                }
-                Some(_) => {}
-            }
-        }
+        let Params { new, mut absent, mut faults, count: mut parts } =
+            Params::check(model, checkpoint, new_head, &mut used);
         let narrowed = if own_format { narrowed(model, checkpoint) } else { BTreeMap::new() };
         let mut layers = BTreeMap::new();
         model.for_each_linear(&mut |name, linear| {
@@ -195,11 +172,12 @@ impl Plan {
                 Err(error) => faults.push(error),
             }
         });
+        let path = checkpoint.source.path();
         let unused = checkpoint.files.iter().filter(|(name, _)| !used.contains(*name));
-        let unused: Vec<(&String, &String)> = unused.collect();
         let mut report = LoadReport {
-            source: checkpoint.source.path().to_path_buf(),
+            source: path.to_path_buf(),
             newly_initialised: new.iter().cloned().collect(),
+            unused: unused.clone().map(|(_, file_name)| file_name.clone()).collect(),
             tensors: checkpoint.files.len(),
             left_out_prefix: checkpoint.wrapper.clone(),
             compressed_layers: layers
@@ -208,28 +186,22 @@ impl Plan {
                 .count(),
             ..LoadReport::default()
         };
-        let shaped = |file_name: &String| {
+        let unexpected = unused.filter(|(name, _)| !M::may_be_unused(name));
+        let unexpected = unexpected.map(|(_, file_name)| {
             let shape = checkpoint.source.shape(file_name).unwrap_or_default();
             (file_name.clone(), shape.to_vec())
-        };
-        let unexpected = unused.iter().filter(|(name, _)| !M::may_be_unused(name));
-        let unexpected: Vec<_> = unexpected.map(|(_, file_name)| shaped(file_name)).collect();
+        });
+        let unexpected: Vec<_> = unexpected.collect();
         if 2 * absent.len() > parts && 2 * unexpected.len() > absent.len() {
-            let path = checkpoint.source.path();
             return Err(foreign_names(path, M::ARCHITECTURE, &absent, &unexpected));
         }
         if let Some(name) = checkpoint.source.quantized().next().filter(|_| !own_format) {
             faults.push(Error::layer(name, NOT_OWN));
         }
-        for (name, file_name) in unused {
-            if !options.allow_unexpected && !M::may_be_unused(name) {
-                let message = format!(
-                    "unexpected tensor in {}: the model has no place for it",
-                    checkpoint.source.path().display()
-                );
-                faults.push(Error::layer(file_name, message));
-            }
-            report.unused.push(file_name.clone());
+        if !options.allow_unexpected {
+            let message =
+                format!("unexpected tensor in {}: the model has no place for it", path.display());
+            faults.extend(unexpected.iter().map(|(name, _)| Error::layer(name, &message)));
         }
         one_error(checkpoint.source.path(), faults)?;
         report.tensors -= report.unused.len();
@@ -273,6 +245,51 @@ impl Plan {
             }
         });
         result.map(|()| (model, self.report))
+    }
+}
+
+/// The parameters outside compressible layers, checked.
+#[derive(Default)]
+struct Params {
+    new: BTreeSet<String>,
+    /// Names and shapes of those that the checkpoint lacks, though it should have them.
+    absent: Vec<(String, Vec<usize>)>,
+    faults: Vec<Error>,
+    /// Number of all.
+    count: usize,
+}
+
+impl Params {
+    fn check<M: PretrainedModel>(
+        model: &M,
+        checkpoint: &Checkpoint,
+        new_head: bool,
+        used: &mut BTreeSet<String>,
+    ) -> Self {
+        let mut params = Self::default();
+        for param in named_params(model, &M::hugging_face_name) {
+            let found = checkpoint.file_name(&param.name).and_then(|n| checkpoint.source.shape(n));
+            used.insert(checkpoint.key(&param.name).to_string());
+            params.count += 1;
+            match found {
+                // The pooler is part of a pretrained model: only the layers behind it are replaced.
+                _ if new_head && M::is_head(&param.name) => {
+                    params.new.insert(param.name);
+                }
+                None if M::may_be_new(&param.name) => {
+                    params.new.insert(param.name);
+                }
+                None => {
+                    params.faults.push(layer::missing(&param.name, &param.shape));
+                    params.absent.push((param.name, param.shape));
+                }
+                Some(found) if found != param.shape => {
+                    params.faults.push(layer::misshapen(&param.name, &param.shape, found));
+                }
+                Some(_) => {}
+            }
+        }
+        params
     }
 }
 

@@ -140,8 +140,7 @@ fn config_json<M: PretrainedModel>(
 fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
     let mut matrix = |suffix: &str, matrix: Tensor<2>| {
         let [rows, columns] = matrix.dims();
-        let values: Vec<f32> = matrix.into_data().convert::<f32>().iter::<f32>().collect();
-        let values = transpose(&values, rows, columns);
+        let values = transpose(&crate::linear::to_vec(matrix), rows, columns);
         tensors.add(&format!("{name}.{suffix}"), vec![columns, rows], values);
     };
     let mut order: Option<Tensor<1, Int>> = None;
@@ -185,8 +184,7 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
         }
     }
     if let Some(bias) = linear.bias() {
-        let values: Vec<f32> = bias.into_data().convert::<f32>().iter::<f32>().collect();
-        tensors.add(&format!("{name}.bias"), vec![values.len()], values);
+        tensors.add(&format!("{name}.bias"), bias.dims().to_vec(), crate::linear::to_vec(bias));
     }
     if let Some(order) = order {
         let order: Vec<i32> = order.into_data().iter::<i32>().collect();

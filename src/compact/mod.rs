@@ -83,14 +83,14 @@ fn compact_layer(layer: &LowRankSparseLinear) -> CompressibleLinear {
         None => (Vec::new(), Vec::new()),
     };
     let dense = d_input * d_output;
-    let by_neurons = d_input * (neurons.len() + rank) + rank * (d_output - neurons.len());
-    let by_inputs = d_output * (inputs.len() + rank) + rank * (d_input - inputs.len());
+    let by_neurons = folded_elements(d_input, d_output, rank, neurons.len());
+    let by_inputs = folded_elements(d_output, d_input, rank, inputs.len());
     if dense <= by_neurons.min(by_inputs) {
         dense_layer(layer)
     } else if by_inputs < by_neurons {
-        fold_inputs(layer, &inputs)
+        fold(layer, 0, &inputs)
     } else {
-        fold_neurons(layer, &neurons)
+        fold(layer, 1, &neurons)
     }
 }
 
@@ -121,30 +121,28 @@ fn others(kept: &[usize], count: usize) -> Vec<usize> {
     (0..count).filter(|&at| !is_kept[at]).collect()
 }
 
-fn fold_neurons(layer: &LowRankSparseLinear, kept: &[usize]) -> CompressibleLinear {
-    let [_, d_output] = layer.dims();
-    let folded = select(layer.effective_weight(), 1, kept);
-    let rest = others(kept, d_output);
-    let low_rank = layer
-        .low_rank
-        .as_ref()
-        .filter(|_| !rest.is_empty())
-        .map(|lr| (lr.right.val(), select(lr.left.val(), 1, &rest)));
+/// Folds a layer to its kept neurons (`dim` 1) or inputs (`dim` 0).
+fn fold(layer: &LowRankSparseLinear, dim: usize, kept: &[usize]) -> CompressibleLinear {
+    let count = layer.dims()[dim];
+    let folded = select(layer.effective_weight(), dim, kept);
+    let rest = others(kept, count);
+    let low_rank = layer.low_rank.as_ref().filter(|_| !rest.is_empty());
+    let low_rank = low_rank.map(|lr| match dim {
+        0 => (select(lr.right.val(), 0, &rest), lr.left.val()),
+        _ => (lr.right.val(), select(lr.left.val(), 1, &rest)),
+    });
     let bias = layer.bias.as_ref().map(|b| b.val());
-    CompressibleLinear::Compact(CompactLinear::new(folded, low_rank, bias, kept, d_output))
+    match dim {
+        0 => CompressibleLinear::InputCompact(InputCompactLinear::new(
+            folded, low_rank, bias, kept, count,
+        )),
+        _ => CompressibleLinear::Compact(CompactLinear::new(folded, low_rank, bias, kept, count)),
+    }
 }
 
-fn fold_inputs(layer: &LowRankSparseLinear, kept: &[usize]) -> CompressibleLinear {
-    let [d_input, _] = layer.dims();
-    let folded = select(layer.effective_weight(), 0, kept);
-    let rest = others(kept, d_input);
-    let low_rank = layer
-        .low_rank
-        .as_ref()
-        .filter(|_| !rest.is_empty())
-        .map(|lr| (select(lr.right.val(), 0, &rest), lr.left.val()));
-    let bias = layer.bias.as_ref().map(|b| b.val());
-    CompressibleLinear::InputCompact(InputCompactLinear::new(folded, low_rank, bias, kept, d_input))
+/// Weights of a layer folded to `kept` of its `groups`: `[K; R]` and `L′`.
+pub(crate) fn folded_elements(across: usize, groups: usize, rank: usize, kept: usize) -> usize {
+    across * (kept + rank) + rank * (groups - kept)
 }
 
 #[cfg(test)]

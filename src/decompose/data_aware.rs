@@ -6,10 +6,10 @@
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
-use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 
+use super::lanczos::product;
 use super::svd::{self, Factors, LowRankPart, no_convergence, right_vectors, row_major, to_f64};
 use crate::{Error, Result};
 
@@ -64,8 +64,7 @@ fn projected(
     let tall = if upright { image.as_ref() } else { image.transpose() };
     let vectors = right_vectors(tall, rank).ok_or_else(|| no_convergence(name))?;
     let basis = if upright { vectors } else { directions(tall, &vectors) };
-    let mut right = Mat::<f64>::zeros(d_input, rank);
-    matmul(right.as_mut(), Accum::Replace, weight, basis.as_ref(), 1.0, Par::Seq);
+    let right = product(weight, basis.as_ref());
     let roots: Vec<f64> = (0..rank).map(|k| right.col(k).norm_l2().sqrt()).collect();
     let share = |k: usize| if roots[k] > 0.0 { 1.0 / roots[k] } else { 0.0 };
     Ok((
@@ -76,8 +75,7 @@ fn projected(
 
 /// The directions of `tall·vectors`, each of norm 1 or 0.
 fn directions(tall: MatRef<'_, f64>, vectors: &Mat<f64>) -> Mat<f64> {
-    let mut images = Mat::<f64>::zeros(tall.nrows(), vectors.ncols());
-    matmul(images.as_mut(), Accum::Replace, tall, vectors.as_ref(), 1.0, Par::Seq);
+    let mut images = product(tall, vectors.as_ref());
     for k in 0..images.ncols() {
         let norm = images.col(k).norm_l2();
         let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };

@@ -28,7 +28,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::linear::{
-    Compressible, CompressibleLinear, LayerSelection, LowRank, LowRankSparseLinear, leaf, to_vec,
+    Compressible, CompressibleLinear, LayerSelection, LowRankSparseLinear, leaf, to_vec,
 };
 use crate::{Error, Result};
 
@@ -216,6 +216,5 @@ fn job(
 
 fn layer(dense: &Linear, factors: Factors, sparse: bool) -> LowRankSparseLinear {
     let (low_rank, rest) = factors.tensors(&dense.weight.val());
-    let low_rank = low_rank.map(|[right, left]| LowRank { right: leaf(right), left: leaf(left) });
     LowRankSparseLinear::new(low_rank, sparse.then(|| leaf(rest)), dense.bias.clone())
 }

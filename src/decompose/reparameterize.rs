@@ -20,7 +20,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::{Decomposed, Factors, Rank, decompose_matrix};
-use crate::linear::{LayerSelection, LowRank, leaf, to_vec};
+use crate::linear::{LayerSelection, LowRank, to_vec};
 use crate::{Error, Result};
 
 /// The low-rank part attached to a weight: the effective value is `base + (L·R)ᵀ`.
@@ -139,7 +139,7 @@ impl BurnReparameterizer for Reparameterizer {
         let mut low_rank = None;
         let base = param.map(|weight| {
             let (parts, sparse) = factors.tensors(&weight);
-            low_rank = parts.map(|[right, left]| LowRank { right: leaf(right), left: leaf(left) });
+            low_rank = parts;
             let trained = weight.is_require_grad() && weight.is_autodiff();
             sparse.reshape(weight.shape()).detach().set_require_grad(trained)
         });

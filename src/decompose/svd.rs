@@ -16,7 +16,8 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
-use super::lanczos::{eigen, leading};
+use super::lanczos::{eigen, leading, product};
+use crate::linear::{LowRank, leaf};
 use crate::{Error, Result};
 
 /// Below this a full SVD takes milliseconds.
@@ -62,15 +63,17 @@ impl Factors {
     pub(super) fn tensors<const D: usize>(
         self,
         weight: &Tensor<D>,
-    ) -> (Option<[Tensor<2>; 2]>, Tensor<2>) {
+    ) -> (Option<LowRank>, Tensor<2>) {
         let (device, dtype) = (weight.device().without_autodiff(), weight.dtype());
         let matrix = |values: Vec<f32>, shape: [usize; 2]| {
             let tensor = Tensor::from_data(TensorData::new(values, shape), (&device, dtype));
             if weight.is_autodiff() { Tensor::from_inner(tensor) } else { tensor }
         };
         let Self { d_input, d_output, rank, right, left, sparse, .. } = self;
-        let low_rank =
-            (rank > 0).then(|| [matrix(right, [d_input, rank]), matrix(left, [rank, d_output])]);
+        let low_rank = (rank > 0).then(|| LowRank {
+            right: leaf(matrix(right, [d_input, rank])),
+            left: leaf(matrix(left, [rank, d_output])),
+        });
         (low_rank, matrix(sparse, [d_input, d_output]))
     }
 }
@@ -177,8 +180,7 @@ fn truncated(
     let tall = if upright { matrix } else { matrix.transpose() };
     let vectors = right_vectors(tall, rank).ok_or_else(|| no_convergence(name))?;
     // `W·v_k = σ_k u_k`, so this is optimal for the span of the vectors, however exact they are.
-    let mut images = Mat::<f64>::zeros(tall.nrows(), rank);
-    matmul(images.as_mut(), Accum::Replace, tall, vectors.as_ref(), 1.0, Par::Seq);
+    let images = product(tall, vectors.as_ref());
     let roots: Vec<f64> = (0..rank).map(|k| images.col(k).norm_l2().sqrt()).collect();
     let share = |k: usize| if roots[k] > 0.0 { 1.0 / roots[k] } else { 0.0 };
     let tall_part = |i: usize, k: usize| (images[(i, k)] * share(k)) as f32;

@@ -14,54 +14,55 @@ use burn::tensor::{Device, DeviceType, FloatDType};
 
 use crate::{Error, Result};
 
-/// The backends a device's name may start with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Backend {
+/// Defines [`Backend`] by the names of the backends, which are also those of the Cargo features.
+macro_rules! backends {
+    ($($(#[$doc:meta])* $backend:ident = $name:literal,)*) => {
+        /// The backends a device's name may start with.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Backend {
+            $($(#[$doc])* $backend,)*
+        }
+
+        impl Backend {
+            /// Every backend, in the order in which `auto` prefers them.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$backend),*];
+
+            /// The name, which is also the Cargo feature's.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$backend => $name),* }
+            }
+
+            fn device_type(self) -> Option<DeviceType> {
+                match self {
+                    $(#[cfg(feature = $name)] Self::$backend => Some(DeviceType::$backend),)*
+                    #[allow(unreachable_patterns)] // Not with every feature on.
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+backends! {
     /// CPU, pure Rust: `flex`.
-    Flex,
+    Flex = "flex",
     /// NVIDIA GPUs: `cuda`.
-    Cuda,
+    Cuda = "cuda",
     /// AMD GPUs: `rocm`.
-    Rocm,
+    Rocm = "rocm",
     /// GPUs through Metal: `metal`.
-    Metal,
+    Metal = "metal",
     /// GPUs through SPIR-V on Vulkan: `vulkan`.
-    Vulkan,
+    Vulkan = "vulkan",
     /// GPUs through WebGPU: `webgpu`.
-    WebGpu,
+    WebGpu = "webgpu",
     /// GPUs through WGSL on any graphics API: `wgpu`.
-    Wgpu,
+    Wgpu = "wgpu",
     /// CPU, kept for cross-checks: `ndarray`.
-    NdArray,
+    NdArray = "ndarray",
 }
 
 impl Backend {
-    /// Every backend, in the order in which `auto` prefers them.
-    pub const ALL: [Self; 8] = [
-        Self::Flex,
-        Self::Cuda,
-        Self::Rocm,
-        Self::Metal,
-        Self::Vulkan,
-        Self::WebGpu,
-        Self::Wgpu,
-        Self::NdArray,
-    ];
-
-    /// The name, which is also the Cargo feature's.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Flex => "flex",
-            Self::Cuda => "cuda",
-            Self::Rocm => "rocm",
-            Self::Metal => "metal",
-            Self::Vulkan => "vulkan",
-            Self::WebGpu => "webgpu",
-            Self::Wgpu => "wgpu",
-            Self::NdArray => "ndarray",
-        }
-    }
-
     /// Whether this build has the backend.
     pub fn is_compiled(self) -> bool {
         self.device_type().is_some()
@@ -75,29 +76,6 @@ impl Backend {
     /// Whether there may be several devices, told apart by an index.
     fn is_indexed(self) -> bool {
         !matches!(self, Self::Flex | Self::NdArray)
-    }
-
-    fn device_type(self) -> Option<DeviceType> {
-        match self {
-            #[cfg(feature = "flex")]
-            Self::Flex => Some(DeviceType::Flex),
-            #[cfg(feature = "cuda")]
-            Self::Cuda => Some(DeviceType::Cuda),
-            #[cfg(feature = "rocm")]
-            Self::Rocm => Some(DeviceType::Rocm),
-            #[cfg(feature = "metal")]
-            Self::Metal => Some(DeviceType::Metal),
-            #[cfg(feature = "vulkan")]
-            Self::Vulkan => Some(DeviceType::Vulkan),
-            #[cfg(feature = "webgpu")]
-            Self::WebGpu => Some(DeviceType::WebGpu),
-            #[cfg(feature = "wgpu")]
-            Self::Wgpu => Some(DeviceType::Wgpu),
-            #[cfg(feature = "ndarray")]
-            Self::NdArray => Some(DeviceType::NdArray),
-            #[allow(unreachable_patterns)] // Not with every feature on.
-            _ => None,
-        }
     }
 
     /// Requirements of this backend, for messages.

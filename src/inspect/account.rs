@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compact::folded_elements;
 use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, alive};
 use crate::{Error, Result};
 
@@ -122,11 +123,6 @@ impl LinearAccount {
     pub fn ratio(&self) -> f64 {
         ratio(self.stored_elements, self.dense_elements)
     }
-}
-
-/// Weights of a layer folded to `kept` of its `groups`: `[K; R]` and `L′` (see [`crate::compact`]).
-fn folded_elements(across: usize, groups: usize, rank: usize, kept: usize) -> usize {
-    across * (kept + rank) + rank * (groups - kept)
 }
 
 /// Neurons and input columns that have any non-zero entry in `S`.

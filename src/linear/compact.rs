@@ -1,9 +1,9 @@
 //! State for deployment after neurons were pruned: kept neurons folded, the others low-rank.
 
-use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Int, Tensor, TensorData, assert_shape};
+use burn::module::{Module, Param};
+use burn::tensor::{Int, Tensor, assert_shape};
 
-use super::leaf;
+use super::{indices, leaf};
 use crate::kernels::NeuronWeights;
 use crate::ops::NeuronCache;
 use crate::precision::linear;
@@ -45,7 +45,6 @@ impl CompactLinear {
         kept_neurons: &[usize],
         d_output: usize,
     ) -> Self {
-        let device = folded.device();
         let kept = kept_neurons.len();
         let (first, left) = match low_rank {
             Some((right, left)) if kept == 0 => (right, Some(left)),
@@ -54,10 +53,7 @@ impl CompactLinear {
         };
         let positions = output_positions(kept_neurons, d_output);
         let sorted = positions.iter().enumerate().all(|(output, &at)| output as i64 == at);
-        let order = (!sorted).then(|| {
-            let tensor = Tensor::from_data(TensorData::new(positions, [d_output]), &device);
-            Param::initialized(ParamId::new(), tensor)
-        });
+        let order = (!sorted).then(|| indices(positions, &first));
         Self {
             first: leaf(first),
             left: left.map(leaf),

@@ -1,9 +1,9 @@
 //! State for deployment after inputs were pruned: kept inputs folded, the others low-rank.
 
-use burn::module::{Module, Param, ParamId};
-use burn::tensor::{Int, Tensor, TensorData, assert_shape};
+use burn::module::{Module, Param};
+use burn::tensor::{Int, Tensor, assert_shape};
 
-use super::leaf;
+use super::{indices, leaf};
 use crate::precision::linear;
 
 /// A linear layer whose kept inputs `C` have their dense weights `D = L·R_C + S_C` and whose other inputs
@@ -35,7 +35,6 @@ impl InputCompactLinear {
         kept_inputs: &[usize],
         d_input: usize,
     ) -> Self {
-        let device = folded.device();
         let kept = kept_inputs.len();
         let mut order: Vec<i64> = kept_inputs.iter().map(|&at| at as i64).collect();
         order.extend((0..d_input as i64).filter(|at| !kept_inputs.contains(&(*at as usize))));
@@ -45,10 +44,7 @@ impl InputCompactLinear {
             None => (None, folded),
         };
         Self {
-            order: Param::initialized(
-                ParamId::new(),
-                Tensor::from_data(TensorData::new(order, [d_input]), &device),
-            ),
+            order: indices(order, &second),
             right: right.map(leaf),
             second: leaf(second),
             bias: bias.map(leaf),

@@ -206,3 +206,12 @@ pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 pub(crate) fn leaf<const D: usize>(tensor: Tensor<D>) -> burn::module::Param<Tensor<D>> {
     burn::module::Param::from_tensor(tensor.detach())
 }
+
+/// A parameter of `values` on the device of a matrix.
+fn indices(
+    values: Vec<i64>,
+    beside: &Tensor<2>,
+) -> burn::module::Param<Tensor<1, burn::tensor::Int>> {
+    let tensor = Tensor::from_data(values.as_slice(), &beside.device());
+    burn::module::Param::initialized(burn::module::ParamId::new(), tensor)
+}

@@ -3,14 +3,14 @@
 
 use std::fmt;
 
-use burn::module::{Module, Param, ParamId};
+use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{
     CompactLinear, Compressible, CompressibleLinear, InputCompactLinear, LowRank,
-    LowRankSparseLinear, leaf, linear_names,
+    LowRankSparseLinear, indices, leaf, linear_names,
 };
 use crate::{Error, Result};
 
@@ -145,13 +145,6 @@ fn join(parts: Vec<Tensor<2>>, axis: usize) -> Tensor<2> {
     }
 }
 
-/// A parameter of `values` on the device of a matrix.
-fn indices(values: Vec<i64>, beside: &Tensor<2>) -> Param<Tensor<1, Int>> {
-    let count = values.len();
-    let tensor = Tensor::from_data(TensorData::new(values, [count]), &beside.device());
-    Param::initialized(ParamId::new(), tensor)
-}
-
 impl fmt::Display for LayerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -262,7 +255,7 @@ mod tests {
     use super::*;
     use crate::linear::CompressibleLinearConfig;
     use burn::store::ModuleRecord;
-    use burn::tensor::Distribution;
+    use burn::tensor::{Distribution, Int};
 
     #[derive(Module, Debug)]
     struct Five {

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::any::{any_model, await_values};
 use super::bart::BartForConditionalGeneration;
-use super::{EncoderInput, FolderModel, Seq2SeqInput, language_model_loss};
+use super::{EncoderInput, FolderModel, Seq2SeqInput};
 use crate::Result;
 use crate::generation::{Generated, GenerationConfig, generate};
 
@@ -38,19 +38,6 @@ impl AnySeq2Seq {
     /// The input with the decoder reading what it needs to predict `labels`, `[batch, target]`.
     pub fn teacher_forced(&self, input: Seq2SeqInput, labels: Tensor<2, Int>) -> Seq2SeqInput {
         each!(self, model => model.teacher_forced(input, labels))
-    }
-
-    /// The loss `[1]`: see [`language_model_loss`].
-    ///
-    /// # Panics
-    /// If labels do not fit the logits.
-    pub fn loss(
-        &self,
-        logits: Tensor<3>,
-        labels: Tensor<2, Int>,
-        label_smoothing: f64,
-    ) -> Tensor<1> {
-        language_model_loss(logits, labels, label_smoothing)
     }
 
     /// Generates outputs for every example: see [`generate`].

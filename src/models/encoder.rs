@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
 use crate::kernels::Sequences;
-use crate::ops::ForwardContext;
+use crate::ops::{ForwardContext, hiding_mask};
 
 /// A batch of token sequences.
 #[derive(Debug, Clone)]
@@ -85,12 +85,9 @@ impl EncoderInput {
     /// smallest finite number for padding.
     pub(crate) fn additive_mask(&self, like: &Tensor<3>) -> Option<Tensor<4>> {
         let mask = self.attention_mask.as_ref()?;
-        let min = like.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
-        let device: Device = like.device();
         let [batch, length] = mask.dims();
         let padding = mask.clone().equal_elem(0).reshape([batch, 1, 1, length]);
-        let zeros = Tensor::<4>::zeros([batch, 1, 1, length], (&device, like.dtype()));
-        Some(zeros.mask_fill(padding, min))
+        Some(hiding_mask(padding, like))
     }
 
     /// The context of layers that begin with `embedded`: the sequences, where their padding is left

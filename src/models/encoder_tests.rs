@@ -1,6 +1,6 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Distribution, TensorData};
+use burn::tensor::{Device, Distribution, TensorData};
 
 use super::*;
 use crate::models::bert::BertForSequenceClassification;

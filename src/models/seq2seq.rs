@@ -1,9 +1,10 @@
 //! Input, output and loss shared by all text-to-text models.
 
-use burn::tensor::{Bool, Device, Int, Tensor, activation, assert_shape};
+use burn::tensor::{Bool, Int, Tensor, activation, assert_shape};
 
 use super::EncoderInput;
 use super::classification::cross_entropy;
+use crate::ops::hiding_mask;
 
 /// A batch for an encoder and a decoder.
 #[derive(Debug, Clone)]
@@ -103,10 +104,8 @@ pub fn language_model_loss(
 /// the tokens so far, the smallest finite number for later ones and padding.
 pub(crate) fn causal_mask(like: &Tensor<3>, padding_mask: Option<&Tensor<2, Int>>) -> Tensor<4> {
     let [_, length, _] = like.dims();
-    let device: Device = like.device();
-    let min = like.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
     // [length, length] → [1, 1, length, length]
-    let later = Tensor::<2, Bool>::tril_mask([length, length], 0, &device).unsqueeze::<4>();
+    let later = Tensor::<2, Bool>::tril_mask([length, length], 0, &like.device()).unsqueeze::<4>();
     let hidden = match padding_mask {
         Some(mask) => {
             let [batch, _] = mask.dims();
@@ -116,5 +115,5 @@ pub(crate) fn causal_mask(like: &Tensor<3>, padding_mask: Option<&Tensor<2, Int>
         }
         None => later,
     };
-    Tensor::<4>::zeros(hidden.dims(), (&device, like.dtype())).mask_fill(hidden, min)
+    hiding_mask(hidden, like)
 }

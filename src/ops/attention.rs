@@ -4,7 +4,7 @@ use burn::nn::Dropout;
 use burn::tensor::{Int, Tensor, activation::softmax};
 
 use super::ForwardContext;
-use super::context::{MaskKind, ScoreMask};
+use super::context::{MaskKind, ScoreMask, smallest};
 use crate::kernels::RelativeScores;
 use crate::precision::matmul;
 
@@ -70,8 +70,7 @@ impl Heads<'_> {
         scores = match &context.mask {
             // Not added: nothing may flow back through the rows of padding.
             Some(ScoreMask { kind: MaskKind::Replacing(hidden), .. }) => {
-                let min = scores.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
-                let hidden = hidden.clone().expand(scores.dims());
+                let (hidden, min) = (hidden.clone().expand(scores.dims()), smallest(&scores));
                 scores.mask_fill(hidden, min)
             }
             Some(mask) => scores + mask.added.clone(),

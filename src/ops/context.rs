@@ -72,10 +72,8 @@ impl ForwardContext {
     /// Puts the smallest number in the place of scores where `hidden: [batch, 1, length, length]` is
     /// true; `like` has the scores' format.
     pub(crate) fn hiding(&self, hidden: Tensor<4, Bool>, like: &Tensor<3>) -> Self {
-        let min = like.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
         // Added to scores of any size, the smallest number leaves the smallest number.
-        let zeros = Tensor::<4>::zeros(hidden.dims(), (&like.device(), like.dtype()));
-        let added = zeros.mask_fill(hidden.clone(), min);
+        let added = hiding_mask(hidden.clone(), like);
         let kind = MaskKind::Replacing(hidden);
         Self { mask: Some(ScoreMask { added, kind }), ..self.clone() }
     }
@@ -107,6 +105,18 @@ impl ForwardContext {
         let padded = select(rows.reshape([tokens, d]), sequences.padded());
         padded.reshape([sequences.count(), sequences.length(), d])
     }
+}
+
+/// A mask to add to scores, in the format of `like`: 0, and its smallest finite number where `hidden`
+/// is true.
+pub(crate) fn hiding_mask(hidden: Tensor<4, Bool>, like: &Tensor<3>) -> Tensor<4> {
+    let zeros = Tensor::zeros(hidden.dims(), (&like.device(), like.dtype()));
+    zeros.mask_fill(hidden, smallest(like))
+}
+
+/// The smallest finite number of a tensor's format.
+pub(super) fn smallest<const D: usize>(tensor: &Tensor<D>) -> f64 {
+    tensor.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min)
 }
 
 fn select(rows: Tensor<2>, numbers: Vec<i32>) -> Tensor<2> {

@@ -54,6 +54,7 @@ pub(crate) use crate::kernels::RelativeScores;
 pub use activation::Activation;
 pub(crate) use attention::Heads;
 pub use context::ForwardContext;
+pub(crate) use context::hiding_mask;
 pub(crate) use decoder::{Decoding, PackedDecoder};
 pub(crate) use embedding::word_embeddings;
 pub(crate) use encoder_layer::PackedEncoderLayer;

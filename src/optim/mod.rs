@@ -1,8 +1,10 @@
 //! AdamW, in one pass over memory on `flex`.
 
+mod delegate;
 mod requests;
 mod state;
 
+pub(crate) use delegate::delegate_to_inner_module;
 pub(crate) use requests::{Request, step_with};
 pub use state::AdamWState;
 pub(crate) use state::spread;

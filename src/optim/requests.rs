@@ -9,11 +9,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::module::{Devices, Flag, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Flag, Module, ModuleMapper, Param, ParamId};
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 
+use super::delegate_to_inner_module;
 use crate::kernels::ActiveNeurons;
 
 /// Request about one matrix.
@@ -71,39 +72,17 @@ struct Guided<M> {
 }
 
 impl<M: Module> Guided<M> {
+    fn model(&self) -> &M {
+        &self.model
+    }
+
     fn with(self, f: impl FnOnce(M) -> M) -> Self {
         Self { model: f(self.model), ..self }
     }
 }
 
 impl<M: Module> Module for Guided<M> {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        self.model.collect_devices(devices)
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        self.with(|model| model.fork(device))
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        self.with(|model| model.to_device(device))
-    }
-
-    fn train(self) -> Self {
-        self.with(M::train)
-    }
-
-    fn valid(&self) -> Self {
-        self.clone().with(|model| model.valid())
-    }
-
-    fn materialize(self) -> Self {
-        self.with(M::materialize)
-    }
-
-    fn visit<Visitor: ModuleVisitor>(&self, visitor: &mut Visitor) {
-        self.model.visit(visitor);
-    }
+    delegate_to_inner_module!(model);
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
         let Self { model, requests, answers } = self;

@@ -66,8 +66,16 @@ impl Bins {
         Mark::Bars(self.width)
     }
 
-    fn axis(&self) -> Axis {
-        if self.logarithmic { Axis::Power } else { Axis::Number }
+    /// A panel of `series` on this axis.
+    fn panel(&self, series: Vec<Series>) -> Panel {
+        Panel {
+            x_label: "importance".into(),
+            y_label: "neurons".into(),
+            x: if self.logarithmic { Axis::Power } else { Axis::Number },
+            from_zero: true,
+            series,
+            ..Panel::default()
+        }
     }
 
     fn ends(&self) -> [f64; 2] {
@@ -104,15 +112,7 @@ pub fn importance_figure(title: &str, layers: &[LayerScores]) -> Figure {
         series.push(Series::new(label, bins.mark(), bins.bars(&counts, &feet)));
         feet.iter_mut().zip(counts).for_each(|(foot, count)| *foot += count);
     }
-    let panel = Panel {
-        x_label: "importance".into(),
-        y_label: "neurons".into(),
-        x: bins.axis(),
-        from_zero: true,
-        series,
-        ..Panel::default()
-    };
-    Figure { title: title.into(), panels: vec![panel] }
+    Figure { title: title.into(), panels: vec![bins.panel(series)] }
 }
 
 /// Histograms of the importance of neurons in several runs by name, with medians: a panel for each on a
@@ -137,15 +137,7 @@ pub fn importance_comparison_figure(title: &str, runs: &[(String, Vec<LayerScore
             let ends = [0.0, tallest].map(|y| Point::new(bins.place(median), y));
             series.push(Series::new(format!("median {median:.1e}"), Mark::Dashed, ends.to_vec()));
         }
-        Panel {
-            x_label: "importance".into(),
-            y_label: "neurons".into(),
-            x: bins.axis(),
-            x_range: Some(bins.ends()),
-            from_zero: true,
-            series,
-            ..Panel::default()
-        }
+        Panel { x_range: Some(bins.ends()), ..bins.panel(series) }
     });
     Figure { title: title.into(), panels: panels.collect() }
 }

@@ -3,10 +3,9 @@
 use std::fmt::Debug;
 use std::sync::OnceLock;
 
-use burn::module::{
-    Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-};
-use burn::tensor::Device;
+use burn::module::{Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper};
+
+use crate::optim::delegate_to_inner_module;
 
 /// A module of one parameter, under whose path it is in records, and a value on the host that is derived
 /// from it on demand. Whatever changes the parameter, such as loading a record, drops the value.
@@ -26,6 +25,10 @@ impl<P, T> Derived<P, T> {
         &self.param
     }
 
+    fn with(self, f: impl FnOnce(P) -> P) -> Self {
+        Self::new(f(self.param))
+    }
+
     /// The value, by `derive` if it is not known yet.
     pub fn get(&self, derive: impl FnOnce(&P) -> T) -> &T {
         self.value.get_or_init(|| derive(&self.param))
@@ -33,36 +36,10 @@ impl<P, T> Derived<P, T> {
 }
 
 impl<P: Module, T: Clone + Send + Debug> Module for Derived<P, T> {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        self.param.collect_devices(devices)
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        Self::new(self.param.fork(device))
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        Self::new(self.param.to_device(device))
-    }
-
-    fn train(self) -> Self {
-        Self::new(self.param.train())
-    }
-
-    fn valid(&self) -> Self {
-        Self::new(self.param.valid())
-    }
-
-    fn materialize(self) -> Self {
-        Self::new(self.param.materialize())
-    }
-
-    fn visit<Visitor: ModuleVisitor>(&self, visitor: &mut Visitor) {
-        self.param.visit(visitor);
-    }
+    delegate_to_inner_module!(param);
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
-        Self::new(self.param.map(mapper))
+        self.with(|param| param.map(mapper))
     }
 }
 

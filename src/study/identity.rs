@@ -94,14 +94,19 @@ pub(super) fn folder(recipe: &Recipe) -> Result<String> {
     let seed = format!("s{}", recipe.training.seed);
     let parts = [task, model, Some(method), Some(seed)];
     let name = parts.into_iter().flatten().collect::<Vec<_>>().join("-");
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    let name: String = name.chars().map(safe).take(80).collect();
+    let name = file_name(&name, 80);
     // FNV-1a: short, and the same on every machine and in every version.
     let text = settings(recipe)?.into_iter().map(|(path, value)| format!("{path}={value}\n"));
     let hash = text.collect::<String>().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     Ok(format!("{}-{:08x}", name.trim_start_matches('.'), hash >> 32))
+}
+
+/// At most `longest` characters of a name, with dashes in place of those that file systems may not take.
+pub(super) fn file_name(name: &str, longest: usize) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    name.chars().map(safe).take(longest).collect()
 }
 
 /// Adds to the task's name the settings that distinguish runs which agree on every axis, as tables of

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::identity::file_name;
 use super::{Cell, StudyReport};
 use crate::plots::{Axis, Figure, Mark, Panel, Point, Series, extent, in_panels};
 
@@ -38,8 +39,7 @@ pub(super) fn places(report: &StudyReport) -> Vec<Place<'_>> {
         let cells = chosen.iter().copied().filter(here).collect();
         let short = short_name(model, &models);
         let name = if models.len() > 1 { format!("{task}-{short}") } else { task.to_string() };
-        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-        let name: String = name.chars().map(safe).take(LONGEST_NAME).collect();
+        let name = file_name(&name, LONGEST_NAME);
         let same = |name: &String| places.iter().any(|known| known.name == *name);
         let numbered = (2..).map(|number| format!("{name}-{number}"));
         let name = std::iter::once(name.clone()).chain(numbered).find(|name| !same(name));

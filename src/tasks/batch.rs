@@ -114,86 +114,6 @@ fn check_batch_size(batch_size: usize) -> Result<()> {
     Ok(())
 }
 
-/// Labels of a batch on the host.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum HostLabels {
-    /// Class indices, `[batch]`.
-    Classes(Vec<i32>),
-    /// Scores, `[batch]`.
-    Scores(Vec<f32>),
-}
-
-/// A padded batch on the host, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct HostBatch {
-    /// Number of examples.
-    pub batch_size: usize,
-    /// Length every example is padded to.
-    pub seq_length: usize,
-    /// Token ids, `[batch_size, seq_length]`.
-    pub input_ids: Vec<i32>,
-    /// 1 for a token, 0 for padding, `[batch_size, seq_length]`.
-    pub attention_mask: Vec<i32>,
-    /// 0 for the first text and for padding, 1 for the second, `[batch_size, seq_length]`.
-    pub token_type_ids: Vec<i32>,
-    /// The labels, if the examples have any.
-    pub labels: Option<HostLabels>,
-}
-
-/// Pads `examples` on the right to the length of the longest.
-///
-/// # Errors
-/// If there are no examples, only some have a label, or some have classes and others scores.
-pub(crate) fn collate(examples: &[&EncodedExample], pad_id: u32) -> Result<HostBatch> {
-    let longest = examples.iter().map(|example| example.input_ids.len()).max();
-    let Some(longest) = longest else {
-        return Err(Error::Training("a batch without examples".into()));
-    };
-    let seq_length = longest.max(1);
-    let batch_size = examples.len();
-    let size = batch_size * seq_length;
-    let mut batch = HostBatch {
-        batch_size,
-        seq_length,
-        input_ids: vec![pad_id as i32; size],
-        attention_mask: vec![0; size],
-        token_type_ids: vec![0; size],
-        labels: collate_labels(examples)?,
-    };
-    for (row, example) in examples.iter().enumerate() {
-        let start = row * seq_length;
-        for (column, &id) in example.input_ids.iter().enumerate() {
-            batch.input_ids[start + column] = id as i32;
-            batch.attention_mask[start + column] = 1;
-        }
-        let types = example.token_type_ids.iter().take(example.input_ids.len());
-        for (column, &id) in types.enumerate() {
-            batch.token_type_ids[start + column] = id as i32;
-        }
-    }
-    Ok(batch)
-}
-
-fn collate_labels(examples: &[&EncodedExample]) -> Result<Option<HostLabels>> {
-    let (mut classes, mut scores) = (Vec::new(), Vec::new());
-    for example in examples {
-        match example.label {
-            Some(Label::Class(class)) => classes.push(class as i32),
-            Some(Label::Score(score)) => scores.push(score),
-            None => {}
-        }
-    }
-    match (classes.len(), scores.len()) {
-        (0, 0) => Ok(None),
-        (n, 0) if n == examples.len() => Ok(Some(HostLabels::Classes(classes))),
-        (0, n) if n == examples.len() => Ok(Some(HostLabels::Scores(scores))),
-        (c, s) => Err(Error::Training(format!(
-            "a batch of {} examples has {c} classes and {s} scores as labels; all must be of one kind",
-            examples.len()
-        ))),
-    }
-}
-
 /// A batch of tokenized texts on a device.
 #[derive(Debug, Clone)]
 pub struct TextBatch {
@@ -209,44 +129,65 @@ pub struct TextBatch {
     pub labels: Option<Labels>,
 }
 
-impl HostBatch {
-    /// Uploads the batch to `device`.
-    pub fn upload(self, device: &Device) -> TextBatch {
-        let shape = [self.batch_size, self.seq_length];
-        let upload = |values| Tensor::from_data(TensorData::new(values, shape), device);
-        let sequences = Sequences::of_mask(&self.attention_mask, self.seq_length).map(Arc::new);
-        TextBatch {
-            sequences,
-            input_ids: upload(self.input_ids),
-            attention_mask: upload(self.attention_mask),
-            token_type_ids: upload(self.token_type_ids),
-            labels: self.labels.map(|labels| labels.upload(device)),
-        }
-    }
-}
-
-impl HostLabels {
-    fn upload(self, device: &Device) -> Labels {
-        match self {
-            Self::Classes(classes) => {
-                let shape = [classes.len()];
-                Labels::Classes(Tensor::from_data(TensorData::new(classes, shape), device))
-            }
-            Self::Scores(scores) => {
-                let shape = [scores.len(), 1];
-                Labels::Values(Tensor::from_data(TensorData::new(scores, shape), device))
-            }
-        }
-    }
-}
-
 impl TextBatch {
     /// Pads `examples` on the right to the length of the longest, and uploads them.
     ///
     /// # Errors
     /// If there are no examples, only some have a label, or some have classes and others scores.
     pub fn new(examples: &[&EncodedExample], pad_id: u32, device: &Device) -> Result<Self> {
-        Ok(collate(examples, pad_id)?.upload(device))
+        let longest = examples.iter().map(|example| example.input_ids.len()).max();
+        let Some(longest) = longest else {
+            return Err(Error::Training("a batch without examples".into()));
+        };
+        let labels = batch_labels(examples, device)?;
+        let [batch, length] = [examples.len(), longest.max(1)];
+        let mut input_ids = vec![pad_id as i32; batch * length];
+        let mut attention_mask = vec![0; batch * length];
+        let mut token_type_ids = vec![0; batch * length];
+        for (row, example) in examples.iter().enumerate() {
+            let start = row * length;
+            for (column, &id) in example.input_ids.iter().enumerate() {
+                input_ids[start + column] = id as i32;
+                attention_mask[start + column] = 1;
+            }
+            let types = example.token_type_ids.iter().take(example.input_ids.len());
+            for (column, &id) in types.enumerate() {
+                token_type_ids[start + column] = id as i32;
+            }
+        }
+        let sequences = Sequences::of_mask(&attention_mask, length).map(Arc::new);
+        let upload = |ids| Tensor::from_data(TensorData::new(ids, [batch, length]), device);
+        let [input_ids, attention_mask, token_type_ids] =
+            [input_ids, attention_mask, token_type_ids].map(upload);
+        Ok(Self { input_ids, attention_mask, token_type_ids, sequences, labels })
+    }
+}
+
+/// The labels of `examples`, if they have any.
+fn batch_labels(examples: &[&EncodedExample], device: &Device) -> Result<Option<Labels>> {
+    let (mut classes, mut scores) = (Vec::new(), Vec::new());
+    for example in examples {
+        match example.label {
+            Some(Label::Class(class)) => classes.push(class as i32),
+            Some(Label::Score(score)) => scores.push(score),
+            None => {}
+        }
+    }
+    let count = examples.len();
+    match (classes.len(), scores.len()) {
+        (0, 0) => Ok(None),
+        (n, 0) if n == count => {
+            let classes = TensorData::new(classes, [count]);
+            Ok(Some(Labels::Classes(Tensor::from_data(classes, device))))
+        }
+        (0, n) if n == count => {
+            let scores = TensorData::new(scores, [count, 1]);
+            Ok(Some(Labels::Values(Tensor::from_data(scores, device))))
+        }
+        (c, s) => Err(Error::Training(format!(
+            "a batch of {count} examples has {c} classes and {s} scores as labels; all must be of \
+             one kind"
+        ))),
     }
 }
 

@@ -77,19 +77,28 @@ fn batches_of_nothing_are_refused() {
     let error = BatchPlan::shuffled(&[1], order(0, 0), 0).unwrap_err().to_string();
     assert!(error.contains("batch_size"), "{error}");
     assert!(BatchPlan::sequential_by_length(&[1], 0).is_err());
-    assert!(collate(&[], 0).is_err());
+    assert!(TextBatch::new(&[], 0, &Device::default()).is_err());
+}
+
+fn ints<const D: usize>(tensor: Tensor<D, Int>) -> Vec<i64> {
+    tensor.into_data().convert::<i64>().try_to_vec().unwrap()
+}
+
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_to_vec().unwrap()
 }
 
 #[test]
-fn collate_pads_to_the_longest() {
+fn a_batch_is_padded_to_the_longest() {
     let long = encoded(&[5, 6, 7], &[0, 1, 1], Some(Label::Class(1)));
     let short = encoded(&[8], &[0], Some(Label::Class(0)));
-    let batch = collate(&[&short, &long], 9).unwrap();
-    assert_eq!((batch.batch_size, batch.seq_length), (2, 3));
-    assert_eq!(batch.input_ids, [8, 9, 9, 5, 6, 7]);
-    assert_eq!(batch.attention_mask, [1, 0, 0, 1, 1, 1]);
-    assert_eq!(batch.token_type_ids, [0, 0, 0, 0, 1, 1]);
-    assert_eq!(batch.labels, Some(HostLabels::Classes(vec![0, 1])));
+    let batch = TextBatch::new(&[&short, &long], 9, &Device::default()).unwrap();
+    assert_eq!(batch.input_ids.dims(), [2, 3]);
+    assert_eq!(ints(batch.input_ids), [8, 9, 9, 5, 6, 7]);
+    assert_eq!(ints(batch.attention_mask), [1, 0, 0, 1, 1, 1]);
+    assert_eq!(ints(batch.token_type_ids), [0, 0, 0, 0, 1, 1]);
+    let Some(Labels::Classes(classes)) = batch.labels else { panic!("no classes") };
+    assert_eq!(ints(classes), [0, 1]);
 }
 
 #[test]
@@ -97,11 +106,14 @@ fn labels_of_a_batch_are_of_one_kind() {
     let class = encoded(&[1], &[0], Some(Label::Class(1)));
     let score = encoded(&[1], &[0], Some(Label::Score(0.5)));
     let none = encoded(&[1], &[0], None);
-    assert_eq!(collate(&[&none, &none], 0).unwrap().labels, None);
-    let scores = collate(&[&score, &score], 0).unwrap().labels;
-    assert_eq!(scores, Some(HostLabels::Scores(vec![0.5, 0.5])));
+    let batch = |examples: [&EncodedExample; 2]| TextBatch::new(&examples, 0, &Device::default());
+    assert!(batch([&none, &none]).unwrap().labels.is_none());
+    let Some(Labels::Values(scores)) = batch([&score, &score]).unwrap().labels else {
+        panic!("no scores")
+    };
+    assert_eq!(floats(scores), [0.5, 0.5]);
     for mixed in [[&class, &score], [&class, &none], [&none, &score]] {
-        let error = collate(&mixed, 0).unwrap_err().to_string();
+        let error = batch(mixed).unwrap_err().to_string();
         assert!(error.contains("one kind"), "{error}");
     }
 }
@@ -114,15 +126,12 @@ fn a_batch_arrives_on_the_device() {
     let short = encoded(&[70_000], &[0], Some(Label::Score(-1.0)));
     let batch = TextBatch::new(&[&long, &short], 3, &device).unwrap();
     assert_usable(&batch);
-    let ints = |tensor: Tensor<2, Int>| {
-        assert_eq!(tensor.dims(), [2, 2]);
-        tensor.into_data().convert::<i64>().try_to_vec::<i64>().unwrap()
-    };
+    assert_eq!(batch.input_ids.dims(), [2, 2]);
     assert_eq!(ints(batch.input_ids), [5, 6, 70_000, 3]);
     assert_eq!(ints(batch.attention_mask), [1, 1, 1, 0]);
     assert_eq!(ints(batch.token_type_ids), [0, 1, 0, 0]);
     let Some(Labels::Values(scores)) = batch.labels else { panic!("no scores") };
-    assert_eq!(scores.into_data().convert::<f32>().try_to_vec::<f32>().unwrap(), [2.5, -1.0]);
+    assert_eq!(floats(scores), [2.5, -1.0]);
 }
 
 #[test]

@@ -30,7 +30,6 @@ mod unclosed_quotes;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use batch::collate;
 pub use batch::{BatchOrder, BatchPlan, EncodedExample, TextBatch};
 pub use glue::{GlueTask, Split};
 pub use metrics::{MetricKind, MetricReport, Predictions};

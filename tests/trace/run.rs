@@ -8,7 +8,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use losparse::checkpoint::{LoadOptions, SaveOptions, TensorSource, model_type};
 use losparse::linear::Compressible;
 use losparse::models::{
-    AnySeq2Seq, AnySequenceClassifier, EncoderInput, FolderModel, Labels, ProblemType, Seq2SeqInput,
+    AnySeq2Seq, AnySequenceClassifier, EncoderInput, FolderModel, Labels, ProblemType,
+    Seq2SeqInput, language_model_loss,
 };
 use losparse::pruning::{Importance, PruningConfig, Reduction, Schedule, Structure};
 use safetensors::tensor::{Dtype, TensorView};
@@ -250,7 +251,7 @@ impl Replayed for AnySeq2Seq {
         let labels = Tensor::<2, Int>::from_data(data, &device);
         let input = self.teacher_forced(Seq2SeqInput::new(batch.input), labels.clone());
         let logits = self.forward(input);
-        let loss = self.loss(logits.clone(), labels, 0.0);
+        let loss = language_model_loss(logits.clone(), labels, 0.0);
         Ok((logits.into_data().convert::<f32>().iter::<f32>().collect(), loss))
     }
 }

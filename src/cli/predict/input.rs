@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Display, Formatter};
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -25,7 +25,7 @@ const BLOCKS: usize = 4;
 /// Most text in a batch, bytes: batches of long lines hold fewer of them.
 const TOGETHER: usize = 4 << 20;
 /// Longest line, bytes. A longer one is a stream without line ends.
-const LONGEST: usize = 1 << 30;
+const LONGEST: u64 = 1 << 30;
 /// Time to wait for more lines of a stream before the batch is given as it is.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Byte-order mark of UTF-8.
@@ -181,94 +181,52 @@ fn is_file() -> bool {
 }
 
 /// Sends the lines of `input`, those of one read together.
-fn split(mut input: impl Read, name: &Path, sender: &SyncSender<Block>) {
-    let mut block = vec![0; BLOCK];
-    let mut splitter = Splitter { name, rest: Vec::new(), number: 0 };
-    loop {
-        let lines = match input.read(&mut block) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => {
-                let _ = sender.send(Err(Error::io(name, error)));
-                return;
+fn split(input: impl Read, name: &Path, sender: &SyncSender<Block>) {
+    let mut input = BufReader::with_capacity(BLOCK, input);
+    let mut lines = VecDeque::new();
+    for number in 1.. {
+        let mut bytes = Vec::new();
+        let read = input.by_ref().take(LONGEST + 1).read_until(b'\n', &mut bytes);
+        let ended = !bytes.ends_with(b"\n");
+        let failure = match read {
+            Err(error) => Some(Error::io(name, error)),
+            Ok(_) if ended && bytes.len() as u64 > LONGEST => {
+                let message = "longer than 1 GiB; is this text, a line each?";
+                Some(Error::format(name, format!("line {number}: {message}")))
             }
-            Ok(0) => {
-                let mut lines = VecDeque::new();
-                splitter.end(&mut lines);
-                send(sender, lines, Ok(()));
-                return;
-            }
-            Ok(count) => {
-                let mut lines = VecDeque::new();
-                let good = splitter.push(&block[..count], &mut lines);
-                send(sender, lines, good)
+            Ok(_) => {
+                lines.extend(line(bytes, number));
+                None
             }
         };
-        if !lines {
+        if !ended && input.buffer().contains(&b'\n') {
+            continue;
+        }
+        let block = std::mem::take(&mut lines);
+        let sent = block.is_empty() || sender.send(Ok(block)).is_ok();
+        if let Some(error) = failure {
+            // If the receiver is gone, nobody needs the error.
+            let _ = sender.send(Err(error));
+        }
+        if ended || !sent {
             return;
         }
     }
 }
 
-/// Sends lines, then the error after them if there is one; returns whether to go on reading.
-fn send(sender: &SyncSender<Block>, lines: VecDeque<Line>, end: Result<()>) -> bool {
-    let sent = lines.is_empty() || sender.send(Ok(lines)).is_ok();
-    match end {
-        Ok(()) => sent,
-        Err(error) => {
-            // If the receiver is gone, nobody needs the error.
-            let _ = sender.send(Err(error));
-            false
-        }
+/// The line of `bytes`; `None` at the end of the input.
+fn line(mut bytes: Vec<u8>, number: usize) -> Option<Line> {
+    if number == 1 && bytes.starts_with(MARK) {
+        bytes.drain(..MARK.len());
     }
-}
-
-/// Splits bytes into lines.
-struct Splitter<'a> {
-    name: &'a Path,
-    /// The beginning of a line that has not ended yet.
-    rest: Vec<u8>,
-    /// Number of lines so far.
-    number: usize,
-}
-
-impl Splitter<'_> {
-    fn push(&mut self, mut bytes: &[u8], lines: &mut VecDeque<Line>) -> Result<()> {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            self.rest.extend_from_slice(&bytes[..end]);
-            bytes = &bytes[end + 1..];
-            lines.push_back(self.line());
-        }
-        self.rest.extend_from_slice(bytes);
-        match self.rest.len() > LONGEST {
-            true => {
-                let message = "longer than 1 GiB; is this text, a line each?";
-                Err(Error::format(self.name, format!("line {}: {message}", self.number + 1)))
-            }
-            false => Ok(()),
-        }
+    if bytes.is_empty() {
+        return None;
     }
-
-    /// Adds the last line if it lacks its line end.
-    fn end(&mut self, lines: &mut VecDeque<Line>) {
-        let only_mark = self.number == 0 && self.rest == MARK;
-        if !self.rest.is_empty() && !only_mark {
-            lines.push_back(self.line());
-        }
+    for end in [b'\n', b'\r'] {
+        bytes.pop_if(|last| *last == end);
     }
-
-    fn line(&mut self) -> Line {
-        let mut bytes = std::mem::take(&mut self.rest);
-        if self.number == 0 && bytes.starts_with(MARK) {
-            bytes.drain(..MARK.len());
-        }
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-        let text = String::from_utf8(bytes);
-        self.number += 1;
-        let not_utf_8 = |_| "not UTF-8; convert the text, e.g. with iconv".to_string();
-        Line { number: self.number, text: text.map_err(not_utf_8) }
-    }
+    let not_utf_8 = |_| "not UTF-8; convert the text, e.g. with iconv".to_string();
+    Some(Line { number, text: String::from_utf8(bytes).map_err(not_utf_8) })
 }
 
 /// `items` in batches of at most `most`.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::block::{Epilogue, PackedWeight, Rows, RowsMut, product};
+use super::block::{Epilogue, PackedWeight, Rows, RowsMut, pack, pack_transposed, product};
 use super::dropout::DropoutMask;
 use super::exp::exp;
 use super::lanes::{greatest, total};
@@ -336,18 +336,6 @@ impl AttentionMask {
 
 fn resize(values: &mut Vec<f32>, len: usize) {
     values.resize(len, 0.0);
-}
-
-pub(super) fn pack(packed: &mut PackedWeight, rows: Rows<'_>, width: usize) {
-    packed.reset(rows.rows, width);
-    for row in 0..rows.rows {
-        packed.set_row(row, &rows.values[row * rows.stride..][..width]);
-    }
-}
-
-pub(super) fn pack_transposed(packed: &mut PackedWeight, rows: Rows<'_>, width: usize) {
-    packed.reset(width, rows.rows);
-    packed.set_columns(|row| &rows.values[row * rows.stride..][..width]);
 }
 
 /// `columns` values of each row to `[columns, rows]`.

@@ -54,10 +54,7 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         left: FloatTensor<Self>,
         columns: Option<Arc<ActiveNeurons>>,
     ) -> FloatTensor<Self> {
-        let operation =
-            Operation::<B, Option<Arc<ActiveNeurons>>, 2, 3>(|factors, columns, grad| {
-                B::composed_weight_gradients(factors, columns.as_deref(), grad)
-            });
+        let operation = Operation::<B, _, _, _>(B::composed_weight_gradients);
         let forward = |[sparse, right, left]: [_; 3], columns| {
             B::composed_weight(sparse, right, left, columns)
         };
@@ -72,19 +69,12 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         bias: FloatTensor<Self>,
         columns: Arc<ActiveNeurons>,
     ) -> FloatTensor<Self> {
-        let operation = Operation::<B, Arc<ActiveNeurons>, 4, 5>(|inputs, columns, grad| {
-            B::active_dense_gradients(inputs, &columns, grad)
-        });
+        let operation = Operation::<B, _, _, _>(B::active_dense_gradients);
         let forward = |[x, sparse, right, left, bias]: [_; 5], columns| {
             B::active_dense(x, sparse, right, left, bias, columns)
         };
-        tracked::<B, C, _, _, _, _>(
-            operation,
-            [x, sparse, right, left, bias],
-            [0, 1, 2, 3],
-            columns,
-            forward,
-        )
+        let inputs = [x, sparse, right, left, bias];
+        tracked::<B, C, _, _, _, _>(operation, inputs, [0, 1, 2, 3], columns, forward)
     }
 
     fn attention_heads(
@@ -94,19 +84,12 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         bias: FloatTensor<Self>,
         settings: AttentionSettings,
     ) -> FloatTensor<Self> {
-        let operation = Operation::<B, AttentionSettings, 4, 4>(|inputs, settings, grad| {
-            B::attention_gradients(inputs, &settings, grad)
-        });
+        let operation = Operation::<B, _, _, _>(B::attention_gradients);
         let forward = |[query, key, value, bias]: [_; 4], settings| {
             B::attention_heads(query, key, value, bias, settings)
         };
-        tracked::<B, C, _, _, _, _>(
-            operation,
-            [query, key, value, bias],
-            [0, 1, 2, 3],
-            settings,
-            forward,
-        )
+        let inputs = [query, key, value, bias];
+        tracked::<B, C, _, _, _, _>(operation, inputs, [0, 1, 2, 3], settings, forward)
     }
 
     fn position_scores(
@@ -116,19 +99,12 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         queries: FloatTensor<Self>,
         settings: PositionSettings,
     ) -> FloatTensor<Self> {
-        let operation = Operation::<B, PositionSettings, 4, 4>(|inputs, settings, grad| {
-            B::position_gradients(inputs, &settings, grad)
-        });
+        let operation = Operation::<B, _, _, _>(B::position_gradients);
         let forward = |[query, key, keys, queries]: [_; 4], settings| {
             B::position_scores(query, key, keys, queries, settings)
         };
-        tracked::<B, C, _, _, _, _>(
-            operation,
-            [query, key, keys, queries],
-            [0, 1, 2, 3],
-            settings,
-            forward,
-        )
+        let inputs = [query, key, keys, queries];
+        tracked::<B, C, _, _, _, _>(operation, inputs, [0, 1, 2, 3], settings, forward)
     }
 
     fn residual_norm(
@@ -138,17 +114,12 @@ impl<B: KernelGradients, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         beta: FloatTensor<Self>,
         settings: NormSettings,
     ) -> FloatTensor<Self> {
-        let operation = Operation::<B, NormSettings, 3, 4>(B::residual_norm_gradients);
+        let operation = Operation::<B, _, _, _>(B::residual_norm_gradients);
         let forward = |[x, residual, gamma, beta]: [_; 4], settings| {
             B::residual_norm(x, residual, gamma, beta, settings)
         };
-        tracked::<B, C, _, _, _, _>(
-            operation,
-            [x, residual, gamma, beta],
-            [0, 1, 2],
-            settings,
-            forward,
-        )
+        let inputs = [x, residual, gamma, beta];
+        tracked::<B, C, _, _, _, _>(operation, inputs, [0, 1, 2], settings, forward)
     }
 }
 

@@ -145,7 +145,7 @@ impl KernelGradients for Flex {
 
     fn composed_weight_gradients(
         factors: [FlexTensor; 2],
-        columns: Option<&ActiveNeurons>,
+        columns: Option<Arc<ActiveNeurons>>,
         grad: FlexTensor,
     ) -> [FlexTensor; 3] {
         let [right, left] = factors.map(row_major);
@@ -164,7 +164,7 @@ impl KernelGradients for Flex {
             Some(columns) if columns.gradient == SparseGradient::Whole => grad,
             Some(columns) => {
                 let gathered = gather(slice(&grad), d_output, &columns.active);
-                sparse_gradient(gathered, columns, d_input)
+                sparse_gradient(gathered, &columns, d_input)
             }
         };
         [sparse, right, left]
@@ -172,15 +172,15 @@ impl KernelGradients for Flex {
 
     fn active_dense_gradients(
         inputs: [FlexTensor; 4],
-        columns: &ActiveNeurons,
+        columns: Arc<ActiveNeurons>,
         grad: FlexTensor,
     ) -> [FlexTensor; 5] {
         let inputs = inputs.map(row_major);
         let grad = row_major(grad);
-        let [x, sparse, right, left, bias] = active_layer(&inputs, columns).backward(slice(&grad));
+        let [x, sparse, right, left, bias] = active_layer(&inputs, &columns).backward(slice(&grad));
         [
             like(&inputs[0], x),
-            sparse_gradient(sparse, columns, rows(&inputs[1])),
+            sparse_gradient(sparse, &columns, rows(&inputs[1])),
             like(&inputs[2], right),
             like(&inputs[3], left),
             tensor(bias, [width(&grad)]),
@@ -189,22 +189,22 @@ impl KernelGradients for Flex {
 
     fn attention_gradients(
         inputs: [FlexTensor; 4],
-        settings: &AttentionSettings,
+        settings: AttentionSettings,
         grad: FlexTensor,
     ) -> [FlexTensor; 4] {
         let inputs = inputs.map(row_major);
         let grad = row_major(grad);
-        all_like(&inputs, attention(&inputs, settings).backward(slice(&grad)))
+        all_like(&inputs, attention(&inputs, &settings).backward(slice(&grad)))
     }
 
     fn position_gradients(
         inputs: [FlexTensor; 4],
-        settings: &PositionSettings,
+        settings: PositionSettings,
         grad: FlexTensor,
     ) -> [FlexTensor; 4] {
         let inputs = inputs.map(row_major);
         let grad = row_major(grad);
-        all_like(&inputs, positions(&inputs, settings).backward(slice(&grad)))
+        all_like(&inputs, positions(&inputs, &settings).backward(slice(&grad)))
     }
 
     fn residual_norm_gradients(

@@ -116,7 +116,7 @@ fn weights_and_layers_of_some_columns() {
             let (factors, grad) = (factors.clone(), grad.clone());
             let [of_sparse, of_right, of_left] = match composed {
                 true => composed::weight_gradients::<Flex>(factors, Some(&columns), grad),
-                false => Flex::composed_weight_gradients(factors, Some(&columns), grad),
+                false => Flex::composed_weight_gradients(factors, Some(columns.clone()), grad),
             };
             if rank > 0 { vec![of_sparse, of_right, of_left] } else { vec![of_sparse] }
         };
@@ -130,7 +130,7 @@ fn weights_and_layers_of_some_columns() {
             let (inputs, grad) = (inputs.clone(), grad.clone());
             let [x, sparse, right, left, bias] = match composed {
                 true => composed::active_dense_gradients::<Flex>(inputs, &columns, grad),
-                false => Flex::active_dense_gradients(inputs, &columns, grad),
+                false => Flex::active_dense_gradients(inputs, columns.clone(), grad),
             };
             match rank {
                 0 => vec![x, sparse, bias],
@@ -163,7 +163,7 @@ fn attention_with_all_it_may_have() {
         assert_alike(&what, [found], [expected]);
         let grad = flex(&[2, 5, 12], 5);
         let found = padded::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
-        let expected = Flex::attention_gradients(inputs, &settings, grad);
+        let expected = Flex::attention_gradients(inputs, settings, grad);
         assert_alike(&what, found, expected);
     }
 }
@@ -192,7 +192,7 @@ fn attention_of_sequences_without_padding() {
         let expected = Flex::attention_heads(query, key, value, bias, settings.clone());
         assert_alike(&what, [found], [expected]);
         let found = padded::attention_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
-        let expected = Flex::attention_gradients(inputs, &settings, grad);
+        let expected = Flex::attention_gradients(inputs, settings, grad);
         assert_alike(&what, found, expected);
     }
 }
@@ -231,7 +231,7 @@ fn position_scores_of_sequences_without_padding() {
         assert_alike(&what, [found], [expected]);
         let grad = flex(&[4, 3, 6, 6], 5);
         let found = padded::position_gradients::<Flex>(inputs.clone(), &settings, grad.clone());
-        let expected = Flex::position_gradients(inputs, &settings, grad);
+        let expected = Flex::position_gradients(inputs, settings, grad);
         assert_alike(&what, found, expected);
     }
 }

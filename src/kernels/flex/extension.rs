@@ -186,38 +186,38 @@ pub trait KernelGradients: Kernels {
     /// The gradients of [`Kernels::composed_weight`]'s `sparse`, `right` and `left`, from the last two.
     fn composed_weight_gradients(
         factors: [FloatTensor<Self>; 2],
-        columns: Option<&ActiveNeurons>,
+        columns: Option<Arc<ActiveNeurons>>,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3] {
-        composed::weight_gradients::<Self>(factors, columns, grad)
+        composed::weight_gradients::<Self>(factors, columns.as_deref(), grad)
     }
 
     /// The gradients of [`Kernels::active_dense`]'s `x`, `sparse`, `right`, `left` and bias, from the
     /// first four.
     fn active_dense_gradients(
         inputs: [FloatTensor<Self>; 4],
-        columns: &ActiveNeurons,
+        columns: Arc<ActiveNeurons>,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 5] {
-        composed::active_dense_gradients::<Self>(inputs, columns, grad)
+        composed::active_dense_gradients::<Self>(inputs, &columns, grad)
     }
 
     /// The gradients of [`Kernels::attention_heads`]' query, key, value and bias.
     fn attention_gradients(
         inputs: [FloatTensor<Self>; 4],
-        settings: &AttentionSettings,
+        settings: AttentionSettings,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
-        padded::attention_gradients::<Self>(inputs, settings, grad)
+        padded::attention_gradients::<Self>(inputs, &settings, grad)
     }
 
     /// The gradients of [`Kernels::position_scores`]' query, key, keys and queries.
     fn position_gradients(
         inputs: [FloatTensor<Self>; 4],
-        settings: &PositionSettings,
+        settings: PositionSettings,
         grad: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 4] {
-        padded::position_gradients::<Self>(inputs, settings, grad)
+        padded::position_gradients::<Self>(inputs, &settings, grad)
     }
 
     /// The gradients of [`Kernels::residual_norm`]'s `x`, `residual`, `gamma` and `beta`, from the first

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::attention::{pack, pack_transposed, transpose};
-use super::block::{Epilogue, PackedWeight, Rows, RowsMut, product};
+use super::attention::transpose;
+use super::block::{Epilogue, PackedWeight, Rows, RowsMut, pack, pack_transposed, product};
 use super::scratch::with_scratch;
 use super::sequences::{Sequences, split_rows};
 

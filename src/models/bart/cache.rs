@@ -5,10 +5,10 @@
 //! nothing is copied when hypotheses change places, and the encoder's keys and values exist once
 //! for all of them.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use super::BartForConditionalGeneration;
-use crate::ops::ForwardContext;
+use crate::ops::{ForwardContext, hiding_mask};
 
 /// Keys and values of one generation.
 #[derive(Debug)]
@@ -124,10 +124,8 @@ impl DecoderCache {
                 mask[position * beams + row % beams] = false;
             }
         }
-        let device: Device = like.device();
         let shape = [paths.len() / beams, 1, beams, places];
-        let hidden = Tensor::<4, Bool>::from_data(TensorData::new(hidden, shape), &device);
-        let min = like.dtype().finfo().map_or(f64::from(f32::MIN), |info| info.min);
-        Some(Tensor::zeros(shape, (&device, like.dtype())).mask_fill(hidden, min))
+        let hidden = Tensor::from_data(TensorData::new(hidden, shape), &like.device());
+        Some(hiding_mask(hidden, like))
     }
 }

@@ -5,8 +5,8 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{BartConfig, BartModel};
+use crate::models::Seq2SeqInput;
 use crate::models::pretrained::compressible_base;
-use crate::models::{Seq2SeqInput, language_model_loss};
 use crate::ops::PackedDecoder;
 use crate::precision::matmul;
 
@@ -58,19 +58,6 @@ impl BartForConditionalGeneration {
     /// The input with the decoder reading what it needs to predict `labels`, `[batch, target]`.
     pub fn teacher_forced(&self, input: Seq2SeqInput, labels: Tensor<2, Int>) -> Seq2SeqInput {
         input.with_decoder_input_ids(self.model.shift_tokens_right(labels))
-    }
-
-    /// The loss `[1]`: see [`language_model_loss`].
-    ///
-    /// # Panics
-    /// If labels do not fit the logits.
-    pub fn loss(
-        &self,
-        logits: Tensor<3>,
-        labels: Tensor<2, Int>,
-        label_smoothing: f64,
-    ) -> Tensor<1> {
-        language_model_loss(logits, labels, label_smoothing)
     }
 }
 

@@ -98,6 +98,19 @@ pub trait RelativeConfig: ModelConfig + AsRef<BertConfig> + 'static {
     fn head_dropout(&self) -> f64 {
         self.as_ref().classifier_dropout()
     }
+
+    /// Checks that there is a position after that of padding.
+    ///
+    /// # Errors
+    /// Names the field.
+    fn check_positions(&self) -> Result<(), String> {
+        match self.as_ref().max_position_embeddings {
+            most if self.max_length() == 0 => Err(format!(
+                "max_position_embeddings: {most} leaves no position after that of padding"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `RobertaModel` and its like: BERT's layers with the differences of a configuration.

@@ -2,13 +2,13 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, Linear};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::{DebertaV2Config, DebertaV2Model};
 use crate::models::pretrained::compressible_base;
 use crate::models::{
     Activation, EncoderInput, LabelConfig, Labels, ModelConfig, first_token, init,
-    question_answering_loss, sequence_classification_loss, span_logits,
+    sequence_classification_loss, span_logits,
 };
 
 /// `ContextPooler`: a projection of the first token's state.
@@ -133,20 +133,6 @@ impl DebertaV2ForQuestionAnswering {
     /// Logits of the answer's first and last token of the encoder's output `[batch, length, hidden_size]`.
     pub fn logits(&self, hidden_states: Tensor<3>) -> (Tensor<2>, Tensor<2>) {
         span_logits(self.qa_outputs.forward(hidden_states))
-    }
-
-    /// The loss `[1]` of logits `[batch, length]` and positions `[batch]`:
-    /// [`question_answering_loss`].
-    ///
-    /// # Panics
-    /// If shapes differ.
-    pub fn loss(
-        &self,
-        (start, end): (Tensor<2>, Tensor<2>),
-        start_positions: Tensor<1, Int>,
-        end_positions: Tensor<1, Int>,
-    ) -> Tensor<1> {
-        question_answering_loss(start, end, start_positions, end_positions)
     }
 }
 

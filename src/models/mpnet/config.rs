@@ -114,12 +114,7 @@ impl ModelConfig for MpnetConfig {
         if self.bert.vocab_size <= PADDING {
             return Err(format!("vocab_size: {} leaves none for padding", self.bert.vocab_size));
         }
-        if self.max_length() == 0 {
-            return Err(format!(
-                "max_position_embeddings: {} leaves no position after that of padding",
-                self.bert.max_position_embeddings
-            ));
-        }
+        self.check_positions()?;
         at_most(BUCKETS_FIELD, self.relative_attention_num_buckets)?;
         if self.relative_attention_num_buckets < BUCKETS {
             return Err(format!(

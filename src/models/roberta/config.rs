@@ -55,13 +55,7 @@ impl ModelConfig for RobertaConfig {
         if self.bert.pad_token_id.is_none() {
             return Err("pad_token_id: missing, but RoBERTa counts positions from it".into());
         }
-        if self.max_length() == 0 {
-            return Err(format!(
-                "max_position_embeddings: {} leaves no position after that of padding",
-                self.bert.max_position_embeddings
-            ));
-        }
-        Ok(())
+        self.check_positions()
     }
 
     fn max_length(&self) -> usize {

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 
 use crate::Result;
 use crate::checkpoint::checksum::Sum;
-use crate::tasks::{EncodedExample, Label, TextBatch, collate};
+use crate::tasks::{EncodedExample, Label, TextBatch};
 
 /// Makes a batch of the examples at the given indices.
 pub type Collate<B> = Arc<dyn Fn(&[usize], &Device) -> Result<B> + Send + Sync>;
@@ -29,7 +29,7 @@ impl BatchSource<TextBatch> {
         let digest = digest(&examples);
         let make = move |indices: &[usize], device: &Device| {
             let chosen: Vec<&EncodedExample> = indices.iter().map(|&at| &examples[at]).collect();
-            Ok(collate(&chosen, pad_id)?.upload(device))
+            TextBatch::new(&chosen, pad_id, device)
         };
         Self { lengths, digest, collate: Arc::new(make) }
     }

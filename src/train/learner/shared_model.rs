@@ -7,10 +7,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{
-    Content, Devices, DisplaySettings, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper,
-    ModuleVisitor,
+    Content, DisplaySettings, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper,
 };
-use burn::tensor::Device;
+
+use crate::optim::delegate_to_inner_module;
 
 /// A module whose clones are handles to the same values. What makes another module of it (`valid`,
 /// `fork`, loading a record) gives that its own values.
@@ -65,39 +65,17 @@ impl<M: Module> Shared<M> {
             Err(shared) => Self(shared).get(),
         }
     }
+
+    fn with(self, f: impl FnOnce(M) -> M) -> Self {
+        Self::new(f(self.into_inner()))
+    }
 }
 
 impl<M: Module> Module for Shared<M> {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        self.get().collect_devices(devices)
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        Self::new(self.into_inner().fork(device))
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        Self::new(self.into_inner().to_device(device))
-    }
-
-    fn train(self) -> Self {
-        Self::new(self.into_inner().train())
-    }
-
-    fn valid(&self) -> Self {
-        Self::new(self.get().valid())
-    }
-
-    fn materialize(self) -> Self {
-        Self::new(self.into_inner().materialize())
-    }
-
-    fn visit<Visitor: ModuleVisitor>(&self, visitor: &mut Visitor) {
-        self.get().visit(visitor);
-    }
+    delegate_to_inner_module!(get);
 
     fn map<Mapper: ModuleMapper>(self, mapper: &mut Mapper) -> Self {
-        Self::new(self.into_inner().map(mapper))
+        self.with(|model| model.map(mapper))
     }
 }
 
@@ -120,6 +98,8 @@ impl<M: Module + ModuleDisplay> ModuleDisplay for Shared<M> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
+
     use crate::kernels::float_address;
     use crate::optim::AdamWConfig;
     use burn::nn::{Linear, LinearConfig};

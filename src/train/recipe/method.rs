@@ -17,10 +17,8 @@ pub struct MethodRecipe {
     pub ratio: f64,
     /// Share of the weights in the low-rank part, within `ratio`; 0 is ITP. By default three quarters of
     /// the ratio if `approximate` is `outputs`, else the published 0.05, or half of a ratio below 0.1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub low_rank_ratio: Option<f64>,
     /// Rank of every layer, in place of `low_rank_ratio`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rank: Option<usize>,
     /// What the low-rank part of a layer keeps at the start.
     pub approximate: Approximate,
@@ -29,7 +27,6 @@ pub struct MethodRecipe {
     /// Importance of an entry of `S`.
     pub importance: Importance,
     /// Smoothing β₁ of the importance; by default 0.85, or 0.9 for SNIP-momentum.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub beta1: Option<f64>,
     /// Smoothing β₂ of its uncertainty; 1 leaves out the uncertainty.
     pub beta2: f64,
@@ -40,20 +37,15 @@ pub struct MethodRecipe {
     /// Whether pruned neurons may return.
     pub regrowth: Regrowth,
     /// Share of all updates before pruning begins; by default an eighth.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_warmup_share: Option<f64>,
     /// Number of these updates, in place of the share.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_warmup_steps: Option<usize>,
     /// Share of all updates at the final ratio, at least 2 updates; by default three eighths.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub final_warmup_share: Option<f64>,
     /// Number of these updates, in place of the share.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub final_warmup_steps: Option<usize>,
     /// Updates between prunings; by default 10, fewer in a short training (see
     /// [`Schedule::fitting_interval`]).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<usize>,
     /// Curve of the kept share between the warmups.
     pub curve: Curve,

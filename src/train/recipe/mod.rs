@@ -50,7 +50,6 @@ pub struct Recipe {
     /// The compression; plain fine-tuning if absent.
     pub method: Option<MethodRecipe>,
     /// The teacher, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub distillation: Option<DistillationRecipe>,
     /// The training.
     pub training: TrainingRecipe,

@@ -72,15 +72,11 @@ impl Head<'_> {
         let (length, size) = (self.keys.rows, self.head_size);
         let stride = size;
         let AttentionScratch { keys, values, scores, relative } = scratch;
-        keys.reset(size, length);
-        keys.set_columns(|key| &self.keys.values[key * self.keys.stride..]);
+        pack_transposed(keys, self.keys, size);
         if let Some(tables) = &self.relative {
             self.prepare(tables, relative);
         }
-        values.reset(length, size);
-        for at in 0..length {
-            values.set_row(at, &self.values.values[at * self.values.stride..][..size]);
-        }
+        pack(values, self.values, size);
         let width = length.next_multiple_of(16);
         grow(scores, QUERIES.min(length) * width);
         for from in (0..length).step_by(QUERIES) {
@@ -99,17 +95,10 @@ impl Head<'_> {
                 );
                 scale = 1.0;
             }
-            let mut sums = [0.0; QUERIES];
             let mask = self.mask.map(|(mask, stride)| (&mask[from * stride..], stride));
+            let mut sums = [0.0; QUERIES];
             let softmax = Softmax { scores, width, length, rows, scale, mask, sums: &mut sums };
-            Arch::new().dispatch(softmax);
-            let scores = Rows { values: scores, stride: width, rows };
-            let out = &mut queries[from * stride..];
-            product(scores, values, None, Epilogue::Identity, RowsMut { values: out, stride });
-            for (row, sum) in sums[..rows].iter().enumerate() {
-                let factor = 1.0 / sum;
-                out[row * stride..][..size].iter_mut().for_each(|x| *x *= factor);
-            }
+            softmax.weigh(values, &mut queries[from * stride..][..rows * size]);
         }
     }
 }
@@ -184,6 +173,38 @@ pub(super) struct Softmax<'a> {
     /// As [`Head::mask`].
     pub mask: Option<(&'a [f32], usize)>,
     pub sums: &'a mut [f32; QUERIES],
+}
+
+impl Softmax<'_> {
+    /// `output: [rows, d_output] ← softmax(scores) · values`.
+    pub(super) fn weigh(self, values: &PackedWeight, output: &mut [f32]) {
+        let (width, rows) = (self.width, self.rows);
+        let Self { scores, sums, .. } = self;
+        let softmax = Softmax { scores: &mut *scores, sums: &mut *sums, ..self };
+        Arch::new().dispatch(softmax);
+        let stride = values.d_output();
+        let scores = Rows { values: scores, stride: width, rows };
+        let target = RowsMut { values: &mut *output, stride };
+        product(scores, values, None, Epilogue::Identity, target);
+        for (row, sum) in output.chunks_exact_mut(stride).zip(sums.iter()) {
+            let factor = 1.0 / sum;
+            row.iter_mut().for_each(|x| *x *= factor);
+        }
+    }
+}
+
+/// Packs rows of `width` values as a weight `[rows, width]`.
+pub(crate) fn pack(packed: &mut PackedWeight, rows: Rows<'_>, width: usize) {
+    packed.reset(rows.rows, width);
+    for row in 0..rows.rows {
+        packed.set_row(row, &rows.values[row * rows.stride..][..width]);
+    }
+}
+
+/// Packs rows of `width` values as a weight `[width, rows]`.
+pub(crate) fn pack_transposed(packed: &mut PackedWeight, rows: Rows<'_>, width: usize) {
+    packed.reset(width, rows.rows);
+    packed.set_columns(|row| &rows.values[row * rows.stride..][..width]);
 }
 
 impl WithSimd for Softmax<'_> {

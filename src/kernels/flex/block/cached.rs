@@ -2,7 +2,7 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::attention::{QUERIES, Softmax, exponentials};
+use super::attention::{QUERIES, Softmax, exponentials, pack, pack_transposed};
 use super::layers::grow;
 use super::product::{Epilogue, Rows, RowsMut, product};
 use super::weight::PackedWeight;
@@ -20,19 +20,11 @@ impl PackedHead {
     /// Packs `[length, head_size]` each.
     pub fn new(keys: Rows<'_>, values: Rows<'_>, head_size: usize) -> Self {
         let length = keys.rows;
-        let mut packed = Self {
-            keys: PackedWeight::default(),
-            values: PackedWeight::default(),
-            head_size,
-            length,
-        };
-        packed.keys.reset(head_size, length);
-        packed.keys.set_columns(|key| &keys.values[key * keys.stride..]);
-        packed.values.reset(length, head_size);
-        for at in 0..length {
-            packed.values.set_row(at, &values.values[at * values.stride..][..head_size]);
-        }
-        packed
+        let (mut packed_keys, mut packed_values) =
+            (PackedWeight::default(), PackedWeight::default());
+        pack_transposed(&mut packed_keys, keys, head_size);
+        pack(&mut packed_values, values, head_size);
+        Self { keys: packed_keys, values: packed_values, head_size, length }
     }
 
     /// Replaces `queries: [rows, head_size]` by `softmax(Q Kᵀ scale + mask) V`; the mask is `[length]`,
@@ -52,16 +44,10 @@ impl PackedHead {
             let query = Rows { values: queries, stride: size, rows };
             let target = RowsMut { values: scores, stride: width };
             product(query, &self.keys, None, Epilogue::Identity, target);
-            let mut sums = [0.0; QUERIES];
             let mask = mask.map(|mask| (mask, 0));
+            let mut sums = [0.0; QUERIES];
             let softmax = Softmax { scores, width, length, rows, scale, mask, sums: &mut sums };
-            Arch::new().dispatch(softmax);
-            let scores = Rows { values: scores, stride: width, rows };
-            let target = RowsMut { values: queries, stride: size };
-            product(scores, &self.values, None, Epilogue::Identity, target);
-            for (row, sum) in queries.chunks_exact_mut(size).zip(sums) {
-                row.iter_mut().for_each(|x| *x *= 1.0 / sum);
-            }
+            softmax.weigh(&self.values, queries);
         }
     }
 }

@@ -27,6 +27,7 @@ mod tests;
 mod weight;
 
 pub(crate) use alone::{HeadsAlone, LinearsAlone};
+pub(crate) use attention::{pack, pack_transposed};
 pub(crate) use decoder::{Decoder, DecoderBlock, Remembered};
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;

@@ -18,7 +18,7 @@ use super::{EvalSplit, Job, Loaded, Prepared, Start, StoredColumns, TrainableMod
 use super::{collect_answers, tell_skipped};
 use crate::generation::GenerationConfig;
 use crate::inspect::Machine;
-use crate::models::{AnySeq2Seq, FolderModel, Seq2SeqInput};
+use crate::models::{AnySeq2Seq, FolderModel, Seq2SeqInput, language_model_loss};
 use crate::tasks::summarization::{self, SummarizationExample, SummarizationSettings};
 use crate::tasks::{Split, SummarizationDataset, TextTokenizer};
 use crate::train::{Interrupt, Observer, Recipe, TaskRecipe};
@@ -120,7 +120,7 @@ impl TrainableModel for AnySeq2Seq {
         };
         let input = Seq2SeqInput::new(encoder_input(&batch.documents));
         let logits = self.forward(self.teacher_forced(input, labels.clone()));
-        (self.loss(logits, labels, batch.label_smoothing), nothing)
+        (language_model_loss(logits, labels, batch.label_smoothing), nothing)
     }
 
     fn evaluate_batch(&self, batch: GenerationBatch) -> (Tensor<1>, GeneratedTexts) {
