@@ -37,38 +37,47 @@ pub enum Precision {
     F16,
     /// `bfloat16`: 8 significant bits, the range of `f32`.
     Bf16,
+    /// 8-bit integers: weights with a scale for every neuron, inputs with one for every token. Layers
+    /// whose weights are in them compute so ([`crate::linear::QuantizedLinear`]); other products stay in
+    /// `f32`.
+    Int8,
 }
 
 impl Precision {
-    const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+    const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::Int8];
 
-    /// The name: `f32`, `f16` or `bf16`.
+    /// The name: `f32`, `f16`, `bf16` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 
     /// Checks that a model can be trained with such products.
     ///
     /// # Errors
-    /// [`Error::Option`] for `f16`, in which small gradients vanish.
+    /// [`Error::Option`] for `f16`, in which small gradients vanish, and for `int8`.
     pub fn check_training(self) -> Result<()> {
         match self {
             Self::F16 => Err(Error::option(
                 "dtype",
                 "small gradients vanish in f16; train in bf16 or f32 and use f16 for inference",
             )),
+            Self::Int8 => Err(Error::option(
+                "dtype",
+                "int8 is for inference; train in f32 and quantize the result",
+            )),
             Self::F32 | Self::Bf16 => Ok(()),
         }
     }
 
-    /// The format, unless it is that of parameters.
+    /// The format of factors that are floats, unless it is that of parameters.
     pub(crate) fn half(self) -> Option<FloatDType> {
         match self {
-            Self::F32 => None,
+            Self::F32 | Self::Int8 => None,
             Self::F16 => Some(FloatDType::F16),
             Self::Bf16 => Some(FloatDType::BF16),
         }
@@ -86,17 +95,23 @@ impl FromStr for Precision {
 
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|precision| precision.name() == text).ok_or_else(|| {
-            Error::option("dtype", format!("`{text}` is not a format; give f32, f16 or bf16"))
+            Error::option("dtype", format!("`{text}` is not a format; give f32, f16, bf16 or int8"))
         })
     }
 }
 
-/// Index in [`Precision::ALL`].
+/// 1 + index in [`Precision::ALL`]; 0: none was set.
 static PRODUCTS: AtomicU8 = AtomicU8::new(0);
 
 /// The format of the factors of this process's products; `f32` at first.
 pub fn products() -> Precision {
-    Precision::ALL[usize::from(PRODUCTS.load(Ordering::Relaxed))]
+    chosen().unwrap_or_default()
+}
+
+/// The format that was set; `None`: each model computes in its own.
+pub fn chosen() -> Option<Precision> {
+    let index = usize::from(PRODUCTS.load(Ordering::Relaxed)).checked_sub(1)?;
+    Some(Precision::ALL[index])
 }
 
 /// Sets [`products`], after a first such product on `device`.
@@ -111,14 +126,25 @@ pub fn set_products(precision: Precision, device: &Device) -> Result<()> {
         })?;
     }
     let index = Precision::ALL.iter().position(|&other| other == precision).unwrap_or_default();
-    PRODUCTS.store(index as u8, Ordering::Relaxed);
+    PRODUCTS.store(1 + index as u8, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Checks the variable `LOSPARSE_INT8_PATH`, by which tests choose the instructions of integer products.
+///
+/// # Errors
+/// [`Error::Option`], if it names none that this processor has.
+pub fn check_int8_path() -> Result<()> {
+    #[cfg(feature = "flex")]
+    crate::kernels::block::check_int8_path()
+        .map_err(|message| Error::option("LOSPARSE_INT8_PATH", message))?;
     Ok(())
 }
 
 /// Whether factors of products are rounded, which no kernel here does.
 #[cfg(feature = "flex")]
 pub(crate) fn is_reduced() -> bool {
-    products() != Precision::F32
+    products().half().is_some()
 }
 
 /// The format for a product with `weight`, if it is not `f32`.
@@ -183,7 +209,7 @@ mod tests {
             assert_eq!(precision.to_string().parse::<Precision>().unwrap(), precision);
         }
         let error = "fp8".parse::<Precision>().unwrap_err().to_string();
-        assert!(error.contains("`fp8` is not a format; give f32, f16 or bf16"), "{error}");
+        assert!(error.contains("`fp8` is not a format; give f32, f16, bf16 or int8"), "{error}");
         assert!(Precision::Bf16.check_training().is_ok());
         let error = Precision::F16.check_training().unwrap_err().to_string();
         assert!(error.contains("train in bf16 or f32"), "{error}");

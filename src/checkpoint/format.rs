@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// The version that is written; older ones are read.
 pub(crate) const VERSION: u64 = 2;
 
+/// In the field `compute`: layers compute in 8-bit integers.
+const INT8: &str = "int8";
+
 /// Prefix of `model_type` in folders whose weights no other program can read.
 const OWN: &str = "losparse_";
 
@@ -24,6 +27,8 @@ pub(crate) struct Format {
     base_model_type: Option<String>,
     /// `sha256` of `model.safetensors`.
     sha256: Option<String>,
+    /// `compute`: whether layers compute in 8-bit integers.
+    int8: bool,
 }
 
 impl Format {
@@ -67,6 +72,15 @@ impl Format {
             version: Some(version),
             base_model_type: text("base_model_type")?,
             sha256: text("sha256")?,
+            int8: match text("compute")?.as_deref() {
+                None | Some("f32") => false,
+                Some(INT8) => true,
+                Some(other) => {
+                    return Err(format!(
+                        "losparse.compute: expected {INT8} or f32, found `{other}`"
+                    ));
+                }
+            },
         };
         if version < 2 && (format.base_model_type.is_some() || format.sha256.is_some()) {
             return Err("losparse.format_version: 1 has neither base_model_type nor sha256; \
@@ -79,6 +93,11 @@ impl Format {
     /// Whether layers may be compressed and matrices stored as 8-bit integers.
     pub(crate) fn is_own(&self) -> bool {
         self.version == Some(1) || self.base_model_type.is_some()
+    }
+
+    /// Whether layers compute in 8-bit integers.
+    pub(crate) fn computes_in_int8(&self) -> bool {
+        self.int8
     }
 
     /// Checks that the weights are those written with the configuration.
@@ -146,12 +165,13 @@ const NOT_READ_BY_OTHERS: &str = "quantization_config";
 
 /// Writes into a configuration how weights are stored: `about`, or the `losparse` object that is there,
 /// with the current version. With `sha256`, the weights are such that only this crate reads them, and
-/// `model_type` says so.
+/// `model_type` says so; `int8` is whether layers are to compute in 8-bit integers.
 pub(crate) fn mark(
     config: &mut Map<String, Value>,
     model_type: &str,
     about: Option<Value>,
     sha256: Option<String>,
+    int8: bool,
 ) {
     config.insert("model_type".into(), model_type.into());
     let about = about.or_else(|| config.remove("losparse"));
@@ -165,9 +185,13 @@ pub(crate) fn mark(
     about.insert("format_version".into(), VERSION.into());
     about.remove("base_model_type");
     about.remove("sha256");
+    about.remove("compute");
     if let Some(sha256) = sha256 {
         about.insert("base_model_type".into(), model_type.into());
         about.insert("sha256".into(), sha256.into());
+        if int8 {
+            about.insert("compute".into(), INT8.into());
+        }
         config.insert("model_type".into(), format!("{OWN}{model_type}").into());
         let note = format!("only losparse reads these weights ({})", env!("CARGO_PKG_REPOSITORY"));
         config.insert(NOT_READ_BY_OTHERS.into(), serde_json::json!({ "note": note }));
@@ -192,7 +216,7 @@ mod tests {
     #[test]
     fn own_folders_have_a_type_of_their_own() {
         let mut config = object(json!({"losparse": {"task": "x", "sha256": "stale"}}));
-        mark(&mut config, "bert", None, Some("sum".into()));
+        mark(&mut config, "bert", None, Some("sum".into()), false);
         assert_eq!(config["model_type"], "losparse_bert");
         let about = json!({"task": "x", "sha256": "sum", "format_version": 2,
             "base_model_type": "bert"});
@@ -201,12 +225,12 @@ mod tests {
         assert_eq!(model_type(&config).unwrap().as_deref(), Some("bert"));
 
         forget_own(&mut config, "bert");
-        mark(&mut config, "bert", None, None);
+        mark(&mut config, "bert", None, None, false);
         let plain = json!({"model_type": "bert", "losparse": {"task": "x", "format_version": 2}});
         assert_eq!(Value::Object(config.clone()), plain);
         assert!(!Format::of(&config).unwrap().is_own());
         let mut config = Map::new();
-        mark(&mut config, "bert", None, None);
+        mark(&mut config, "bert", None, None, false);
         assert_eq!(Value::Object(config), json!({"model_type": "bert"}));
     }
 

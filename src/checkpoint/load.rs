@@ -126,6 +126,7 @@ pub fn load_from<M: PretrainedModel>(
     }
     plan.report.labels = told;
     plan.alignment = alignment;
+    plan.int8 = format.computes_in_int8() && !options.floats;
     plan.apply(model, &checkpoint, device)
 }
 
@@ -136,6 +137,8 @@ struct Plan {
     new: BTreeSet<String>,
     /// Order of the outputs of a trained head for the labels at hand.
     alignment: Option<LabelAlignment>,
+    /// Whether layers compute in 8-bit integers.
+    int8: bool,
     report: LoadReport,
 }
 
@@ -205,7 +208,7 @@ impl Plan {
         }
         one_error(checkpoint.source.path(), faults)?;
         report.tensors -= report.unused.len();
-        Ok(Self { layers, new, alignment: None, report })
+        Ok(Self { layers, new, alignment: None, int8: false, report })
     }
 
     fn apply<M: PretrainedModel>(
@@ -240,6 +243,7 @@ impl Plan {
             }
             let view = LayerView { checkpoint, layer: name };
             match layer::read(name, &view, state, dims, has_bias(linear), device) {
+                Ok(loaded) if self.int8 => *linear = loaded.quantize(),
                 Ok(loaded) => *linear = loaded,
                 Err(error) => result = Err(error),
             }

@@ -16,6 +16,8 @@ pub struct LoadOptions {
     pub keep_head: bool,
     /// Make the head anew even if the checkpoint has one.
     pub new_head: bool,
+    /// Compute in floats even if the folder says that its layers compute in 8-bit integers, as for training.
+    pub floats: bool,
     /// Accept tensors that the model has no place for, and report them.
     pub allow_unexpected: bool,
 }

@@ -112,12 +112,25 @@ pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Res
 fn is_compressed<M: PretrainedModel>(model: &M) -> bool {
     let mut compressed = false;
     model.for_each_linear(&mut |_, linear| {
-        compressed |= !matches!(linear, CompressibleLinear::Dense(_));
+        compressed |= match linear {
+            CompressibleLinear::Dense(_) => false,
+            CompressibleLinear::Quantized(layer) => !layer.is_dense(),
+            _ => true,
+        };
     });
     model.clone().for_each_feed_forward_mut(&mut |pair| {
         compressed |= pair.inner.dims()[1] != pair.width;
     });
     compressed
+}
+
+/// Whether any layer computes in 8-bit integers.
+fn computes_in_int8<M: PretrainedModel>(model: &M) -> bool {
+    let mut found = false;
+    model.for_each_linear(&mut |_, linear| {
+        found |= matches!(linear, CompressibleLinear::Quantized(_));
+    });
+    found
 }
 
 /// The text of `config.json`; `own_weights` are those that only this crate reads.
@@ -130,7 +143,8 @@ fn config_json<M: PretrainedModel>(
     let other = config.other_mut();
     other.insert("architectures".into(), vec![M::ARCHITECTURE].into());
     let sum = own_weights.map(|weights| sha256(weights));
-    format::mark(other, M::MODEL_TYPE, options.losparse.clone(), sum);
+    let int8 = options.dtype == StorageDtype::Int8 && computes_in_int8(model);
+    format::mark(other, M::MODEL_TYPE, options.losparse.clone(), sum, int8);
     let text = serde_json::to_string_pretty(&config)
         .map_err(|e| Error::format("config.json", e.to_string()))?;
     Ok(text + "\n")
@@ -181,6 +195,9 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
                 matrix("right", right.val());
             }
             order = Some(layer.order.val());
+        }
+        CompressibleLinear::Quantized(layer) => {
+            return add_layer(tensors, name, &layer.dequantize());
         }
     }
     if let Some(bias) = linear.bias() {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use burn::tensor::Device;
 use clap::ArgAction;
 use losparse::device::{Backend, DeviceSpec};
-use losparse::precision::{Precision, set_products};
+use losparse::precision::{Precision, check_int8_path, set_products};
 use losparse::train::{Interrupt, RunOptions};
 
 use super::output;
@@ -30,11 +30,11 @@ pub struct GlobalArgs {
     #[arg(long, global = true, env = "LOSPARSE_THREADS", value_name = "N",
         value_parser = parse_threads)]
     threads: Option<usize>,
-    /// Format of the factors of matrix products: f32, f16 (inference only) or bf16, if the device
-    /// has it; everything else is computed in f32
-    #[arg(long, global = true, env = "LOSPARSE_DTYPE", value_name = "FORMAT", default_value_t,
+    /// Format of the factors of matrix products: f32, bf16 or f16 if the device has it, or int8; f16
+    /// and int8 for inference only [default: the model's own]
+    #[arg(long, global = true, env = "LOSPARSE_DTYPE", value_name = "FORMAT",
         value_parser = parse_dtype)]
-    dtype: Precision,
+    dtype: Option<Precision>,
     /// Print JSON to stdout, one object a line; text for people goes to stderr
     #[arg(long, global = true)]
     pub json: bool,
@@ -66,7 +66,10 @@ impl GlobalArgs {
     /// If the device cannot be opened or lacks the format.
     pub fn open(&self) -> losparse::Result<Device> {
         let device = self.device.open()?;
-        set_products(self.dtype, &device)?;
+        check_int8_path()?;
+        if let Some(dtype) = self.dtype {
+            set_products(dtype, &device)?;
+        }
         Ok(device)
     }
 
@@ -75,19 +78,19 @@ impl GlobalArgs {
     /// # Errors
     /// Those of [`GlobalArgs::open`], and if the format is for inference only.
     pub fn open_to_train(&self) -> losparse::Result<Device> {
-        self.dtype.check_training()?;
+        self.dtype().check_training()?;
         self.open()
     }
 
     /// The format of matrix products.
     pub fn dtype(&self) -> Precision {
-        self.dtype
+        self.dtype.unwrap_or_default()
     }
 
     /// The name of the device, with `auto` resolved, and the format of its products unless `f32`.
     pub fn device_name(&self) -> String {
         let device = self.device.resolve().map_or(self.device, |(device, _)| device);
-        match self.dtype {
+        match self.dtype() {
             Precision::F32 => device.to_string(),
             precision => format!("{device} in {precision}"),
         }
@@ -131,7 +134,7 @@ fn backends() -> String {
 
 fn parse_dtype(text: &str) -> Result<Precision, String> {
     // clap's own message names the option and the value already.
-    text.parse().map_err(|_: losparse::Error| "give f32, f16 or bf16".into())
+    text.parse().map_err(|_: losparse::Error| "give f32, f16, bf16 or int8".into())
 }
 
 pub fn parse_device(text: &str) -> Result<DeviceSpec, String> {

@@ -44,7 +44,8 @@ impl Opened {
         Ok(Self { folder, model, report, about })
     }
 
-    /// As [`Opened::load`], with weights rounded to the format of this process's matrix products.
+    /// As [`Opened::load`], with weights in the format of this process's matrix products, if one was
+    /// chosen.
     pub fn load_for_inference(folder: &Path, device: &Device) -> Result<Self> {
         Self::load_for_labels(folder, device, &LoadOptions::default())
     }
@@ -52,7 +53,8 @@ impl Opened {
     /// As [`Opened::load_for_inference`], with the head in the order of the labels in `options`.
     pub fn load_for_labels(folder: &Path, device: &Device, options: &LoadOptions) -> Result<Self> {
         let opened = Self::load_with(folder, device, options)?;
-        Ok(Self { model: round_weights(opened.model, precision::products()), ..opened })
+        let Some(chosen) = precision::chosen() else { return Ok(opened) };
+        Ok(Self { model: round_weights(opened.model, chosen), ..opened })
     }
 
     /// Checks that the model's head was trained and that no two outputs have the same name.

@@ -45,6 +45,7 @@ impl LinearAccount {
             CompressibleLinear::Dense(_) => (0, d_output, d_output),
             CompressibleLinear::Compact(layer) => (layer.rank(), layer.kept, d_output),
             CompressibleLinear::InputCompact(layer) => (layer.rank(), layer.kept, d_input),
+            CompressibleLinear::Quantized(layer) => (layer.rank(), layer.kept, d_output),
             CompressibleLinear::LowRankSparse(layer) => {
                 let (neurons, columns) = kept(layer);
                 let rank = layer.rank();
@@ -74,7 +75,11 @@ impl LinearAccount {
             groups,
             dense_elements,
             stored_elements,
-            selected: !matches!(linear, CompressibleLinear::Dense(_)),
+            selected: match linear {
+                CompressibleLinear::Dense(_) => false,
+                CompressibleLinear::Quantized(layer) => !layer.is_dense(),
+                _ => true,
+            },
         }
     }
 

@@ -28,11 +28,12 @@ pub use allocator::keep_freed_memory;
 #[cfg(feature = "flex")]
 pub use flex::*;
 pub use neurons::NeuronWeights;
+pub(crate) use neurons::{LayerWeights, Matrix};
 pub use sequences::Sequences;
 
 use burn::tensor::{Int, Tensor};
 
-use crate::precision::{Precision, products};
+use crate::precision::products;
 
 /// The scores that relative positions add, for query `i` and key `j`:
 /// `scale · q_i · keys[j − i + length − 1] + k_j · queries[i − j + length − 1]`.
@@ -59,5 +60,5 @@ pub(crate) fn is_flex_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
 
 /// Whether kernels compute products with `factor`.
 pub(crate) fn fuses_products<const D: usize>(factor: &Tensor<D>) -> bool {
-    is_flex_f32(factor) && products() == Precision::F32
+    is_flex_f32(factor) && products().half().is_none()
 }

@@ -7,6 +7,7 @@
 //!   │ compact
 //! Compact        [K; R], L′, order                  deployment: kept neurons folded to K = L·R + S
 //! InputCompact   [D, L], R′, order                  the same after inputs were pruned
+//! Quantized      Dense or Compact in 8-bit integers inference
 //! ```
 //!
 //! Everything that happens to the layers of a model goes through one traversal, [`Compressible`], and
@@ -21,6 +22,7 @@ mod feed_forward;
 mod input_compact;
 mod input_moments;
 mod low_rank_sparse;
+mod quantized;
 mod round;
 mod select;
 mod shared;
@@ -33,6 +35,7 @@ pub use input_compact::InputCompactLinear;
 pub(crate) use input_moments::InputMoments;
 pub(crate) use low_rank_sparse::alive;
 pub use low_rank_sparse::{LowRank, LowRankSparseLinear};
+pub use quantized::{Int8Matrix, QuantizedLinear};
 pub use round::round_weights;
 pub use select::{LayerMatch, LayerSelection};
 pub use shared::SharedInput;
@@ -44,7 +47,7 @@ use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 
-use crate::kernels::NeuronWeights;
+use crate::kernels::{LayerWeights, Matrix, NeuronWeights};
 use crate::ops::{self, PackableLinear};
 
 /// A linear layer that can be compressed: the building block of every model here. Made by
@@ -61,6 +64,8 @@ pub enum CompressibleLinear {
     Compact(CompactLinear),
     /// Kept inputs folded, for deployment after inputs were pruned.
     InputCompact(InputCompactLinear),
+    /// One matrix or kept neurons folded, in 8-bit integers.
+    Quantized(QuantizedLinear),
 }
 
 /// Settings of a dense [`CompressibleLinear`], as of [`burn::nn::Linear`].
@@ -116,6 +121,7 @@ impl CompressibleLinear {
             Self::LowRankSparse(linear) => linear.forward(input),
             Self::Compact(linear) => linear.forward(input),
             Self::InputCompact(linear) => linear.forward(input),
+            Self::Quantized(linear) => linear.forward(input),
         }
     }
 
@@ -126,6 +132,7 @@ impl CompressibleLinear {
             Self::LowRankSparse(linear) => linear.dims(),
             Self::Compact(linear) => linear.dims(),
             Self::InputCompact(linear) => linear.dims(),
+            Self::Quantized(linear) => linear.dims(),
         }
     }
 
@@ -137,6 +144,7 @@ impl CompressibleLinear {
             Self::LowRankSparse(linear) => linear.weight_elements(),
             Self::Compact(linear) => linear.weight_elements(),
             Self::InputCompact(linear) => linear.weight_elements(),
+            Self::Quantized(linear) => linear.weight_elements(),
         }
     }
 
@@ -155,6 +163,11 @@ impl CompressibleLinear {
             Self::InputCompact(linear) => {
                 LayerState::InputCompact { kept: linear.kept, rank: linear.rank() }
             }
+            Self::Quantized(linear) => LayerState::Quantized {
+                kept: linear.kept,
+                rank: linear.rank(),
+                ordered: linear.order.is_some(),
+            },
         }
     }
 
@@ -165,6 +178,7 @@ impl CompressibleLinear {
             Self::LowRankSparse(linear) => linear.effective_weight(),
             Self::Compact(linear) => linear.effective_weight(),
             Self::InputCompact(linear) => linear.effective_weight(),
+            Self::Quantized(linear) => linear.dequantize().effective_weight(),
         }
     }
 
@@ -175,22 +189,38 @@ impl CompressibleLinear {
             Self::LowRankSparse(linear) => linear.bias.as_ref().map(|b| b.val()),
             Self::Compact(linear) => linear.bias.as_ref().map(|b| b.val()),
             Self::InputCompact(linear) => linear.bias.as_ref().map(|b| b.val()),
+            Self::Quantized(linear) => linear.bias.as_ref().map(|b| b.val()),
         }
     }
 }
 
 impl PackableLinear for CompressibleLinear {
-    fn weights(&self) -> Option<(Tensor<2>, NeuronWeights)> {
+    fn weights(&self) -> Option<LayerWeights> {
         match self {
             Self::Dense(linear) => {
                 let weight = linear.weight.val();
                 let [_, d_output] = weight.dims();
-                let bias = self.bias();
-                let weights =
-                    NeuronWeights { left: None, order: None, bias, kept: d_output, d_output };
-                Some((weight, weights))
+                Some(LayerWeights {
+                    first: Matrix::Float(weight),
+                    left: None,
+                    order: None,
+                    bias: self.bias(),
+                    kept: d_output,
+                    d_output,
+                })
             }
-            Self::Compact(linear) => Some((linear.first.val(), linear.neuron_weights())),
+            Self::Compact(linear) => {
+                let NeuronWeights { left, order, bias, kept, d_output } = linear.neuron_weights();
+                Some(LayerWeights {
+                    first: Matrix::Float(linear.first.val()),
+                    left: left.map(Matrix::Float),
+                    order,
+                    bias,
+                    kept,
+                    d_output,
+                })
+            }
+            Self::Quantized(linear) => linear.weights(),
             Self::LowRankSparse(_) | Self::InputCompact(_) => None,
         }
     }

@@ -1,4 +1,4 @@
-//! Weights in half precision, for inference.
+//! Weights in other numbers, for inference.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{FloatDType, Tensor};
@@ -6,12 +6,16 @@ use burn::tensor::{FloatDType, Tensor};
 use super::Compressible;
 use crate::precision::Precision;
 
-/// Rounds the weights of the compressible layers of `model` to `precision`: half the memory, and no
-/// rounding at each product. For inference; biases stay in `f32`.
+/// Gives the weights of the compressible layers of `model` the numbers of `precision`, for inference: less
+/// memory, and no rounding at each product. Biases stay in `f32`.
 pub fn round_weights<M: Compressible>(mut model: M, precision: Precision) -> M {
-    let Some(half) = precision.half() else { return model };
     model.for_each_linear_mut(&mut |_, linear| {
-        *linear = linear.clone().map(&mut Rounding(half));
+        let layer = linear.clone();
+        *linear = match (precision, precision.half()) {
+            (Precision::Int8, _) => layer.quantize(),
+            (_, Some(half)) => layer.dequantize().map(&mut Rounding(half)),
+            (_, None) => layer.dequantize(),
+        };
     });
     model
 }

@@ -45,16 +45,27 @@ pub enum LayerState {
         /// Rank of the others.
         rank: usize,
     },
+    /// As `Compact`, or dense if all neurons are kept, in 8-bit integers.
+    #[serde(rename = "int8")]
+    Quantized {
+        /// Kept neurons.
+        kept: usize,
+        /// Rank of the others.
+        rank: usize,
+        /// Whether an `order` of the outputs is stored.
+        ordered: bool,
+    },
 }
 
 impl LayerState {
-    /// The name in reports: `dense`, `low-rank + sparse`, `compact` or `column-compact`.
+    /// The name in reports: `dense`, `low-rank + sparse`, `compact`, `column-compact` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dense => "dense",
             Self::LowRankSparse { .. } => "low-rank + sparse",
             Self::Compact { .. } => "compact",
             Self::InputCompact { .. } => "column-compact",
+            Self::Quantized { .. } => "int8",
         }
     }
 
@@ -64,7 +75,8 @@ impl LayerState {
             Self::Dense => 0,
             Self::LowRankSparse { rank, .. }
             | Self::Compact { rank, .. }
-            | Self::InputCompact { rank, .. } => rank,
+            | Self::InputCompact { rank, .. }
+            | Self::Quantized { rank, .. } => rank,
         }
     }
 
@@ -72,7 +84,9 @@ impl LayerState {
     pub fn kept(self) -> usize {
         match self {
             Self::Dense | Self::LowRankSparse { .. } => 0,
-            Self::Compact { kept, .. } | Self::InputCompact { kept, .. } => kept,
+            Self::Compact { kept, .. }
+            | Self::InputCompact { kept, .. }
+            | Self::Quantized { kept, .. } => kept,
         }
     }
 }
@@ -87,6 +101,10 @@ impl LayerState {
         order: Option<Vec<i64>>,
         matrix: &dyn Fn(&str, [usize; 2]) -> Result<Tensor<2>>,
     ) -> Result<CompressibleLinear> {
+        if let Self::Quantized { kept, rank, ordered } = self {
+            let floats = Self::Compact { kept, rank, ordered };
+            return Ok(floats.build([d_input, d_output], bias, order, matrix)?.quantize());
+        }
         let part = |name, shape| matrix(name, shape).map(leaf);
         let bias = bias.map(leaf);
         Ok(match self {
@@ -105,7 +123,7 @@ impl LayerState {
                 let sparse = sparse.then(|| part("sparse", [d_input, d_output])).transpose()?;
                 CompressibleLinear::LowRankSparse(LowRankSparseLinear::new(low_rank, sparse, bias))
             }
-            Self::Compact { kept, rank, ordered } => {
+            Self::Compact { kept, rank, ordered } | Self::Quantized { kept, rank, ordered } => {
                 let (mut first, mut left) = (vec![matrix("kept_weight", [d_input, kept])?], None);
                 if rank > 0 {
                     first.push(matrix("right", [d_input, rank])?);
@@ -226,7 +244,9 @@ impl LayerSpec {
             LayerState::LowRankSparse { rank, sparse } => {
                 (0, usize::from(rank > 0 || sparse), rank)
             }
-            LayerState::Compact { kept, rank, .. } => (kept, d_output, rank),
+            LayerState::Compact { kept, rank, .. } | LayerState::Quantized { kept, rank, .. } => {
+                (kept, d_output, rank)
+            }
             LayerState::InputCompact { kept, rank } => (kept, d_input, rank),
         };
         let possible = kept <= groups && groups > 0 && (rank == 0 || kept < groups);

@@ -15,6 +15,7 @@
 //! | [`linear()`], [`LowRankSparse`] | packed product, active neurons alone | packed product |
 //! | [`Heads::attend`] | heads and relative positions, without padding | as in training |
 //! | [`residual_norm`] | one pass | one pass |
+//! | [`PackedLinear`] | – | product in 8-bit integers |
 //! | [`PackedEncoderLayer`] | – | the whole layer |
 //! | [`PackedDecoder`] | – | all layers and the head, a token at a time |
 //!
@@ -46,6 +47,7 @@ mod memo;
 mod neurons;
 #[cfg(feature = "flex")]
 mod packed_decoder;
+mod packed_linear;
 #[cfg(feature = "flex")]
 mod packing;
 mod residual_norm;
@@ -67,6 +69,7 @@ pub use neurons::NeuronCache;
 pub(crate) use neurons::PackableLinear;
 #[cfg(all(test, feature = "flex"))]
 pub(crate) use packed_decoder::FusedDecoding;
+pub use packed_linear::PackedLinear;
 #[cfg(feature = "flex")]
 pub(crate) use packing::pack;
 pub(crate) use residual_norm::residual_norm;

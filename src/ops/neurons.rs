@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::kernels::NeuronWeights;
+use crate::kernels::{LayerWeights, NeuronWeights};
 use crate::precision::linear;
 #[cfg(feature = "flex")]
 use crate::{
@@ -90,9 +90,8 @@ impl NeuronCache {
 
 /// A linear layer whose weights a kernel can pack.
 pub(crate) trait PackableLinear {
-    /// `[K; R]: [d_input, kept + rank]` and what comes behind the first product; `None` in training form
-    /// and after column pruning.
-    fn weights(&self) -> Option<(Tensor<2>, NeuronWeights)>;
+    /// The layer's parameters; `None` in training form and after column pruning.
+    fn weights(&self) -> Option<LayerWeights>;
 }
 
 /// [`NeuronCache::outputs`] by Burn's operations.

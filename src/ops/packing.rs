@@ -6,8 +6,7 @@ use super::{Activation, FeedForwardParts, PackableLinear};
 use crate::kernels::block::{Epilogue, LinearParts, Norm, PackedLayers};
 
 fn parts(linear: &dyn PackableLinear) -> Option<LinearParts> {
-    let (first, weights) = linear.weights()?;
-    LinearParts::new(&first, &weights)
+    LinearParts::new(&linear.weights()?)
 }
 
 /// Layers that share their input, outputs side by side; `None` if one of them cannot be packed.

@@ -17,9 +17,6 @@ pub(crate) mod exp;
 mod extension;
 pub(crate) mod fused;
 mod gelu;
-#[cfg(test)] // No operation computes in int8 yet.
-mod int8;
-
 mod lanes;
 mod neuron_plan;
 mod padded;

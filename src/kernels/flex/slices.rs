@@ -2,13 +2,23 @@
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 /// The storage of a tensor of 32-bit floats on `flex`, without autodiff.
 pub(super) fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
     match tensor.clone().into_dispatch().kind {
         DispatchTensorKind::Flex(BackendTensor::Float(tensor)) if tensor.dtype() == DType::F32 => {
             Some(tensor)
+        }
+        _ => None,
+    }
+}
+
+/// A tensor of 8-bit integers on `flex`, row-major.
+pub(super) fn contiguous_int8(tensor: &Tensor<2, Int>) -> Option<FlexTensor> {
+    match tensor.clone().into_dispatch().kind {
+        DispatchTensorKind::Flex(BackendTensor::Int(tensor)) if tensor.dtype() == DType::I8 => {
+            Some(row_major(tensor))
         }
         _ => None,
     }

@@ -64,7 +64,8 @@ impl Start {
         let device = device.clone().without_autodiff();
         device.seed(recipe.training.seed);
         let (new_head, called) = (recipe.new_head, recipe.task.labels.clone());
-        let options = LoadOptions { labels, new_head, called, ..LoadOptions::default() };
+        let options =
+            LoadOptions { labels, new_head, called, floats: true, ..LoadOptions::default() };
         let (model, report) = M::load(&folder, &device, &options)?;
         observer.event(&Event::Note { message: report.to_string() });
         let max_length = max_length(&folder, &model)?;

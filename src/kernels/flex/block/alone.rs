@@ -1,14 +1,16 @@
-//! Passes of an encoder layer on their own, for benchmarks.
+//! Passes of an encoder layer on their own.
 
 use rayon::prelude::*;
 
 use super::{
-    EncoderBlock, Epilogue, Norm, PackedLayers, Relative, Rows, RowsMut, SCRATCH, SequenceGroup,
-    Table, height,
+    EncoderBlock, Epilogue, Norm, PackedLayers, Relative, Rows, RowsMut, SCRATCH, SMALLEST,
+    SequenceGroup, Table, height,
 };
 use crate::kernels::flex::scratch::with_scratch;
 
-/// Packed layers, applied as in [`EncoderBlock::forward`]: each thread to its blocks of rows.
+/// Packed layers, applied as in [`EncoderBlock::forward`]: each thread to its blocks of rows, or all to
+/// the few that there are.
+#[derive(Debug)]
 pub(crate) struct LinearsAlone {
     pub layers: PackedLayers,
     pub d_input: usize,
@@ -18,6 +20,14 @@ impl LinearsAlone {
     /// Writes `output: [rows, d_output]` of `input: [rows, d_input]`.
     pub fn forward(&self, input: &[f32], output: &mut [f32]) {
         let (d_input, stride) = (self.d_input, self.layers.d_output());
+        let rows = input.len() / d_input;
+        if rows <= SMALLEST {
+            let rows = Rows { values: input, stride: d_input, rows };
+            let output = RowsMut { values: output, stride };
+            return with_scratch(&SCRATCH, |scratch| {
+                self.layers.forward_shared(rows, &mut scratch.hidden, output);
+            });
+        }
         let height = height(input.len() / d_input, rayon::current_num_threads());
         let blocks = input.par_chunks(height * d_input).zip(output.par_chunks_mut(height * stride));
         blocks.with_max_len(1).for_each(|(values, output)| {

@@ -3,8 +3,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::product::{Epilogue, Rows, RowsMut, apply, product, product_shared};
-use super::weight::PackedWeight;
+use super::matrix::{MatrixSource, Weight};
+use super::product::{Epilogue, Rows, RowsMut, apply};
 
 /// Multiplications behind the first product that are worth more than one thread.
 const SHARED: usize = 64 * 1024;
@@ -13,9 +13,9 @@ const SHARED: usize = 64 * 1024;
 #[derive(Clone, Copy)]
 pub struct LayerSource<'a> {
     /// `[K; R]ᵀ: [d_input, kept + rank]`.
-    pub first: &'a [f32],
-    /// `L′ᵀ: [rank, d_output − kept]`.
-    pub left: &'a [f32],
+    pub first: MatrixSource<'a>,
+    /// `L′ᵀ: [rank, d_output − kept]`; `None` without a low-rank part.
+    pub left: Option<MatrixSource<'a>>,
     /// `[d_output]`: position of every output in `[kept | others]`; `None`: in order.
     pub order: Option<&'a [i64]>,
     /// `[d_output]`.
@@ -34,7 +34,7 @@ pub struct LayerSource<'a> {
 /// side.
 #[derive(Debug)]
 pub struct PackedLayers {
-    first: PackedWeight,
+    first: Weight,
     bias: Vec<f32>,
     /// Empty where the first product gives the outputs themselves.
     parts: Vec<Part>,
@@ -52,7 +52,7 @@ struct Part {
     from: usize,
     d_output: usize,
     /// `[rank, d_output]`, zero at kept neurons; without those that come first if `sorted`.
-    spread: PackedWeight,
+    spread: Weight,
     /// Output of every kept neuron.
     neurons: Vec<u32>,
     /// Whether kept neurons come first, in order.
@@ -84,19 +84,9 @@ impl PackedLayers {
         epilogue: Epilogue,
     ) -> Self {
         let d_input = sources.first().map_or(0, |source| source.d_input);
-        let width = sources.iter().map(|source| source.kept + source.rank).sum();
-        let mut first = PackedWeight::default();
-        first.reset(d_input, width);
-        let mut row = Vec::with_capacity(width);
-        for at in 0..d_input {
-            let input = inputs.map_or(at, |inputs| inputs[at]);
-            row.clear();
-            for source in sources {
-                let width = source.kept + source.rank;
-                row.extend_from_slice(&source.first[input * width..][..width]);
-            }
-            first.set_row(at, &row);
-        }
+        let firsts: Vec<_> =
+            sources.iter().map(|source| (source.first, source.kept + source.rank)).collect();
+        let first = Weight::side_by_side(&firsts, d_input, inputs);
         let (mut bias, mut parts, mut hidden) = (Vec::new(), Vec::new(), 0);
         for source in sources {
             let outputs = source.outputs();
@@ -127,24 +117,24 @@ impl PackedLayers {
     /// first product.
     pub fn forward(&self, input: Rows<'_>, hidden: &mut Vec<f32>, output: RowsMut<'_>) {
         if self.parts.is_empty() {
-            return product(input, &self.first, Some(&self.bias), self.epilogue, output);
+            return self.first.product(input, Some(&self.bias), self.epilogue, output);
         }
         let rows = input.rows;
         let stride = self.hidden(hidden, rows);
         let target = RowsMut { values: hidden, stride };
-        product(input, &self.first, None, Epilogue::Identity, target);
+        self.first.product(input, None, Epilogue::Identity, target);
         self.write(Rows { values: hidden, stride, rows }, output);
     }
 
     /// [`PackedLayers::forward`] by all threads, which share the weights: for few rows.
     pub fn forward_shared(&self, input: Rows<'_>, hidden: &mut Vec<f32>, output: RowsMut<'_>) {
         if self.parts.is_empty() {
-            return product_shared(input, &self.first, Some(&self.bias), self.epilogue, output);
+            return self.first.product_shared(input, Some(&self.bias), self.epilogue, output);
         }
         let rows = input.rows;
         let stride = self.hidden(hidden, rows);
         let target = RowsMut { values: hidden, stride };
-        product_shared(input, &self.first, None, Epilogue::Identity, target);
+        self.first.product_shared(input, None, Epilogue::Identity, target);
         let cost: usize = self.parts.iter().map(|part| part.rank * part.d_output).sum();
         let threads = rayon::current_num_threads();
         if rows < 2 || threads < 2 || rows * cost < SHARED {
@@ -191,21 +181,10 @@ impl Part {
         let others = d_output - kept;
         let in_order = outputs.iter().enumerate().all(|(at, &output)| at == output);
         let sorted = sorted || in_order;
-        let left = |r: usize| &source.left[r * others..][..others];
-        let spread = if rank == 0 || others == 0 {
-            PackedWeight::default()
-        } else if sorted {
-            PackedWeight::new(others, (0..rank).map(left))
-        } else {
-            let mut spread = PackedWeight::default();
-            spread.reset(rank, d_output);
-            let mut row = vec![0.0; d_output];
-            for r in 0..rank {
-                let values = outputs[kept..].iter().zip(left(r));
-                values.for_each(|(&output, &value)| row[output] = value);
-                spread.set_row(r, &row);
-            }
-            spread
+        let spread = match source.left.filter(|_| rank > 0 && others > 0) {
+            None => Weight::default(),
+            Some(left) if sorted => Weight::side_by_side(&[(left, others)], rank, None),
+            Some(left) => Weight::scattered(left, rank, &outputs[kept..], d_output),
         };
         let neurons = match sorted {
             true => (0..kept as u32).collect(),
@@ -229,7 +208,7 @@ impl Part {
                 let code = Rows { values: &hidden.values[kept..], ..hidden };
                 let output = RowsMut { values: &mut values[first..], stride };
                 // Where kept neurons are not apart, theirs is overwritten below.
-                product(code, &self.spread, Some(&bias[first..]), epilogue, output);
+                self.spread.product(code, Some(&bias[first..]), epilogue, output);
             }
         }
         Arch::new().dispatch(KeptNeurons { part: self, hidden, bias, epilogue, values, stride });

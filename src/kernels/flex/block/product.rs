@@ -17,9 +17,9 @@ use crate::kernels::flex::gelu::gelu_vectorised;
 /// Inputs that are summed before the next ones are taken: 8 rows of them fit the first-level cache.
 const DEPTH: usize = 768;
 /// Rows that take all inputs at once: their sums stay in registers while a panel streams by.
-const FEW: usize = 8;
+pub(super) const FEW: usize = 8;
 /// Multiplications that are worth more than one thread, with up to [`FEW`] rows counted.
-const SHARED: usize = 128 * 1024;
+pub(super) const SHARED: usize = 128 * 1024;
 /// Values in a cache line.
 const LINE: usize = 16;
 
@@ -126,12 +126,13 @@ struct Block<'a> {
 
 /// See [`RowsMut`]; threads may share it that write different columns.
 #[derive(Clone, Copy)]
-struct Target {
-    values: *mut f32,
-    stride: usize,
+pub(super) struct Target {
+    pub(super) values: *mut f32,
+    pub(super) stride: usize,
 }
 
-// SAFETY: `Block::run` asks that no two threads have the same panel, whose columns alone are written.
+// SAFETY: the `run` of blocks asks that no two threads have the same panel, whose columns alone are
+// written.
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}

@@ -5,15 +5,16 @@ use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::layers::LayerSource;
-use super::{EncoderBlock, Mask, Norm, Relative, Table};
-use crate::kernels::flex::slices::{contiguous, plain, row_major, slice};
-use crate::kernels::{NeuronWeights, RelativeScores};
+use super::matrix::MatrixSource;
+use super::{EncoderBlock, LinearsAlone, Mask, Norm, Relative, Table};
+use crate::kernels::flex::slices::{contiguous, contiguous_int8, plain, row_major, slice};
+use crate::kernels::{LayerWeights, Matrix, RelativeScores};
 
 /// The parameters of a linear layer that can be packed.
 #[derive(Debug)]
 pub(crate) struct LinearParts {
-    first: FlexTensor,
-    left: Option<FlexTensor>,
+    first: Stored,
+    left: Option<Stored>,
     bias: Option<FlexTensor>,
     order: Option<Vec<i64>>,
     d_input: usize,
@@ -22,18 +23,47 @@ pub(crate) struct LinearParts {
     rank: usize,
 }
 
+/// A [`Matrix`] on `flex`, row-major.
+#[derive(Debug)]
+enum Stored {
+    Float(FlexTensor),
+    Int8 { values: FlexTensor, scales: FlexTensor },
+}
+
+impl Stored {
+    /// `None` unless it is on `flex`, without autodiff, in 32-bit floats or 8-bit integers.
+    fn of(matrix: &Matrix) -> Option<Self> {
+        Some(match matrix {
+            Matrix::Float(matrix) => Self::Float(contiguous(matrix)?),
+            Matrix::Int8 { values, scales } => {
+                if scales.dims() != [values.dims()[1]] {
+                    return None;
+                }
+                Self::Int8 { values: contiguous_int8(values)?, scales: contiguous(scales)? }
+            }
+        })
+    }
+
+    fn source(&self) -> MatrixSource<'_> {
+        match self {
+            Self::Float(matrix) => MatrixSource::Float(slice(matrix)),
+            Self::Int8 { values, scales } => MatrixSource::Int8 {
+                values: values.as_slice().expect("a contiguous tensor of 8-bit integers"),
+                scales: slice(scales),
+            },
+        }
+    }
+}
+
 impl LinearParts {
     /// A layer of `kept` dense neurons and `d_output − kept` low-rank ones (a dense layer keeps
-    /// all); `None` unless all of it is in 32-bit floats on `flex`, without autodiff, and fits.
-    ///
-    /// # Shapes
-    /// - `first`: `[d_input, kept + rank]`, `left`: `[rank, d_output − kept]`
-    /// - `order`, `bias`: `[d_output]`
-    pub(crate) fn new(first: &Tensor<2>, weights: &NeuronWeights) -> Option<Self> {
+    /// all); `None` unless all of it is in 32-bit floats or 8-bit integers on `flex`, without autodiff,
+    /// and fits.
+    pub(crate) fn new(weights: &LayerWeights) -> Option<Self> {
         if crate::precision::is_reduced() {
             return None;
         }
-        let NeuronWeights { left, order, bias, kept, d_output } = weights;
+        let LayerWeights { first, left, order, bias, kept, d_output } = weights;
         let (kept, d_output) = (*kept, *d_output);
         let [d_input, width] = first.dims();
         let (rank, others) = (width.checked_sub(kept)?, d_output.checked_sub(kept)?);
@@ -51,21 +81,21 @@ impl LinearParts {
             return None;
         }
         let left = match left {
-            Some(left) => Some(contiguous(left)?),
+            Some(left) => Some(Stored::of(left)?),
             None => None,
         };
         let bias = match bias {
             Some(bias) => Some(contiguous(bias)?),
             None => None,
         };
-        let first = contiguous(first)?;
+        let first = Stored::of(first)?;
         Some(Self { first, left, bias, order, d_input, d_output, kept, rank })
     }
 
     pub(crate) fn source(&self) -> LayerSource<'_> {
         LayerSource {
-            first: slice(&self.first),
-            left: self.left.as_ref().map_or(&[], slice),
+            first: self.first.source(),
+            left: self.left.as_ref().map(Stored::source),
             order: self.order.as_deref(),
             bias: self.bias.as_ref().map(slice),
             d_input: self.d_input,
@@ -112,6 +142,20 @@ pub(crate) fn refill(
     let mut values = vec![0.0; length];
     write(&mut values);
     Tensor::from_data(TensorData::new(values, shape), &burn::tensor::Device::flex())
+}
+
+impl LinearsAlone {
+    /// Applies the layers to `input: [.., d_input]`; `None` unless that is of 32-bit floats on `flex`,
+    /// without autodiff.
+    pub(crate) fn apply<const D: usize>(&self, input: &Tensor<D>) -> Option<Tensor<D>> {
+        let mut shape = input.dims();
+        let input = contiguous(input)?;
+        let rows = shape[..D - 1].iter().product::<usize>();
+        let mut output = vec![0.0; rows * self.layers.d_output()];
+        self.forward(slice(&input), &mut output);
+        shape[D - 1] = self.layers.d_output();
+        Some(Tensor::from_data(TensorData::new(output, shape), &burn::tensor::Device::flex()))
+    }
 }
 
 impl Norm {

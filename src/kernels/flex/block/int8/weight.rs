@@ -1,7 +1,5 @@
 //! Weights in eight bits, packed for sums.
 
-use super::quantize::ZERO;
-
 /// Neurons in a panel.
 pub(super) const LANES: usize = 16;
 /// More inputs than this could overflow a sum of 32 bits.
@@ -12,15 +10,15 @@ pub(super) const GROUP: usize = 4 * LANES;
 /// A matrix `[d_input, d_output]` in panels of neurons, each in groups of four inputs; missing
 /// inputs and neurons are 0.
 #[derive(Debug, Clone)]
-pub(super) struct QuantizedWeight {
-    pub(super) d_input: usize,
-    pub(super) d_output: usize,
+pub(crate) struct QuantizedWeight {
+    pub(in super::super) d_input: usize,
+    pub(in super::super) d_output: usize,
     /// Groups of four inputs.
     pub(super) groups: usize,
     /// `[panels, groups, LANES, 4]`.
     pub(super) values: Vec<i8>,
-    /// What [`ZERO`] in all inputs adds to a neuron's sum.
-    pub(super) offsets: Vec<i32>,
+    /// Sum of each neuron's weights.
+    pub(super) column_sums: Vec<i32>,
     /// One step of each neuron's weights.
     pub(super) scales: Vec<f32>,
 }
@@ -30,20 +28,25 @@ impl QuantizedWeight {
     ///
     /// # Panics
     /// If a neuron has more than 65,793 inputs.
-    pub(super) fn new(matrix: &[i8], scales: Vec<f32>, d_input: usize) -> Self {
+    pub(crate) fn new(matrix: &[i8], scales: Vec<f32>, d_input: usize) -> Self {
         assert!(d_input <= MOST_INPUTS, "{d_input} inputs could overflow a sum");
         let d_output = scales.len();
         let (groups, panels) = (d_input.div_ceil(4), d_output.div_ceil(LANES));
         let mut values = vec![0; panels * groups * GROUP];
-        let mut offsets = vec![0; d_output];
-        for (input, row) in matrix.chunks_exact(d_output).enumerate() {
+        let mut column_sums = vec![0; d_output];
+        for (input, row) in matrix.chunks_exact(d_output.max(1)).enumerate() {
             for (output, &value) in row.iter().enumerate() {
                 let group = output / LANES * groups + input / 4;
                 values[group * GROUP + output % LANES * 4 + input % 4] = value;
-                offsets[output] += i32::from(ZERO) * i32::from(value);
+                column_sums[output] += i32::from(value);
             }
         }
-        Self { d_input, d_output, groups, values, offsets, scales }
+        Self { d_input, d_output, groups, values, column_sums, scales }
+    }
+
+    /// Bytes of a row of levels.
+    pub(super) fn width(&self) -> usize {
+        self.groups * 4
     }
 
     pub(super) fn panels(&self) -> usize {

@@ -1,8 +1,13 @@
 //! With which instructions sums are made.
 
+use std::sync::LazyLock;
+
+/// Names the path to take, to test one that is not the fastest.
+const VARIABLE: &str = "LOSPARSE_INT8_PATH";
+
 /// Instructions for sums of `u8 · i8`, the fastest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Path {
+pub(crate) enum Path {
     /// 512-bit `vpdpbusd`.
     Avx512Vnni,
     /// 256-bit `vpdpbusd`.
@@ -52,4 +57,20 @@ impl Path {
             format!("no int8 path {name:?}: this processor can run {}", names.join(", "))
         })
     }
+}
+
+static CHOSEN: LazyLock<Result<Path, String>> =
+    LazyLock::new(|| Path::choose(std::env::var(VARIABLE).ok().as_deref()));
+
+/// The path of this process: that of `LOSPARSE_INT8_PATH`, or the fastest.
+pub(crate) fn path() -> Path {
+    CHOSEN.clone().unwrap_or(Path::Portable)
+}
+
+/// Checks `LOSPARSE_INT8_PATH`.
+///
+/// # Errors
+/// If it names a path that does not exist or that this processor cannot run.
+pub(crate) fn check_path() -> Result<(), String> {
+    CHOSEN.as_ref().map(|_| ()).map_err(String::clone)
 }

@@ -1,0 +1,212 @@
+//! Products of quantized activations (`u8`) and `int8` weights: exact sums in `i32`, and the epilogue in
+//! 32-bit floats.
+//!
+//! Every row of activations is quantized as it comes, with a scale and a zero point of its own; weights
+//! have a scale for every neuron. [`Path`] says with which instructions sums are made; all give the same.
+
+mod path;
+mod quantize;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod weight;
+#[cfg(target_arch = "x86_64")]
+#[expect(clippy::needless_range_loop)] // Rows index memory too, not only arrays of sums.
+mod x86;
+
+pub(crate) use path::check_path;
+use path::{Path, path};
+pub(crate) use weight::QuantizedWeight;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target, apply};
+use crate::kernels::flex::scratch::with_scratch;
+use quantize::{Step, quantize};
+use sums::{ROWS, sums};
+use weight::LANES;
+
+/// Neurons of two panels, whose sums are made together.
+const PAIR: usize = 2 * LANES;
+
+/// Quantized rows, one after another.
+#[derive(Default)]
+struct Quantized {
+    values: Vec<u8>,
+    steps: Vec<Step>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Quantized> = RefCell::default();
+}
+
+/// `output = epilogue(input · weight + bias)`, on this thread. A row with a value that is not finite
+/// becomes NaN.
+///
+/// # Panics
+/// If a slice is too short.
+pub(super) fn product(
+    input: Rows<'_>,
+    weight: &QuantizedWeight,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    output: RowsMut<'_>,
+) {
+    with_block(input, weight, bias, epilogue, output, |block| {
+        // SAFETY: all neurons on this thread, while `output` is borrowed.
+        unsafe { block.run(0..block.pairs()) };
+    });
+}
+
+/// [`product`] by all threads, each with some of the neurons.
+///
+/// # Panics
+/// If a slice is too short.
+pub(super) fn product_shared(
+    input: Rows<'_>,
+    weight: &QuantizedWeight,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    output: RowsMut<'_>,
+) {
+    let worth_it = weight.d_input * weight.d_output * input.rows.min(FEW) >= 2 * SHARED;
+    with_block(input, weight, bias, epilogue, output, |block| {
+        let (pairs, threads) = (block.pairs(), rayon::current_num_threads());
+        // Some for a thread that is late to leave to the others.
+        let height = if worth_it && threads > 1 { (pairs / (4 * threads)).max(1) } else { pairs };
+        let run = |task: usize| {
+            // SAFETY: every pair is in one task, and all tasks end while `output` is borrowed.
+            unsafe { block.run(task * height..pairs.min((task + 1) * height)) };
+        };
+        match pairs.div_ceil(height) {
+            1 => run(0),
+            tasks => (0..tasks).into_par_iter().with_max_len(1).for_each(run),
+        }
+    });
+}
+
+/// Calls `f` with the quantized input, unless there is nothing to compute.
+fn with_block(
+    input: Rows<'_>,
+    weight: &QuantizedWeight,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    output: RowsMut<'_>,
+    f: impl FnOnce(&Block<'_>),
+) {
+    if input.rows == 0 || weight.d_output == 0 {
+        return;
+    }
+    let last = input.rows - 1;
+    assert!(input.values.len() >= last * input.stride + weight.d_input);
+    assert!(output.values.len() >= last * output.stride + weight.d_output);
+    assert!(output.stride >= weight.d_output || last == 0);
+    assert!(bias.is_none_or(|bias| bias.len() == weight.d_output));
+    with_scratch(&SCRATCH, |quantized| {
+        Arch::new().dispatch(QuantizeRows { input, weight, quantized });
+        let output = Target { values: output.values.as_mut_ptr(), stride: output.stride };
+        f(&Block { path: path(), quantized, weight, bias, epilogue, output });
+    });
+}
+
+struct QuantizeRows<'a> {
+    input: Rows<'a>,
+    weight: &'a QuantizedWeight,
+    quantized: &'a mut Quantized,
+}
+
+impl WithSimd for QuantizeRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { input, weight, quantized } = self;
+        let width = weight.width();
+        quantized.values.resize(input.rows * width, 0);
+        quantized.steps.clear();
+        for (at, values) in quantized.values.chunks_exact_mut(width).enumerate() {
+            let row = &input.values[at * input.stride..][..weight.d_input];
+            quantized.steps.push(quantize(row, values));
+        }
+    }
+}
+
+/// A product of quantized rows.
+struct Block<'a> {
+    path: Path,
+    quantized: &'a Quantized,
+    weight: &'a QuantizedWeight,
+    bias: Option<&'a [f32]>,
+    epilogue: Epilogue,
+    output: Target,
+}
+
+impl Block<'_> {
+    fn pairs(&self) -> usize {
+        self.weight.panels().div_ceil(2)
+    }
+
+    /// Computes the neurons of some pairs of panels.
+    ///
+    /// # Safety
+    /// The output that the block was made of is borrowed still, and no other thread has these pairs.
+    unsafe fn run(&self, pairs: Range<usize>) {
+        let rows = self.quantized.steps.len();
+        let mut block = [0; ROWS * PAIR];
+        for pair in pairs {
+            for first in (0..rows).step_by(ROWS) {
+                let count = (rows - first).min(ROWS);
+                let input = &self.quantized.values[first * self.weight.width()..];
+                sums(self.path, input, count, self.weight, 2 * pair, &mut block);
+                let sums = &block[..count * PAIR];
+                Arch::new().dispatch(Finish { block: self, first, neuron: pair * PAIR, sums });
+            }
+        }
+    }
+}
+
+/// Writes the outputs of some rows and neurons.
+struct Finish<'a> {
+    block: &'a Block<'a>,
+    /// The first row.
+    first: usize,
+    /// The first neuron.
+    neuron: usize,
+    sums: &'a [i32],
+}
+
+impl WithSimd for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { block, first, neuron, sums } = self;
+        let weight = block.weight;
+        let neurons = (weight.d_output - neuron).min(PAIR);
+        let column_sums = &weight.column_sums[neuron..][..neurons];
+        let scales = &weight.scales[neuron..][..neurons];
+        let bias = block.bias.map(|bias| &bias[neuron..][..neurons]);
+        for (row, sums) in (first..).zip(sums.chunks_exact(PAIR)) {
+            let Step { scale, zero } = block.quantized.steps[row];
+            let sums = &sums[..neurons];
+            // SAFETY: these neurons of a row, within what `with_block` has checked, are this thread's
+            // alone (`Block::run`).
+            let output = unsafe {
+                let start = block.output.values.add(row * block.output.stride + neuron);
+                std::slice::from_raw_parts_mut(start, neurons)
+            };
+            for at in 0..neurons {
+                let sum = sums[at] - zero * column_sums[at];
+                output[at] = sum as f32 * (scale * scales[at]);
+            }
+            if let Some(bias) = bias {
+                output.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
+            }
+            apply::<S>(block.epilogue, output);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Dense and compact layers in 8-bit integers, for inference.
+
+use burn::module::{Module, Param, ParamId};
+use burn::nn::Linear;
+use burn::tensor::{DType, Int, Tensor, TensorData, assert_shape};
+
+use super::{CompactLinear, CompressibleLinear, leaf};
+use crate::kernels::{LayerWeights, Matrix, is_flex_f32};
+use crate::ops::{PackableLinear, PackedLinear};
+
+/// Largest level of a weight.
+const MOST: f32 = 127.0;
+
+/// A matrix of 8-bit integers with a scale for every column: `w ≈ scale · level`, where
+/// `scale = max |w| / 127` of the column and `level = round(w / scale)`.
+#[derive(Module, Debug)]
+pub struct Int8Matrix {
+    /// `[rows, columns]`, from −127 to 127.
+    pub levels: Param<Tensor<2, Int>>,
+    /// `[columns]`; 0 where all levels are.
+    pub scales: Param<Tensor<1>>,
+}
+
+impl Int8Matrix {
+    /// Rounds a matrix.
+    ///
+    /// # Shapes
+    /// - `matrix`: `[rows, columns]`
+    pub fn quantize(matrix: &Tensor<2>) -> Self {
+        let ([rows, columns], device) = (matrix.dims(), matrix.device().without_autodiff());
+        let values = super::to_vec(matrix.clone());
+        let mut most = vec![0f32; columns];
+        for row in values.chunks_exact(columns.max(1)) {
+            most.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(value.abs()));
+        }
+        let scales: Vec<f32> = most.iter().map(|most| most / MOST).collect();
+        // A scale that rounds to zero belongs to a column that is zero.
+        let inverse = |scale: &f32| if *scale > 0.0 { 1.0 / scale } else { 0.0 };
+        let inverses: Vec<f32> = scales.iter().map(inverse).collect();
+        let level = |value: f32, inverse: f32| (value * inverse).round().clamp(-MOST, MOST) as i8;
+        let levels: Vec<i8> = values
+            .chunks_exact(columns.max(1))
+            .flat_map(|row| row.iter().zip(&inverses).map(|(value, inverse)| level(*value, *inverse)))
+            .collect();
+        let levels = TensorData::new(levels, [rows, columns]);
+        let levels = Tensor::from_data(levels, (&device, DType::I8));
+        let scales = Tensor::from_data(TensorData::new(scales, [columns]), &device);
+        Self { levels: Param::initialized(ParamId::new(), levels), scales: leaf(scales) }
+    }
+
+    /// The rounded matrix, `[rows, columns]`.
+    pub fn dequantize(&self) -> Tensor<2> {
+        let scales = self.scales.val();
+        self.levels.val().float().cast(scales.dtype()) * scales.unsqueeze()
+    }
+
+    /// `[rows, columns]`.
+    pub fn dims(&self) -> [usize; 2] {
+        self.levels.lazy_shape().dims()
+    }
+
+    fn matrix(&self) -> Matrix {
+        Matrix::Int8 { values: self.levels.val(), scales: self.scales.val() }
+    }
+}
+
+/// A [`CompactLinear`] whose matrices are 8-bit integers with a scale for every neuron; one that keeps all
+/// neurons stands for a dense layer.
+///
+/// On `flex`, inference quantizes each token's inputs to 8 bits, too, with a scale and a zero point of its
+/// own, and sums products as integers. Elsewhere weights become floats first.
+#[derive(Module, Debug)]
+pub struct QuantizedLinear {
+    /// `[K; R]ᵀ: [d_input, kept + rank]`.
+    pub first: Int8Matrix,
+    /// `L′ᵀ: [rank, d_output − kept]`; `None` at rank 0 or when every neuron is kept.
+    pub left: Option<Int8Matrix>,
+    /// `[d_output]`, in the layer's own order of outputs.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// `[d_output]`: position of each output in `[kept | others]`; `None`: in order already.
+    pub order: Option<Param<Tensor<1, Int>>>,
+    /// Number of kept neurons.
+    pub kept: usize,
+    /// Number of outputs.
+    pub d_output: usize,
+    /// What a backend prepares for [`QuantizedLinear::forward`].
+    #[module(skip)]
+    pub(crate) packed: PackedLinear,
+}
+
+impl QuantizedLinear {
+    /// `[d_input, d_output]`.
+    pub fn dims(&self) -> [usize; 2] {
+        [self.first.dims()[0], self.d_output]
+    }
+
+    /// The rank of the low-rank part, 0 without one.
+    pub fn rank(&self) -> usize {
+        self.first.dims()[1] - self.kept
+    }
+
+    /// Elements of `K`, `R` and `L′`.
+    pub fn weight_elements(&self) -> usize {
+        let elements = |matrix: &Int8Matrix| matrix.dims().iter().product::<usize>();
+        elements(&self.first) + self.left.as_ref().map_or(0, elements)
+    }
+
+    /// Applies the layer.
+    ///
+    /// # Shapes
+    /// - input: `[.., d_input]`
+    /// - output: `[.., d_output]`
+    ///
+    /// # Panics
+    /// If the last axis of `input` is not `d_input`.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let [d_input, _] = self.dims();
+        assert_shape!(input, [.., d_input]);
+        self.packed.forward(self, input, |input| self.dequantize().forward(input))
+    }
+
+    /// Whether it stands for a dense layer.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.kept == self.d_output && self.order.is_none()
+    }
+
+    /// The layer in floats.
+    pub fn dequantize(&self) -> CompressibleLinear {
+        let (first, bias) = (leaf(self.first.dequantize()), self.bias.clone());
+        if self.is_dense() {
+            return CompressibleLinear::Dense(Linear { weight: first, bias });
+        }
+        CompressibleLinear::Compact(CompactLinear {
+            first,
+            left: self.left.as_ref().map(|left| leaf(left.dequantize())),
+            bias,
+            order: self.order.clone(),
+            kept: self.kept,
+            d_output: self.d_output,
+            cache: Default::default(),
+        })
+    }
+}
+
+impl PackableLinear for QuantizedLinear {
+    fn weights(&self) -> Option<LayerWeights> {
+        Some(LayerWeights {
+            first: self.first.matrix(),
+            left: self.left.as_ref().map(Int8Matrix::matrix),
+            order: self.order.as_ref().map(|order| order.val()),
+            bias: self.bias.as_ref().map(|bias| bias.val()),
+            kept: self.kept,
+            d_output: self.d_output,
+        })
+    }
+}
+
+impl CompressibleLinear {
+    /// The layer in 8-bit integers. On backends that do not compute in them, weights are rounded alike and
+    /// stay floats. Layers in training form and after column pruning stay as they are.
+    pub fn quantize(self) -> Self {
+        let quantized = match &self {
+            Self::Dense(linear) => QuantizedLinear {
+                first: Int8Matrix::quantize(&linear.weight.val()),
+                left: None,
+                bias: linear.bias.clone(),
+                order: None,
+                kept: self.dims()[1],
+                d_output: self.dims()[1],
+                packed: PackedLinear::default(),
+            },
+            Self::Compact(linear) => QuantizedLinear {
+                first: Int8Matrix::quantize(&linear.first.val()),
+                left: linear.left.as_ref().map(|left| Int8Matrix::quantize(&left.val())),
+                bias: linear.bias.clone(),
+                order: linear.order.clone(),
+                kept: linear.kept,
+                d_output: linear.d_output,
+                packed: PackedLinear::default(),
+            },
+            Self::LowRankSparse(_) | Self::InputCompact(_) | Self::Quantized(_) => return self,
+        };
+        match is_flex_f32(&quantized.first.scales.val()) {
+            true => Self::Quantized(quantized),
+            false => quantized.dequantize(),
+        }
+    }
+
+    /// The layer in floats, if it is in 8-bit integers.
+    pub fn dequantize(self) -> Self {
+        match self {
+            Self::Quantized(linear) => linear.dequantize(),
+            other => other,
+        }
+    }
+}
