@@ -1,9 +1,10 @@
-"""Does a forward pass of PyTorch or ONNX Runtime for each line `run`; see turns.py.
+"""Does a forward pass of PyTorch, ONNX Runtime or OpenVINO for each line `run`; see turns.py.
 
     forward_peer.py pytorch FOLDER BATCH LENGTH
     forward_peer.py onednn FOLDER BATCH LENGTH
     forward_peer.py published FOLDER BATCH LENGTH RATIO ARCHITECTURE
     forward_peer.py onnx FOLDER BATCH LENGTH fp32|int8
+    forward_peer.py openvino FOLDER BATCH LENGTH fp32|bf16|int8
 
 FOLDER holds a dense classifier (for `published`: the same weights, masked). `logits` answers with them.
 """
@@ -127,13 +128,65 @@ def export(folder, ids, out):
     quantize_dynamic(plain, str(int8), weight_type=QuantType.QInt8)
 
 
+def openvino(folder, ids, kind):
+    """OpenVINO with its hint for latency; int8 by NNCF's quantization after training."""
+    import openvino
+
+    path = pathlib.Path(folder) / "openvino" / f"{'int8' if kind == 'int8' else 'fp32'}.xml"
+    if not path.exists():
+        export_openvino(folder, ids, path.parent)
+    core = openvino.Core()
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": int(os.environ["OMP_NUM_THREADS"]),
+        "INFERENCE_PRECISION_HINT": "bf16" if kind == "bf16" else "f32",
+    }
+    model = core.read_model(path)
+    model.reshape([*ids.shape])
+    compiled = core.compile_model(model, "CPU", options)
+    request, inputs = compiled.create_infer_request(), ids.numpy()
+    return lambda: request.infer({0: inputs})[0]
+
+
+def export_openvino(folder, ids, out):
+    """The dense model in OpenVINO's format, and quantized to int8 with random tokens to calibrate on."""
+    import nncf
+    import openvino
+    import torch
+
+    model = load(folder)
+
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids):
+            return self.model(input_ids).logits
+
+    out.mkdir(parents=True, exist_ok=True)
+    with torch.inference_mode():
+        converted = openvino.convert_model(Logits().eval(), example_input=ids)
+    openvino.save_model(converted, out / "fp32.xml", compress_to_fp16=False)
+    generator = torch.Generator().manual_seed(7)
+    examples = [torch.randint(1000, 21000, ids.shape, generator=generator) for _ in range(32)]
+    quantized = nncf.quantize(
+        converted,
+        nncf.Dataset(examples, lambda ids: {0: ids.numpy()}),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(examples),
+    )
+    openvino.save_model(quantized, out / "int8.xml")
+
+
 def commands():
     kind, folder, batch, length, *rest = sys.argv[1:]
     ids = input_ids(int(batch), int(length))
     if kind == "pytorch":
         forward = pytorch(load(folder), ids)
     else:
-        forward = {"onednn": onednn, "published": published, "onnx": onnx}[kind](folder, ids, *rest)
+        makers = {"onednn": onednn, "published": published, "onnx": onnx, "openvino": openvino}
+        forward = makers[kind](folder, ids, *rest)
 
     def run():
         wall, cpu, _ = turns.timed(forward)

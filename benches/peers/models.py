@@ -186,8 +186,10 @@ def main():
         for form, tensors in forms.items():
             folder = out / f"{form}-{percent}"
             folder.mkdir(parents=True, exist_ok=True)
-            for path in dense.glob("*.json"):
-                (folder / path.name).write_text(path.read_text())
+            config = json.loads((dense / "config.json").read_text())
+            # The first version of the format, which has no checksum of the weights.
+            config["losparse"] = {"format_version": 1}
+            (folder / "config.json").write_text(json.dumps(config, indent=2))
             save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         shares = [len(kept) / left.shape[0] for kept, left, _, _ in compressed.values()]
         print(

@@ -1,4 +1,4 @@
-"""Times forward passes of PyTorch, the published deployed form, ONNX Runtime and losparse, alternating.
+"""Times forward passes of PyTorch, the published deployed form, ONNX Runtime, OpenVINO and losparse, alternating.
 
     cargo build --release --example forward_server
     python benches/peers/models.py OUT
@@ -12,7 +12,10 @@ Every round runs every contestant once, starting from a different one and in rev
 median over rounds of PyTorch dense's time over the contestant's in the same round. CPU time (of all threads) is
 given too. Logits are compared with PyTorch's from the same weights first.
 
-Needs torch, transformers, safetensors, onnx, onnxscript, onnxruntime.
+The int8 forms of ours are `losparse quantize OUT/dense -o OUT/dense-int8`, and likewise of OUT/compact-20 and
+OUT/compact-10.
+
+Needs torch, transformers, safetensors, onnx, onnxscript, onnxruntime, openvino, nncf.
 """
 
 import json
@@ -21,7 +24,7 @@ import pathlib
 
 import turns
 
-EVERYTHING = ["onednn", "deployed", "onnx", "dense", "training", "compact"]
+EVERYTHING = ["onednn", "deployed", "onnx", "openvino", "dense", "training", "compact", "int8"]
 # What peers are known to do on an idle machine of two AVX-512 cores, 128 tokens: milliseconds of
 # PyTorch dense, and how much faster others are, each from the slowest to the fastest measured.
 PYTORCH_MS = {
@@ -76,12 +79,18 @@ def contestants(args, batch, length):
     if "onnx" in args.contestants:
         for kind in ("fp32", "int8"):
             made[f"ONNX Runtime {kind}"] = (peer("onnx", "dense", kind), "dense")
+    if "openvino" in args.contestants:
+        for kind in ("fp32", "bf16", "int8"):
+            made[f"OpenVINO {kind}"] = (peer("openvino", "dense", kind), "dense")
     if "dense" in args.contestants:
         made["ours, dense"] = (ours("dense"), "dense")
     for form in ("training", "compact"):
         for ratio in args.ratios if form in args.contestants else []:
             name = f"ours, {ratio}%" + (" in training form" if form == "training" else "")
             made[name] = (ours(f"{form}-{ratio}"), f"dense-{ratio}")
+    if "int8" in args.contestants:
+        for path, name in {"dense": "dense", **{f"compact-{r}": f"{r}%" for r in args.ratios}}.items():
+            made[f"ours, {name} in int8"] = (ours(f"{path}-int8"), path.replace("compact", "dense"))
     return made
 
 
@@ -100,7 +109,7 @@ def check(args, made, batch, length):
         errors[name] = max(abs(a - b) for a, b in pairs)
         size = max(abs(b) for _, b in pairs)
         print(f"  logits of {name}: within {errors[name]:.1e} of PyTorch's (largest {size:.2f})")
-        if "int8" not in name:
+        if "int8" not in name and "bf16" not in name:
             assert errors[name] < 1e-4, f"{name}: logits differ from PyTorch's"
     return errors
 
@@ -138,6 +147,7 @@ def report(rows):
 def file_mb(args, name):
     """The size of the weights that a contestant of ours loads, in MB of 2²⁰ bytes."""
     paths = {"ours, dense": "dense", **{f"ours, {r}%": f"compact-{r}" for r in args.ratios}}
+    paths |= {f"{ours} in int8": f"{path}-int8" for ours, path in paths.items()}
     path = args.models / paths.get(name, "") / "model.safetensors"
     return path.stat().st_size / 2**20 if name in paths else None
 

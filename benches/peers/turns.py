@@ -20,7 +20,7 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-PACKAGES = ["torch", "transformers", "onnxruntime", "numpy"]
+PACKAGES = ["torch", "transformers", "onnxruntime", "openvino", "nncf", "numpy"]
 
 
 def parser(description, rounds=15):

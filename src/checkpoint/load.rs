@@ -137,7 +137,7 @@ struct Plan {
     new: BTreeSet<String>,
     /// Order of the outputs of a trained head for the labels at hand.
     alignment: Option<LabelAlignment>,
-    /// Whether layers compute in 8-bit integers.
+    /// Whether layers that are stored in 8-bit integers compute in them.
     int8: bool,
     report: LoadReport,
 }
@@ -243,9 +243,15 @@ impl Plan {
             }
             let view = LayerView { checkpoint, layer: name };
             match layer::read(name, &view, state, dims, has_bias(linear), device) {
-                Ok(loaded) if self.int8 => *linear = loaded.quantize(),
+                Ok(loaded) if self.int8 && view.is_quantized() => *linear = loaded.quantize(),
                 Ok(loaded) => *linear = loaded,
                 Err(error) => result = Err(error),
+            }
+        });
+        model.for_each_embedding_mut(&mut |name, embedding| {
+            let file_name = checkpoint.file_name(&format!("{name}.weight"));
+            if self.int8 && file_name.is_some_and(|name| checkpoint.source.is_quantized(name)) {
+                *embedding = embedding.clone().quantize();
             }
         });
         result.map(|()| (model, self.report))

@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::Result;
 
-/// One parameter that is not part of a [`crate::linear::CompressibleLinear`].
+/// One parameter that is not part of a [`crate::linear::CompressibleLinear`] and not in integers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedParam {
     /// Hugging Face name.
@@ -21,26 +21,27 @@ pub(crate) struct NamedParam {
 struct Place {
     /// `(field, container)` of every level.
     parts: Vec<(String, String)>,
-    /// Depth of nested compressible layers.
-    compressible: usize,
+    /// Depth of nested containers that are [`APART`].
+    apart: usize,
 }
 
-const COMPRESSIBLE: &str = "Enum:CompressibleLinear";
+/// Containers whose parameters are not visited: layers and embeddings in integers have names of their own.
+const APART: [&str; 2] = ["Enum:CompressibleLinear", "Struct:Int8Rows"];
 
 impl Place {
     fn enter(&mut self, name: &str, container: &str) {
-        self.compressible += usize::from(container == COMPRESSIBLE);
+        self.apart += usize::from(APART.contains(&container));
         self.parts.push((name.to_string(), container.to_string()));
     }
 
     fn exit(&mut self, container: &str) {
-        self.compressible -= usize::from(container == COMPRESSIBLE);
+        self.apart -= usize::from(APART.contains(&container));
         self.parts.pop();
     }
 
-    /// The parameter here, unless it belongs to a compressible layer.
+    /// The parameter here, unless its container is [`APART`].
     fn param(&self, rename: &dyn Fn(&str) -> String, shape: &[usize]) -> Option<NamedParam> {
-        if self.compressible > 0 {
+        if self.apart > 0 {
             return None;
         }
         let (field, container) = self.parts.last()?;

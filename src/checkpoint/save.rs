@@ -16,7 +16,7 @@ use super::names::{transpose, visit_params};
 use super::source::SCALE_SUFFIX;
 use super::tokenizer_files;
 use super::{ModelConfig, PretrainedModel};
-use crate::linear::CompressibleLinear;
+use crate::linear::{CompressibleLinear, WordEmbedding, to_vec};
 use crate::{Error, Result};
 
 /// Type of stored weights. Computation is in the type of the device all the same.
@@ -100,7 +100,20 @@ pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Res
         };
         tensors.add(&param.name, param.shape, values);
     });
-    model.for_each_linear(&mut |name, linear| add_layer(&mut tensors, name, linear));
+    let floats_apart = computes_in_int8(model);
+    model.clone().for_each_embedding_mut(&mut |name, embedding| {
+        if let WordEmbedding::Int8(_) = embedding {
+            let (weight, name) = (embedding.weight(), format!("{name}.weight"));
+            tensors.add(&name, weight.dims().to_vec(), to_vec(weight));
+        }
+    });
+    model.for_each_linear(&mut |name, linear| {
+        // Such as could be in integers and are not were left in floats.
+        let could = matches!(linear, CompressibleLinear::Dense(_) | CompressibleLinear::Compact(_));
+        let floats = floats_apart && could;
+        tensors.dtype = if floats { StorageDtype::F32 } else { dtype };
+        add_layer(&mut tensors, name, linear);
+    });
     tensors.result?;
     // transformers refuses files that do not say which framework they are of.
     let about = HashMap::from([("format".to_string(), "pt".to_string())]);

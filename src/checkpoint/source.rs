@@ -121,6 +121,11 @@ impl TensorSource {
         quantized.map(|(name, _)| name.as_str())
     }
 
+    /// Whether a tensor is of 8-bit integers.
+    pub(crate) fn is_quantized(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.dtype == Dtype::I8)
+    }
+
     /// Whether two tensors hold the same values in the same shape.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ mod select;
 mod shared;
 mod state;
 mod traverse;
+mod word_embedding;
 
 pub use compact::CompactLinear;
 pub use feed_forward::FeedForward;
@@ -40,7 +41,10 @@ pub use round::round_weights;
 pub use select::{LayerMatch, LayerSelection};
 pub use shared::SharedInput;
 pub use state::{LayerSpec, LayerState, layer_specs, restore_layers};
-pub use traverse::{Compressible, FeedForwardVisitor, LinearVisitor, linear_names};
+pub use traverse::{
+    Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVisitor, linear_names,
+};
+pub use word_embedding::{Int8Rows, WordEmbedding};
 
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};

@@ -40,7 +40,9 @@ impl Int8Matrix {
         let level = |value: f32, inverse: f32| (value * inverse).round().clamp(-MOST, MOST) as i8;
         let levels: Vec<i8> = values
             .chunks_exact(columns.max(1))
-            .flat_map(|row| row.iter().zip(&inverses).map(|(value, inverse)| level(*value, *inverse)))
+            .flat_map(|row| {
+                row.iter().zip(&inverses).map(|(value, inverse)| level(*value, *inverse))
+            })
             .collect();
         let levels = TensorData::new(levels, [rows, columns]);
         let levels = Tensor::from_data(levels, (&device, DType::I8));

@@ -7,7 +7,8 @@ use super::Compressible;
 use crate::precision::Precision;
 
 /// Gives the weights of the compressible layers of `model` the numbers of `precision`, for inference: less
-/// memory, and no rounding at each product. Biases stay in `f32`.
+/// memory, and no rounding at each product. Biases stay in `f32`. In 8-bit integers, word embeddings are
+/// kept, too.
 pub fn round_weights<M: Compressible>(mut model: M, precision: Precision) -> M {
     model.for_each_linear_mut(&mut |_, linear| {
         let layer = linear.clone();
@@ -15,6 +16,13 @@ pub fn round_weights<M: Compressible>(mut model: M, precision: Precision) -> M {
             (Precision::Int8, _) => layer.quantize(),
             (_, Some(half)) => layer.dequantize().map(&mut Rounding(half)),
             (_, None) => layer.dequantize(),
+        };
+    });
+    model.for_each_embedding_mut(&mut |_, embedding| {
+        let words = embedding.clone();
+        *embedding = match precision {
+            Precision::Int8 => words.quantize(),
+            _ => words.dequantize(),
         };
     });
     model

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 
-use super::{CompressibleLinear, FeedForward};
+use super::{CompressibleLinear, FeedForward, WordEmbedding};
 
 /// Implements [`Compressible`] for a module whose named fields are
 /// [`CompressibleLinear`](crate::linear::CompressibleLinear) layers.
@@ -33,6 +33,9 @@ macro_rules! compressible {
 
 /// Sees the full name of a layer, and the layer.
 pub type LinearVisitor<'a> = &'a mut (dyn FnMut(&str, &mut CompressibleLinear) + 'a);
+
+/// Sees the full name of an embedding, and the embedding.
+pub type EmbeddingVisitor<'a> = &'a mut (dyn FnMut(&str, &mut WordEmbedding) + 'a);
 
 /// Sees a feed-forward network.
 pub type FeedForwardVisitor<'a> = &'a mut (dyn FnMut(FeedForward<'_>) + 'a);
@@ -67,6 +70,12 @@ pub trait Compressible: Module {
     /// Calls `f` with every feed-forward network that compaction may narrow; the model then must accept any
     /// smaller width, in files too. By default there is none.
     fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
+        let _ = f;
+    }
+
+    /// Calls `f` with the full name of every embedding that can be stored in 8-bit integers. By default there
+    /// is none.
+    fn for_each_embedding_mut(&mut self, f: EmbeddingVisitor<'_>) {
         let _ = f;
     }
 

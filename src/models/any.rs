@@ -155,6 +155,10 @@ macro_rules! any_model {
                 match self { $(Self::$variant(model) => model.for_each_linear_mut(f),)+ }
             }
 
+            fn for_each_embedding_mut(&mut self, f: $crate::linear::EmbeddingVisitor<'_>) {
+                match self { $(Self::$variant(model) => model.for_each_embedding_mut(f),)+ }
+            }
+
             fn for_each_feed_forward_mut(&mut self, f: $crate::linear::FeedForwardVisitor<'_>) {
                 match self { $(Self::$variant(model) => model.for_each_feed_forward_mut(f),)+ }
             }

@@ -10,7 +10,7 @@ use super::any::AnyPretrained;
 use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel};
 use crate::checkpoint::format::shown;
 use crate::checkpoint::{LoadOptions, LoadReport, model_type};
-use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
+use crate::linear::{Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVisitor};
 use crate::{Error, Result};
 
 /// A model of any supported architecture with any supported head.
@@ -39,6 +39,10 @@ macro_rules! each {
 impl Compressible for AnyModel {
     fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         each!(self, model => model.for_each_linear_mut(f))
+    }
+
+    fn for_each_embedding_mut(&mut self, f: EmbeddingVisitor<'_>) {
+        each!(self, model => model.for_each_embedding_mut(f))
     }
 
     fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {

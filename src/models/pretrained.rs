@@ -20,6 +20,12 @@ macro_rules! compressible_base {
                 });
             }
 
+            fn for_each_embedding_mut(&mut self, f: $crate::linear::EmbeddingVisitor<'_>) {
+                self.$base.for_each_embedding_mut(&mut |name, embedding| {
+                    f(&format!("{}{name}", $prefix), embedding);
+                });
+            }
+
             fn for_each_feed_forward_mut(&mut self, f: $crate::linear::FeedForwardVisitor<'_>) {
                 self.$base.for_each_feed_forward_mut(&mut |network| {
                     let [inner, outer] = network.names.map(|name| format!("{}{name}", $prefix));

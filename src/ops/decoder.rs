@@ -54,7 +54,7 @@ impl PackedDecoder {
         }
         let sources = crate::ops::Sources::default()
             .and(decoder)?
-            .and(parts.words)?
+            .and_matrix(&parts.words)?
             .and_tensor(&parts.head_bias)?;
         let packed = || Packed::new(parts).map(std::sync::Arc::new);
         let packed = self.packed.get(Some(sources), packed)?;

@@ -4,6 +4,7 @@ use burn::nn::{Embedding, LayerNorm};
 use burn::tensor::Tensor;
 
 use super::{Activation, Heads, PackableLinear};
+use crate::kernels::Matrix;
 
 /// The parts of an encoder layer.
 #[derive(Clone, Copy)]
@@ -30,8 +31,8 @@ pub(crate) struct FeedForwardParts<'a> {
 
 /// The parts of a decoder whose head is the embedding of its words.
 pub(crate) struct DecoderParts<'a> {
-    /// `[vocab_size, size]`: embedding and head.
-    pub(crate) words: &'a Embedding,
+    /// `[vocab_size, size]`: embedding and head; integers have a scale for every row.
+    pub(crate) words: Matrix,
     /// Multiplies embedded words.
     pub(crate) word_scale: f64,
     /// `[offset + positions, size]`.

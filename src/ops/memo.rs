@@ -13,6 +13,9 @@ use burn::backend::{BackendTypes, Cube};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Int, Tensor};
 
+#[cfg(feature = "flex")]
+use crate::kernels::Matrix;
+
 /// Tensors that results come from. They are held: as long as they are, none of them is changed in
 /// place and none's identity is given to another, so the same sources mean the same values.
 #[derive(Clone, Default)]
@@ -82,6 +85,15 @@ impl Sources {
     #[cfg(feature = "flex")]
     pub(crate) fn and_int<const D: usize>(self, tensor: &Tensor<D, Int>) -> Option<Self> {
         self.and_source(Source::of(tensor.clone().into_dispatch().kind))
+    }
+
+    /// These and a matrix; `None` as for [`Sources::and_tensor`].
+    #[cfg(feature = "flex")]
+    pub(crate) fn and_matrix(self, matrix: &Matrix) -> Option<Self> {
+        match matrix {
+            Matrix::Float(matrix) => self.and_tensor(matrix),
+            Matrix::Int8 { values, scales } => self.and_int(values)?.and_tensor(scales),
+        }
     }
 
     /// These and the parameters of a module; `None` under autodiff, on `ndarray`, and on a GPU in

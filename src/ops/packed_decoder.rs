@@ -7,14 +7,14 @@ use burn::tensor::Tensor;
 use super::packing::{pack, pack_feed_forward, pack_norm};
 use super::{AttentionParts, DecoderLayerParts, DecoderParts};
 use crate::kernels::block::{
-    Decoder, DecoderBlock, Norm, PackedWeight, Remembered, Rows, Values, refill,
+    Decoder, DecoderBlock, Norm, Remembered, Rows, Values, WordRows, refill,
 };
 
 #[derive(Debug)]
 pub(super) struct Packed {
     decoder: Decoder,
     /// `[vocab_size, size]`
-    words: Values,
+    words: WordRows,
     /// Multiplies embedded words.
     word_scale: f32,
     /// `[offset + positions, size]`
@@ -39,13 +39,12 @@ impl Packed {
     pub(super) fn new(parts: DecoderParts<'_>) -> Option<Self> {
         let layer = |layer| pack_layer(layer, parts.epsilon);
         let layers = parts.layers.iter().map(layer).collect::<Option<_>>()?;
-        let words = parts.words.weight.val();
-        let [vocab_size, size] = words.dims();
-        let words = Values::of(&words)?;
+        let [_, size] = parts.words.dims();
+        let words = WordRows::of(&parts.words)?;
         Some(Self {
             decoder: Decoder {
                 layers,
-                head: PackedWeight::transposed(words.as_slice(), size, vocab_size),
+                head: words.head(),
                 head_bias: Values::of(&parts.head_bias)?.as_slice().to_vec(),
                 size,
                 heads: parts.num_heads,
@@ -70,8 +69,7 @@ impl Packed {
         );
         states.clear();
         for &token in tokens {
-            let word = &self.words.as_slice()[token as usize * size..][..size];
-            states.extend(word.iter().map(|x| x * self.word_scale));
+            self.words.push(token as usize, self.word_scale, states);
         }
         let row = self.position_offset + position;
         let values = &self.positions.as_slice()[row * size..][..size];

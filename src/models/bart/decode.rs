@@ -23,7 +23,7 @@ impl BartForConditionalGeneration {
     pub(super) fn parts(&self) -> DecoderParts<'_> {
         let decoder = &self.model.decoder;
         DecoderParts {
-            words: &self.model.shared,
+            words: self.model.shared.matrix(),
             word_scale: self.config().embed_scale(),
             positions: &decoder.embeddings.embed_positions,
             position_offset: OFFSET,
@@ -55,7 +55,7 @@ impl CachedDecoder for BartForConditionalGeneration {
                 format!("{source} tokens, but the model reads at most {longest}; truncate them");
             return Err(Error::option("input_ids", message));
         }
-        if self.model.shared.weight.val().is_autodiff() {
+        if self.final_logits_bias.val().is_autodiff() {
             let message = "a model under training drops out; generate with `model.valid()`";
             return Err(Error::option("device", message));
         }

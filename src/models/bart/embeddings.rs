@@ -6,8 +6,8 @@ use burn::tensor::{Device, Int, Tensor};
 
 use super::BartConfig;
 use super::config::OFFSET;
+use crate::linear::WordEmbedding;
 use crate::models::init;
-use crate::ops::word_embeddings;
 
 /// PyTorch's default, which BART uses everywhere.
 pub(super) const LAYER_NORM_EPS: f64 = 1e-5;
@@ -61,10 +61,10 @@ impl BartEmbeddings {
 
 /// `BartScaledWordEmbedding`: `[batch, length]` → `[batch, length, d_model]`.
 pub(super) fn embed_tokens(
-    shared: &Embedding,
+    shared: &WordEmbedding,
     config: &BartConfig,
     input_ids: Tensor<2, Int>,
 ) -> Tensor<3> {
-    let words = word_embeddings(shared, &input_ids, Some(config.pad_token_id));
+    let words = shared.forward(&input_ids, Some(config.pad_token_id));
     if config.scale_embedding { words * config.embed_scale() } else { words }
 }

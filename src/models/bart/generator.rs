@@ -48,7 +48,7 @@ impl BartForConditionalGeneration {
     /// Logits `[batch, target, vocab_size]` of decoder states `[batch, target, d_model]`.
     pub fn logits(&self, hidden_states: Tensor<3>) -> Tensor<3> {
         let [batch, length, d_model] = hidden_states.dims();
-        let head = self.model.shared.weight.val().transpose();
+        let head = self.model.shared.weight().transpose();
         // [batch, target, d_model] → [batch · target, d_model], one product for all
         let logits = matmul(hidden_states.reshape([batch * length, d_model]), head);
         let logits = logits + self.final_logits_bias.val().detach();

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::nn::Embedding;
 use burn::tensor::{Device, Int, Tensor};
 
 use super::embeddings::embed_tokens;
 use super::{BartConfig, BartDecoder, BartEncoder, DecoderContext};
-use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
+use crate::linear::{
+    Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVisitor, WordEmbedding,
+};
 use crate::models::seq2seq::causal_mask;
 use crate::models::{
     Collected, EncoderInput, Seq2SeqInput, Seq2SeqOutput, init, shift_tokens_right,
@@ -19,7 +20,7 @@ use crate::ops::ForwardContext;
 #[derive(Module, Debug)]
 pub struct BartModel {
     /// `[vocab_size, d_model]`: the embedding of encoder and decoder, and the language-model head.
-    pub shared: Embedding,
+    pub shared: WordEmbedding,
     /// The encoder.
     pub encoder: BartEncoder,
     /// The decoder.
@@ -33,7 +34,13 @@ impl BartModel {
     pub fn new(config: &BartConfig, device: &Device) -> Self {
         let (vocab_size, padding) = (config.vocab_size, Some(config.pad_token_id));
         Self {
-            shared: init::embedding(vocab_size, config.d_model, config.init_std, padding, device),
+            shared: WordEmbedding::Float(init::embedding(
+                vocab_size,
+                config.d_model,
+                config.init_std,
+                padding,
+                device,
+            )),
             encoder: BartEncoder::new(config, device),
             decoder: BartDecoder::new(config, device),
             config: Arc::new(config.clone()),
@@ -117,6 +124,10 @@ impl Compressible for BartModel {
             layer.encoder_attn.for_each_linear_mut(&format!("{name}.encoder_attn"), f);
             layer.feed_forward.for_each_linear_mut(&name, f);
         }
+    }
+
+    fn for_each_embedding_mut(&mut self, f: EmbeddingVisitor<'_>) {
+        f("shared", &mut self.shared);
     }
 
     fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {

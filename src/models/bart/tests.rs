@@ -70,7 +70,7 @@ fn the_embedding_stays_one_matrix_while_it_is_trained() {
     assert!(losses[4] < losses[0] - 0.1, "{losses:?}");
     assert_eq!(model.num_params(), before.num_params());
     assert_eq!(distance(model.final_logits_bias.val(), before.final_logits_bias.val()), 0.0);
-    let (old, new) = (before.model.shared.weight.val(), model.model.shared.weight.val());
+    let (old, new) = (before.model.shared.weight(), model.model.shared.weight());
     assert!(distance(old.clone(), new.clone()) > 1e-3);
     // Head and both inputs compute with the trained matrix.
     let model = model.valid();

@@ -5,6 +5,7 @@ use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Int, Tensor, assert_shape};
 
 use super::{BertConfig, BertVariation, Positions};
+use crate::linear::WordEmbedding;
 use crate::models::{EncoderInput, init};
 use crate::ops::word_embeddings;
 
@@ -12,7 +13,7 @@ use crate::ops::word_embeddings;
 #[derive(Module, Debug)]
 pub struct BertEmbeddings {
     /// `[vocab_size, hidden_size]`.
-    pub word_embeddings: Embedding,
+    pub word_embeddings: WordEmbedding,
     /// `[max_position_embeddings, hidden_size]`.
     pub position_embeddings: Embedding,
     /// `[type_vocab_size, hidden_size]`, if the architecture tells segments apart.
@@ -44,7 +45,7 @@ impl BertEmbeddings {
             Positions::AfterPadding(padding) => Some(padding),
         };
         Self {
-            word_embeddings: embedding(config.vocab_size, padding),
+            word_embeddings: WordEmbedding::Float(embedding(config.vocab_size, padding)),
             position_embeddings: embedding(config.max_position_embeddings, position),
             token_type_embeddings: types,
             layer_norm: init::layer_norm(hidden, config.layer_norm_eps, device),
@@ -62,8 +63,7 @@ impl BertEmbeddings {
     /// # Panics
     /// If the sequences are longer than the positions there are, or shapes differ.
     pub fn forward(&self, input: &EncoderInput) -> Tensor<3> {
-        let mut embeddings =
-            word_embeddings(&self.word_embeddings, &input.input_ids, self.pad_token_id);
+        let mut embeddings = self.word_embeddings.forward(&input.input_ids, self.pad_token_id);
         if let Some(types) = &self.token_type_embeddings {
             embeddings = embeddings + token_types(types, input);
         }

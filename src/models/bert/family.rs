@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use super::{BertConfig, BertModel, BertVariation, ClassificationHead};
 use super::{LAYER_NAMES, LayerNames, hugging_face_name};
 use crate::checkpoint::PretrainedModel;
-use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
+use crate::linear::{Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVisitor};
 use crate::models::pretrained::{compressible_base, is_among, pretrained_models};
 use crate::models::{EncoderInput, EncoderOutput, Labels, ModelConfig, init};
 use crate::models::{sequence_classification_loss, span_logits};
@@ -125,6 +125,10 @@ pub struct BertRelative<C: RelativeConfig> {
 impl<C: RelativeConfig> Compressible for BertRelative<C> {
     fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         self.bert.encoder.for_each_linear_mut(&C::LAYER_NAMES, f);
+    }
+
+    fn for_each_embedding_mut(&mut self, f: EmbeddingVisitor<'_>) {
+        self.bert.for_each_embedding_mut(f);
     }
 
     fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {

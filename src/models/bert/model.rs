@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::encoder::LAYER_NAMES;
 use super::{BertConfig, BertEmbeddings, BertEncoder, BertVariation};
-use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
+use crate::linear::{Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVisitor};
 use crate::models::{Collected, EncoderInput, EncoderOutput, first_token, init};
 
 /// `BertModel`.
@@ -90,6 +90,10 @@ impl BertPooler {
 impl Compressible for BertModel {
     fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         self.encoder.for_each_linear_mut(&LAYER_NAMES, f);
+    }
+
+    fn for_each_embedding_mut(&mut self, f: EmbeddingVisitor<'_>) {
+        f("embeddings.word_embeddings", &mut self.embeddings.word_embeddings);
     }
 
     fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {

@@ -5,15 +5,15 @@ use burn::nn::{Dropout, Embedding, LayerNorm, Linear};
 use burn::tensor::{Device, Int, Tensor, assert_shape};
 
 use super::DebertaV2Config;
+use crate::linear::WordEmbedding;
 use crate::models::bert::token_types;
 use crate::models::{EncoderInput, init};
-use crate::ops::word_embeddings;
 
 /// `DebertaV2Embeddings`: the sum of embeddings, projected, normalised and zero at padding.
 #[derive(Module, Debug)]
 pub struct DebertaV2Embeddings {
     /// `[vocab_size, embedding_size]`.
-    pub word_embeddings: Embedding,
+    pub word_embeddings: WordEmbedding,
     /// `[max_position_embeddings, embedding_size]`, with `position_biased_input`.
     pub position_embeddings: Option<Embedding>,
     /// `[type_vocab_size, embedding_size]`, unless that is 0.
@@ -37,7 +37,10 @@ impl DebertaV2Embeddings {
         let embedding = |n, padding| init::embedding(n, size, std, padding, device);
         let types = config.type_vocab_size;
         Self {
-            word_embeddings: embedding(config.vocab_size, config.pad_token_id),
+            word_embeddings: WordEmbedding::Float(embedding(
+                config.vocab_size,
+                config.pad_token_id,
+            )),
             position_embeddings: config
                 .position_biased_input
                 .then(|| embedding(config.max_position_embeddings, None)),
@@ -62,8 +65,7 @@ impl DebertaV2Embeddings {
     pub fn forward(&self, input: &EncoderInput) -> Tensor<3> {
         let [batch, length] = input.input_ids.dims();
         let device = input.input_ids.device();
-        let mut embeddings =
-            word_embeddings(&self.word_embeddings, &input.input_ids, self.pad_token_id);
+        let mut embeddings = self.word_embeddings.forward(&input.input_ids, self.pad_token_id);
         if let Some(positions) = &self.position_embeddings {
             let max = positions.weight.lazy_shape()[0];
             assert!(

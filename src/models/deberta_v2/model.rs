@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::{DebertaV2Config, DebertaV2Embeddings, DebertaV2Encoder};
-use crate::linear::{Compressible, FeedForwardVisitor, LinearVisitor};
+use crate::linear::{Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVisitor};
 use crate::models::{Collected, EncoderInput, EncoderOutput};
 use crate::ops::ForwardContext;
 
@@ -63,6 +63,10 @@ impl DebertaV2Model {
 impl Compressible for DebertaV2Model {
     fn for_each_linear_mut(&mut self, f: LinearVisitor<'_>) {
         self.encoder.for_each_linear_mut(f);
+    }
+
+    fn for_each_embedding_mut(&mut self, f: EmbeddingVisitor<'_>) {
+        f("embeddings.word_embeddings", &mut self.embeddings.word_embeddings);
     }
 
     fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {

@@ -17,8 +17,8 @@ use rayon::prelude::*;
 
 use super::cached::{Decoded, PackedHead};
 use super::layers::grow;
-use super::product::{Epilogue, Rows, RowsMut, product_shared};
-use super::weight::PackedWeight;
+use super::matrix::Weight;
+use super::product::{Epilogue, Rows, RowsMut};
 use super::{BLOCK, Norm, PackedLayers, SCRATCH};
 use crate::kernels::flex::scratch::with_scratch;
 
@@ -56,7 +56,7 @@ pub(crate) struct Decoder {
     /// First to last.
     pub layers: Vec<DecoderBlock>,
     /// `[size, vocab_size]`.
-    pub head: PackedWeight,
+    pub head: Weight,
     /// `[vocab_size]`.
     pub head_bias: Vec<f32>,
     /// Width of the states.
@@ -168,7 +168,7 @@ impl Decoder {
             let states = Rows { values: states, stride: self.size, rows };
             let target = RowsMut { values: logits, stride: self.head.d_output() };
             let bias = Some(self.head_bias.as_slice());
-            product_shared(states, &self.head, bias, Epilogue::Identity, target);
+            self.head.product_shared(states, bias, Epilogue::Identity, target);
         });
     }
 

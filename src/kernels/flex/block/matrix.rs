@@ -80,7 +80,12 @@ impl Weight {
 
     /// Packs a matrix of `width` columns, of which those of `source` stand at `places` and the others are
     /// zero.
-    pub fn scattered(source: MatrixSource<'_>, rows: usize, places: &[usize], width: usize) -> Self {
+    pub fn scattered(
+        source: MatrixSource<'_>,
+        rows: usize,
+        places: &[usize],
+        width: usize,
+    ) -> Self {
         match source {
             MatrixSource::Float(values) => {
                 Self::float(&spread(values, rows, places, width), rows, width)
@@ -153,12 +158,7 @@ fn joined<T: Copy>(parts: &[(&[T], usize)], rows: usize, order: Option<&[usize]>
 }
 
 /// A matrix whose columns go to `places` among `width`.
-fn spread<T: Copy + Default>(
-    values: &[T],
-    rows: usize,
-    places: &[usize],
-    width: usize,
-) -> Vec<T> {
+fn spread<T: Copy + Default>(values: &[T], rows: usize, places: &[usize], width: usize) -> Vec<T> {
     let mut matrix = vec![T::default(); rows * width];
     for row in 0..rows {
         let values = &values[row * places.len()..][..places.len()];

@@ -35,7 +35,7 @@ pub(crate) use int8::check_path as check_int8_path;
 pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;
 pub(crate) use product::{Epilogue, Rows, RowsMut, add_product, product};
-pub(crate) use tensor::{LinearParts, Values, refill};
+pub(crate) use tensor::{LinearParts, Values, WordRows, refill};
 pub(crate) use weight::PackedWeight;
 
 use std::cell::RefCell;

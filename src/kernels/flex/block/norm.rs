@@ -53,9 +53,16 @@ fn add<S: Simd>(simd: S, x: &mut [f32], added: &[f32]) -> f32 {
     let (x, tail) = S::as_mut_simd_f32s(x);
     let (added, added_tail) = S::as_simd_f32s(added);
     let mut sums = [simd.splat_f32s(0.0); 4];
-    for (at, (x, added)) in x.iter_mut().zip(added).enumerate() {
+    let ((x, few), (added, few_added)) = (x.as_chunks_mut::<4>(), added.as_chunks::<4>());
+    for (x, added) in x.iter_mut().zip(added) {
+        for at in 0..4 {
+            x[at] = simd.add_f32s(x[at], added[at]);
+            sums[at] = simd.add_f32s(sums[at], x[at]);
+        }
+    }
+    for (at, (x, added)) in few.iter_mut().zip(few_added).enumerate() {
         *x = simd.add_f32s(*x, *added);
-        sums[at % 4] = simd.add_f32s(sums[at % 4], *x);
+        sums[at] = simd.add_f32s(sums[at], *x);
     }
     let mut rest = 0.0;
     for (x, added) in tail.iter_mut().zip(added_tail) {
@@ -71,10 +78,15 @@ fn squares<S: Simd>(simd: S, x: &[f32], mean: f32) -> f32 {
     let (x, tail) = S::as_simd_f32s(x);
     let splat = simd.splat_f32s(mean);
     let mut sums = [simd.splat_f32s(0.0); 4];
-    for (at, x) in x.iter().enumerate() {
-        let difference = simd.sub_f32s(*x, splat);
-        sums[at % 4] = simd.mul_add_e_f32s(difference, difference, sums[at % 4]);
+    let (x, few) = x.as_chunks::<4>();
+    let mut square = |at: usize, x: S::f32s| {
+        let difference = simd.sub_f32s(x, splat);
+        sums[at] = simd.mul_add_e_f32s(difference, difference, sums[at]);
+    };
+    for x in x {
+        (0..4).for_each(|at| square(at, x[at]));
     }
+    few.iter().enumerate().for_each(|(at, x)| square(at, *x));
     let rest: f32 = tail.iter().map(|x| (x - mean) * (x - mean)).sum();
     total::<S>(simd, sums) + rest
 }

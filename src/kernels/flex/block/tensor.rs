@@ -4,9 +4,10 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{Int, Tensor, TensorData};
 
+use super::int8::QuantizedWeight;
 use super::layers::LayerSource;
-use super::matrix::MatrixSource;
-use super::{EncoderBlock, LinearsAlone, Mask, Norm, Relative, Table};
+use super::matrix::{MatrixSource, Weight};
+use super::{EncoderBlock, LinearsAlone, Mask, Norm, PackedWeight, Relative, Table};
 use crate::kernels::flex::slices::{contiguous, contiguous_int8, plain, row_major, slice};
 use crate::kernels::{LayerWeights, Matrix, RelativeScores};
 
@@ -31,14 +32,13 @@ enum Stored {
 }
 
 impl Stored {
-    /// `None` unless it is on `flex`, without autodiff, in 32-bit floats or 8-bit integers.
-    fn of(matrix: &Matrix) -> Option<Self> {
+    /// `None` unless it is on `flex`, without autodiff, in 32-bit floats or 8-bit integers with `count`
+    /// scales.
+    fn of(matrix: &Matrix, count: usize) -> Option<Self> {
         Some(match matrix {
+            Matrix::Int8 { scales, .. } if scales.dims() != [count] => return None,
             Matrix::Float(matrix) => Self::Float(contiguous(matrix)?),
             Matrix::Int8 { values, scales } => {
-                if scales.dims() != [values.dims()[1]] {
-                    return None;
-                }
                 Self::Int8 { values: contiguous_int8(values)?, scales: contiguous(scales)? }
             }
         })
@@ -51,6 +51,49 @@ impl Stored {
                 values: values.as_slice().expect("a contiguous tensor of 8-bit integers"),
                 scales: slice(scales),
             },
+        }
+    }
+}
+
+/// Rows of word embeddings, one for every word.
+#[derive(Debug)]
+pub(crate) struct WordRows {
+    matrix: Stored,
+    count: usize,
+    size: usize,
+}
+
+impl WordRows {
+    /// `None` as for [`LinearParts::new`].
+    ///
+    /// # Shapes
+    /// - `matrix`: `[count, size]`; of integers, with a scale for every row
+    pub(crate) fn of(matrix: &Matrix) -> Option<Self> {
+        let [count, size] = matrix.dims();
+        Some(Self { matrix: Stored::of(matrix, count)?, count, size })
+    }
+
+    /// Appends the row of `word` times `factor`.
+    pub(crate) fn push(&self, word: usize, factor: f32, values: &mut Vec<f32>) {
+        let row = word * self.size..(word + 1) * self.size;
+        match self.matrix.source() {
+            MatrixSource::Float(matrix) => values.extend(matrix[row].iter().map(|x| x * factor)),
+            MatrixSource::Int8 { values: levels, scales } => {
+                let factor = scales[word] * factor;
+                values.extend(levels[row].iter().map(|&level| f32::from(level) * factor));
+            }
+        }
+    }
+
+    /// The rows as columns, packed: a language model's head.
+    pub(crate) fn head(&self) -> Weight {
+        match self.matrix.source() {
+            MatrixSource::Float(matrix) => {
+                Weight::Float(PackedWeight::transposed(matrix, self.size, self.count))
+            }
+            MatrixSource::Int8 { values, scales } => {
+                Weight::Int8(QuantizedWeight::transposed(values, scales.to_vec(), self.size))
+            }
         }
     }
 }
@@ -81,14 +124,14 @@ impl LinearParts {
             return None;
         }
         let left = match left {
-            Some(left) => Some(Stored::of(left)?),
+            Some(left) => Some(Stored::of(left, others)?),
             None => None,
         };
         let bias = match bias {
             Some(bias) => Some(contiguous(bias)?),
             None => None,
         };
-        let first = Stored::of(first)?;
+        let first = Stored::of(first, width)?;
         Some(Self { first, left, bias, order, d_input, d_output, kept, rank })
     }
 

@@ -25,6 +25,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target, apply};
+use crate::kernels::flex::gelu::rounded_gelu_vectorised;
 use crate::kernels::flex::scratch::with_scratch;
 use quantize::{Step, quantize};
 use sums::{ROWS, sums};
@@ -123,14 +124,14 @@ impl WithSimd for QuantizeRows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { input, weight, quantized } = self;
         let width = weight.width();
         quantized.values.resize(input.rows * width, 0);
         quantized.steps.clear();
         for (at, values) in quantized.values.chunks_exact_mut(width).enumerate() {
             let row = &input.values[at * input.stride..][..weight.d_input];
-            quantized.steps.push(quantize(row, values));
+            quantized.steps.push(quantize(simd, row, values));
         }
     }
 }
@@ -206,7 +207,11 @@ impl WithSimd for Finish<'_> {
             if let Some(bias) = bias {
                 output.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
             }
-            apply::<S>(block.epilogue, output);
+            match block.epilogue {
+                // What follows is rounded to 8 bits.
+                Epilogue::Gelu => rounded_gelu_vectorised::<S>(output),
+                other => apply::<S>(other, output),
+            }
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Activations in eight bits.
 
+use pulp::Simd;
+
 /// 1.5 · 2²³: added to a smaller value, it rounds that to an integer in the sum's low bits.
 const ROUND: f32 = 12_582_912.0;
 /// The least distance of maximum and minimum that a row is taken to have: `255 / LEAST` is finite.
 const LEAST: f32 = f32::MIN_POSITIVE * 512.0;
-const LANES: usize = 16;
 
 /// What the levels of a row stand for: `value ≈ scale · (level − zero)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,28 +19,11 @@ pub(super) struct Step {
 /// Quantizes a row to levels from 0, its minimum or 0, to 255, its maximum or 0. The rest of `levels` gets
 /// the level of zero.
 #[inline(always)]
-pub(super) fn quantize(row: &[f32], levels: &mut [u8]) -> Step {
-    let (mut least, mut most) = ([0.0; LANES], [0.0; LANES]);
-    // Of what is not finite, the difference with itself is NaN.
-    let mut differences = [0.0; LANES];
-    let mut take = |lane: usize, value: f32| {
-        least[lane] = if value < least[lane] { value } else { least[lane] };
-        most[lane] = if value > most[lane] { value } else { most[lane] };
-        differences[lane] += value - value;
-    };
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (lane, &value) in chunk.iter().enumerate() {
-            take(lane, value);
-        }
-    }
-    rest.iter().for_each(|&value| take(0, value));
-    if differences.iter().any(|difference| difference.is_nan()) {
+pub(super) fn quantize<S: Simd>(simd: S, row: &[f32], levels: &mut [u8]) -> Step {
+    let Some([least, most]) = extremes(simd, row) else {
         levels.fill(0);
         return Step { scale: f32::NAN, zero: 0 };
-    }
-    let least = least.into_iter().fold(0.0, f32::min);
-    let most = most.into_iter().fold(0.0, f32::max);
+    };
     // Halves, since the difference of finite values may not be finite.
     let scale = (most * 0.5 - least * 0.5).max(LEAST * 0.5) / 127.5;
     let inverse = 1.0 / scale;
@@ -51,4 +35,29 @@ pub(super) fn quantize(row: &[f32], levels: &mut [u8]) -> Step {
     }
     tail.fill(zero as u8);
     Step { scale, zero: zero as i32 }
+}
+
+/// The least and the greatest of a row's values and 0; `None` if a value is not finite.
+#[inline(always)]
+fn extremes<S: Simd>(simd: S, row: &[f32]) -> Option<[f32; 2]> {
+    let zero = simd.splat_f32s(0.0);
+    let (mut least, mut most, mut differences) = ([zero; 2], [zero; 2], [zero; 2]);
+    let mut take = |at: usize, values: S::f32s| {
+        least[at] = simd.min_f32s(values, least[at]);
+        most[at] = simd.max_f32s(values, most[at]);
+        // Of what is not finite, the difference from itself is NaN.
+        differences[at] = simd.add_f32s(differences[at], simd.sub_f32s(values, values));
+    };
+    let (vectors, tail) = S::as_simd_f32s(row);
+    let (pairs, single) = vectors.as_chunks::<2>();
+    for [a, b] in pairs {
+        take(0, *a);
+        take(1, *b);
+    }
+    single.iter().for_each(|values| take(0, *values));
+    take(1, simd.partial_load_f32s(tail));
+    let difference = simd.reduce_sum_f32s(simd.add_f32s(differences[0], differences[1]));
+    let least = simd.reduce_min_f32s(simd.min_f32s(least[0], least[1]));
+    let most = simd.reduce_max_f32s(simd.max_f32s(most[0], most[1]));
+    (difference == 0.0).then_some([least, most])
 }

@@ -57,6 +57,18 @@ fn sums_on_all_paths_equal_those_in_64_bits() {
     }
 }
 
+/// [`quantize`] with the processor's best instructions.
+fn quantized(row: &[f32], levels: &mut [u8]) -> Step {
+    struct Row<'a>(&'a [f32], &'a mut [u8]);
+    impl WithSimd for Row<'_> {
+        type Output = Step;
+        fn with_simd<S: Simd>(self, simd: S) -> Step {
+            quantize(simd, self.0, self.1)
+        }
+    }
+    Arch::new().dispatch(Row(row, levels))
+}
+
 #[test]
 fn rows_are_quantized_to_half_a_step() {
     let rows: [&[f32]; 8] = [
@@ -71,7 +83,7 @@ fn rows_are_quantized_to_half_a_step() {
     ];
     for row in rows {
         let mut levels = [7; 40];
-        let Step { scale, zero } = quantize(row, &mut levels);
+        let Step { scale, zero } = quantized(row, &mut levels);
         assert!((0..=255).contains(&zero));
         for (&value, &level) in row.iter().zip(&levels) {
             let back = f64::from(i32::from(level) - zero) * f64::from(scale);
@@ -107,7 +119,7 @@ fn products_equal_those_of_levels_in_64_bits() {
         product_shared(view(&input, d_input), &weight, Some(&bias), Epilogue::Relu, target);
         for (row, input) in input.chunks_exact(d_input).enumerate() {
             let mut levels = vec![0; weight.width()];
-            let Step { scale, zero } = quantize(input, &mut levels);
+            let Step { scale, zero } = quantized(input, &mut levels);
             for neuron in 0..d_output {
                 let product = |at: usize| {
                     i64::from(i32::from(levels[at]) - zero)

@@ -29,16 +29,31 @@ impl QuantizedWeight {
     /// # Panics
     /// If a neuron has more than 65,793 inputs.
     pub(crate) fn new(matrix: &[i8], scales: Vec<f32>, d_input: usize) -> Self {
+        let d_output = scales.len();
+        Self::pack(d_input, scales, |input, output| matrix[input * d_output + output])
+    }
+
+    /// Packs the transpose of `matrix: [d_output, d_input]`.
+    ///
+    /// # Panics
+    /// As [`QuantizedWeight::new`].
+    pub(crate) fn transposed(matrix: &[i8], scales: Vec<f32>, d_input: usize) -> Self {
+        Self::pack(d_input, scales, |input, output| matrix[output * d_input + input])
+    }
+
+    /// Packs the weights that `at` gives by input and output.
+    fn pack(d_input: usize, scales: Vec<f32>, at: impl Fn(usize, usize) -> i8) -> Self {
         assert!(d_input <= MOST_INPUTS, "{d_input} inputs could overflow a sum");
         let d_output = scales.len();
         let (groups, panels) = (d_input.div_ceil(4), d_output.div_ceil(LANES));
         let mut values = vec![0; panels * groups * GROUP];
         let mut column_sums = vec![0; d_output];
-        for (input, row) in matrix.chunks_exact(d_output.max(1)).enumerate() {
-            for (output, &value) in row.iter().enumerate() {
+        for (output, sum) in column_sums.iter_mut().enumerate() {
+            for input in 0..d_input {
+                let value = at(input, output);
                 let group = output / LANES * groups + input / 4;
                 values[group * GROUP + output % LANES * 4 + input % 4] = value;
-                column_sums[output] += i32::from(value);
+                *sum += i32::from(value);
             }
         }
         Self { d_input, d_output, groups, values, column_sums, scales }
