@@ -104,6 +104,7 @@ pub mod plots;
 pub mod precision;
 pub mod prelude;
 pub mod pruning;
+pub mod quantize;
 mod random;
 #[cfg(feature = "plots")]
 pub mod study;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// The modules of the crate from highest to lowest, as CONTRIBUTING lists them. Each uses only those
 /// after it.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "prelude",
     "cli",
     "study",
@@ -22,6 +22,7 @@ const ORDER: [&str; 23] = [
     "pruning",
     "compact",
     "decompose",
+    "quantize",
     "bench",
     "linear",
     "ops",

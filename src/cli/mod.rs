@@ -5,7 +5,7 @@
 //! commands use the shared files, never each other:
 //!
 //! ```text
-//! quickstart/ compress finetune evaluate predict/ inspect/ study/ bench    the commands
+//! quickstart/ compress finetune evaluate predict/ inspect/ study/ quantize bench    the commands
 //!   └ run         compress and finetune: options, checks
 //!      ├ plan         what a dry run prints
 //!      ├ summary      what is printed at the end
@@ -31,6 +31,7 @@ mod output;
 mod plan;
 mod predict;
 mod progress;
+mod quantize;
 mod quickstart;
 mod run;
 mod signals;
@@ -86,6 +87,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Run grids of settings, on one device or several, and sum them up in a table with plots
     Study(study::Args),
+    /// Store a model in 8-bit integers that it also computes with
+    Quantize(quantize::Args),
     /// Compare the speed of models
     Bench(bench::Args),
 }
@@ -130,6 +133,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Predict(args) => args.run(&global),
         Command::Inspect(args) => args.run(&global),
         Command::Study(args) => args.run(&global),
+        Command::Quantize(args) => args.run(&global),
         Command::Bench(args) => args.run(&global),
     }
 }

@@ -32,7 +32,8 @@ impl Opened {
         Self::load_with(folder, device, &LoadOptions::default())
     }
 
-    fn load_with(folder: &Path, device: &Device, options: &LoadOptions) -> Result<Self> {
+    /// As [`Opened::load`], by `options`.
+    pub fn load_with(folder: &Path, device: &Device, options: &LoadOptions) -> Result<Self> {
         let folder = find(folder)?;
         let (model, report) = AnyModel::load(&folder, device, options)?;
         let path = folder.join("config.json");

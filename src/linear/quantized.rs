@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param, ParamId};
 use burn::nn::Linear;
-use burn::tensor::{DType, Int, Tensor, TensorData, assert_shape};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, assert_shape};
 
 use super::{CompactLinear, CompressibleLinear, leaf};
 use crate::kernels::{LayerWeights, Matrix, is_flex_f32};
@@ -27,27 +27,21 @@ impl Int8Matrix {
     /// # Shapes
     /// - `matrix`: `[rows, columns]`
     pub fn quantize(matrix: &Tensor<2>) -> Self {
-        let ([rows, columns], device) = (matrix.dims(), matrix.device().without_autodiff());
+        let [rows, columns] = matrix.dims();
         let values = super::to_vec(matrix.clone());
         let mut most = vec![0f32; columns];
         for row in values.chunks_exact(columns.max(1)) {
             most.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(value.abs()));
         }
-        let scales: Vec<f32> = most.iter().map(|most| most / MOST).collect();
-        // A scale that rounds to zero belongs to a column that is zero.
-        let inverse = |scale: &f32| if *scale > 0.0 { 1.0 / scale } else { 0.0 };
-        let inverses: Vec<f32> = scales.iter().map(inverse).collect();
-        let level = |value: f32, inverse: f32| (value * inverse).round().clamp(-MOST, MOST) as i8;
+        let (scales, inverses): (Vec<f32>, Vec<f32>) = most.into_iter().map(scale).unzip();
         let levels: Vec<i8> = values
             .chunks_exact(columns.max(1))
             .flat_map(|row| {
                 row.iter().zip(&inverses).map(|(value, inverse)| level(*value, *inverse))
             })
             .collect();
-        let levels = TensorData::new(levels, [rows, columns]);
-        let levels = Tensor::from_data(levels, (&device, DType::I8));
-        let scales = Tensor::from_data(TensorData::new(scales, [columns]), &device);
-        Self { levels: Param::initialized(ParamId::new(), levels), scales: leaf(scales) }
+        let (levels, scales) = params(levels, [rows, columns], scales, &matrix.device());
+        Self { levels, scales }
     }
 
     /// The rounded matrix, `[rows, columns]`.
@@ -64,6 +58,32 @@ impl Int8Matrix {
     fn matrix(&self) -> Matrix {
         Matrix::Int8 { values: self.levels.val(), scales: self.scales.val() }
     }
+}
+
+/// The scale of levels whose largest value is `most`, and its inverse.
+pub(super) fn scale(most: f32) -> (f32, f32) {
+    let scale = most / MOST;
+    // A scale that rounds to zero belongs to values that are zero.
+    (scale, if scale > 0.0 { 1.0 / scale } else { 0.0 })
+}
+
+/// The level of a value by the inverse of its scale.
+pub(super) fn level(value: f32, inverse: f32) -> i8 {
+    (value * inverse).round().clamp(-MOST, MOST) as i8
+}
+
+/// Levels and scales as parameters.
+pub(super) fn params(
+    levels: Vec<i8>,
+    shape: [usize; 2],
+    scales: Vec<f32>,
+    device: &Device,
+) -> (Param<Tensor<2, Int>>, Param<Tensor<1>>) {
+    let device = device.clone().without_autodiff();
+    let levels = Tensor::from_data(TensorData::new(levels, shape), (&device, DType::I8));
+    let count = scales.len();
+    let scales = Tensor::from_data(TensorData::new(scales, [count]), &device);
+    (Param::initialized(ParamId::new(), levels), leaf(scales))
 }
 
 /// A [`CompactLinear`] whose matrices are 8-bit integers with a scale for every neuron; one that keeps all

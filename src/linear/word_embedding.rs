@@ -4,7 +4,8 @@ use burn::module::{Module, Param};
 use burn::nn::Embedding;
 use burn::tensor::{Int, Tensor};
 
-use super::Int8Matrix;
+use super::quantized::{level, params, scale};
+use super::{leaf, to_vec};
 use crate::kernels::{Matrix, is_flex_f32};
 use crate::ops::word_embeddings;
 
@@ -65,9 +66,17 @@ impl WordEmbedding {
     /// floats.
     pub fn quantize(self) -> Self {
         let Self::Float(embedding) = self else { return self };
-        let by_column = Int8Matrix::quantize(&embedding.weight.val().transpose());
-        let levels = by_column.levels.map(|levels| levels.transpose());
-        let rows = Self::Int8(Int8Rows { levels, scales: by_column.scales });
+        let weight = embedding.weight.val();
+        let ([rows, size], device) = (weight.dims(), weight.device());
+        let values = to_vec(weight);
+        let (mut levels, mut scales) = (Vec::with_capacity(values.len()), Vec::with_capacity(rows));
+        for row in values.chunks_exact(size) {
+            let (scale, inverse) = scale(row.iter().fold(0.0, |most, value| value.abs().max(most)));
+            scales.push(scale);
+            levels.extend(row.iter().map(|value| level(*value, inverse)));
+        }
+        let (levels, scales) = params(levels, [rows, size], scales, &device);
+        let rows = Self::Int8(Int8Rows { levels, scales });
         match is_flex_f32(&embedding.weight.val()) {
             true => rows,
             false => rows.dequantize(),
@@ -78,7 +87,7 @@ impl WordEmbedding {
     pub fn dequantize(self) -> Self {
         match self {
             Self::Float(_) => self,
-            Self::Int8(_) => Self::Float(Embedding { weight: super::leaf(self.weight()) }),
+            Self::Int8(_) => Self::Float(Embedding { weight: leaf(self.weight()) }),
         }
     }
 }

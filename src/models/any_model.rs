@@ -7,7 +7,9 @@ use burn::tensor::{Device, Int, Tensor};
 use serde_json::Value;
 
 use super::any::AnyPretrained;
-use super::{AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, FolderModel};
+use super::{
+    AnyQuestionAnswerer, AnySeq2Seq, AnySequenceClassifier, EncoderInput, FolderModel, Seq2SeqInput,
+};
 use crate::checkpoint::format::shown;
 use crate::checkpoint::{LoadOptions, LoadReport, model_type};
 use crate::linear::{Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVisitor};
@@ -47,6 +49,35 @@ impl Compressible for AnyModel {
 
     fn for_each_feed_forward_mut(&mut self, f: FeedForwardVisitor<'_>) {
         each!(self, model => model.for_each_feed_forward_mut(f))
+    }
+}
+
+impl AnyModel {
+    /// All that the model answers to a batch, one value after another: logits, those of starts and ends, or
+    /// of the first token that it writes.
+    ///
+    /// # Errors
+    /// If the device fails.
+    ///
+    /// # Panics
+    /// As [`FolderModel::run`].
+    pub fn answers(&self, input: EncoderInput) -> Result<Vec<f32>> {
+        let logits = match self {
+            Self::SequenceClassifier(model) => model.forward(input),
+            Self::QuestionAnswerer(model) => {
+                let (starts, ends) = model.forward(input);
+                Tensor::cat(vec![starts, ends], 1)
+            }
+            Self::Seq2Seq(model) => {
+                let first = input.input_ids.clone().narrow(1, 0, 1);
+                let logits = model.forward(Seq2SeqInput::new(input).with_decoder_input_ids(first));
+                logits.flatten(1, 2)
+            }
+        };
+        let data = logits
+            .try_into_data()
+            .map_err(|e| Error::Training(format!("reading logits from the device: {e:?}")))?;
+        Ok(data.iter::<f32>().collect())
     }
 }
 

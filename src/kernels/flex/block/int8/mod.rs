@@ -24,8 +24,8 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target, apply};
-use crate::kernels::flex::gelu::rounded_gelu_vectorised;
+use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target};
+use crate::kernels::flex::gelu::rounded_gelu;
 use crate::kernels::flex::scratch::with_scratch;
 use quantize::{Step, quantize};
 use sums::{ROWS, sums};
@@ -185,33 +185,50 @@ impl WithSimd for Finish<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
+        match self.block.epilogue {
+            Epilogue::Identity => self.rows(|x| x),
+            // What follows is rounded to 8 bits.
+            Epilogue::Gelu => self.rows(rounded_gelu::<S>),
+            Epilogue::Relu => self.rows(|x| x.max(0.0)),
+        }
+    }
+}
+
+impl Finish<'_> {
+    #[inline(always)]
+    fn rows(self, epilogue: impl Fn(f32) -> f32) {
         let Self { block, first, neuron, sums } = self;
         let weight = block.weight;
         let neurons = (weight.d_output - neuron).min(PAIR);
-        let column_sums = &weight.column_sums[neuron..][..neurons];
-        let scales = &weight.scales[neuron..][..neurons];
-        let bias = block.bias.map(|bias| &bias[neuron..][..neurons]);
-        for (row, sums) in (first..).zip(sums.chunks_exact(PAIR)) {
+        // Whole pairs, so that loops have a fixed length.
+        let column_sums: [i32; PAIR] = whole(&weight.column_sums[neuron..][..neurons]);
+        let scales: [f32; PAIR] = whole(&weight.scales[neuron..][..neurons]);
+        let bias = block.bias.map_or(&[][..], |bias| &bias[neuron..][..neurons]);
+        let bias: [f32; PAIR] = whole(bias);
+        for (row, sums) in (first..).zip(sums.as_chunks::<PAIR>().0) {
             let Step { scale, zero } = block.quantized.steps[row];
-            let sums = &sums[..neurons];
+            let mut values = [0.0; PAIR];
+            for at in 0..PAIR {
+                let sum = sums[at] - zero * column_sums[at];
+                values[at] = epilogue(sum as f32 * (scale * scales[at]) + bias[at]);
+            }
             // SAFETY: these neurons of a row, within what `with_block` has checked, are this thread's
             // alone (`Block::run`).
             let output = unsafe {
                 let start = block.output.values.add(row * block.output.stride + neuron);
                 std::slice::from_raw_parts_mut(start, neurons)
             };
-            for at in 0..neurons {
-                let sum = sums[at] - zero * column_sums[at];
-                output[at] = sum as f32 * (scale * scales[at]);
-            }
-            if let Some(bias) = bias {
-                output.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
-            }
-            match block.epilogue {
-                // What follows is rounded to 8 bits.
-                Epilogue::Gelu => rounded_gelu_vectorised::<S>(output),
-                other => apply::<S>(other, output),
+            match output.as_mut_array::<PAIR>() {
+                Some(output) => *output = values,
+                None => output.copy_from_slice(&values[..neurons]),
             }
         }
     }
+}
+
+/// The values, and zeros behind them.
+fn whole<T: Copy + Default>(values: &[T]) -> [T; PAIR] {
+    let mut whole = [T::default(); PAIR];
+    whole[..values.len()].copy_from_slice(values);
+    whole
 }
