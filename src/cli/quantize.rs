@@ -42,7 +42,7 @@ pub struct Args {
 const MOST: f64 = 0.05;
 
 /// Number of texts that are measured on, and their longest in tokens.
-const TEXTS: usize = 32;
+const TEXTS: usize = 16;
 const TOKENS: usize = 128;
 
 /// Layers to name.

@@ -28,9 +28,11 @@ use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target};
 use crate::kernels::flex::gelu::rounded_gelu;
 use crate::kernels::flex::scratch::with_scratch;
 use quantize::{Step, quantize};
-use sums::{ROWS, sums};
-use weight::LANES;
+use sums::{Ahead, ROWS, sums};
+use weight::{GROUP, LANES};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Neurons of two panels, whose sums are made together.
 const PAIR: usize = 2 * LANES;
 
@@ -158,11 +160,17 @@ impl Block<'_> {
     unsafe fn run(&self, pairs: Range<usize>) {
         let rows = self.quantized.steps.len();
         let mut block = [0; ROWS * PAIR];
+        // The next pair's weights are asked for in equal shares.
+        let pair_size = 2 * self.weight.groups * GROUP;
+        let share = (pair_size / LINE).div_ceil(rows.div_ceil(ROWS));
         for pair in pairs {
+            let next = self.weight.values.as_ptr().wrapping_add((pair + 1) * pair_size);
             for first in (0..rows).step_by(ROWS) {
                 let count = (rows - first).min(ROWS);
                 let input = &self.quantized.values[first * self.weight.width()..];
-                sums(self.path, input, count, self.weight, 2 * pair, &mut block);
+                let line = first / ROWS * share;
+                let ahead = Ahead { start: next.wrapping_add(line * LINE), lines: share };
+                sums(self.path, input, count, self.weight, 2 * pair, ahead, &mut block);
                 let sums = &block[..count * PAIR];
                 Arch::new().dispatch(Finish { block: self, first, neuron: pair * PAIR, sums });
             }
@@ -207,11 +215,12 @@ impl Finish<'_> {
         let bias: [f32; PAIR] = whole(bias);
         for (row, sums) in (first..).zip(sums.as_chunks::<PAIR>().0) {
             let Step { scale, zero } = block.quantized.steps[row];
-            let mut values = [0.0; PAIR];
-            for at in 0..PAIR {
-                let sum = sums[at] - zero * column_sums[at];
-                values[at] = epilogue(sum as f32 * (scale * scales[at]) + bias[at]);
-            }
+            let write = |values: &mut [f32; PAIR]| {
+                for at in 0..PAIR {
+                    let sum = sums[at] - zero * column_sums[at];
+                    values[at] = epilogue(sum as f32 * (scale * scales[at]) + bias[at]);
+                }
+            };
             // SAFETY: these neurons of a row, within what `with_block` has checked, are this thread's
             // alone (`Block::run`).
             let output = unsafe {
@@ -219,8 +228,12 @@ impl Finish<'_> {
                 std::slice::from_raw_parts_mut(start, neurons)
             };
             match output.as_mut_array::<PAIR>() {
-                Some(output) => *output = values,
-                None => output.copy_from_slice(&values[..neurons]),
+                Some(output) => write(output),
+                None => {
+                    let mut values = [0.0; PAIR];
+                    write(&mut values);
+                    output.copy_from_slice(&values[..neurons]);
+                }
             }
         }
     }

@@ -19,6 +19,15 @@ macro_rules! rows {
     };
 }
 
+/// Weights to ask for meanwhile: they are in the second-level cache when their turn comes.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// The first line; it may lie behind the weight.
+    pub(super) start: *const i8,
+    /// Number of lines.
+    pub(super) lines: usize,
+}
+
 /// Writes `Σ input · weight` of `rows` rows and up to two panels from `panel` on to `output`, whose
 /// rows are `2 · LANES` long.
 ///
@@ -30,6 +39,7 @@ pub(super) fn sums(
     rows: usize,
     weight: &QuantizedWeight,
     panel: usize,
+    ahead: Ahead,
     output: &mut [i32],
 ) {
     let groups = weight.groups;
@@ -37,7 +47,7 @@ pub(super) fn sums(
     let (input, output) = (&input[..rows * groups * 4], &mut output[..rows * 2 * LANES]);
     let weight = &weight.values[panel * groups * GROUP..][..panels * groups * GROUP];
     assert!(path.is_available(), "this processor cannot run {path:?}");
-    let mut row = 0;
+    let (mut row, mut ahead) = (0, ahead);
     while row < rows {
         let (input, output) = (&input[row * groups * 4..], &mut output[row * 2 * LANES..]);
         #[cfg(target_arch = "x86_64")]
@@ -47,7 +57,7 @@ pub(super) fn sums(
             // input and the output, and `panels` panels of the weight.
             #[cfg(target_arch = "x86_64")]
             Path::Avx512Vnni => unsafe {
-                rows!(avx512_vnni, left, [12 8 4 2 1], (input, weight, groups, panels, output))
+                rows!(avx512_vnni, left, [12 8 4 2 1], (input, weight, groups, panels, ahead, output))
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
@@ -64,6 +74,8 @@ pub(super) fn sums(
                 1
             }
         };
+        // Asked for once.
+        ahead.lines = 0;
     }
 }
 

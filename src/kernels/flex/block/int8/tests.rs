@@ -38,7 +38,8 @@ fn sums_on_all_paths_equal_those_in_64_bits() {
             let weight = QuantizedWeight::new(&matrix, vec![1.0; d_output], d_input);
             let mut output = vec![0; rows * 2 * LANES];
             for panel in (0..weight.panels()).step_by(2) {
-                sums(path, &input, rows, &weight, panel, &mut output);
+                let ahead = Ahead { start: weight.values.as_ptr(), lines: 3 };
+                sums(path, &input, rows, &weight, panel, ahead, &mut output);
                 for (row, neuron) in (0..rows).flat_map(|row| (0..2 * LANES).map(move |n| (row, n)))
                 {
                     let column = panel * LANES + neuron;

@@ -2,6 +2,9 @@
 
 use std::arch::x86_64::*;
 
+use super::LINE;
+use super::sums::Ahead;
+
 /// Sums of `R` rows in 512-bit registers.
 ///
 /// # Safety
@@ -13,16 +16,25 @@ pub(super) unsafe fn avx512_vnni<const R: usize>(
     weight: &[i8],
     groups: usize,
     panels: usize,
+    ahead: Ahead,
     output: &mut [i32],
 ) {
-    // SAFETY: all reads and writes are within the slices as the caller promises.
+    // SAFETY: all reads and writes are within the slices as the caller promises; a prefetch of any
+    // address is allowed.
     unsafe {
         let width = groups * 4;
+        let (mut line, mut due) = (ahead.start, 0);
         // A single last panel is read twice; its second sums are not stored.
         let second = (panels - 1) * groups * 64;
         let (a, p) = (input.as_ptr(), weight.as_ptr());
         let mut acc = [[_mm512_setzero_si512(); 2]; R];
         for g in 0..groups {
+            due += ahead.lines;
+            while due >= groups {
+                due -= groups;
+                _mm_prefetch::<_MM_HINT_T1>(line);
+                line = line.wrapping_add(LINE);
+            }
             let w0 = _mm512_loadu_si512(p.add(g * 64).cast());
             let w1 = _mm512_loadu_si512(p.add(second + g * 64).cast());
             for r in 0..R {
