@@ -42,7 +42,7 @@ impl CachedDecoder for Uncached<'_> {
 
     fn start(&self, input: &EncoderInput, beams: usize, _max_length: usize) -> Result<Read> {
         let model = &self.0.model;
-        let embedded = model.shared.forward(input.input_ids.clone());
+        let embedded = model.shared.forward(&input.input_ids, None);
         let encoded = model.encoder.forward(embedded, &ForwardContext::default(), |_, _| {});
         let [batch, source, d_model] = encoded.dims();
         let encoded = encoded.unsqueeze_dim::<4>(1).repeat_dim(1, beams).reshape([
@@ -66,7 +66,7 @@ impl CachedDecoder for Uncached<'_> {
             cross: ForwardContext::default(),
             own: ForwardContext::new(Some(mask)),
         };
-        let embedded = self.0.model.shared.forward(ids);
+        let embedded = self.0.model.shared.forward(&ids, None);
         let states = self.0.model.decoder.forward(embedded, &context, |_, _| {});
         let last = states.narrow(1, shape[1] - 1, 1);
         self.0.logits(last).reshape([shape[0] as i64, -1])

@@ -33,11 +33,7 @@ impl WordEmbedding {
     /// # Shapes
     /// - `input_ids`: `[batch, length]`
     /// - output: `[batch, length, d_model]`
-    pub(crate) fn forward(
-        &self,
-        input_ids: &Tensor<2, Int>,
-        pad_token_id: Option<usize>,
-    ) -> Tensor<3> {
+    pub fn forward(&self, input_ids: &Tensor<2, Int>, pad_token_id: Option<usize>) -> Tensor<3> {
         match self {
             Self::Float(embedding) => word_embeddings(embedding, input_ids, pad_token_id),
             Self::Int8(rows) => rows.forward(input_ids),
