@@ -62,6 +62,7 @@
 //! |---|---|
 //! | compress a Burn module of your own | [`prelude`], [`linear::Compressible`] |
 //! | read the method | [`decompose`], [`pruning`], [`compact`] |
+//! | compute in 8-bit integers | [`quantize`](mod@quantize) |
 //! | load or save Hugging Face models | [`checkpoint`] |
 //! | add an architecture | [`models`] |
 //! | add a fused operation | [`kernels`] |

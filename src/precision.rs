@@ -1,7 +1,7 @@
 //! Format of the factors of matrix products: `f32`, or `f16` and `bf16` on devices that multiply those
-//! faster.
+//! faster. Layers in 8-bit integers ([`Precision::Int8`]) are a matter of each model, not of the process.
 //!
-//! It holds for the whole process. As with PyTorch's `autocast`, the factors of the products of
+//! The format holds for the whole process. As with PyTorch's `autocast`, the factors of the products of
 //! compressible layers, attention and vocabulary are rounded to the format, and the results are `f32`
 //! again. Parameters, sums, normalisation, softmax, loss, gradients of parameters and the optimizer
 //! stay in `f32`. For inference [`crate::linear::round_weights`] rounds the weights once.
@@ -27,7 +27,7 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 use crate::device::computes_in;
 use crate::{Error, Result};
 
-/// A format of floating-point numbers for the factors of products.
+/// A format of numbers for the factors of products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
     /// IEEE single precision.
@@ -127,17 +127,6 @@ pub fn set_products(precision: Precision, device: &Device) -> Result<()> {
     }
     let index = Precision::ALL.iter().position(|&other| other == precision).unwrap_or_default();
     PRODUCTS.store(1 + index as u8, Ordering::Relaxed);
-    Ok(())
-}
-
-/// Checks the variable `LOSPARSE_INT8_PATH`, by which tests choose the instructions of integer products.
-///
-/// # Errors
-/// [`Error::Option`], if it names none that this processor has.
-pub fn check_int8_path() -> Result<()> {
-    #[cfg(feature = "flex")]
-    crate::kernels::block::check_int8_path()
-        .map_err(|message| Error::option("LOSPARSE_INT8_PATH", message))?;
     Ok(())
 }
 

@@ -59,6 +59,17 @@ pub fn quantize<M: Compressible>(
     Ok((result, Quantization { layers, moved }))
 }
 
+/// Checks the variable `LOSPARSE_INT8_PATH`, by which tests choose the instructions of integer products.
+///
+/// # Errors
+/// [`Error::Option`], if it names none that this processor has.
+pub fn check_path() -> Result<()> {
+    #[cfg(feature = "flex")]
+    crate::kernels::block::check_int8_path()
+        .map_err(|message| Error::option("LOSPARSE_INT8_PATH", message))?;
+    Ok(())
+}
+
 /// Names of the layers that have a form in 8-bit integers.
 fn candidates<M: Compressible>(model: &M) -> Vec<String> {
     let mut names = Vec::new();

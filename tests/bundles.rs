@@ -10,9 +10,12 @@ use losparse::checkpoint::{
 };
 use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
-use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
+use losparse::linear::{
+    Compressible, CompressibleLinear, LayerSelection, WordEmbedding, round_weights,
+};
 use losparse::models::bert::{BertConfig, BertForSequenceClassification};
 use losparse::models::{EncoderInput, LabelConfig};
+use losparse::precision::Precision;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -446,4 +449,62 @@ fn transformers_does_not_answer_from_noise() {
         }
     }
     assert_eq!(seen["bert/base"]["BertModel"]["opens"], "BertModel");
+}
+
+fn ids(device: &Device) -> Tensor<2, Int> {
+    Tensor::<1, Int>::arange(1..6, device).reshape([1, 5])
+}
+
+fn states(model: &Model) -> Vec<&'static str> {
+    let mut states = Vec::new();
+    model.for_each_linear(&mut |_, linear| states.push(linear.state().name()));
+    states
+}
+
+/// The folder says that its layers compute in 8-bit integers, and a layer that was left in floats stays so.
+#[test]
+fn a_model_in_8_bit_integers_is_loaded_as_it_was_saved() {
+    let device = Device::default();
+    let mut model = round_weights(compacted(), Precision::Int8);
+    let left = "bert.encoder.layer.0.output.dense";
+    model.for_each_linear_mut(&mut |name, linear| {
+        if name == left {
+            *linear = linear.clone().dequantize();
+        }
+    });
+    let folder = saved(&model, StorageDtype::Int8);
+    assert_eq!(config(folder.path())["losparse"]["compute"], "int8");
+    let (loaded, _) =
+        load_pretrained::<Model>(folder.path(), &device, &LoadOptions::default()).unwrap();
+    assert_eq!(states(&loaded), ["int8", "int8", "int8", "int8", "int8", "compact"]);
+    assert!(matches!(loaded.bert.embeddings.word_embeddings, WordEmbedding::Int8(_)));
+    let logits = |model: &Model| -> Vec<f32> {
+        model.forward(EncoderInput::new(ids(&device))).into_data().try_into_vec().unwrap()
+    };
+    let far =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far(&logits(&loaded), &logits(&model)) < 1e-6);
+    // Saved again it is the same file.
+    let again = saved(&loaded, StorageDtype::Int8);
+    let weights = |folder: &TempDir| fs::read(folder.path().join("model.safetensors")).unwrap();
+    assert_eq!(weights(&again), weights(&folder));
+
+    // In floats, as for training: the same but for the rounding of activations.
+    let options = LoadOptions { floats: true, ..LoadOptions::default() };
+    let (floats, _) = load_pretrained::<Model>(folder.path(), &device, &options).unwrap();
+    assert_eq!(states(&floats), ["compact"; 6]);
+    let off = far(&logits(&loaded), &logits(&floats));
+    assert!(off > 0.0 && off < 0.05, "{off}");
+    // A folder that is only stored in 8 bits computes in floats.
+    let stored = saved(&compacted(), StorageDtype::Int8);
+    assert_eq!(config(stored.path())["losparse"].get("compute"), None);
+    let (stored, _) =
+        load_pretrained::<Model>(stored.path(), &device, &LoadOptions::default()).unwrap();
+    assert_eq!(states(&stored), ["compact"; 6]);
+
+    let mut wrong = config(folder.path());
+    wrong["losparse"]["compute"] = "int4".into();
+    set_config(folder.path(), &wrong);
+    let error = load(folder.path()).unwrap_err();
+    assert!(error.contains("losparse.compute: expected int8 or f32, found `int4`"), "{error}");
 }

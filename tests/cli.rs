@@ -9,8 +9,17 @@ use serde_json::{Value, json};
 
 pub(super) use super::place::{Place, reviews};
 
-const COMMANDS: [&str; 8] =
-    ["quickstart", "compress", "finetune", "evaluate", "predict", "inspect", "study", "bench"];
+const COMMANDS: [&str; 9] = [
+    "quickstart",
+    "compress",
+    "finetune",
+    "evaluate",
+    "predict",
+    "inspect",
+    "study",
+    "quantize",
+    "bench",
+];
 
 pub(super) fn losparse(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_losparse"));

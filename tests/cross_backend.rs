@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use losparse::compact::compact;
 use losparse::decompose::{DecomposeConfig, Rank, decompose};
 use losparse::device::{Backend, DeviceSpec};
-use losparse::linear::{Compressible, CompressibleLinear, LayerSelection};
+use losparse::linear::{Compressible, CompressibleLinear, LayerSelection, round_weights};
 use losparse::models::bart::BartForSequenceClassification;
 use losparse::models::bert::{BertForQuestionAnswering, BertForSequenceClassification};
 use losparse::models::deberta_v2::{
@@ -20,6 +20,7 @@ use losparse::models::{
     AnyQuestionAnswerer, AnySequenceClassifier, EncoderInput, Labels, ModelConfig,
     question_answering_loss,
 };
+use losparse::precision::Precision;
 use losparse::pruning::{PruningConfig, Schedule};
 
 use super::parity::distance;
@@ -49,6 +50,8 @@ struct Run {
     kept: Vec<f32>,
     pruned: Vec<f32>,
     compact: Vec<f32>,
+    /// Logits of the compact model in 8-bit integers.
+    int8: Vec<f32>,
 }
 
 /// Random numbers from a fixed seed, the same on every machine.
@@ -278,7 +281,9 @@ fn run<M: Subject>(build: fn(&Device) -> M, device: &Device) -> Run {
     let pruned = host(model.clone().valid().outputs(plain_input.clone()));
     let trained = parameters(&model, None);
     let (small, _) = compact(model);
-    let compact = host(small.outputs(plain_input));
+    let small = small.valid();
+    let compact = host(small.outputs(plain_input.clone()));
+    let int8 = host(round_weights(small, Precision::Int8).outputs(plain_input));
     Run {
         dense,
         decomposed,
@@ -289,6 +294,7 @@ fn run<M: Subject>(build: fn(&Device) -> M, device: &Device) -> Run {
         kept,
         pruned,
         compact,
+        int8,
     }
 }
 
@@ -326,6 +332,8 @@ fn compare(backend: Backend, run: &Run, flex: &Run) {
         ("weights after 3 steps", &run.trained, &flex.trained, weights),
         ("logits after 3 steps", &run.pruned, &flex.pruned, 4.0 * values),
         ("compact logits", &run.compact, &run.pruned, values),
+        // Only flex rounds activations, too.
+        ("int8 logits", &run.int8, &flex.int8, 0.05),
     ];
     let mut failed = Vec::new();
     for (what, a, b, tolerance) in checks {

@@ -95,7 +95,11 @@ fn a_model_is_compressed_with_reduced_products() {
 fn formats_that_cannot_be_are_named() {
     let place = Place::shared();
     let model = place.arg("model");
-    fails(&["predict", &model, "good", "--dtype", "fp8"], 2, &["fp8", "give f32, f16 or bf16"]);
+    fails(
+        &["predict", &model, "good", "--dtype", "fp8"],
+        2,
+        &["fp8", "give f32, f16, bf16 or int8"],
+    );
     let train = place.run("finetune", "never", &["--dtype", "f16"]);
     fails(&refs(&train), 1, &["option --dtype", "train in bf16 or f32"]);
     assert!(!place.path("never").exists());
@@ -105,5 +109,8 @@ fn formats_that_cannot_be_are_named() {
     }
     let output = losparse(&["predict", &model, "good"]).env("LOSPARSE_DTYPE", "half").output();
     let message = text(&output.unwrap().stderr);
-    assert!(message.contains("half") && message.contains("give f32, f16 or bf16"), "{message}");
+    assert!(
+        message.contains("half") && message.contains("give f32, f16, bf16 or int8"),
+        "{message}"
+    );
 }

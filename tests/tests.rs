@@ -29,6 +29,8 @@ mod family_parity;
 mod found;
 #[cfg(feature = "plots")]
 mod fuzz_corpus;
+#[cfg(all(feature = "cli", feature = "flex"))]
+mod int8;
 #[cfg(feature = "cli")]
 mod labels;
 mod layers;

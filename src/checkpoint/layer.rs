@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::names::transpose;
-use crate::linear::{CompressibleLinear, LayerState};
+use crate::linear::{CompressibleLinear, Int8Matrix, LayerState, QuantizedLinear};
 use crate::{Error, Result};
 
 /// Suffixes that a compressible layer's tensors can have.
@@ -18,6 +18,8 @@ pub(crate) trait LayerTensors {
     fn read(&self, suffix: &str) -> Result<Vec<f32>>;
     /// Integers as stored.
     fn read_int(&self, suffix: &str) -> Result<Vec<i64>>;
+    /// 8-bit integers as stored, with the scales of rows; `None` for other numbers.
+    fn read_int8(&self, suffix: &str) -> Result<Option<(Vec<i8>, Vec<f32>)>>;
 }
 
 /// Decides the state of layer `name` from its tensors and checks every shape against `dims`
@@ -117,13 +119,14 @@ fn check_shapes(
     Ok(())
 }
 
-/// Reads a layer that [`plan`] has checked.
+/// Reads a layer that [`plan`] has checked: if `int8`, one that is stored in 8-bit integers computes in them.
 pub(crate) fn read(
     name: &str,
     tensors: &dyn LayerTensors,
     state: LayerState,
     dims: [usize; 2],
     bias: bool,
+    int8: bool,
     device: &Device,
 ) -> Result<CompressibleLinear> {
     let bias = match bias {
@@ -141,11 +144,47 @@ pub(crate) fn read(
         LayerState::InputCompact { .. } => (state, Some(read_order(name, tensors, dims[0])?)),
         _ => (state, None),
     };
+    if int8 && let Some((first, left)) = int8_matrices(tensors, state, dims, device)? {
+        let order = order.filter(|order| !order.is_sorted());
+        let kept = if state == LayerState::Dense { dims[1] } else { state.kept() };
+        return Ok(QuantizedLinear::new(first, left, bias, order, [kept, dims[1]]).on_backend());
+    }
     // `[columns, rows]` in the file.
     state.build(dims, bias, order, &|suffix, [rows, columns]| {
         let values = transpose(&tensors.read(suffix)?, columns, rows);
         Ok(Tensor::from_data(TensorData::new(values, [rows, columns]), device))
     })
+}
+
+/// `[K; R]ᵀ` and `L′ᵀ` of a dense or compact layer; `None` if not all of it is stored in 8-bit integers.
+fn int8_matrices(
+    tensors: &dyn LayerTensors,
+    state: LayerState,
+    [d_input, _]: [usize; 2],
+    device: &Device,
+) -> Result<Option<(Int8Matrix, Option<Int8Matrix>)>> {
+    let (first, left): (&[&str], &[&str]) = match state {
+        LayerState::Dense => (&["weight"], &[]),
+        LayerState::Compact { rank: 0, .. } => (&["kept_weight"], &[]),
+        LayerState::Compact { .. } => (&["kept_weight", "right"], &["left"]),
+        _ => return Ok(None),
+    };
+    // Rows of the file, one part's behind another's, are the columns here.
+    let matrix = |parts: &[&str], rows: usize| -> Result<Option<Int8Matrix>> {
+        let (mut levels, mut scales) = (Vec::new(), Vec::new());
+        for part in parts {
+            let Some((more, of_rows)) = tensors.read_int8(part)? else { return Ok(None) };
+            levels.extend(more);
+            scales.extend(of_rows);
+        }
+        let levels = transpose(&levels, scales.len(), rows);
+        Ok(Some(Int8Matrix::new(levels, rows, scales, device)))
+    };
+    let Some(first) = matrix(first, d_input)? else { return Ok(None) };
+    match state.rank() {
+        0 => Ok(Some((first, None))),
+        rank => Ok(matrix(left, rank)?.map(|left| (first, Some(left)))),
+    }
 }
 
 /// Reads an order and checks that it is a permutation.

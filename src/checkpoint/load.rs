@@ -13,7 +13,7 @@ use super::names::{named_params, set_params};
 use super::source::TensorSource;
 use super::view::{Checkpoint, LayerView, narrowed};
 use super::{LabelAlignment, LoadOptions, LoadReport, ModelConfig, PretrainedModel};
-use crate::linear::LayerState;
+use crate::linear::{Int8Rows, LayerState};
 use crate::{Error, Result, files};
 
 /// Loads a model from a folder in Hugging Face's layout, onto `device`.
@@ -223,9 +223,23 @@ impl Plan {
                 matches!(suffix, Some(".weight" | ".bias"))
             })
         };
+        let mut embeddings = BTreeMap::new();
+        let mut result = Ok(());
+        model.clone().for_each_embedding_mut(&mut |name, _| {
+            let name = format!("{name}.weight");
+            let Some(file_name) = checkpoint.file_name(&name).filter(|_| self.int8) else { return };
+            match checkpoint.source.read_int8(file_name) {
+                Ok(Some(rows)) => drop(embeddings.insert(name, rows)),
+                Ok(None) => {}
+                Err(error) => result = Err(error),
+            }
+        });
+        result?;
         let mut model = set_params(model, &M::hugging_face_name, &|param| match checkpoint
             .file_name(&param.name)
         {
+            // Never in floats.
+            Some(_) if embeddings.contains_key(&param.name) => Ok(None),
             Some(file_name) if !self.new.contains(&param.name) => {
                 let values = checkpoint.source.read(file_name)?;
                 Ok(Some(match &self.alignment {
@@ -242,16 +256,14 @@ impl Plan {
                 return;
             }
             let view = LayerView { checkpoint, layer: name };
-            match layer::read(name, &view, state, dims, has_bias(linear), device) {
-                Ok(loaded) if self.int8 && view.is_quantized() => *linear = loaded.quantize(),
+            match layer::read(name, &view, state, dims, has_bias(linear), self.int8, device) {
                 Ok(loaded) => *linear = loaded,
                 Err(error) => result = Err(error),
             }
         });
         model.for_each_embedding_mut(&mut |name, embedding| {
-            let file_name = checkpoint.file_name(&format!("{name}.weight"));
-            if self.int8 && file_name.is_some_and(|name| checkpoint.source.is_quantized(name)) {
-                *embedding = embedding.clone().quantize();
+            if let Some((levels, scales)) = embeddings.remove(&format!("{name}.weight")) {
+                *embedding = Int8Rows::new(levels, scales, device).on_backend();
             }
         });
         result.map(|()| (model, self.report))

@@ -25,6 +25,7 @@
 //! | `model_type` | `losparse_` before the architecture: `losparse_bert` |
 //! | `losparse.base_model_type` | the architecture: `bert` |
 //! | `losparse.sha256` | SHA-256 of `model.safetensors`, checked when it is read |
+//! | `losparse.compute` | `int8`: layers that are stored in 8-bit integers compute in them |
 //! | `losparse.format_version` | 2; also of dense models if there is a `losparse` object |
 //! | `quantization_config` | a note without the `quant_method` that other programs look for |
 //!

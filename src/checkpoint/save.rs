@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Int, Tensor};
@@ -16,7 +17,7 @@ use super::names::{transpose, visit_params};
 use super::source::SCALE_SUFFIX;
 use super::tokenizer_files;
 use super::{ModelConfig, PretrainedModel};
-use crate::linear::{CompressibleLinear, WordEmbedding, to_vec};
+use crate::linear::{CompressibleLinear, Int8Matrix, QuantizedLinear, WordEmbedding, to_vec};
 use crate::{Error, Result};
 
 /// Type of stored weights. Computation is in the type of the device all the same.
@@ -91,7 +92,10 @@ pub fn save_pretrained<M: PretrainedModel>(
 /// # Errors
 /// If a value is not finite or too large for `dtype`; the message names the tensor.
 pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Result<Vec<u8>> {
-    let mut tensors = Tensors { dtype, stored: BTreeMap::new(), result: Ok(()) };
+    // Of a model that computes in integers, the rest was left in floats.
+    let floats_apart = dtype == StorageDtype::Int8 && computes_in_int8(model);
+    let rest = if floats_apart { StorageDtype::F32 } else { dtype };
+    let mut tensors = Tensors { dtype: rest, stored: BTreeMap::new(), result: Ok(()) };
     visit_params(model, &M::hugging_face_name, &mut |param, data| {
         let values: Vec<f32> = data().convert::<f32>().iter::<f32>().collect();
         let values = match param.transposed {
@@ -100,18 +104,19 @@ pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Res
         };
         tensors.add(&param.name, param.shape, values);
     });
-    let floats_apart = computes_in_int8(model);
     model.clone().for_each_embedding_mut(&mut |name, embedding| {
-        if let WordEmbedding::Int8(_) = embedding {
-            let (weight, name) = (embedding.weight(), format!("{name}.weight"));
-            tensors.add(&name, weight.dims().to_vec(), to_vec(weight));
+        if let WordEmbedding::Int8(rows) = &*embedding {
+            let (shape, name) = (embedding.weight_dims(), format!("{name}.weight"));
+            if dtype == StorageDtype::Int8 {
+                let (levels, scales) = rows.to_vecs();
+                tensors.add_int8(&name, shape.to_vec(), &levels, &scales);
+            } else {
+                tensors.add(&name, shape.to_vec(), to_vec(embedding.weight()));
+            }
         }
     });
     model.for_each_linear(&mut |name, linear| {
-        // Such as could be in integers and are not were left in floats.
-        let could = matches!(linear, CompressibleLinear::Dense(_) | CompressibleLinear::Compact(_));
-        let floats = floats_apart && could;
-        tensors.dtype = if floats { StorageDtype::F32 } else { dtype };
+        tensors.dtype = if let CompressibleLinear::Quantized(_) = linear { dtype } else { rest };
         add_layer(&mut tensors, name, linear);
     });
     tensors.result?;
@@ -209,6 +214,9 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
             }
             order = Some(layer.order.val());
         }
+        CompressibleLinear::Quantized(layer) if tensors.dtype == StorageDtype::Int8 => {
+            order = add_quantized(tensors, name, layer);
+        }
         CompressibleLinear::Quantized(layer) => {
             return add_layer(tensors, name, &layer.dequantize());
         }
@@ -222,6 +230,38 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
         let stored = Stored { dtype: Dtype::I32, shape: vec![order.len()], bytes };
         tensors.stored.insert(format!("{name}.order"), stored);
     }
+}
+
+/// Adds the matrices of a layer of 8-bit integers as they are; returns its order.
+fn add_quantized(
+    tensors: &mut Tensors,
+    name: &str,
+    layer: &QuantizedLinear,
+) -> Option<Tensor<1, Int>> {
+    // Columns here are the rows of the file.
+    let mut rows = |suffix: &str, matrix: &Int8Matrix, columns: Range<usize>| {
+        let [width, count] = matrix.dims();
+        let (levels, scales) = matrix.to_vecs();
+        let levels = transpose(&levels, width, count);
+        let levels = &levels[columns.start * width..columns.end * width];
+        let shape = vec![columns.len(), width];
+        tensors.add_int8(&format!("{name}.{suffix}"), shape, levels, &scales[columns]);
+    };
+    let (kept, d_output) = (layer.kept, layer.d_output);
+    if layer.is_dense() {
+        rows("weight", &layer.first, 0..d_output);
+        return None;
+    }
+    rows("kept_weight", &layer.first, 0..kept);
+    if layer.rank() > 0 {
+        rows("right", &layer.first, kept..kept + layer.rank());
+    }
+    if let Some(left) = &layer.left {
+        rows("left", left, 0..d_output - kept);
+    }
+    let order = layer.order.as_ref().map(|order| order.val());
+    let in_order = || Tensor::arange(0..d_output as i64, &layer.first.scales.lazy_device());
+    order.or_else(|| (1..d_output).contains(&kept).then(in_order))
 }
 
 /// A range of an axis, which may be empty.
@@ -283,6 +323,17 @@ impl Tensors {
             ),
         };
         self.stored.insert(name.to_string(), Stored { dtype, shape, bytes });
+    }
+}
+
+impl Tensors {
+    /// Adds a matrix of 8-bit integers with the scales of its rows.
+    fn add_int8(&mut self, name: &str, shape: Vec<usize>, levels: &[i8], scales: &[f32]) {
+        let bytes = f32_bytes(scales);
+        let scales = Stored { dtype: Dtype::F32, shape: vec![scales.len()], bytes };
+        self.stored.insert(format!("{name}{SCALE_SUFFIX}"), scales);
+        let bytes = levels.iter().map(|level| *level as u8).collect();
+        self.stored.insert(name.to_string(), Stored { dtype: Dtype::I8, shape, bytes });
     }
 }
 

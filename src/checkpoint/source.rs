@@ -121,11 +121,6 @@ impl TensorSource {
         quantized.map(|(name, _)| name.as_str())
     }
 
-    /// Whether a tensor is of 8-bit integers.
-    pub(crate) fn is_quantized(&self, name: &str) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.dtype == Dtype::I8)
-    }
-
     /// Whether two tensors hold the same values in the same shape.
     ///
     /// # Errors
@@ -237,6 +232,33 @@ impl TensorSource {
 
     /// Rows times their scales.
     fn dequantize(&self, name: &str, entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>> {
+        let scales = self.row_scales(name, entry, bytes)?;
+        let width = bytes.len().checked_div(scales.len()).unwrap_or(0);
+        let scaled = |(at, byte): (usize, &u8)| f32::from(*byte as i8) * scales[at / width];
+        Ok(bytes.iter().enumerate().map(scaled).collect())
+    }
+
+    /// The 8-bit integers of a tensor and the scales of its rows; `None` if it is of other numbers.
+    ///
+    /// # Errors
+    /// As [`TensorSource::read`].
+    pub(crate) fn read_int8(&self, name: &str) -> Result<Option<(Vec<i8>, Vec<f32>)>> {
+        let entry = self.entry(name)?;
+        if entry.dtype != Dtype::I8 {
+            return Ok(None);
+        }
+        let bytes = self.bytes(name, entry)?;
+        let scales = self.row_scales(name, entry, &bytes)?;
+        if let Some(scale) = scales.iter().find(|scale| !(*scale * 128.0).is_finite()) {
+            let message =
+                format!("scale {scale} is beyond 32-bit floats; the checkpoint is damaged");
+            return Err(Error::layer(name, message));
+        }
+        Ok(Some((bytes.iter().map(|byte| *byte as i8).collect(), scales)))
+    }
+
+    /// The scales of the rows of a tensor of 8-bit integers.
+    fn row_scales(&self, name: &str, entry: &Entry, bytes: &[u8]) -> Result<Vec<f32>> {
         let scale_name = format!("{name}{SCALE_SUFFIX}");
         let stored = self.entry(&scale_name)?;
         if stored.dtype != Dtype::F32 {
@@ -258,8 +280,7 @@ impl TensorSource {
             let message = format!("row {row} has scale {}, which is not positive", scales[row]);
             return Err(Error::layer(scale_name, message));
         }
-        let scaled = |(at, byte): (usize, &u8)| f32::from(*byte as i8) * scales[at / width];
-        Ok(bytes.iter().enumerate().map(scaled).collect())
+        Ok(scales)
     }
 
     fn add_file(&mut self, file: &Path) -> Result<()> {

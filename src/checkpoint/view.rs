@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::layer::{LayerTensors, SUFFIXES};
+use super::layer::LayerTensors;
 use super::source::TensorSource;
 use super::{PretrainedModel, Shown, SizeShown};
 use crate::{Error, Result};
@@ -157,12 +157,6 @@ pub(super) struct LayerView<'a> {
 }
 
 impl LayerView<'_> {
-    /// Whether a matrix of the layer is of 8-bit integers.
-    pub(super) fn is_quantized(&self) -> bool {
-        let names = SUFFIXES.iter().filter_map(|suffix| self.file_name(suffix).ok());
-        names.into_iter().any(|name| self.checkpoint.source.is_quantized(name))
-    }
-
     fn file_name(&self, suffix: &str) -> Result<&str> {
         let name = format!("{}.{suffix}", self.layer);
         let missing = || Error::layer(&name, "missing from the checkpoint");
@@ -182,6 +176,10 @@ impl LayerTensors for LayerView<'_> {
 
     fn read_int(&self, suffix: &str) -> Result<Vec<i64>> {
         self.checkpoint.source.read_int(self.file_name(suffix)?)
+    }
+
+    fn read_int8(&self, suffix: &str) -> Result<Option<(Vec<i8>, Vec<f32>)>> {
+        self.checkpoint.source.read_int8(self.file_name(suffix)?)
     }
 }
 

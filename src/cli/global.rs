@@ -7,7 +7,8 @@ use anyhow::Context;
 use burn::tensor::Device;
 use clap::ArgAction;
 use losparse::device::{Backend, DeviceSpec};
-use losparse::precision::{Precision, check_int8_path, set_products};
+use losparse::precision::{Precision, set_products};
+use losparse::quantize;
 use losparse::train::{Interrupt, RunOptions};
 
 use super::output;
@@ -66,7 +67,7 @@ impl GlobalArgs {
     /// If the device cannot be opened or lacks the format.
     pub fn open(&self) -> losparse::Result<Device> {
         let device = self.device.open()?;
-        check_int8_path()?;
+        quantize::check_path()?;
         if let Some(dtype) = self.dtype {
             set_products(dtype, &device)?;
         }

@@ -12,7 +12,7 @@ use losparse::{Error, Result, files};
 use serde_json::{Value, json};
 
 use super::global::GlobalArgs;
-use super::opened::Opened;
+use super::opened::{Opened, find};
 use super::output;
 
 #[derive(clap::Args)]
@@ -21,8 +21,8 @@ Examples:
   losparse quantize small/model -o small-int8
   losparse quantize bert-base-uncased -o bert-int8 --texts sentences.txt
 
-Layers whose rounding alone moves the model's answers too far stay in 32-bit floats. Check what is left of the
-quality with `losparse evaluate`, and the speed with `losparse bench`.")]
+Layers whose rounding alone moves the model's answers too far stay in 32-bit floats. Then see what
+is left of the quality with `losparse evaluate`, and the speed with `losparse bench`.")]
 pub struct Args {
     /// Model folder: Hugging Face's, a compressed one, or a run's output folder
     #[arg(value_name = "MODEL")]
@@ -59,6 +59,11 @@ impl Args {
             return Err(Error::format(&self.output, message).into());
         }
         let device = global.open()?;
+        let same = |found: PathBuf| found.canonicalize().ok() == self.output.canonicalize().ok();
+        if self.output.exists() && find(&self.model).is_ok_and(same) {
+            let message = "is the model itself; give another folder for the result";
+            return Err(Error::format(&self.output, message).into());
+        }
         let floats = LoadOptions { floats: true, ..LoadOptions::default() };
         let opened = Opened::load_with(&self.model, &device, &floats)?;
         let batches = self.batches(&opened, &device)?;

@@ -347,13 +347,13 @@ mod tests {
 
     #[test]
     fn a_run_needs_a_model_and_data() {
-        let here = Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/models/movie-sentiment");
         let mut recipe = Recipe::default();
         let message = |recipe: &Recipe| check(recipe).unwrap_err().to_string();
         assert!(message(&recipe).starts_with("option MODEL: missing"));
         recipe.model = Some("no/such/folder".into());
         assert!(message(&recipe).contains("no/such/folder: no such folder"));
-        recipe.model = here;
+        recipe.model = Some(here.into());
         assert!(message(&recipe).starts_with("option task: missing"));
         recipe.task.name = "nothing".into();
         assert!(message(&recipe).contains("is not a GLUE task"));

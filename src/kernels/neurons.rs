@@ -19,6 +19,7 @@ pub struct NeuronWeights {
 
 /// A matrix of a layer.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Passed on once, when weights are packed.
 pub(crate) enum Matrix {
     /// In floats.
     Float(Tensor<2>),

@@ -53,7 +53,7 @@ impl CompactLinear {
         };
         let positions = output_positions(kept_neurons, d_output);
         let sorted = positions.iter().enumerate().all(|(output, &at)| output as i64 == at);
-        let order = (!sorted).then(|| indices(positions, &first));
+        let order = (!sorted).then(|| indices(positions, &first.device()));
         Self {
             first: leaf(first),
             left: left.map(leaf),

@@ -44,7 +44,7 @@ impl InputCompactLinear {
             None => (None, folded),
         };
         Self {
-            order: indices(order, &second),
+            order: indices(order, &second.device()),
             right: right.map(leaf),
             second: leaf(second),
             bias: bias.map(leaf),

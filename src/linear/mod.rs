@@ -241,11 +241,8 @@ pub(crate) fn leaf<const D: usize>(tensor: Tensor<D>) -> burn::module::Param<Ten
     burn::module::Param::from_tensor(tensor.detach())
 }
 
-/// A parameter of `values` on the device of a matrix.
-fn indices(
-    values: Vec<i64>,
-    beside: &Tensor<2>,
-) -> burn::module::Param<Tensor<1, burn::tensor::Int>> {
-    let tensor = Tensor::from_data(values.as_slice(), &beside.device());
+/// A parameter of `values`.
+fn indices(values: Vec<i64>, device: &Device) -> burn::module::Param<Tensor<1, burn::tensor::Int>> {
+    let tensor = Tensor::from_data(values.as_slice(), device);
     burn::module::Param::initialized(burn::module::ParamId::new(), tensor)
 }

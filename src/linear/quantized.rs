@@ -4,7 +4,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::nn::Linear;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, assert_shape};
 
-use super::{CompactLinear, CompressibleLinear, leaf};
+use super::{CompactLinear, CompressibleLinear, indices, leaf};
 use crate::kernels::{LayerWeights, Matrix, is_flex_f32};
 use crate::ops::{PackableLinear, PackedLinear};
 
@@ -22,6 +22,13 @@ pub struct Int8Matrix {
 }
 
 impl Int8Matrix {
+    /// `levels: [rows, columns]` with the scales of columns.
+    pub(crate) fn new(levels: Vec<i8>, rows: usize, scales: Vec<f32>, device: &Device) -> Self {
+        let shape = [rows, scales.len()];
+        let (levels, scales) = params(levels, shape, scales, device);
+        Self { levels, scales }
+    }
+
     /// Rounds a matrix.
     ///
     /// # Shapes
@@ -40,14 +47,18 @@ impl Int8Matrix {
                 row.iter().zip(&inverses).map(|(value, inverse)| level(*value, *inverse))
             })
             .collect();
-        let (levels, scales) = params(levels, [rows, columns], scales, &matrix.device());
-        Self { levels, scales }
+        Self::new(levels, rows, scales, &matrix.device())
     }
 
     /// The rounded matrix, `[rows, columns]`.
     pub fn dequantize(&self) -> Tensor<2> {
         let scales = self.scales.val();
         self.levels.val().float().cast(scales.dtype()) * scales.unsqueeze()
+    }
+
+    /// Levels row by row, and scales.
+    pub(crate) fn to_vecs(&self) -> (Vec<i8>, Vec<f32>) {
+        (int8_vec(self.levels.val()), super::to_vec(self.scales.val()))
     }
 
     /// `[rows, columns]`.
@@ -70,6 +81,11 @@ pub(super) fn scale(most: f32) -> (f32, f32) {
 /// The level of a value by the inverse of its scale.
 pub(super) fn level(value: f32, inverse: f32) -> i8 {
     (value * inverse).round().clamp(-MOST, MOST) as i8
+}
+
+/// The levels, row by row.
+pub(super) fn int8_vec(levels: Tensor<2, Int>) -> Vec<i8> {
+    levels.into_data().iter::<i8>().collect()
 }
 
 /// Levels and scales as parameters.
@@ -111,6 +127,34 @@ pub struct QuantizedLinear {
 }
 
 impl QuantizedLinear {
+    /// A layer of its parts: `bias` and `order` are `[d_output]`.
+    pub(crate) fn new(
+        first: Int8Matrix,
+        left: Option<Int8Matrix>,
+        bias: Option<Tensor<1>>,
+        order: Option<Vec<i64>>,
+        [kept, d_output]: [usize; 2],
+    ) -> Self {
+        let device = first.scales.lazy_device();
+        Self {
+            first,
+            left,
+            bias: bias.map(leaf),
+            order: order.map(|order| indices(order, &device)),
+            kept,
+            d_output,
+            packed: PackedLinear::default(),
+        }
+    }
+
+    /// The layer as its backend computes with it: as it is, or in floats.
+    pub(crate) fn on_backend(self) -> CompressibleLinear {
+        match is_flex_f32(&self.first.scales.val()) {
+            true => CompressibleLinear::Quantized(self),
+            false => self.dequantize(),
+        }
+    }
+
     /// `[d_input, d_output]`.
     pub fn dims(&self) -> [usize; 2] {
         [self.first.dims()[0], self.d_output]
@@ -202,10 +246,7 @@ impl CompressibleLinear {
             },
             Self::LowRankSparse(_) | Self::InputCompact(_) | Self::Quantized(_) => return self,
         };
-        match is_flex_f32(&quantized.first.scales.val()) {
-            true => Self::Quantized(quantized),
-            false => quantized.dequantize(),
-        }
+        quantized.on_backend()
     }
 
     /// The layer in floats, if it is in 8-bit integers.
@@ -216,3 +257,7 @@ impl CompressibleLinear {
         }
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+#[path = "quantized_tests.rs"]
+mod tests;

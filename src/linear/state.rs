@@ -130,7 +130,7 @@ impl LayerState {
                     left = Some(part("left", [rank, d_output - kept])?);
                 }
                 let first = join(first, 1);
-                let order = order.filter(|_| ordered).map(|order| indices(order, &first));
+                let order = order.filter(|_| ordered).map(|order| indices(order, &first.device()));
                 let (first, cache) = (leaf(first), Default::default());
                 let compact = CompactLinear { first, left, bias, order, kept, d_output, cache };
                 CompressibleLinear::Compact(compact)
@@ -144,7 +144,7 @@ impl LayerState {
                 }
                 let second = join(second, 0);
                 let order = order.unwrap_or_else(|| (0..d_input as i64).collect());
-                let (order, second) = (indices(order, &second), leaf(second));
+                let (order, second) = (indices(order, &second.device()), leaf(second));
                 let compact = InputCompactLinear { order, right, second, bias, kept };
                 CompressibleLinear::InputCompact(compact)
             }
@@ -278,11 +278,11 @@ mod tests {
     use burn::tensor::{Distribution, Int};
 
     #[derive(Module, Debug)]
-    struct Five {
+    struct Layers {
         layers: Vec<CompressibleLinear>,
     }
 
-    impl Compressible for Five {
+    impl Compressible for Layers {
         fn for_each_linear_mut(&mut self, f: &mut dyn FnMut(&str, &mut CompressibleLinear)) {
             for (at, layer) in self.layers.iter_mut().enumerate() {
                 f(&format!("layers.{at}"), layer);
@@ -294,13 +294,13 @@ mod tests {
         Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::default())
     }
 
-    fn fresh() -> Five {
-        let layers = (0..5).map(|_| CompressibleLinearConfig::new(6, 6).init(&Device::default()));
-        Five { layers: layers.collect() }
+    fn fresh() -> Layers {
+        let layers = (0..6).map(|_| CompressibleLinearConfig::new(6, 6).init(&Device::default()));
+        Layers { layers: layers.collect() }
     }
 
     /// One layer of every state.
-    fn compressed() -> Five {
+    fn compressed() -> Layers {
         let mut model = fresh();
         let bias = || Some(random([1, 6]).reshape([6]));
         let folded = CompactLinear::new(
@@ -324,10 +324,11 @@ mod tests {
         model.layers[2] = CompressibleLinear::Compact(first_two);
         model.layers[3] = CompressibleLinear::InputCompact(inputs);
         model.layers[4] = CompressibleLinear::LowRankSparse(training);
+        model.layers[5] = model.layers[1].clone().quantize();
         model
     }
 
-    fn outputs(model: &Five) -> Vec<f32> {
+    fn outputs(model: &Layers) -> Vec<f32> {
         let x = Tensor::<1, Int>::arange(0..18, &Device::default()).float().reshape([3, 6]);
         let outputs = model.layers.iter().map(|layer| layer.forward(x.clone()));
         Tensor::cat(outputs.collect(), 0).into_data().try_into_vec().unwrap()
@@ -341,6 +342,8 @@ mod tests {
         model.clone().into_record().save(&file).unwrap();
         let text = serde_json::to_string(&layer_specs(&model)).unwrap();
         assert!(text.contains(r#""form":"folded""#), "{text}");
+        #[cfg(feature = "flex")]
+        assert!(text.contains(r#""form":"int8""#), "{text}");
         let specs: Vec<LayerSpec> = serde_json::from_str(&text).unwrap();
         assert_eq!(specs, layer_specs(&model));
 

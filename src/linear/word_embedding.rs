@@ -2,9 +2,9 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Embedding;
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
-use super::quantized::{level, params, scale};
+use super::quantized::{int8_vec, level, params, scale};
 use super::{leaf, to_vec};
 use crate::kernels::{Matrix, is_flex_f32};
 use crate::ops::word_embeddings;
@@ -48,6 +48,14 @@ impl WordEmbedding {
         }
     }
 
+    /// `[vocab_size, d_model]`.
+    pub(crate) fn weight_dims(&self) -> [usize; 2] {
+        match self {
+            Self::Float(embedding) => embedding.weight.lazy_shape().dims(),
+            Self::Int8(rows) => rows.levels.lazy_shape().dims(),
+        }
+    }
+
     /// The matrix as kernels take it; scales are those of rows.
     pub(crate) fn matrix(&self) -> Matrix {
         match self {
@@ -71,12 +79,7 @@ impl WordEmbedding {
             scales.push(scale);
             levels.extend(row.iter().map(|value| level(*value, inverse)));
         }
-        let (levels, scales) = params(levels, [rows, size], scales, &device);
-        let rows = Self::Int8(Int8Rows { levels, scales });
-        match is_flex_f32(&embedding.weight.val()) {
-            true => rows,
-            false => rows.dequantize(),
-        }
+        Int8Rows::new(levels, scales, &device).on_backend()
     }
 
     /// The embedding in floats.
@@ -89,6 +92,26 @@ impl WordEmbedding {
 }
 
 impl Int8Rows {
+    /// Rows side by side, with a scale each.
+    pub(crate) fn new(levels: Vec<i8>, scales: Vec<f32>, device: &Device) -> Self {
+        let rows = scales.len();
+        let size = levels.len().checked_div(rows).unwrap_or(0);
+        let (levels, scales) = params(levels, [rows, size], scales, device);
+        Self { levels, scales }
+    }
+
+    /// Levels row by row, and scales.
+    pub(crate) fn to_vecs(&self) -> (Vec<i8>, Vec<f32>) {
+        (int8_vec(self.levels.val()), to_vec(self.scales.val()))
+    }
+
+    /// The rows as their backend computes with them: as they are, or in floats.
+    pub(crate) fn on_backend(self) -> WordEmbedding {
+        let is_flex = is_flex_f32(&self.scales.val());
+        let rows = WordEmbedding::Int8(self);
+        if is_flex { rows } else { rows.dequantize() }
+    }
+
     fn forward(&self, input_ids: &Tensor<2, Int>) -> Tensor<3> {
         let [batch, length] = input_ids.dims();
         let ids = input_ids.clone().reshape([batch * length]);

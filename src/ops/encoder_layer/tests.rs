@@ -56,6 +56,10 @@ fn layer(heads: usize, size: usize, inner: usize, form: &str) -> BertLayer {
             "low-rank" => *linear = compact(dims, 0, 3),
             "pruned" => *linear = compact(dims, 40, 0),
             "mixed" if at % 2 == 0 => *linear = compact(dims, 50, 1),
+            "int8" => *linear = linear.clone().quantize(),
+            "int8 compact" => *linear = compact(dims, 30, 2).quantize(),
+            // Not among query, key and value, which are computed together.
+            "int8 in part" if at == 4 => *linear = compact(dims, 50, 1).quantize(),
             _ => {}
         }
     }
@@ -121,6 +125,26 @@ fn equals_the_composed_layer() {
         }
     }
     println!("fused layers: at most {worst:.1e} off");
+}
+
+/// Both round inputs alike, so they differ by the rounded GELU and by what a difference of the last place
+/// makes of a level: far below what rounding itself does.
+#[test]
+fn equals_the_composed_layer_in_8_bit_integers() {
+    for form in ["int8", "int8 compact", "int8 in part"] {
+        let layer = layer(4, 64, 200, form);
+        for (batch, length) in [(1, 1), (2, 70), (3, 140)] {
+            let states = random([batch, length, 64], 1.0);
+            let error = difference(&layer, states.clone(), None);
+            let mut floats = layer.clone();
+            for linear in [&mut floats.intermediate.dense, &mut floats.output.dense] {
+                *linear = linear.clone().dequantize();
+            }
+            let rounding = (forward(&floats, states.clone()) - forward(&layer, states)).abs().max();
+            let rounding = rounding.into_scalar::<f32>();
+            assert!(error < 0.05 && error < 3.0 * rounding, "{form}: {error}, {rounding}");
+        }
+    }
 }
 
 #[test]

@@ -28,8 +28,8 @@ use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target};
 use crate::kernels::flex::gelu::rounded_gelu;
 use crate::kernels::flex::scratch::with_scratch;
 use quantize::{Step, quantize};
-use sums::{Ahead, ROWS, sums};
-use weight::{GROUP, LANES};
+use sums::{ROWS, sums};
+use weight::{Ahead, GROUP, LANES};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;

@@ -30,7 +30,7 @@ pub(super) fn quantize<S: Simd>(simd: S, row: &[f32], levels: &mut [u8]) -> Step
     let zero = (-least * inverse).round_ties_even().min(255.0);
     let (head, tail) = levels.split_at_mut(row.len());
     for (level, &value) in head.iter_mut().zip(row) {
-        let place = (value * inverse + zero).max(0.0).min(255.0);
+        let place = (value * inverse + zero).clamp(0.0, 255.0);
         *level = (place + ROUND).to_bits() as u8;
     }
     tail.fill(zero as u8);

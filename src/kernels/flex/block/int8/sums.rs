@@ -1,7 +1,7 @@
 //! Sums of a block of rows and two panels of neurons.
 
 use super::path::Path;
-use super::weight::{GROUP, LANES, QuantizedWeight};
+use super::weight::{Ahead, GROUP, LANES, QuantizedWeight};
 #[cfg(target_arch = "x86_64")]
 use super::x86::{avx_vnni, avx2, avx512_vnni};
 
@@ -17,15 +17,6 @@ macro_rules! rows {
     (@call $kernel:ident, $rows:literal, ($($argument:expr),*)) => {
         $kernel::<$rows>($($argument),*)
     };
-}
-
-/// Weights to ask for meanwhile: they are in the second-level cache when their turn comes.
-#[derive(Clone, Copy)]
-pub(super) struct Ahead {
-    /// The first line; it may lie behind the weight.
-    pub(super) start: *const i8,
-    /// Number of lines.
-    pub(super) lines: usize,
 }
 
 /// Writes `Σ input · weight` of `rows` rows and up to two panels from `panel` on to `output`, whose

@@ -7,6 +7,15 @@ const MOST_INPUTS: usize = i32::MAX as usize / (255 * 128);
 /// Bytes of a panel's group: four inputs of each neuron.
 pub(super) const GROUP: usize = 4 * LANES;
 
+/// Weights to ask for meanwhile: they are in the second-level cache when their turn comes.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// The first line; it may lie behind the weight.
+    pub(super) start: *const i8,
+    /// Number of lines.
+    pub(super) lines: usize,
+}
+
 /// A matrix `[d_input, d_output]` in panels of neurons, each in groups of four inputs; missing
 /// inputs and neurons are 0.
 #[derive(Debug, Clone)]

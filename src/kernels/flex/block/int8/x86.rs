@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::LINE;
-use super::sums::Ahead;
+use super::weight::Ahead;
 
 /// Sums of `R` rows in 512-bit registers.
 ///
