@@ -112,6 +112,23 @@ fn what_cannot_be_quantized_is_refused_and_nothing_is_written() {
     let empty = empty.to_str().unwrap();
     fails(&["quantize", RATER, "-o", &out, "--texts", empty], 1, &["empty.txt", "no text in it"]);
     fails(&["quantize", &place.arg("none"), "-o", &out], 1, &["none", "no such folder"]);
+    // Without a head there is nothing to measure, and nothing to answer with later.
+    fs::create_dir(place.path("headless")).unwrap();
+    for file in fs::read_dir(RATER).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.is_file() {
+            fs::copy(&file, place.path("headless").join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let weights = place.path("headless/model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let bare = tensors.iter().filter(|(name, _)| !name.starts_with("classifier"));
+    fs::write(&weights, safetensors::serialize(bare, None).unwrap()).unwrap();
+    let config = place.path("headless/config.json");
+    let mut about: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    about["losparse"].as_object_mut().unwrap().remove("sha256");
+    fs::write(&config, about.to_string()).unwrap();
+    fails(&["quantize", &place.arg("headless"), "-o", &out], 1, &["headless", "no trained head"]);
     let train = place.run("finetune", "never", &["--dtype", "int8"]);
     fails(&super::cli::refs(&train), 1, &["option --dtype", "int8 is for inference"]);
     if cfg!(feature = "ndarray") {

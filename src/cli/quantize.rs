@@ -19,7 +19,7 @@ use super::output;
 #[command(after_help = "\
 Examples:
   losparse quantize small/model -o small-int8
-  losparse quantize bert-base-uncased -o bert-int8 --texts sentences.txt
+  losparse quantize tuned/model -o tuned-int8 --texts sentences.txt
 
 Layers whose rounding alone moves the model's answers too far stay in 32-bit floats. Then see what
 is left of the quality with `losparse evaluate`, and the speed with `losparse bench`.")]
@@ -66,6 +66,8 @@ impl Args {
         }
         let floats = LoadOptions { floats: true, ..LoadOptions::default() };
         let opened = Opened::load_with(&self.model, &device, &floats)?;
+        // Saved, a new head would pass for a trained one.
+        opened.check_head()?;
         let batches = self.batches(&opened, &device)?;
         let answers = |model: &AnyModel| {
             let each = batches.iter().map(|batch| model.answers(batch.clone()));
