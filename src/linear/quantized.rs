@@ -96,9 +96,14 @@ pub(super) fn params(
     device: &Device,
 ) -> (Param<Tensor<2, Int>>, Param<Tensor<1>>) {
     let device = device.clone().without_autodiff();
-    let levels = Tensor::from_data(TensorData::new(levels, shape), (&device, DType::I8));
     let count = scales.len();
     let scales = Tensor::from_data(TensorData::new(scales, [count]), &device);
+    let levels = TensorData::new(levels, shape);
+    let levels = match is_flex_f32(&scales) {
+        true => Tensor::from_data(levels, (&device, DType::I8)),
+        // Others may have no integers of 8 bits; there the levels become floats at once.
+        false => Tensor::from_data(levels, &device),
+    };
     (Param::initialized(ParamId::new(), levels), leaf(scales))
 }
 
