@@ -46,9 +46,12 @@ pub fn quantize<M: Compressible>(
         return Err(Error::option("MODEL", message));
     }
     let mut layers = Vec::new();
-    check_backend(&model)?;
     for name in candidates(&model) {
         let alone = with_quantized(model.clone(), &|layer| layer == name);
+        if candidates(&alone).contains(&name) {
+            let message = "only flex, the CPU, quantizes; any runs the result";
+            return Err(Error::option("device", message));
+        }
         let moved = distance(&exact, &answers(&alone)?);
         layers.push(QuantizedLayer { name, moved, int8: moved <= most });
     }
@@ -79,20 +82,6 @@ fn candidates<M: Compressible>(model: &M) -> Vec<String> {
         }
     });
     names
-}
-
-/// Checks that layers compute in 8-bit integers where the model is.
-fn check_backend<M: Compressible>(model: &M) -> Result<()> {
-    let mut there = true;
-    model.for_each_linear(&mut |_, linear| {
-        if let CompressibleLinear::Dense(_) | CompressibleLinear::Compact(_) = linear {
-            there &= matches!(linear.clone().quantize(), CompressibleLinear::Quantized(_));
-        }
-    });
-    match there {
-        true => Ok(()),
-        false => Err(Error::option("device", "only flex, the CPU, quantizes; any runs the result")),
-    }
 }
 
 fn with_quantized<M: Compressible>(mut model: M, chosen: &dyn Fn(&str) -> bool) -> M {

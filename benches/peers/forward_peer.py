@@ -99,14 +99,9 @@ def onnx(folder, ids, kind):
     return lambda: session.run(None, inputs)[0]
 
 
-def export(folder, ids, out):
-    """The dense model in ONNX, and quantized dynamically to int8."""
+def logits_of(model):
+    """The model as a module from tokens to logits alone."""
     import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    import onnx as onnx_package
-
-    model = load(folder)
 
     class Logits(torch.nn.Module):
         def __init__(self):
@@ -116,10 +111,20 @@ def export(folder, ids, out):
         def forward(self, input_ids):
             return self.model(input_ids).logits
 
+    return Logits().eval()
+
+
+def export(folder, ids, out):
+    """The dense model in ONNX, and quantized dynamically to int8."""
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    import onnx as onnx_package
+
     out.mkdir(parents=True, exist_ok=True)
     fp32, int8 = (out / f"{ids.shape[0]}x{ids.shape[1]}-{kind}.onnx" for kind in ("fp32", "int8"))
     program = torch.onnx.export(
-        Logits().eval(), (ids,), input_names=["input_ids"], dynamo=True, verbose=False
+        logits_of(load(folder)), (ids,), input_names=["input_ids"], dynamo=True, verbose=False
     )
     program.save(str(fp32))
     plain = onnx_package.load(str(fp32))
@@ -154,19 +159,9 @@ def export_openvino(folder, ids, out):
     import openvino
     import torch
 
-    model = load(folder)
-
-    class Logits(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids):
-            return self.model(input_ids).logits
-
     out.mkdir(parents=True, exist_ok=True)
     with torch.inference_mode():
-        converted = openvino.convert_model(Logits().eval(), example_input=ids)
+        converted = openvino.convert_model(logits_of(load(folder)), example_input=ids)
     openvino.save_model(converted, out / "fp32.xml", compress_to_fp16=False)
     generator = torch.Generator().manual_seed(7)
     examples = [torch.randint(1000, 21000, ids.shape, generator=generator) for _ in range(32)]

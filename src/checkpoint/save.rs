@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Int, Tensor};
+use burn::module::Param;
+use burn::tensor::{Device, Int, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, View};
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,9 @@ use super::names::{transpose, visit_params};
 use super::source::SCALE_SUFFIX;
 use super::tokenizer_files;
 use super::{ModelConfig, PretrainedModel};
-use crate::linear::{CompressibleLinear, Int8Matrix, QuantizedLinear, WordEmbedding, to_vec};
+use crate::linear::{
+    CompressibleLinear, Int8Matrix, QuantizedLinear, WordEmbedding, quantize_rows, to_vec,
+};
 use crate::{Error, Result};
 
 /// Type of stored weights. Computation is in the type of the device all the same.
@@ -130,11 +133,7 @@ pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Res
 fn is_compressed<M: PretrainedModel>(model: &M) -> bool {
     let mut compressed = false;
     model.for_each_linear(&mut |_, linear| {
-        compressed |= match linear {
-            CompressibleLinear::Dense(_) => false,
-            CompressibleLinear::Quantized(layer) => !layer.is_dense(),
-            _ => true,
-        };
+        compressed |= linear.is_compressed();
     });
     model.clone().for_each_feed_forward_mut(&mut |pair| {
         compressed |= pair.inner.dims()[1] != pair.width;
@@ -172,7 +171,7 @@ fn config_json<M: PretrainedModel>(
 fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
     let mut matrix = |suffix: &str, matrix: Tensor<2>| {
         let [rows, columns] = matrix.dims();
-        let values = transpose(&crate::linear::to_vec(matrix), rows, columns);
+        let values = transpose(&to_vec(matrix), rows, columns);
         tensors.add(&format!("{name}.{suffix}"), vec![columns, rows], values);
     };
     let mut order: Option<Tensor<1, Int>> = None;
@@ -197,10 +196,7 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
             if let Some(left) = &layer.left {
                 matrix("left", left.val());
             }
-            order = layer.order.as_ref().map(|order| order.val());
-            if order.is_none() && (1..layer.d_output).contains(&kept) {
-                order = Some(Tensor::arange(0..layer.d_output as i64, &first.device()));
-            }
+            order = stored_order(layer.order.as_ref(), kept, layer.d_output, &first.device());
         }
         CompressibleLinear::InputCompact(layer) => {
             let (kept, rank) = (layer.kept, layer.rank());
@@ -222,7 +218,7 @@ fn add_layer(tensors: &mut Tensors, name: &str, linear: &CompressibleLinear) {
         }
     }
     if let Some(bias) = linear.bias() {
-        tensors.add(&format!("{name}.bias"), bias.dims().to_vec(), crate::linear::to_vec(bias));
+        tensors.add(&format!("{name}.bias"), bias.dims().to_vec(), to_vec(bias));
     }
     if let Some(order) = order {
         let order: Vec<i32> = order.into_data().iter::<i32>().collect();
@@ -259,8 +255,18 @@ fn add_quantized(
     if let Some(left) = &layer.left {
         rows("left", left, 0..d_output - kept);
     }
-    let order = layer.order.as_ref().map(|order| order.val());
-    let in_order = || Tensor::arange(0..d_output as i64, &layer.first.scales.lazy_device());
+    stored_order(layer.order.as_ref(), kept, d_output, &layer.first.scales.lazy_device())
+}
+
+/// The order that a compact layer's file has: if some neurons are kept and others not, only it says which.
+fn stored_order(
+    order: Option<&Param<Tensor<1, Int>>>,
+    kept: usize,
+    d_output: usize,
+    device: &Device,
+) -> Option<Tensor<1, Int>> {
+    let in_order = || Tensor::arange(0..d_output as i64, device);
+    let order = order.map(|order| order.val());
     order.or_else(|| (1..d_output).contains(&kept).then(in_order))
 }
 
@@ -307,11 +313,8 @@ impl Tensors {
         }
         let (dtype, bytes) = match self.dtype {
             StorageDtype::Int8 if shape.len() == 2 => {
-                let (bytes, scales) = quantize_rows(&values, shape[0]);
-                let scale =
-                    Stored { dtype: Dtype::F32, shape: vec![shape[0]], bytes: f32_bytes(&scales) };
-                self.stored.insert(format!("{name}{SCALE_SUFFIX}"), scale);
-                (Dtype::I8, bytes)
+                let (levels, scales) = quantize_rows(&values, shape[0]);
+                return self.add_int8(name, shape, &levels, &scales);
             }
             StorageDtype::F32 | StorageDtype::Int8 => (Dtype::F32, f32_bytes(&values)),
             StorageDtype::F16 => {
@@ -324,9 +327,7 @@ impl Tensors {
         };
         self.stored.insert(name.to_string(), Stored { dtype, shape, bytes });
     }
-}
 
-impl Tensors {
     /// Adds a matrix of 8-bit integers with the scales of its rows.
     fn add_int8(&mut self, name: &str, shape: Vec<usize>, levels: &[i8], scales: &[f32]) {
         let bytes = f32_bytes(scales);
@@ -339,20 +340,6 @@ impl Tensors {
 
 fn f32_bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// `round(127 w / max|row|)` for each row, and the scales `max|row| / 127`.
-fn quantize_rows(values: &[f32], rows: usize) -> (Vec<u8>, Vec<f32>) {
-    let width = values.len().checked_div(rows).unwrap_or(0).max(1);
-    let mut bytes = Vec::with_capacity(values.len());
-    let mut scales = vec![0.0; rows];
-    for (row, scale) in values.chunks(width).zip(&mut scales) {
-        *scale = row.iter().fold(0.0f32, |max, w| max.max(w.abs())) / 127.0;
-        // A scale that rounds to zero belongs to a row that is zero.
-        let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
-        bytes.extend(row.iter().map(|w| (w * inverse).round().clamp(-127.0, 127.0) as i8 as u8));
-    }
-    (bytes, scales)
 }
 
 impl View for Stored {

@@ -75,11 +75,7 @@ impl LinearAccount {
             groups,
             dense_elements,
             stored_elements,
-            selected: match linear {
-                CompressibleLinear::Dense(_) => false,
-                CompressibleLinear::Quantized(layer) => !layer.is_dense(),
-                _ => true,
-            },
+            selected: linear.is_compressed(),
         }
     }
 

@@ -36,6 +36,7 @@ pub use input_compact::InputCompactLinear;
 pub(crate) use input_moments::InputMoments;
 pub(crate) use low_rank_sparse::alive;
 pub use low_rank_sparse::{LowRank, LowRankSparseLinear};
+pub(crate) use quantized::quantize_rows;
 pub use quantized::{Int8Matrix, QuantizedLinear};
 pub use round::round_weights;
 pub use select::{LayerMatch, LayerSelection};
@@ -172,6 +173,15 @@ impl CompressibleLinear {
                 rank: linear.rank(),
                 ordered: linear.order.is_some(),
             },
+        }
+    }
+
+    /// Whether it is anything but one dense matrix, in whatever numbers.
+    pub(crate) fn is_compressed(&self) -> bool {
+        match self {
+            Self::Dense(_) => false,
+            Self::Quantized(linear) => !linear.is_dense(),
+            Self::LowRankSparse(_) | Self::Compact(_) | Self::InputCompact(_) => true,
         }
     }
 

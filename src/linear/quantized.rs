@@ -72,15 +72,27 @@ impl Int8Matrix {
 }
 
 /// The scale of levels whose largest value is `most`, and its inverse.
-pub(super) fn scale(most: f32) -> (f32, f32) {
+fn scale(most: f32) -> (f32, f32) {
     let scale = most / MOST;
     // A scale that rounds to zero belongs to values that are zero.
     (scale, if scale > 0.0 { 1.0 / scale } else { 0.0 })
 }
 
 /// The level of a value by the inverse of its scale.
-pub(super) fn level(value: f32, inverse: f32) -> i8 {
+fn level(value: f32, inverse: f32) -> i8 {
     (value * inverse).round().clamp(-MOST, MOST) as i8
+}
+
+/// Rounds a matrix of `rows` with a scale for each: its levels, and the scales.
+pub(crate) fn quantize_rows(values: &[f32], rows: usize) -> (Vec<i8>, Vec<f32>) {
+    let width = values.len().checked_div(rows).unwrap_or(0).max(1);
+    let (mut levels, mut scales) = (Vec::with_capacity(values.len()), vec![0.0; rows]);
+    for (row, of_row) in values.chunks(width).zip(&mut scales) {
+        let (scale, inverse) = scale(row.iter().fold(0.0, |most, value| value.abs().max(most)));
+        *of_row = scale;
+        levels.extend(row.iter().map(|value| level(*value, inverse)));
+    }
+    (levels, scales)
 }
 
 /// The levels, row by row.

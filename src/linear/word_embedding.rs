@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::Embedding;
 use burn::tensor::{Device, Int, Tensor};
 
-use super::quantized::{int8_vec, level, params, scale};
+use super::quantized::{int8_vec, params, quantize_rows};
 use super::{leaf, to_vec};
 use crate::kernels::{Matrix, is_flex_f32};
 use crate::ops::word_embeddings;
@@ -71,14 +71,8 @@ impl WordEmbedding {
     pub fn quantize(self) -> Self {
         let Self::Float(embedding) = self else { return self };
         let weight = embedding.weight.val();
-        let ([rows, size], device) = (weight.dims(), weight.device());
-        let values = to_vec(weight);
-        let (mut levels, mut scales) = (Vec::with_capacity(values.len()), Vec::with_capacity(rows));
-        for row in values.chunks_exact(size) {
-            let (scale, inverse) = scale(row.iter().fold(0.0, |most, value| value.abs().max(most)));
-            scales.push(scale);
-            levels.extend(row.iter().map(|value| level(*value, inverse)));
-        }
+        let ([rows, _], device) = (weight.dims(), weight.device());
+        let (levels, scales) = quantize_rows(&to_vec(weight), rows);
         Int8Rows::new(levels, scales, &device).on_backend()
     }
 
