@@ -113,6 +113,11 @@ impl PackedLayers {
         self.d_output
     }
 
+    /// Whether the first product is of 8-bit integers.
+    pub fn has_integers(&self) -> bool {
+        matches!(self.first, Weight::Int8(_))
+    }
+
     /// `output[i] = epilogue(layers(input[i]))`, all rows on this thread. `hidden` is room for the
     /// first product.
     pub fn forward(&self, input: Rows<'_>, hidden: &mut Vec<f32>, output: RowsMut<'_>) {

@@ -18,6 +18,8 @@ mod alone;
 mod attention;
 mod cached;
 mod decoder;
+#[cfg(target_arch = "x86_64")]
+mod int16;
 mod int8;
 mod layers;
 mod matrix;
@@ -105,6 +107,8 @@ struct Scratch {
     inner: Vec<f32>,
     output: Vec<f32>,
     attention: AttentionScratch,
+    #[cfg(target_arch = "x86_64")]
+    integers: int16::Scratch,
 }
 
 thread_local! {
@@ -235,19 +239,33 @@ impl SequenceGroup<'_> {
             let (first, column) = (sequence * length, head * head_size);
             let mask = self.mask.map(|mask| mask.of(self.first + sequence, head));
             let relative = self.relative.map(|relative| relative.of(column, self.size));
+            // Queries (0), keys (1) or values (2).
+            let row = |part: usize, token: usize| {
+                let at = (first + token) * width + part * self.size + column;
+                // SAFETY: within `projected`, whose length is checked above, and in columns that this
+                // task alone writes (queries) or that none writes (keys, values).
+                unsafe { std::slice::from_raw_parts(shared.0.add(at), head_size) }
+            };
+            #[cfg(target_arch = "x86_64")]
+            if self.block.projections.has_integers() && int16::is_available() {
+                let scale = self.block.scale;
+                let head = int16::Head { length, head_size, scale, mask, relative, row };
+                if head.fits() {
+                    let to = shared.0.wrapping_add(first * width + column);
+                    let to = product::Target { values: to, stride: width };
+                    // SAFETY: the rows are this head's; queries are replaced by their contexts.
+                    return with_scratch(&SCRATCH, |scratch| unsafe {
+                        head.attend(&mut scratch.integers, to);
+                    });
+                }
+            }
             with_scratch(&SCRATCH, |scratch| {
                 let Scratch { head: own, attention, .. } = scratch;
                 let count = length * head_size;
                 grow(own, 3 * count);
                 // Queries, then keys, then values.
-                for (at, row) in own.chunks_exact_mut(head_size).take(3 * length).enumerate() {
-                    let (part, token) = (at / length, first + at % length);
-                    // SAFETY: within `projected`, whose length is checked above, and in columns
-                    // that this task alone writes (queries) or that none writes (keys, values).
-                    row.copy_from_slice(unsafe {
-                        let from = shared.0.add(token * width + part * self.size + column);
-                        std::slice::from_raw_parts(from, head_size)
-                    });
+                for (at, to) in own.chunks_exact_mut(head_size).take(3 * length).enumerate() {
+                    to.copy_from_slice(row(at / length, at % length));
                 }
                 let (queries, rest) = own.split_at_mut(count);
                 let view = |values| Rows { values, stride: head_size, rows: length };

@@ -1,0 +1,322 @@
+//! The loops with AVX-512 instructions.
+
+use std::arch::x86_64::*;
+
+use super::{Columns, LANES, Levels};
+use crate::kernels::flex::block::product::Target;
+
+/// Rows of a tile.
+pub(super) const ROWS: usize = 12;
+/// `2^x` on `[0, 1)` within 2.6e-6, a minimax fit.
+const POWER_OF_TWO: [f32; 5] = [1.000_002_6, 0.693_003_83, 0.241_442_74, 0.052_011_467, 0.013_534_173];
+/// The least greatest magnitude that a row is taken to have: levels over it are finite.
+const LEAST: f32 = f32::MIN_POSITIVE * 65_536.0;
+
+/// The lanes below `count`.
+#[inline(always)]
+fn lanes(count: usize) -> __mmask16 {
+    if count >= LANES { !0 } else { (1 << count) - 1 }
+}
+
+/// The greatest magnitude of `row`, at least [`LEAST`]; NaN if a value is not finite.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn magnitude(row: &[f32]) -> f32 {
+    let zero = _mm512_setzero_ps();
+    let (mut most, mut odd) = (zero, zero);
+    for chunk in row.chunks(LANES) {
+        // SAFETY: only lanes within the chunk are read.
+        let x = unsafe { _mm512_maskz_loadu_ps(lanes(chunk.len()), chunk.as_ptr()) };
+        most = _mm512_max_ps(most, _mm512_abs_ps(x));
+        // NaN where the value is not finite.
+        odd = _mm512_fmadd_ps(x, zero, odd);
+    }
+    let odd = _mm512_reduce_add_ps(odd);
+    if odd.is_nan() { odd } else { _mm512_reduce_max_ps(most).max(LEAST) }
+}
+
+/// Writes `factor · row` rounded; what is left of `levels` becomes 0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) fn round(row: &[f32], factor: f32, levels: &mut [i16]) {
+    let factor = _mm512_set1_ps(factor);
+    let (mut levels, mut rest) = (levels.chunks_exact_mut(LANES), row);
+    for levels in &mut levels {
+        let count = rest.len().min(LANES);
+        // SAFETY: only lanes within `rest` are read; `levels` has room for 16.
+        unsafe {
+            let x = _mm512_maskz_loadu_ps(lanes(count), rest.as_ptr());
+            let level = _mm512_cvtps_epi32(_mm512_mul_ps(x, factor));
+            _mm256_storeu_si256(levels.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(level));
+        }
+        rest = &rest[count..];
+    }
+}
+
+/// Writes `width` rounded values of two rows, `factor` times each and 0 where there is none, in turns: `[a₀,
+/// b₀, a₁, b₁, …]`, in panels that are `stride` levels apart.
+///
+/// # Safety
+/// The last panel's 32 levels must lie within `levels`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(super) unsafe fn interleave(
+    [a, b]: [&[f32]; 2],
+    width: usize,
+    factor: f32,
+    levels: *mut i16,
+    stride: usize,
+) {
+    let factor = _mm512_set1_ps(factor);
+    let low = _mm512_set1_epi32(0xFFFF);
+    for at in (0..width).step_by(LANES) {
+        // SAFETY: only lanes within the rows are read; the caller has made room for the levels.
+        unsafe {
+            let round = |row: &[f32]| {
+                let count = row.len().saturating_sub(at);
+                let x = _mm512_maskz_loadu_ps(lanes(count), row.as_ptr().wrapping_add(at));
+                _mm512_cvtps_epi32(_mm512_mul_ps(x, factor))
+            };
+            let (a, b) = (_mm512_and_si512(round(a), low), _mm512_slli_epi32::<16>(round(b)));
+            let to = levels.add(at / LANES * stride);
+            _mm512_storeu_si512(to.cast(), _mm512_or_si512(a, b));
+        }
+    }
+}
+
+/// Writes rows of pairs of levels as columns.
+#[target_feature(enable = "avx512f")]
+pub(super) fn transpose_pairs(rows: &Levels, columns: &mut Columns) {
+    let pairs = columns.pairs;
+    let zero = _mm512_setzero_ps();
+    for (panel, values) in columns.values.chunks_exact_mut(2 * LANES * pairs).enumerate() {
+        for from in (0..pairs).step_by(LANES) {
+            let block: [__m512; LANES] = std::array::from_fn(|lane| {
+                let start = (panel * LANES + lane) * rows.stride + 2 * from;
+                match rows.values.get(start..start + 2 * LANES) {
+                    // SAFETY: the slice has 32 levels.
+                    Some(levels) => unsafe { _mm512_loadu_ps(levels.as_ptr().cast()) },
+                    None => zero,
+                }
+            });
+            let pairs = values[2 * LANES * from..].chunks_exact_mut(2 * LANES);
+            for (pair, values) in transpose(block).into_iter().zip(pairs) {
+                // SAFETY: `values` has room for 32 levels.
+                unsafe { _mm512_storeu_ps(values.as_mut_ptr().cast(), pair) };
+            }
+        }
+    }
+}
+
+/// The transpose of 16 x 16 values.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: [__m512; 16]) -> [__m512; 16] {
+    let zero = _mm512_setzero_ps();
+    let (mut a, mut b, mut columns) = ([zero; 16], [zero; 16], [zero; 16]);
+    for i in 0..8 {
+        a[2 * i] = _mm512_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        a[2 * i + 1] = _mm512_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
+    }
+    for i in (0..16).step_by(4) {
+        let pd = |at: usize| _mm512_castps_pd(a[i + at]);
+        b[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(0), pd(2)));
+        b[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(0), pd(2)));
+        b[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(1), pd(3)));
+        b[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(1), pd(3)));
+    }
+    // Now 128 bits `l` of `b[4i + c]` hold column `4l + c` of rows `4i` to `4i + 3`.
+    for c in 0..4 {
+        let even = |i: usize| _mm512_shuffle_f32x4::<0x88>(b[i + c], b[i + 4 + c]);
+        let odd = |i: usize| _mm512_shuffle_f32x4::<0xDD>(b[i + c], b[i + 4 + c]);
+        columns[c] = _mm512_shuffle_f32x4::<0x88>(even(0), even(8));
+        columns[8 + c] = _mm512_shuffle_f32x4::<0xDD>(even(0), even(8));
+        columns[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd(0), odd(8));
+        columns[12 + c] = _mm512_shuffle_f32x4::<0xDD>(odd(0), odd(8));
+    }
+    columns
+}
+
+/// Adds the transpose of 16 rows of 16 values, `stride` apart, to 16 rows `width` apart.
+///
+/// # Panics
+/// If a slice is too short.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn add_transpose(added: &[f32], stride: usize, scores: &mut [f32], width: usize) {
+    let rows = std::array::from_fn(|at| {
+        let row = &added[at * stride..][..LANES];
+        // SAFETY: 16 values.
+        unsafe { _mm512_loadu_ps(row.as_ptr()) }
+    });
+    for (at, added) in transpose(rows).into_iter().enumerate() {
+        let scores = &mut scores[at * width..][..LANES];
+        // SAFETY: 16 values.
+        unsafe {
+            let sum = _mm512_add_ps(_mm512_loadu_ps(scores.as_ptr()), added);
+            _mm512_storeu_ps(scores.as_mut_ptr(), sum);
+        }
+    }
+}
+
+/// Rows of levels.
+#[derive(Clone, Copy)]
+pub(super) struct LevelRows {
+    pub(super) values: *const i16,
+    pub(super) stride: usize,
+    /// Of every row.
+    pub(super) scales: *const f32,
+    pub(super) rows: usize,
+}
+
+/// Writes `output[r][c] = row scale · column scale · Σ rows[r] · columns[c]` for panels `from` to `to`.
+///
+/// # Safety
+/// Rows must have as many pairs of levels as columns, and `output` room for the rows and columns.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) unsafe fn products(
+    rows: LevelRows,
+    columns: &Columns,
+    [from, to]: [usize; 2],
+    output: Target,
+) {
+    for panel in (from..to).step_by(2) {
+        let mut row = 0;
+        while row < rows.rows {
+            let left = rows.rows - row;
+            // SAFETY: `left` rows are left.
+            row += unsafe {
+                let rows = LevelRows {
+                    values: rows.values.add(row * rows.stride),
+                    scales: rows.scales.add(row),
+                    ..rows
+                };
+                let stride = output.stride;
+                let output = Target { values: output.values.add(row * stride), stride };
+                match left {
+                    ROWS.. => tile::<ROWS>(rows, columns, panel, to, output),
+                    8.. => tile::<8>(rows, columns, panel, to, output),
+                    4.. => tile::<4>(rows, columns, panel, to, output),
+                    2.. => tile::<2>(rows, columns, panel, to, output),
+                    _ => tile::<1>(rows, columns, panel, to, output),
+                }
+            };
+        }
+    }
+}
+
+/// [`products`] of `R` rows and two panels, or one if `to` is next; gives `R`.
+///
+/// # Safety
+/// As for [`products`], of `R` rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn tile<const R: usize>(
+    rows: LevelRows,
+    columns: &Columns,
+    panel: usize,
+    to: usize,
+    output: Target,
+) -> usize {
+    let pairs = columns.pairs;
+    // A single last panel is read twice, and stored once.
+    let second = if panel + 1 < to { panel + 1 } else { panel };
+    let first = columns.values[panel * pairs * 2 * LANES..][..pairs * 2 * LANES].as_ptr();
+    let other = columns.values[second * pairs * 2 * LANES..][..pairs * 2 * LANES].as_ptr();
+    let column = panel * LANES;
+    let left = columns.count - column;
+    let masks = [lanes(left), if second == panel { 0 } else { lanes(left.saturating_sub(LANES)) }];
+    // SAFETY: the columns are checked above; the caller promises the rest.
+    unsafe {
+        let mut sums = [[_mm512_setzero_si512(); 2]; R];
+        for pair in 0..pairs {
+            let a = _mm512_loadu_si512(first.add(pair * 2 * LANES).cast());
+            let b = _mm512_loadu_si512(other.add(pair * 2 * LANES).cast());
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let x = rows.values.add(r * rows.stride + 2 * pair).cast::<i32>().read_unaligned();
+                let x = _mm512_set1_epi32(x);
+                sums[0] = _mm512_dpwssd_epi32(sums[0], x, a);
+                sums[1] = _mm512_dpwssd_epi32(sums[1], x, b);
+            }
+        }
+        let scales = &columns.scales[column..][..2 * LANES];
+        let scales =
+            [_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_ps(scales[LANES..].as_ptr())];
+        for (r, sums) in sums.iter().enumerate() {
+            let scale = _mm512_set1_ps(*rows.scales.add(r));
+            for half in 0..2 {
+                let sum = _mm512_cvtepi32_ps(sums[half]);
+                let value = _mm512_mul_ps(_mm512_mul_ps(sum, scale), scales[half]);
+                let to = output.values.wrapping_add(r * output.stride + column + half * LANES);
+                _mm512_mask_storeu_ps(to, masks[half], value);
+            }
+        }
+    }
+    R
+}
+
+/// Writes `weight · softmax(scores + mask)`, rounded, to `levels`: as many as there are scores, and 0 to
+/// its end. `scores` are `length` and room up to a whole vector. NaN if the sum is not finite, else 1.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+pub(super) fn softmax(
+    scores: &mut [f32],
+    length: usize,
+    mask: Option<&[f32]>,
+    weight: f32,
+    levels: &mut [i16],
+) -> f32 {
+    let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
+    let (scores, _) = scores.as_chunks_mut::<LANES>();
+    let mut greatest = lowest;
+    for (at, scores) in scores.iter_mut().enumerate() {
+        let valid = lanes(length - at * LANES);
+        // SAFETY: only lanes within the mask are read.
+        unsafe {
+            let mut x = _mm512_loadu_ps(scores.as_ptr());
+            if let Some(mask) = mask {
+                let mask = &mask[at * LANES..];
+                x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(valid, mask.as_ptr()));
+            }
+            let x = _mm512_mask_mov_ps(lowest, valid, x);
+            greatest = _mm512_max_ps(greatest, x);
+            _mm512_storeu_ps(scores.as_mut_ptr(), x);
+        }
+    }
+    let greatest = _mm512_set1_ps(_mm512_reduce_max_ps(greatest));
+    let mut sum = _mm512_setzero_ps();
+    for scores in scores.iter_mut() {
+        // SAFETY: 16 values.
+        unsafe {
+            let x = exponential(_mm512_sub_ps(_mm512_loadu_ps(scores.as_ptr()), greatest));
+            sum = _mm512_add_ps(sum, x);
+            _mm512_storeu_ps(scores.as_mut_ptr(), x);
+        }
+    }
+    let sum = _mm512_reduce_add_ps(sum);
+    let factor = _mm512_set1_ps(weight / sum);
+    for (scores, levels) in scores.iter().zip(levels.chunks_exact_mut(LANES)) {
+        // SAFETY: 16 values each.
+        unsafe {
+            let x = _mm512_mul_ps(_mm512_loadu_ps(scores.as_ptr()), factor);
+            let level = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x));
+            _mm256_storeu_si256(levels.as_mut_ptr().cast(), level);
+        }
+    }
+    if sum.is_finite() { 1.0 } else { f32::NAN }
+}
+
+/// `e^x` for `x ≤ 0` within 3e-6.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn exponential(x: __m512) -> __m512 {
+    let x = _mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E));
+    // What is above the next lower integer.
+    let rest = _mm512_reduce_ps::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x);
+    let [a, b, c, d, e] = POWER_OF_TWO.map(|value| _mm512_set1_ps(value));
+    let power = _mm512_fmadd_ps(e, rest, d);
+    let power = _mm512_fmadd_ps(power, rest, c);
+    let power = _mm512_fmadd_ps(power, rest, b);
+    let power = _mm512_fmadd_ps(power, rest, a);
+    _mm512_scalef_ps(power, x)
+}
