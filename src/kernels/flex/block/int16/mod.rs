@@ -336,7 +336,8 @@ impl Columns {
         self.make(width, padded);
         // SAFETY: the processor has the instructions (`Head::attend`).
         let magnitudes = (0..rows).map(|at| unsafe { x86::magnitude(row(at)) });
-        let magnitude = magnitudes.fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most });
+        let magnitude =
+            magnitudes.fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most });
         let factor = if magnitude.is_nan() { 0.0 } else { LEVELS / magnitude };
         let stride = self.pairs * 2 * LANES;
         for pair in 0..self.pairs {

@@ -48,7 +48,8 @@ impl Case {
             })
         };
         let [keys, queries] = [table(&self.tables[0]), table(&self.tables[1])];
-        let relative = (keys.is_some() || queries.is_some()).then_some(HeadRelative { keys, queries });
+        let relative =
+            (keys.is_some() || queries.is_some()).then_some(HeadRelative { keys, queries });
         let stride = self.size + 3;
         let mut output = vec![7.0; self.length * stride];
         let head = Head {
@@ -108,8 +109,8 @@ impl Case {
         // Half a step of either side of each product.
         let product = size / most + 1e-5;
         let tables = self.tables.iter().flatten().count() as f64;
-        let score = f64::from(self.scale) * product
-            + tables * product * f64::from(self.scale.max(1.0));
+        let score =
+            f64::from(self.scale) * product + tables * product * f64::from(self.scale.max(1.0));
         // Half a step of every probability and of a value.
         2.0 * score + (0.5 * length + 1.0) / 32767.0 + 1e-5
     }

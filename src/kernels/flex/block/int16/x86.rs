@@ -8,7 +8,8 @@ use crate::kernels::flex::block::product::Target;
 /// Rows of a tile.
 pub(super) const ROWS: usize = 12;
 /// `2^x` on `[0, 1)` within 2.6e-6, a minimax fit.
-const POWER_OF_TWO: [f32; 5] = [1.000_002_6, 0.693_003_83, 0.241_442_74, 0.052_011_467, 0.013_534_173];
+const POWER_OF_TWO: [f32; 5] =
+    [1.000_002_6, 0.693_003_83, 0.241_442_74, 0.052_011_467, 0.013_534_173];
 /// The least greatest magnitude that a row is taken to have: levels over it are finite.
 const LEAST: f32 = f32::MIN_POSITIVE * 65_536.0;
 
@@ -240,8 +241,7 @@ unsafe fn tile<const R: usize>(
             }
         }
         let scales = &columns.scales[column..][..2 * LANES];
-        let scales =
-            [_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_ps(scales[LANES..].as_ptr())];
+        let scales = [_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_ps(scales[LANES..].as_ptr())];
         for (r, sums) in sums.iter().enumerate() {
             let scale = _mm512_set1_ps(*rows.scales.add(r));
             for half in 0..2 {

@@ -24,17 +24,17 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target};
+use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target, apply};
 use crate::kernels::flex::gelu::rounded_gelu;
 use crate::kernels::flex::scratch::with_scratch;
 use quantize::{Step, quantize};
-use sums::{ROWS, sums};
-use weight::{Ahead, GROUP, LANES};
+use sums::ROWS;
+#[cfg(target_arch = "x86_64")]
+use sums::outputs;
+use weight::{Ahead, GROUP, PAIR};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Neurons of two panels, whose sums are made together.
-const PAIR: usize = 2 * LANES;
 
 /// Quantized rows, one after another.
 #[derive(Default)]
@@ -110,13 +110,15 @@ fn with_block(
     assert!(output.stride >= weight.d_output || last == 0);
     assert!(bias.is_none_or(|bias| bias.len() == weight.d_output));
     with_scratch(&SCRATCH, |quantized| {
-        Arch::new().dispatch(QuantizeRows { input, weight, quantized });
+        let path = path();
+        Arch::new().dispatch(QuantizeRows { path, input, weight, quantized });
         let output = Target { values: output.values.as_mut_ptr(), stride: output.stride };
-        f(&Block { path: path(), quantized, weight, bias, epilogue, output });
+        f(&Block { path, quantized, weight, bias, epilogue, output });
     });
 }
 
 struct QuantizeRows<'a> {
+    path: Path,
     input: Rows<'a>,
     weight: &'a QuantizedWeight,
     quantized: &'a mut Quantized,
@@ -127,13 +129,18 @@ impl WithSimd for QuantizeRows<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { input, weight, quantized } = self;
+        let Self { path, input, weight, quantized } = self;
         let width = weight.width();
         quantized.values.resize(input.rows * width, 0);
         quantized.steps.clear();
         for (at, values) in quantized.values.chunks_exact_mut(width).enumerate() {
             let row = &input.values[at * input.stride..][..weight.d_input];
-            quantized.steps.push(quantize(simd, row, values));
+            quantized.steps.push(match path {
+                // SAFETY: the processor has the instructions of the path.
+                #[cfg(target_arch = "x86_64")]
+                Path::Avx512Vnni => unsafe { x86::quantize(row, values) },
+                _ => quantize(simd, row, values),
+            });
         }
     }
 }
@@ -159,32 +166,104 @@ impl Block<'_> {
     /// The output that the block was made of is borrowed still, and no other thread has these pairs.
     unsafe fn run(&self, pairs: Range<usize>) {
         let rows = self.quantized.steps.len();
-        let mut block = [0; ROWS * PAIR];
         // The next pair's weights are asked for in equal shares.
         let pair_size = 2 * self.weight.groups * GROUP;
         let share = (pair_size / LINE).div_ceil(rows.div_ceil(ROWS));
         for pair in pairs {
             let next = self.weight.values.as_ptr().wrapping_add((pair + 1) * pair_size);
             for first in (0..rows).step_by(ROWS) {
-                let count = (rows - first).min(ROWS);
-                let input = &self.quantized.values[first * self.weight.width()..];
                 let line = first / ROWS * share;
                 let ahead = Ahead { start: next.wrapping_add(line * LINE), lines: share };
-                sums(self.path, input, count, self.weight, 2 * pair, ahead, &mut block);
-                let sums = &block[..count * PAIR];
-                Arch::new().dispatch(Finish { block: self, first, neuron: pair * PAIR, sums });
+                let tile = Tile { block: self, rows: first..rows.min(first + ROWS), pair };
+                // SAFETY: as the caller promises.
+                unsafe { tile.write(ahead) };
             }
         }
     }
 }
 
-/// Writes the outputs of some rows and neurons.
-struct Finish<'a> {
+/// Some rows of a block, and a pair of panels.
+struct Tile<'a> {
     block: &'a Block<'a>,
-    /// The first row.
-    first: usize,
-    /// The first neuron.
-    neuron: usize,
+    /// At most [`ROWS`].
+    rows: Range<usize>,
+    pair: usize,
+}
+
+impl Tile<'_> {
+    /// Writes the outputs.
+    ///
+    /// # Safety
+    /// As for [`Block::run`].
+    unsafe fn write(self, ahead: Ahead) {
+        let (block, neuron) = (self.block, self.pair * PAIR);
+        let (quantized, weight) = (block.quantized, block.weight);
+        let input = &quantized.values[self.rows.start * weight.width()..];
+        #[cfg(target_arch = "x86_64")]
+        if block.path == Path::Avx512Vnni {
+            let output = block.output.values.wrapping_add(self.rows.start * block.output.stride);
+            let finishing = x86::Finishing {
+                steps: &quantized.steps[self.rows.clone()],
+                column_sums: &weight.column_sums[self.pair],
+                scales: &weight.scales[self.pair],
+                bias: block.bias.map(|bias| &bias[neuron..]),
+                neurons: self.neurons(),
+                output: Target { values: output.wrapping_add(neuron), stride: block.output.stride },
+            };
+            // SAFETY: the output has room for these neurons of the rows, which are this thread's alone.
+            unsafe { outputs(input, weight, 2 * self.pair, ahead, finishing) };
+            if block.epilogue != Epilogue::Identity {
+                Arch::new().dispatch(Activate(self));
+            }
+            return;
+        }
+        let mut sums = [0; ROWS * PAIR];
+        let sums = &mut sums[..self.rows.len() * PAIR];
+        sums::sums(block.path, input, self.rows.len(), weight, 2 * self.pair, sums);
+        Arch::new().dispatch(Finish { tile: self, sums });
+    }
+
+    /// Number of neurons.
+    fn neurons(&self) -> usize {
+        (self.block.weight.d_output - self.pair * PAIR).min(PAIR)
+    }
+
+    /// The outputs of a row.
+    #[inline(always)]
+    fn output(&self, row: usize) -> &mut [f32] {
+        let output = &self.block.output;
+        // SAFETY: these neurons of a row, within what `with_block` has checked, are this thread's
+        // alone (`Block::run`).
+        unsafe {
+            let start = output.values.add(row * output.stride + self.pair * PAIR);
+            std::slice::from_raw_parts_mut(start, self.neurons())
+        }
+    }
+}
+
+/// Applies the epilogue to outputs.
+struct Activate<'a>(Tile<'a>);
+
+impl WithSimd for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self(tile) = self;
+        for row in tile.rows.clone() {
+            let output = tile.output(row);
+            match tile.block.epilogue {
+                // What follows is rounded to 8 bits.
+                Epilogue::Gelu => output.iter_mut().for_each(|x| *x = rounded_gelu::<S>(*x)),
+                epilogue => apply::<S>(epilogue, output),
+            }
+        }
+    }
+}
+
+/// Writes outputs from their sums.
+struct Finish<'a> {
+    tile: Tile<'a>,
     sums: &'a [i32],
 }
 
@@ -193,9 +272,8 @@ impl WithSimd for Finish<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        match self.block.epilogue {
+        match self.tile.block.epilogue {
             Epilogue::Identity => self.rows(|x| x),
-            // What follows is rounded to 8 bits.
             Epilogue::Gelu => self.rows(rounded_gelu::<S>),
             Epilogue::Relu => self.rows(|x| x.max(0.0)),
         }
@@ -205,15 +283,16 @@ impl WithSimd for Finish<'_> {
 impl Finish<'_> {
     #[inline(always)]
     fn rows(self, epilogue: impl Fn(f32) -> f32) {
-        let Self { block, first, neuron, sums } = self;
+        let Self { tile, sums } = self;
+        let (block, neurons) = (tile.block, tile.neurons());
         let weight = block.weight;
-        let neurons = (weight.d_output - neuron).min(PAIR);
         // Whole pairs, so that loops have a fixed length.
-        let column_sums: [i32; PAIR] = whole(&weight.column_sums[neuron..][..neurons]);
-        let scales: [f32; PAIR] = whole(&weight.scales[neuron..][..neurons]);
-        let bias = block.bias.map_or(&[][..], |bias| &bias[neuron..][..neurons]);
-        let bias: [f32; PAIR] = whole(bias);
-        for (row, sums) in (first..).zip(sums.as_chunks::<PAIR>().0) {
+        let (column_sums, scales) = (&weight.column_sums[tile.pair], &weight.scales[tile.pair]);
+        let mut bias = [0.0; PAIR];
+        if let Some(values) = block.bias {
+            bias[..neurons].copy_from_slice(&values[tile.pair * PAIR..][..neurons]);
+        }
+        for (row, sums) in tile.rows.clone().zip(sums.as_chunks::<PAIR>().0) {
             let Step { scale, zero } = block.quantized.steps[row];
             let write = |values: &mut [f32; PAIR]| {
                 for at in 0..PAIR {
@@ -221,12 +300,7 @@ impl Finish<'_> {
                     values[at] = epilogue(sum as f32 * (scale * scales[at]) + bias[at]);
                 }
             };
-            // SAFETY: these neurons of a row, within what `with_block` has checked, are this thread's
-            // alone (`Block::run`).
-            let output = unsafe {
-                let start = block.output.values.add(row * block.output.stride + neuron);
-                std::slice::from_raw_parts_mut(start, neurons)
-            };
+            let output = tile.output(row);
             match output.as_mut_array::<PAIR>() {
                 Some(output) => write(output),
                 None => {
@@ -237,11 +311,4 @@ impl Finish<'_> {
             }
         }
     }
-}
-
-/// The values, and zeros behind them.
-fn whole<T: Copy + Default>(values: &[T]) -> [T; PAIR] {
-    let mut whole = [T::default(); PAIR];
-    whole[..values.len()].copy_from_slice(values);
-    whole
 }

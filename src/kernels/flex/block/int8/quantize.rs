@@ -16,25 +16,38 @@ pub(super) struct Step {
     pub(super) zero: i32,
 }
 
+impl Step {
+    /// That of a row with a value that is not finite.
+    pub(super) const NAN: Self = Self { scale: f32::NAN, zero: 0 };
+
+    /// The step of values from `least ≤ 0` to `most ≥ 0`, and its inverse.
+    #[inline(always)]
+    pub(super) fn of(least: f32, most: f32) -> (Self, f32) {
+        // Halves, since the difference of finite values may not be finite.
+        let scale = (most * 0.5 - least * 0.5).max(LEAST * 0.5) / 127.5;
+        let inverse = 1.0 / scale;
+        let zero = (-least * inverse).round_ties_even().min(255.0);
+        (Self { scale, zero: zero as i32 }, inverse)
+    }
+}
+
 /// Quantizes a row to levels from 0, its minimum or 0, to 255, its maximum or 0. The rest of `levels` gets
 /// the level of zero.
 #[inline(always)]
 pub(super) fn quantize<S: Simd>(simd: S, row: &[f32], levels: &mut [u8]) -> Step {
     let Some([least, most]) = extremes(simd, row) else {
         levels.fill(0);
-        return Step { scale: f32::NAN, zero: 0 };
+        return Step::NAN;
     };
-    // Halves, since the difference of finite values may not be finite.
-    let scale = (most * 0.5 - least * 0.5).max(LEAST * 0.5) / 127.5;
-    let inverse = 1.0 / scale;
-    let zero = (-least * inverse).round_ties_even().min(255.0);
+    let (step, inverse) = Step::of(least, most);
+    let zero = step.zero as f32;
     let (head, tail) = levels.split_at_mut(row.len());
     for (level, &value) in head.iter_mut().zip(row) {
         let place = (value * inverse + zero).clamp(0.0, 255.0);
         *level = (place + ROUND).to_bits() as u8;
     }
-    tail.fill(zero as u8);
-    Step { scale, zero: zero as i32 }
+    tail.fill(step.zero as u8);
+    step
 }
 
 /// The least and the greatest of a row's values and 0; `None` if a value is not finite.

@@ -1,9 +1,14 @@
 //! Sums of a block of rows and two panels of neurons.
 
-use super::path::Path;
-use super::weight::{Ahead, GROUP, LANES, QuantizedWeight};
 #[cfg(target_arch = "x86_64")]
-use super::x86::{avx_vnni, avx2, avx512_vnni};
+use crate::kernels::flex::block::product::Target;
+
+use super::path::Path;
+#[cfg(target_arch = "x86_64")]
+use super::weight::Ahead;
+use super::weight::{GROUP, LANES, QuantizedWeight};
+#[cfg(target_arch = "x86_64")]
+use super::x86::{Finishing, avx_vnni, avx2, avx512_vnni};
 
 /// Rows that callers best pass at once.
 pub(super) const ROWS: usize = 12;
@@ -30,7 +35,6 @@ pub(super) fn sums(
     rows: usize,
     weight: &QuantizedWeight,
     panel: usize,
-    ahead: Ahead,
     output: &mut [i32],
 ) {
     let groups = weight.groups;
@@ -38,7 +42,7 @@ pub(super) fn sums(
     let (input, output) = (&input[..rows * groups * 4], &mut output[..rows * 2 * LANES]);
     let weight = &weight.values[panel * groups * GROUP..][..panels * groups * GROUP];
     assert!(path.is_available(), "this processor cannot run {path:?}");
-    let (mut row, mut ahead) = (0, ahead);
+    let mut row = 0;
     while row < rows {
         let (input, output) = (&input[row * groups * 4..], &mut output[row * 2 * LANES..]);
         #[cfg(target_arch = "x86_64")]
@@ -46,11 +50,6 @@ pub(super) fn sums(
         row += match path {
             // SAFETY: the processor has the instructions, and the slices hold `left` rows of the
             // input and the output, and `panels` panels of the weight.
-            #[cfg(target_arch = "x86_64")]
-            Path::Avx512Vnni => unsafe {
-                rows!(avx512_vnni, left, [12 8 4 2 1], (input, weight, groups, panels, ahead, output))
-            },
-            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Path::AvxVnni => unsafe {
                 rows!(avx_vnni, left, [4 2 1], (input, weight, groups, panels, output))
@@ -64,6 +63,43 @@ pub(super) fn sums(
                 portable(&input[..groups * 4], weight, output);
                 1
             }
+        };
+    }
+}
+
+/// Writes the outputs of all rows that `to` has steps of, before the epilogue, by [`Path::Avx512Vnni`].
+///
+/// # Safety
+/// `to.output` must be room for them.
+///
+/// # Panics
+/// If this processor cannot run the path, or a slice is too short.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn outputs(
+    input: &[u8],
+    weight: &QuantizedWeight,
+    panel: usize,
+    mut ahead: Ahead,
+    to: Finishing<'_>,
+) {
+    let (groups, rows, bias) = (weight.groups, to.steps.len(), to.bias);
+    let panels = (weight.panels() - panel).min(2);
+    let weight = &weight.values[panel * groups * GROUP..][..panels * groups * GROUP];
+    assert!(Path::Avx512Vnni.is_available() && input.len() >= rows * groups * 4);
+    assert!(to.neurons <= panels * LANES && bias.is_none_or(|bias| bias.len() >= to.neurons));
+    let mut row = 0;
+    while row < rows {
+        let (input, left) = (&input[row * groups * 4..], rows - row);
+        let values = to.output.values.wrapping_add(row * to.output.stride);
+        let to = Finishing {
+            steps: &to.steps[row..],
+            output: Target { values, stride: to.output.stride },
+            ..to
+        };
+        // SAFETY: the processor has the instructions, all slices are checked above, and the caller
+        // promises the output.
+        row += unsafe {
+            rows!(avx512_vnni, left, [12 8 4 2 1], (input, weight, groups, panels, ahead, &to))
         };
         // Asked for once.
         ahead.lines = 0;

@@ -36,23 +36,51 @@ fn sums_on_all_paths_equal_those_in_64_bits() {
             let input: Vec<u8> = (0..rows * width).map(|_| fill(numbers.next()).0).collect();
             let matrix: Vec<i8> = (0..d_input * d_output).map(|_| fill(numbers.next()).1).collect();
             let weight = QuantizedWeight::new(&matrix, vec![1.0; d_output], d_input);
-            let mut output = vec![0; rows * 2 * LANES];
-            for panel in (0..weight.panels()).step_by(2) {
-                let ahead = Ahead { start: weight.values.as_ptr(), lines: 3 };
-                sums(path, &input, rows, &weight, panel, ahead, &mut output);
-                for (row, neuron) in (0..rows).flat_map(|row| (0..2 * LANES).map(move |n| (row, n)))
-                {
-                    let column = panel * LANES + neuron;
-                    if column < d_output {
-                        let product = |at: usize| {
-                            i64::from(input[row * width + at])
-                                * i64::from(matrix[at * d_output + column])
-                        };
-                        let expected: i64 = (0..d_input).map(product).sum();
-                        let sum = i64::from(output[row * 2 * LANES + neuron]);
-                        assert_eq!(sum, expected, "{name}, row {row}, neuron {column}");
-                    }
-                }
+            let steps = (0..rows).map(|row| Step { scale: 1.0, zero: [255, 0, 97][row % 3] });
+            let quantized = Quantized { values: input, steps: steps.collect() };
+            let mut output = vec![f32::NAN; rows * d_output];
+            let block = Block {
+                path,
+                quantized: &quantized,
+                weight: &weight,
+                bias: None,
+                epilogue: Epilogue::Identity,
+                output: Target { values: output.as_mut_ptr(), stride: d_output },
+            };
+            // SAFETY: `output` has room for all rows and neurons.
+            unsafe { block.run(0..block.pairs()) };
+            for (at, sum) in output.into_iter().enumerate() {
+                let (row, neuron) = (at / d_output, at % d_output);
+                let product = |at: usize| {
+                    let level = i64::from(quantized.values[row * width + at]);
+                    (level - i64::from(quantized.steps[row].zero))
+                        * i64::from(matrix[at * d_output + neuron])
+                };
+                let expected: i64 = (0..d_input).map(product).sum();
+                // Of sums in 32 bits, the nearest float.
+                assert_eq!(sum, expected as f32, "{name}, row {row}, neuron {neuron}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_become_the_same_levels_on_all_paths() {
+    let mut numbers = Numbers(88_172_645_463_325_252);
+    for width in [1, 15, 16, 17, 63, 64, 65, 200, 768] {
+        for offset in [0.0, -3.0, 0.7] {
+            let uniform = |random: u64| (random >> 40) as f32 / 8_388_608.0 - 1.0 + offset;
+            let input: Vec<f32> = (0..3 * width).map(|_| uniform(numbers.next())).collect();
+            let weight = QuantizedWeight::new(&vec![1; width], vec![1.0], width);
+            let run = |path: Path| {
+                let mut quantized = Quantized { values: vec![7; 3 * width], steps: Vec::new() };
+                let (input, quantized_rows) = (view(&input, width), &mut quantized);
+                let rows = QuantizeRows { path, input, weight: &weight, quantized: quantized_rows };
+                Arch::new().dispatch(rows);
+                (quantized.values, quantized.steps)
+            };
+            for (_, path) in Path::ALL.into_iter().filter(|(_, path)| path.is_available()) {
+                assert_eq!(run(path), run(Path::Portable), "{path:?}, {width}, {offset}");
             }
         }
     }

@@ -2,8 +2,10 @@
 
 /// Neurons in a panel.
 pub(super) const LANES: usize = 16;
-/// More inputs than this could overflow a sum of 32 bits.
-const MOST_INPUTS: usize = i32::MAX as usize / (255 * 128);
+/// More inputs than this could overflow a sum of 32 bits, or of 16 bits the 128th part of a sum of weights.
+const MOST_INPUTS: usize = i16::MAX as usize;
+/// Neurons of two panels, whose sums are made together.
+pub(super) const PAIR: usize = 2 * LANES;
 /// Bytes of a panel's group: four inputs of each neuron.
 pub(super) const GROUP: usize = 4 * LANES;
 
@@ -26,17 +28,17 @@ pub(crate) struct QuantizedWeight {
     pub(super) groups: usize,
     /// `[panels, groups, LANES, 4]`.
     pub(super) values: Vec<i8>,
-    /// Sum of each neuron's weights.
-    pub(super) column_sums: Vec<i32>,
-    /// One step of each neuron's weights.
-    pub(super) scales: Vec<f32>,
+    /// Sum of each neuron's weights, of whole pairs of panels.
+    pub(super) column_sums: Vec<[i32; PAIR]>,
+    /// One step of each neuron's weights, as above.
+    pub(super) scales: Vec<[f32; PAIR]>,
 }
 
 impl QuantizedWeight {
     /// Packs `matrix[input · d_output + output]`.
     ///
     /// # Panics
-    /// If a neuron has more than 65,793 inputs.
+    /// If a neuron has more than 32,767 inputs.
     pub(crate) fn new(matrix: &[i8], scales: Vec<f32>, d_input: usize) -> Self {
         let d_output = scales.len();
         Self::pack(d_input, scales, |input, output| matrix[input * d_output + output])
@@ -56,8 +58,10 @@ impl QuantizedWeight {
         let d_output = scales.len();
         let (groups, panels) = (d_input.div_ceil(4), d_output.div_ceil(LANES));
         let mut values = vec![0; panels * groups * GROUP];
-        let mut column_sums = vec![0; d_output];
-        for (output, sum) in column_sums.iter_mut().enumerate() {
+        let mut column_sums = vec![[0; PAIR]; d_output.div_ceil(PAIR)];
+        let mut padded = vec![[0.0; PAIR]; column_sums.len()];
+        padded.as_flattened_mut()[..d_output].copy_from_slice(&scales);
+        for (output, sum) in column_sums.as_flattened_mut()[..d_output].iter_mut().enumerate() {
             for input in 0..d_input {
                 let value = at(input, output);
                 let group = output / LANES * groups + input / 4;
@@ -65,7 +69,7 @@ impl QuantizedWeight {
                 *sum += i32::from(value);
             }
         }
-        Self { d_input, d_output, groups, values, column_sums, scales }
+        Self { d_input, d_output, groups, values, column_sums, scales: padded }
     }
 
     /// Bytes of a row of levels.
