@@ -40,9 +40,9 @@ pub(super) fn gelu_vectorised<S: Simd>(x: &mut [f32]) {
     }
 }
 
-/// `x Φ(x)` within [`ROUNDED_ERROR`], in a third of the time, for values that are then rounded to 8 bits; with
-/// the instructions of `S`. `Φ(x) = ½ + x p(x²)` up to `|x| = 4.25`, a minimax fit of `x Φ(x)`, and 0 or 1
-/// from there. NaN stays.
+/// `x Φ(x)` within [`ROUNDED_ERROR`], and of greater `x` within that share of `x / 4.25`, in a third of the time,
+/// for values that are then rounded to 8 bits; with the instructions of `S`. `Φ(x) = ½ + x p(x²)` up to
+/// `|x| = 4.25`, a minimax fit of `x Φ(x)`. NaN stays; −∞ becomes the limit, about 0.
 #[inline(always)]
 pub(super) fn rounded_gelu<S: Simd>(x: f32) -> f32 {
     const LAST: f32 = 4.25;
@@ -57,16 +57,13 @@ pub(super) fn rounded_gelu<S: Simd>(x: f32) -> f32 {
         -8.460_727e-10,
     ];
     // Written so that NaN stays.
+    let x = if x < -LAST { -LAST } else { x };
     let within = if x > LAST { LAST } else { x };
-    let within = if within < -LAST { -LAST } else { within };
     let square = within * within;
-    let ratio = match fused::<S>() {
-        true => polynomial::<true, 8>(square, COEFFICIENTS),
-        false => polynomial::<false, 8>(square, COEFFICIENTS),
-    };
-    let cdf = within * ratio + 0.5;
-    let cdf = if cdf > 1.0 { 1.0 } else { cdf };
-    x * if cdf < 0.0 { 0.0 } else { cdf }
+    match fused::<S>() {
+        true => x * polynomial::<true, 8>(square, COEFFICIENTS).mul_add(within, 0.5),
+        false => x * (within * polynomial::<false, 8>(square, COEFFICIENTS) + 0.5),
+    }
 }
 
 /// See [`rounded_gelu`].
@@ -183,12 +180,13 @@ mod tests {
         Arch::new().dispatch(Rounded(&mut y));
         for (x, y) in x.into_iter().zip(y) {
             let off = (f64::from(y) - f64::from(x) * exact(x).0).abs();
-            assert!(off < ROUNDED_ERROR, "{x}: {y}, off by {off}");
+            let allowed = ROUNDED_ERROR * (f64::from(x) / 4.25).max(1.0);
+            assert!(off < allowed, "{x}: {y}, off by {off}");
         }
-        let mut odd = [f32::MAX, -f32::MAX, f32::INFINITY, f32::NAN, f32::NEG_INFINITY];
+        let mut odd = [f32::INFINITY, f32::NAN, -f32::MAX, f32::NEG_INFINITY];
         Arch::new().dispatch(Rounded(&mut odd));
-        assert_eq!(odd[..3], [f32::MAX, 0.0, f32::INFINITY]);
-        assert!(odd[3].is_nan() && odd[4].is_nan());
+        assert!(odd[0] == f32::INFINITY && odd[1].is_nan(), "{odd:?}");
+        assert!(odd[2..].iter().all(|y| f64::from(y.abs()) < ROUNDED_ERROR), "{odd:?}");
     }
 
     /// `Φ(x)` and `φ(x)` in double precision.

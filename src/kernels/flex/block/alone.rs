@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{
-    EncoderBlock, Epilogue, Norm, PackedLayers, Relative, Rows, RowsMut, SCRATCH, SMALLEST,
+    BLOCK, EncoderBlock, Epilogue, Norm, PackedLayers, Relative, Rows, RowsMut, SCRATCH, SMALLEST,
     SequenceGroup, Table, height,
 };
 use crate::kernels::flex::scratch::with_scratch;
@@ -28,7 +28,7 @@ impl LinearsAlone {
                 self.layers.forward_shared(rows, &mut scratch.hidden, output);
             });
         }
-        let height = height(input.len() / d_input, rayon::current_num_threads());
+        let height = height(rows, rayon::current_num_threads(), &self.layers);
         let blocks = input.par_chunks(height * d_input).zip(output.par_chunks_mut(height * stride));
         blocks.with_max_len(1).for_each(|(values, output)| {
             let rows = Rows { values, stride: d_input, rows: values.len() / d_input };
@@ -88,7 +88,7 @@ impl Norm {
     /// `x ← LayerNorm(x + added)` as in [`EncoderBlock::forward`]: each thread its blocks of rows.
     pub fn apply(&self, x: &mut [f32], added: &[f32]) {
         let d = self.gamma.len();
-        let height = height(x.len() / d, rayon::current_num_threads());
+        let height = (x.len() / d).div_ceil(rayon::current_num_threads()).clamp(1, BLOCK);
         let blocks = x.par_chunks_mut(height * d).zip(added.par_chunks(height * d));
         blocks.with_max_len(1).for_each(|(x, added)| {
             let added = Rows { values: added, stride: d, rows: added.len() / d };

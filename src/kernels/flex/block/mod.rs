@@ -48,8 +48,12 @@ use super::scratch::with_scratch;
 use attention::{AttentionScratch, Head, HeadRelative, HeadTable};
 use layers::grow;
 
-/// Rows of a block: their states stay in cache while weights pass.
-const BLOCK: usize = 128;
+/// Rows of a block of floats: their states stay in the second-level cache while weights pass.
+const BLOCK: usize = 64;
+/// … of integers, which weigh less than the states.
+const INTEGER_BLOCK: usize = 48;
+/// Rows of short sequences that a thread takes together.
+const TOGETHER: usize = 128;
 /// Rows of a block at least, else weights are read too often.
 const SMALLEST: usize = 16;
 
@@ -122,9 +126,10 @@ fn for_each(parallel: bool, count: usize, f: impl Fn(usize) + Send + Sync) {
     }
 }
 
-/// Rows of a block, so that threads have as many.
-fn height(rows: usize, threads: usize) -> usize {
-    let blocks = rows.div_ceil(BLOCK).next_multiple_of(threads);
+/// Rows of a block that `layers` begin with, so that threads have as many.
+fn height(rows: usize, threads: usize, layers: &PackedLayers) -> usize {
+    let most = if layers.has_integers() { INTEGER_BLOCK } else { BLOCK };
+    let blocks = rows.div_ceil(most).next_multiple_of(threads);
     rows.div_ceil(blocks).next_multiple_of(8).max(SMALLEST)
 }
 
@@ -144,7 +149,7 @@ impl EncoderBlock {
         assert_eq!(states.len(), batch * length * size);
         let threads = rayon::current_num_threads();
         // Whole sequences to each thread while there are enough, the rest of them together.
-        let together = (BLOCK / length).max(1);
+        let together = (TOGETHER / length).max(1);
         let groups = batch / together;
         let apart = if threads == 1 { groups } else { groups - groups % threads };
         let (first, rest) = states.split_at_mut(apart * together * length * size);
@@ -186,7 +191,8 @@ impl SequenceGroup<'_> {
         }
         let rows = states.len() / self.size;
         let width = 3 * self.size;
-        let height = height(rows, if self.parallel { rayon::current_num_threads() } else { 1 });
+        let threads = if self.parallel { rayon::current_num_threads() } else { 1 };
+        let height = height(rows, threads, &self.block.projections);
         let mut projected =
             SCRATCH.with_borrow_mut(|scratch| std::mem::take(&mut scratch.projected));
         grow(&mut projected, rows * width);

@@ -25,12 +25,19 @@ fn lanes(count: usize) -> __mmask16 {
 pub(super) fn magnitude(row: &[f32]) -> f32 {
     let zero = _mm512_setzero_ps();
     let (mut most, mut odd) = (zero, zero);
-    for chunk in row.chunks(LANES) {
-        // SAFETY: only lanes within the chunk are read.
-        let x = unsafe { _mm512_maskz_loadu_ps(lanes(chunk.len()), chunk.as_ptr()) };
+    let mut take = |x: __m512| {
         most = _mm512_max_ps(most, _mm512_abs_ps(x));
         // NaN where the value is not finite.
         odd = _mm512_fmadd_ps(x, zero, odd);
+    };
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        // SAFETY: 16 values.
+        take(unsafe { _mm512_loadu_ps(chunk.as_ptr()) });
+    }
+    if !rest.is_empty() {
+        // SAFETY: only lanes within the slice are read.
+        take(unsafe { _mm512_maskz_loadu_ps(lanes(rest.len()), rest.as_ptr()) });
     }
     let odd = _mm512_reduce_add_ps(odd);
     if odd.is_nan() { odd } else { _mm512_reduce_max_ps(most).max(LEAST) }
@@ -236,8 +243,8 @@ unsafe fn tile<const R: usize>(
             for (r, sums) in sums.iter_mut().enumerate() {
                 let x = rows.values.add(r * rows.stride + 2 * pair).cast::<i32>().read_unaligned();
                 let x = _mm512_set1_epi32(x);
-                sums[0] = _mm512_dpwssd_epi32(sums[0], x, a);
-                sums[1] = _mm512_dpwssd_epi32(sums[1], x, b);
+                sums[0] = add_products(sums[0], x, a);
+                sums[1] = add_products(sums[1], x, b);
             }
         }
         let scales = &columns.scales[column..][..2 * LANES];
@@ -253,6 +260,18 @@ unsafe fn tile<const R: usize>(
         }
     }
     R
+}
+
+/// `_mm512_dpwssd_epi32`, which compilers take apart into two instructions.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_products(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: an instruction on registers.
+    unsafe {
+        std::arch::asm!("vpdpwssd {0}, {1}, {2}", inout(zmm_reg) sum, in(zmm_reg) a, in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
 }
 
 /// Writes `weight · softmax(scores + mask)`, rounded, to `levels`: as many as there are scores, and 0 to

@@ -92,48 +92,72 @@ pub(super) unsafe fn avx512_vnni<const R: usize>(
     }
 }
 
+/// The least, the greatest, and NaN where a value was not finite, with some more values.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn extremes([least, most, odd]: [__m512; 3], x: __m512) -> [__m512; 3] {
+    let odd = _mm512_fmadd_ps(x, _mm512_setzero_ps(), odd);
+    [_mm512_min_ps(least, x), _mm512_max_ps(most, x), odd]
+}
+
 /// [`super::quantize::quantize`], to the same levels.
+///
+/// # Panics
+/// If there are not as many levels as values, up to a whole group.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn quantize(row: &[f32], levels: &mut [u8]) -> Step {
+    assert!(levels.len() == row.len().next_multiple_of(4));
     let zeros = _mm512_setzero_ps();
-    let (mut least, mut most, mut odd) = ([zeros; 2], [zeros; 2], [zeros; 2]);
-    for (at, chunk) in row.chunks(LANES).enumerate() {
-        let (mask, at) = (lanes(chunk.len()), at % 2);
-        // SAFETY: only lanes within the chunk are read.
-        let x = unsafe { _mm512_maskz_loadu_ps(mask, chunk.as_ptr()) };
-        least[at] = _mm512_min_ps(least[at], x);
-        most[at] = _mm512_max_ps(most[at], x);
-        // NaN where the value is not finite.
-        odd[at] = _mm512_fmadd_ps(x, zeros, odd[at]);
+    let mut found = [[zeros; 3]; 2];
+    let (chunks, rest) = row.as_chunks::<{ 2 * LANES }>();
+    for chunk in chunks {
+        // SAFETY: 32 values.
+        let values =
+            unsafe { [_mm512_loadu_ps(chunk.as_ptr()), _mm512_loadu_ps(chunk[LANES..].as_ptr())] };
+        found = [extremes(found[0], values[0]), extremes(found[1], values[1])];
     }
-    if _mm512_reduce_add_ps(_mm512_add_ps(odd[0], odd[1])).is_nan() {
+    for (at, values) in rest.chunks(LANES).enumerate() {
+        // SAFETY: only lanes within the slice are read.
+        let values = unsafe { _mm512_maskz_loadu_ps(lanes(values.len()), values.as_ptr()) };
+        found[at] = extremes(found[at], values);
+    }
+    let [[least, most, odd], others] = found;
+    if _mm512_reduce_add_ps(_mm512_add_ps(odd, others[2])).is_nan() {
         levels.fill(0);
         return Step::NAN;
     }
-    let least = _mm512_reduce_min_ps(_mm512_min_ps(least[0], least[1]));
-    let most = _mm512_reduce_max_ps(_mm512_max_ps(most[0], most[1]));
+    let least = _mm512_reduce_min_ps(_mm512_min_ps(least, others[0]));
+    let most = _mm512_reduce_max_ps(_mm512_max_ps(most, others[1]));
     let (step, inverse) = Step::of(least, most);
     let (factor, zero) = (_mm512_set1_ps(inverse), _mm512_set1_ps(step.zero as f32));
-    let level = |values: &[f32]| {
-        // SAFETY: only lanes within the slice are read; the others become the level of zero.
-        let x = unsafe { _mm512_maskz_loadu_ps(lanes(values.len()), values.as_ptr()) };
-        _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(x, factor), zero))
-    };
+    let level = |x: __m512| _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(x, factor), zero));
     // Packing saturates to 0 … 255, and takes 128 bits of each register in turn.
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let mut rest = row;
-    for levels in levels.chunks_mut(4 * LANES) {
-        let [a, b, c, d] = std::array::from_fn(|_| {
-            let (values, others) = rest.split_at(rest.len().min(LANES));
-            rest = others;
-            level(values)
-        });
-        let words = [_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d)];
-        let bytes = _mm512_packus_epi16(words[0], words[1]);
-        let bytes = _mm512_permutexvar_epi32(order, bytes);
-        let mask = if levels.len() >= 64 { !0 } else { (1u64 << levels.len()) - 1 };
-        // SAFETY: only bytes within `levels` are written.
-        unsafe { _mm512_mask_storeu_epi8(levels.as_mut_ptr().cast(), mask, bytes) };
+    let pack = |[a, b, c, d]: [__m512; 4]| {
+        let words =
+            [_mm512_packs_epi32(level(a), level(b)), _mm512_packs_epi32(level(c), level(d))];
+        _mm512_permutexvar_epi32(order, _mm512_packus_epi16(words[0], words[1]))
+    };
+    let (chunks, rest) = row.as_chunks::<{ 4 * LANES }>();
+    let (whole, tail) = levels.split_at_mut(row.len() - rest.len());
+    for (values, levels) in chunks.iter().zip(whole.chunks_exact_mut(4 * LANES)) {
+        // SAFETY: 64 values and levels.
+        unsafe {
+            let values = std::array::from_fn(|at| _mm512_loadu_ps(values[at * LANES..].as_ptr()));
+            _mm512_storeu_si512(levels.as_mut_ptr().cast(), pack(values));
+        }
+    }
+    if !tail.is_empty() {
+        // SAFETY: only lanes within `rest` are read, the others become the level of zero; only bytes within
+        // `tail`, which has less than 64 (`Weight::width`), are written.
+        unsafe {
+            let values = std::array::from_fn(|at| {
+                let count = rest.len().saturating_sub(at * LANES);
+                _mm512_maskz_loadu_ps(lanes(count), rest.as_ptr().wrapping_add(at * LANES))
+            });
+            let mask = u64::MAX >> (64 - tail.len());
+            _mm512_mask_storeu_epi8(tail.as_mut_ptr().cast(), mask, pack(values));
+        }
     }
     step
 }
