@@ -1,15 +1,17 @@
-"""Times generation of PyTorch and losparse, alternating: a model of `bart-base`'s shape, 256 tokens of
-source, 64 new tokens, with and without a cache.
+"""Times generation of PyTorch, CTranslate2 and losparse, alternating: a model of `bart-base`'s shape, 256 tokens
+of source, 64 new tokens, with and without a cache.
 
     cargo build --release --example generation_server
     python benches/peers/models.py OUT bart
     python benches/peers/generation.py OUT target/release/examples/generation_server
 
-Speed is the median over rounds of PyTorch's time over the contestant's in the same round. Tokens are first compared
-with PyTorch's from the same weights: equal or, at a tie, equally probable by PyTorch's own scores (without beams at
-the first difference).
+Speed is the median over rounds of PyTorch's time over the contestant's in the same round. Tokens in 32-bit floats are
+first compared with PyTorch's from the same weights: equal or, at a tie, equally probable by PyTorch's own scores
+(without beams at the first difference). Of tokens in 8-bit integers the share is printed that is PyTorch's: the model is
+random, so that a token that differs changes all that follow.
 
-Needs torch, transformers and safetensors.
+Needs torch, transformers and safetensors, and ctranslate2 unless `--contestants` leaves it out. The contestants `int8`
+take `dense-int8` and `compact-30-int8`, which `losparse quantize` writes.
 """
 
 import json
@@ -31,6 +33,7 @@ def arguments():
     parser.add_argument("server", help="the built example generation_server")
     parser.add_argument("--shapes", nargs="+", default=["1x1", "1x6", "8x1", "8x6"],
                         help="batch x beams")
+    parser.add_argument("--contestants", nargs="*", choices=["ctranslate", "int8"], default=["ctranslate", "int8"])
     parser.add_argument("--uncached-rounds", type=int, default=3, help="0: with a cache only")
     return parser.parse_args()
 
@@ -45,7 +48,23 @@ def check(args, running, caches):
             for words in (f"{cache} {shape}" for cache in caches):
                 ours = json.loads(running[name].ask(f"tokens {words}"))
                 compare(peer, f"{name}, {words}", ours, theirs)
+        if path == "dense":
+            inexact(args, running, peer)
         peer.close()
+
+
+def inexact(args, running, peer):
+    """Says how many tokens of those in other numbers, with a cache, are PyTorch's."""
+    for name in running:
+        if name not in ("PyTorch", "ours, dense") and "30%" not in name:
+            for shape in args.shapes:
+                theirs = json.loads(peer.ask(f"tokens cached {shape}"))
+                found = json.loads(running[name].ask(f"tokens cached {shape}"))
+                # CTranslate2 leaves the start token out, PyTorch ends with one that is forced.
+                pairs = [pair for mine, row in zip(found, theirs, strict=True)
+                         for pair in zip(mine[len(mine) - NEW_TOKENS:-1], row[len(row) - NEW_TOKENS:-1])]
+                share = sum(mine == token for mine, token in pairs) / len(pairs)
+                print(f"  tokens of {name}, {shape}: {share:.0%} are PyTorch's", flush=True)
 
 
 def compare(peer, what, ours, theirs):
@@ -75,6 +94,13 @@ def main():
         "ours, dense": turns.Contestant([args.server, args.models / "dense"], env),
         "ours, 30%": turns.Contestant([args.server, args.models / "compact-30"], env),
     }
+    if "int8" in args.contestants:
+        for name, path in (("ours, dense in int8", "dense-int8"), ("ours, 30% in int8", "compact-30-int8")):
+            running[name] = turns.Contestant([args.server, args.models / path], env)
+    if "ctranslate" in args.contestants:
+        for numbers in ("float32", "int8"):
+            command = turns.python("ctranslate_peer.py", args.models / "dense", numbers)
+            running[f"CTranslate2 {numbers}"] = turns.Contestant(command, env)
     caches = {"cached": args.rounds, "uncached": args.uncached_rounds}
     check(args, running, [cache for cache, rounds in caches.items() if rounds])
     print("| batch × beams | | tokens/s (median) | best | speed | CPU ms | speed by CPU time |")
