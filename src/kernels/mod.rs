@@ -1,20 +1,19 @@
-//! Operations that Burn's CPU backend is slow at, as backend extensions.
+//! Operations that Burn's CPU backend `flex` is slow at, as loops over plain slices.
 //!
-//! [`Kernels`] is generic over the backend: its default bodies are composed of Burn's own operations,
-//! `Flex` overrides them with loops over plain slices, and `Autodiff` adds the backward pass, by
-//! [`KernelGradients`]. A whole encoder layer, or a token's way through a decoder, in one go (`block`) is
-//! for inference on `flex` only. On a GPU there are no kernels of ours: `Fusion` merges Burn's operations.
+//! An `Operation` computes its output and, under autodiff, the gradients of its operands. A whole encoder
+//! layer, or a token's way through a decoder, in one go (`block`) is for inference only. On a GPU there
+//! are no kernels of ours: `Fusion` merges Burn's operations.
 //!
 //! ```text
-//! ops ───────────── flex/fused.rs: Kernels ─ Autodiff<B> ─ Flex ─ slices      training, inference
-//!                └─ flex/block: packed weights ─ slices                       inference
+//! ops ─────────── flex/fused.rs ─ operation.rs: apply ─ operations.rs ─ slices   training, inference
+//!              └─ flex/block: packed weights ─ slices                            inference
 //! optim, pruning ── flex/passes.rs: slices in place
 //! ```
 //!
 //! Everything in `flex` needs the feature of that name. A kernel answers `None`, or gives its operands
 //! back, if it does not take them; the caller, in `ops` or the optimizer, then composes the
-//! result. To add one, begin with a function in `flex/fused.rs` and a method of [`Kernels`]
-//! (`flex/extension.rs`), its gradients (`flex/autodiff.rs`), and its body for `Flex` (`flex/backend.rs`).
+//! result. To add one, begin with a function in `flex/fused.rs` and an `Operation` in
+//! `flex/operations.rs`: its forward and its backward pass.
 
 mod active_neurons;
 mod allocator;

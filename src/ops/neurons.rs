@@ -9,7 +9,7 @@ use crate::kernels::{LayerWeights, NeuronWeights};
 use crate::precision::linear;
 #[cfg(feature = "flex")]
 use crate::{
-    kernels::{Kernels, NeuronPlan, fuses_products},
+    kernels::{NeuronPlan, fuses_products},
     ops::{Memo, Sources},
 };
 
@@ -42,10 +42,7 @@ impl NeuronCache {
         hidden: &Tensor<D>,
         weights: &NeuronWeights,
     ) -> Option<Tensor<D>> {
-        use burn::backend::Dispatch;
-
-        let plain = |tensor: &Tensor<1>| fuses_products(tensor) && !tensor.is_autodiff();
-        if hidden.is_autodiff() || !fuses_products(hidden) || !weights.bias.iter().all(plain) {
+        if hidden.is_autodiff() || !fuses_products(hidden) {
             return None;
         }
         let plan = self.plan(weights)?;
@@ -54,18 +51,10 @@ impl NeuronCache {
         if width == 0 || width != weights.kept + plan.rank() {
             return None;
         }
-        let bias = match &weights.bias {
-            Some(bias) => bias.clone(),
-            None => Tensor::zeros([weights.d_output], &hidden.device()),
-        };
         let tokens = shape.iter().product::<usize>() / width;
-        let output = <Dispatch as Kernels>::neuron_outputs(
-            hidden.clone().reshape([tokens, width]).into_dispatch(),
-            bias.into_dispatch(),
-            plan,
-        );
         shape[D - 1] = weights.d_output;
-        Some(Tensor::<2>::from_dispatch(output).reshape(shape))
+        let hidden = hidden.clone().reshape([tokens, width]);
+        Some(plan.outputs(&hidden, weights.bias.as_ref())?.reshape(shape))
     }
 
     #[cfg(feature = "flex")]

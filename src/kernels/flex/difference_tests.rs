@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use burn::backend::Dispatch;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 
+use super::operation::apply;
+use super::operations::{ActiveDense, Dense};
 use super::*;
 
 /// A step along a direction of normally distributed numbers.
@@ -78,10 +79,13 @@ fn dense() {
         ];
         check(&format!("{rows}x{d_input}x{d_output}"), &inputs, &|inputs| {
             let [x, weight, bias] = inputs.to_vec().try_into().unwrap();
-            let output = <Dispatch as Kernels>::dense(
-                x.reshape([rows, d_input]).into_dispatch(),
-                weight.reshape([d_input, d_output]).into_dispatch(),
-                bias.into_dispatch(),
+            let output = apply(
+                Dense,
+                [
+                    x.reshape([rows, d_input]).into_dispatch(),
+                    weight.reshape([d_input, d_output]).into_dispatch(),
+                    bias.into_dispatch(),
+                ],
             );
             Tensor::<2>::from_dispatch(output).flatten(0, 1)
         });
@@ -120,13 +124,15 @@ fn active_dense() {
                     inputs[4].clone().reshape([rank, d_output]),
                 ],
             };
-            let output = <Dispatch as Kernels>::active_dense(
-                x.into_dispatch(),
-                inputs[1].clone().reshape([d_input, d_output]).into_dispatch(),
-                right.into_dispatch(),
-                left.into_dispatch(),
-                inputs[2].clone().into_dispatch(),
-                columns.clone(),
+            let output = apply(
+                ActiveDense(columns.clone()),
+                [
+                    x.into_dispatch(),
+                    inputs[1].clone().reshape([d_input, d_output]).into_dispatch(),
+                    right.into_dispatch(),
+                    left.into_dispatch(),
+                    inputs[2].clone().into_dispatch(),
+                ],
             );
             Tensor::<2>::from_dispatch(output).flatten(0, 1)
         });
@@ -167,12 +173,14 @@ fn attention_heads() {
                 Some(bias) => bias.clone().reshape([batch, heads, queries, keys]),
                 None => Tensor::<4>::zeros([0, 0, 0, 0], &query.device()),
             };
-            let output = <Dispatch as Kernels>::attention_heads(
-                query.into_dispatch(),
-                rows(1, keys).into_dispatch(),
-                rows(2, keys).into_dispatch(),
-                bias.into_dispatch(),
+            let output = apply(
                 settings.clone(),
+                [
+                    query.into_dispatch(),
+                    rows(1, keys).into_dispatch(),
+                    rows(2, keys).into_dispatch(),
+                    bias.into_dispatch(),
+                ],
             );
             Tensor::<3>::from_dispatch(output).flatten(0, 2)
         });
@@ -219,8 +227,7 @@ fn position_scores() {
                 None => Tensor::<2>::zeros([0, 0], &device),
             });
             let [keys, queries] = [keys, queries].map(Tensor::into_dispatch);
-            let output =
-                <Dispatch as Kernels>::position_scores(query, key, keys, queries, settings.clone());
+            let output = apply(settings.clone(), [query, key, keys, queries]);
             Tensor::<4>::from_dispatch(output).flatten(0, 3)
         });
     }
@@ -239,12 +246,14 @@ fn residual_norm() {
         let settings = NormSettings { epsilon: 1e-5, dropout };
         check(&format!("{rows}x{d}, dropout {probability}"), &inputs, &|inputs| {
             let [x, residual, gamma, beta] = inputs.to_vec().try_into().unwrap();
-            let output = <Dispatch as Kernels>::residual_norm(
-                x.reshape([rows, d]).into_dispatch(),
-                residual.reshape([rows, d]).into_dispatch(),
-                gamma.into_dispatch(),
-                beta.into_dispatch(),
+            let output = apply(
                 settings,
+                [
+                    x.reshape([rows, d]).into_dispatch(),
+                    residual.reshape([rows, d]).into_dispatch(),
+                    gamma.into_dispatch(),
+                    beta.into_dispatch(),
+                ],
             );
             Tensor::<2>::from_dispatch(output).flatten(0, 1)
         });

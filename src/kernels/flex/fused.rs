@@ -1,16 +1,17 @@
-//! Parts of a layer in one operation each, in training too; `None` where the extension does not take
+//! Parts of a layer in one operation each, in training too; `None` where the kernel does not take
 //! the operands.
 
 use std::sync::Arc;
 
-use burn::backend::Dispatch;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Distribution, Int, Tensor};
 
+use super::operation::apply;
+use super::operations::{ActiveDense, ComposedWeight, Dense, Gelu};
 use super::slices::{contiguous, slice};
 use super::{
-    ActiveNeurons, AttentionMask, AttentionSettings, DropoutMask, Kernels, NormSettings,
-    PositionSettings, RelativeScores, Sequences, is_flex_f32,
+    ActiveNeurons, AttentionMask, AttentionSettings, DropoutMask, NormSettings, PositionSettings,
+    RelativeScores, Sequences, is_flex_f32,
 };
 use crate::precision::is_reduced;
 
@@ -29,7 +30,7 @@ pub(crate) struct HeadSettings<'a> {
     pub(crate) sequences: Option<&'a Arc<Sequences>>,
 }
 
-/// Whether the extension takes `tensor` beside an operand that is tracked by autodiff, or not, as `autodiff`
+/// Whether kernels take `tensor` beside an operand that is tracked by autodiff, or not, as `autodiff`
 /// says.
 fn fits<const D: usize>(tensor: &Tensor<D>, autodiff: bool) -> bool {
     is_flex_f32(tensor) && tensor.is_autodiff() == autodiff
@@ -37,7 +38,7 @@ fn fits<const D: usize>(tensor: &Tensor<D>, autodiff: bool) -> bool {
 
 /// `x Φ(x)`, the GELU with `erf`, of [`is_flex_f32`] values, in place if nothing else holds them.
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as Kernels>::gelu_erf(x.into_dispatch()))
+    Tensor::from_dispatch(apply(Gelu, [x.into_dispatch()]))
 }
 
 /// Products of fewer operations are not worth packing a weight.
@@ -67,11 +68,9 @@ pub(crate) fn dense<const D: usize>(
     if !(fits(x, autodiff) && fits(weight, autodiff) && fits(bias, autodiff)) {
         return None;
     }
-    let output = <Dispatch as Kernels>::dense(
-        x.clone().reshape([rows, d_input]).into_dispatch(),
-        weight.clone().into_dispatch(),
-        bias.clone().into_dispatch(),
-    );
+    let x = x.clone().reshape([rows, d_input]).into_dispatch();
+    let (weight, bias) = (weight.clone().into_dispatch(), bias.clone().into_dispatch());
+    let output = apply(Dense, [x, weight, bias]);
     shape[D - 1] = d_output;
     Some(Tensor::<2>::from_dispatch(output).reshape(shape))
 }
@@ -82,7 +81,7 @@ fn nonzero_columns(sparse: &Tensor<2>, rank: usize) -> Option<Arc<ActiveNeurons>
     ActiveNeurons::of_sparse(slice(&plain), sparse.dims()[1], rank).map(Arc::new)
 }
 
-/// `[S, R, L]`, if the extension takes them; `low_rank`: `R` and `L`.
+/// `[S, R, L]`, if kernels take them; `low_rank`: `R` and `L`.
 fn parts(sparse: &Tensor<2>, low_rank: Option<[Tensor<2>; 2]>) -> Option<[Tensor<2>; 3]> {
     let ([d_input, d_output], device) = (sparse.dims(), sparse.device());
     let [right, left] = low_rank.unwrap_or_else(|| {
@@ -100,7 +99,7 @@ pub(crate) fn composed_weight(
     columns: Option<&Arc<ActiveNeurons>>,
 ) -> Option<Tensor<2>> {
     let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
-    let weight = <Dispatch as Kernels>::composed_weight(sparse, right, left, columns.cloned());
+    let weight = apply(ComposedWeight(columns.cloned()), [right, left, sparse]);
     Some(Tensor::from_dispatch(weight))
 }
 
@@ -109,7 +108,7 @@ pub(crate) fn composed_weight(
 /// are trained.
 ///
 /// # Shapes
-/// As [`Kernels::active_dense`], but `x`: `[.., d_input]`.
+/// As [`ActiveDense`], but `x`: `[.., d_input]`.
 pub(crate) fn active_dense<const D: usize>(
     x: &Tensor<D>,
     sparse: &Tensor<2>,
@@ -131,14 +130,9 @@ pub(crate) fn active_dense<const D: usize>(
         None => nonzero_columns(sparse, rank)?,
     };
     let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
-    let output = <Dispatch as Kernels>::active_dense(
-        x.clone().reshape([rows, d_input]).into_dispatch(),
-        sparse,
-        right,
-        left,
-        bias.clone().into_dispatch(),
-        columns,
-    );
+    let x = x.clone().reshape([rows, d_input]).into_dispatch();
+    let bias = bias.clone().into_dispatch();
+    let output = apply(ActiveDense(columns), [x, sparse, right, left, bias]);
     shape[D - 1] = d_output;
     Some(Tensor::<2>::from_dispatch(output).reshape(shape))
 }
@@ -182,8 +176,7 @@ pub(crate) fn attention(
     let none = || Tensor::zeros([0, 0, 0, 0], (&inputs[0].device(), inputs[0].dtype()));
     let bias = bias.cloned().unwrap_or_else(none).into_dispatch();
     let [query, key, value] = inputs.map(|tensor| tensor.clone().into_dispatch());
-    let output = <Dispatch as Kernels>::attention_heads(query, key, value, bias, settings);
-    Some(Tensor::from_dispatch(output))
+    Some(Tensor::from_dispatch(apply(settings, [query, key, value, bias])))
 }
 
 /// The scores `[batch, heads, length, length]` that relative positions add; `None` also if they add
@@ -212,8 +205,7 @@ pub(crate) fn position_scores(
     let [keys, queries] = tables.map(|table| table.unwrap_or_else(none).into_dispatch());
     let sequences = heads.sequences.cloned();
     let settings = PositionSettings { heads: heads.count, scale: heads.scale as f32, sequences };
-    let scores = <Dispatch as Kernels>::position_scores(query, key, keys, queries, settings);
-    Some(Tensor::from_dispatch(scores))
+    Some(Tensor::from_dispatch(apply(settings, [query, key, keys, queries])))
 }
 
 /// `LayerNorm(dropout(x) + residual)`, all `[batch, length, d]`, with the normalisation's
@@ -238,8 +230,7 @@ pub(crate) fn residual_norm(
     let dropout = dropout_mask(dropout, x);
     let settings = NormSettings { epsilon: epsilon as f32, dropout };
     let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
-    let output =
-        <Dispatch as Kernels>::residual_norm(rows(x), rows(residual), gamma, beta, settings);
+    let output = apply(settings, [rows(x), rows(residual), gamma, beta]);
     Some(Tensor::<2>::from_dispatch(output).reshape(shape))
 }
 

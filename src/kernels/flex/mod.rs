@@ -1,25 +1,25 @@
-//! The kernels of the CPU backend `flex`, and the extension that makes them operations of Burn.
+//! The kernels of the CPU backend `flex`, and what makes them operations of Burn.
 
 mod active;
 pub(crate) mod adamw;
 mod attention;
-mod autodiff;
-mod backend;
 pub(crate) mod block;
-mod composed;
+#[cfg(test)]
+mod composed_reference;
 #[cfg(test)]
 mod composed_tests;
 #[cfg(test)]
 mod difference_tests;
 mod dropout;
 pub(crate) mod exp;
-#[cfg_attr(feature = "ndarray", allow(deprecated))] // Burn deprecates the backend.
-mod extension;
 pub(crate) mod fused;
 mod gelu;
 mod lanes;
 mod neuron_plan;
-mod padded;
+mod operation;
+mod operations;
+#[cfg(test)]
+mod padded_reference;
 pub(crate) mod passes;
 mod positions;
 mod products;
@@ -34,7 +34,6 @@ mod training_tests;
 
 pub use attention::{AttentionMask, AttentionSettings};
 pub use dropout::DropoutMask;
-pub use extension::{KernelGradients, Kernels};
 pub use neuron_plan::NeuronPlan;
 pub use positions::PositionSettings;
 pub use residual_norm::NormSettings;

@@ -9,7 +9,7 @@ use super::lanes::total;
 /// Rows a task takes; fixed, so that sums over rows do not depend on the number of threads.
 const ROWS: usize = 64;
 
-/// Settings of [`super::Kernels::residual_norm`].
+/// Settings of a dropout, residual and normalisation.
 #[derive(Debug, Clone, Copy)]
 pub struct NormSettings {
     /// Added to the variance.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use burn::backend::Dispatch;
 use burn::tensor::activation::softmax;
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData, Tolerance};
 
+use super::operation::apply;
+use super::operations::{ActiveDense, ComposedWeight};
 use super::*;
 
 fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
@@ -179,23 +180,21 @@ impl Form {
         let dispatch = |tensor: &Tensor<2>| tensor.clone().into_dispatch();
         let weight = match self {
             Self::Active(gradient) => {
-                return Tensor::from_dispatch(<Dispatch as Kernels>::active_dense(
-                    dispatch(x),
-                    dispatch(sparse),
-                    dispatch(right),
-                    dispatch(left),
-                    bias.clone().into_dispatch(),
-                    columns(gradient),
+                return Tensor::from_dispatch(apply(
+                    ActiveDense(columns(gradient)),
+                    [
+                        dispatch(x),
+                        dispatch(sparse),
+                        dispatch(right),
+                        dispatch(left),
+                        bias.clone().into_dispatch(),
+                    ],
                 ));
             }
-            Self::Composed(gradient) => {
-                Tensor::from_dispatch(<Dispatch as Kernels>::composed_weight(
-                    dispatch(sparse),
-                    dispatch(right),
-                    dispatch(left),
-                    Some(columns(gradient)),
-                ))
-            }
+            Self::Composed(gradient) => Tensor::from_dispatch(apply(
+                ComposedWeight(Some(columns(gradient))),
+                [dispatch(right), dispatch(left), dispatch(sparse)],
+            )),
             Self::Burns(masked) => {
                 let active = match masked {
                     true => sparse.clone() * Tensor::from_inner(mask.clone()),
@@ -286,12 +285,14 @@ fn attention_case(case: &Case) {
                 true => bias.clone(),
                 false => Tensor::zeros([0, 0, 0, 0], &bias.device()),
             };
-            Tensor::from_dispatch(<Dispatch as Kernels>::attention_heads(
-                query.clone().into_dispatch(),
-                key.clone().into_dispatch(),
-                value.clone().into_dispatch(),
-                bias.into_dispatch(),
+            Tensor::from_dispatch(apply(
                 settings,
+                [
+                    query.clone().into_dispatch(),
+                    key.clone().into_dispatch(),
+                    value.clone().into_dispatch(),
+                    bias.into_dispatch(),
+                ],
             ))
         } else {
             let split = |rows: &Tensor<3>| {
@@ -337,12 +338,14 @@ fn position_scores_are_those_of_the_definition() {
         pool.install(|| {
             let ([query, key], [keys, queries]) =
                 (rows.each_ref().map(leaf), tables.each_ref().map(leaf));
-            let scores = Tensor::<4>::from_dispatch(<Dispatch as Kernels>::position_scores(
-                query.clone().into_dispatch(),
-                key.clone().into_dispatch(),
-                keys.clone().into_dispatch(),
-                queries.clone().into_dispatch(),
+            let scores = Tensor::<4>::from_dispatch(apply(
                 PositionSettings { heads, scale, sequences: None },
+                [
+                    query.clone().into_dispatch(),
+                    key.clone().into_dispatch(),
+                    keys.clone().into_dispatch(),
+                    queries.clone().into_dispatch(),
+                ],
             ));
             let grads = (scores.clone() * Tensor::from_inner(outer.clone())).sum().backward();
             let host = |values: Tensor<1>| values.try_into_vec_as::<f32>().unwrap();
@@ -431,12 +434,14 @@ fn residual_norm_equals_the_composed_form() {
             let (x, residual) = (leaf(&x), leaf(&residual));
             let (gamma, beta) = (leaf(&gamma), leaf(&beta));
             let output: Tensor<2> = if fused {
-                Tensor::from_dispatch(<Dispatch as Kernels>::residual_norm(
-                    x.clone().into_dispatch(),
-                    residual.clone().into_dispatch(),
-                    gamma.clone().into_dispatch(),
-                    beta.clone().into_dispatch(),
+                Tensor::from_dispatch(apply(
                     NormSettings { epsilon: epsilon as f32, dropout },
+                    [
+                        x.clone().into_dispatch(),
+                        residual.clone().into_dispatch(),
+                        gamma.clone().into_dispatch(),
+                        beta.clone().into_dispatch(),
+                    ],
                 ))
             } else {
                 let factors = Tensor::from_inner(factors(dropout, rows, d));

@@ -1,4 +1,4 @@
-//! The extension composed of Burn's own operations: what every backend can do, `Fusion` lazily.
+//! The kernels and their gradients composed of Burn's own operations: what tests compare those of `flex` with.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
@@ -22,7 +22,7 @@ pub(super) fn gelu_gradient<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>)
     B::float_mul(B::float_add(cumulative, B::float_mul(x, density)), grad)
 }
 
-/// See [`super::Kernels::neuron_outputs`].
+/// See [`NeuronPlan::outputs`].
 pub(super) fn neuron_outputs<B: Backend>(
     hidden: FloatTensor<B>,
     bias: FloatTensor<B>,
@@ -62,7 +62,7 @@ pub(super) fn weight<B: Backend>(
     }
 }
 
-/// Gradients of `sparse`, `right` and `left`, of that of [`weight`].
+/// Gradients of `right`, `left` and `sparse`, of that of [`weight`].
 pub(super) fn weight_gradients<B: Backend>(
     [right, left]: [FloatTensor<B>; 2],
     columns: Option<&ActiveNeurons>,
@@ -75,7 +75,7 @@ pub(super) fn weight_gradients<B: Backend>(
             B::float_matmul(B::float_transpose(right), grad.clone()),
         ],
     };
-    [sparse_gradient::<B>(columns, grad), right, left]
+    [right, left, sparse_gradient::<B>(columns, grad)]
 }
 
 /// The gradient of `S` as `columns` asks for it.
@@ -100,7 +100,7 @@ fn sparse_gradient<B: Backend>(
     }
 }
 
-/// See [`super::KernelGradients::active_dense_gradients`].
+/// See [`super::operations::ActiveDense`].
 pub(super) fn active_dense_gradients<B: Backend>(
     [x, sparse, right, left]: [FloatTensor<B>; 4],
     columns: &ActiveNeurons,
@@ -109,7 +109,7 @@ pub(super) fn active_dense_gradients<B: Backend>(
     let whole = weight::<B>(sparse, right.clone(), left.clone());
     let of_x = B::float_matmul(grad.clone(), B::float_transpose(whole));
     let of_weight = B::float_matmul(B::float_transpose(x), grad.clone());
-    let [sparse, right, left] = weight_gradients::<B>([right, left], Some(columns), of_weight);
+    let [right, left, sparse] = weight_gradients::<B>([right, left], Some(columns), of_weight);
     [of_x, sparse, right, left, column_sums::<B>(grad)]
 }
 
@@ -178,7 +178,7 @@ impl<'a, B: Backend> Heads<'a, B> {
     }
 }
 
-/// See [`super::Kernels::attention_heads`].
+/// See [`AttentionSettings`].
 pub(super) fn attention<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &AttentionSettings,
@@ -187,7 +187,7 @@ pub(super) fn attention<B: Backend>(
     merge::<B>(B::float_matmul(kept, value))
 }
 
-/// See [`super::KernelGradients::attention_gradients`].
+/// See [`AttentionSettings`].
 pub(super) fn attention_gradients<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &AttentionSettings,
@@ -199,7 +199,7 @@ pub(super) fn attention_gradients<B: Backend>(
     [query, key, value, bias]
 }
 
-/// See [`super::Kernels::position_scores`].
+/// See [`PositionSettings`].
 pub(super) fn position_scores<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &PositionSettings,
@@ -225,7 +225,7 @@ pub(super) fn position_scores<B: Backend>(
     }
 }
 
-/// See [`super::KernelGradients::position_gradients`].
+/// See [`PositionSettings`].
 pub(super) fn position_gradients<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &PositionSettings,
@@ -326,7 +326,7 @@ impl<B: Backend> Norm<B> {
     }
 }
 
-/// See [`super::Kernels::residual_norm`].
+/// See [`NormSettings`].
 pub(super) fn residual_norm<B: Backend>(
     [x, residual, gamma, beta]: [FloatTensor<B>; 4],
     settings: NormSettings,
@@ -337,7 +337,7 @@ pub(super) fn residual_norm<B: Backend>(
     B::float_add(scaled, B::float_reshape(beta, row))
 }
 
-/// See [`super::KernelGradients::residual_norm_gradients`].
+/// See [`NormSettings`].
 pub(super) fn residual_norm_gradients<B: Backend>(
     [x, residual, gamma]: [FloatTensor<B>; 3],
     settings: NormSettings,

@@ -8,66 +8,68 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{IndexingUpdateOp, Shape, TensorData};
 
 use super::attention::{AttentionMask, AttentionSettings};
-use super::composed;
+use super::composed_reference;
 use super::positions::PositionSettings;
 use super::sequences::Sequences;
 
-/// See [`composed::attention`].
+/// See [`composed_reference::attention`].
 pub(super) fn attention<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &AttentionSettings,
 ) -> FloatTensor<B> {
     let Some(sequences) = &settings.sequences else {
-        return composed::attention::<B>(inputs, settings);
+        return composed_reference::attention::<B>(inputs, settings);
     };
     let inputs = pad_inputs::<B, 3>(inputs, sequences);
-    let output = composed::attention::<B>(inputs, &without_padding(settings, sequences));
+    let output = composed_reference::attention::<B>(inputs, &without_padding(settings, sequences));
     take::<B>(output, sequences)
 }
 
-/// See [`composed::attention_gradients`].
+/// See [`composed_reference::attention_gradients`].
 pub(super) fn attention_gradients<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &AttentionSettings,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 4] {
     let Some(sequences) = &settings.sequences else {
-        return composed::attention_gradients::<B>(inputs, settings, grad);
+        return composed_reference::attention_gradients::<B>(inputs, settings, grad);
     };
     let inputs = pad_inputs::<B, 3>(inputs, sequences);
     let settings = without_padding(settings, sequences);
     let grad = pad::<B>(grad, sequences);
-    let [query, key, value, bias] = composed::attention_gradients::<B>(inputs, &settings, grad);
+    let [query, key, value, bias] =
+        composed_reference::attention_gradients::<B>(inputs, &settings, grad);
     let [query, key, value] = [query, key, value].map(|rows| take::<B>(rows, sequences));
     [query, key, value, bias]
 }
 
-/// See [`composed::position_scores`].
+/// See [`composed_reference::position_scores`].
 pub(super) fn position_scores<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &PositionSettings,
 ) -> FloatTensor<B> {
     let Some(sequences) = &settings.sequences else {
-        return composed::position_scores::<B>(inputs, settings);
+        return composed_reference::position_scores::<B>(inputs, settings);
     };
     let inputs = pad_inputs::<B, 2>(inputs, sequences);
     let settings = PositionSettings { sequences: None, ..settings.clone() };
-    pairs_only::<B>(composed::position_scores::<B>(inputs, &settings), sequences)
+    pairs_only::<B>(composed_reference::position_scores::<B>(inputs, &settings), sequences)
 }
 
-/// See [`composed::position_gradients`].
+/// See [`composed_reference::position_gradients`].
 pub(super) fn position_gradients<B: Backend>(
     inputs: [FloatTensor<B>; 4],
     settings: &PositionSettings,
     grad: FloatTensor<B>,
 ) -> [FloatTensor<B>; 4] {
     let Some(sequences) = &settings.sequences else {
-        return composed::position_gradients::<B>(inputs, settings, grad);
+        return composed_reference::position_gradients::<B>(inputs, settings, grad);
     };
     let inputs = pad_inputs::<B, 2>(inputs, sequences);
     let settings = PositionSettings { sequences: None, ..settings.clone() };
     let grad = pairs_only::<B>(grad, sequences);
-    let [query, key, keys, queries] = composed::position_gradients::<B>(inputs, &settings, grad);
+    let [query, key, keys, queries] =
+        composed_reference::position_gradients::<B>(inputs, &settings, grad);
     let [query, key] = [query, key].map(|rows| take::<B>(rows, sequences));
     [query, key, keys, queries]
 }
@@ -87,7 +89,7 @@ fn pad_inputs<B: Backend, const N: usize>(
 fn pad<B: Backend>(rows: FloatTensor<B>, sequences: &Sequences) -> FloatTensor<B> {
     let (count, length, size) = (sequences.count(), sequences.length(), rows.shape()[2]);
     let places = places::<B>(&rows, sequences);
-    let zeros = composed::zeros::<B>([count * length, size], &rows);
+    let zeros = composed_reference::zeros::<B>([count * length, size], &rows);
     let rows = B::float_reshape(rows, Shape::new([sequences.tokens(), size]));
     let padded = B::float_select_assign(zeros, 0, places, rows, IndexingUpdateOp::Add);
     B::float_reshape(padded, Shape::new([count, length, size]))
@@ -115,7 +117,7 @@ fn pairs_only<B: Backend>(scores: FloatTensor<B>, sequences: &Sequences) -> Floa
         f32::from(query.max(key) < sequences.rows(item).len())
     };
     let pairs = (0..count * length * length).map(pair).collect();
-    let pairs = composed::values::<B>(pairs, [count, 1, length, length], &scores);
+    let pairs = composed_reference::values::<B>(pairs, [count, 1, length, length], &scores);
     B::float_mul(scores, pairs)
 }
 
