@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use losparse::checkpoint::PretrainedModel;
 use losparse::models::bert::{
     BertConfig, BertFamily, BertForSequenceClassification, BertModel, ForQuestionAnswering,
     ForSequenceClassification,
@@ -80,8 +81,8 @@ fn check_family<M: BertFamily>(
     without_dropout: impl Fn(&mut <M as BertFamily>::Config),
 ) {
     let mut rows = Vec::new();
-    for (name, class) in cases(M::NAME) {
-        let folder = fixture(M::NAME, &name);
+    for (name, class) in cases(M::MODEL_TYPE) {
+        let folder = fixture(M::MODEL_TYPE, &name);
         rows.push(if class.ends_with("ForSequenceClassification") {
             compare(&folder, &without_dropout, classify::<M>)
         } else if class.ends_with("ForQuestionAnswering") {
@@ -114,7 +115,7 @@ fn check_published<M: BertFamily>(
     classifier: impl Fn(&<M as BertFamily>::Config, &Device) -> usize,
 ) {
     let device = Device::default();
-    let text = std::fs::read_to_string(fixture(M::NAME, "published.json")).unwrap();
+    let text = std::fs::read_to_string(fixture(M::MODEL_TYPE, "published.json")).unwrap();
     let models: BTreeMap<String, Published> = serde_json::from_str(&text).unwrap();
     assert!(!models.is_empty());
     for (name, Published { config, parameters: expected }) in models {

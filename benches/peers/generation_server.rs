@@ -31,6 +31,11 @@ struct Read {
 
 impl CachedDecoder for Uncached<'_> {
     type Cache = Read;
+    type Input = EncoderInput;
+
+    fn examples(input: &EncoderInput) -> usize {
+        input.input_ids.dims()[0]
+    }
 
     fn vocab_size(&self) -> usize {
         self.0.vocab_size()

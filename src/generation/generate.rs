@@ -6,7 +6,6 @@ use super::config::Resolved;
 use super::rules::Next;
 use super::{CachedDecoder, GenerationConfig};
 use crate::Result;
-use crate::models::EncoderInput;
 
 /// One output.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,11 +29,11 @@ pub struct Generated {
 /// If shapes of the input differ.
 pub fn generate<M: CachedDecoder>(
     model: &M,
-    input: &EncoderInput,
+    input: &M::Input,
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Generated>>> {
     let settings = config.resolve(model.vocab_size(), model.max_length())?;
-    let [batch, _] = input.input_ids.dims();
+    let batch = M::examples(input);
     let mut cache = model.start(input, settings.num_beams, settings.max_length)?;
     match settings.num_beams {
         1 => greedy(model, &settings, batch, &mut cache),

@@ -28,7 +28,6 @@ pub use generate::{Generated, generate};
 use burn::tensor::Tensor;
 
 use crate::Result;
-use crate::models::EncoderInput;
 
 /// A model that decodes token by token, remembering what it has computed.
 ///
@@ -36,6 +35,11 @@ use crate::models::EncoderInput;
 pub trait CachedDecoder {
     /// The state between tokens; the model keeps nothing of a generation.
     type Cache;
+    /// What is read once, before the first token.
+    type Input;
+
+    /// Number of examples in an input.
+    fn examples(input: &Self::Input) -> usize;
 
     /// Number of tokens in the vocabulary.
     fn vocab_size(&self) -> usize;
@@ -47,7 +51,7 @@ pub trait CachedDecoder {
     ///
     /// # Errors
     /// If the input cannot be decoded, such as one that is too long.
-    fn start(&self, input: &EncoderInput, beams: usize, max_length: usize) -> Result<Self::Cache>;
+    fn start(&self, input: &Self::Input, beams: usize, max_length: usize) -> Result<Self::Cache>;
 
     /// Appends a token to every row; gives the logits `[rows, vocab_size]` of the next.
     fn step(&self, tokens: &[u32], cache: &mut Self::Cache) -> Tensor<2>;

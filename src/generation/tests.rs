@@ -14,6 +14,11 @@ struct History(Vec<Vec<u32>>);
 
 impl CachedDecoder for Table {
     type Cache = History;
+    type Input = EncoderInput;
+
+    fn examples(input: &EncoderInput) -> usize {
+        input.input_ids.dims()[0]
+    }
 
     fn vocab_size(&self) -> usize {
         self.0.len()

@@ -35,19 +35,10 @@ impl Int8Matrix {
     /// - `matrix`: `[rows, columns]`
     pub fn quantize(matrix: &Tensor<2>) -> Self {
         let [rows, columns] = matrix.dims();
-        let values = super::to_vec(matrix.clone());
-        let mut most = vec![0f32; columns];
-        for row in values.chunks_exact(columns.max(1)) {
-            most.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(value.abs()));
-        }
-        let (scales, inverses): (Vec<f32>, Vec<f32>) = most.into_iter().map(scale).unzip();
-        let levels: Vec<i8> = values
-            .chunks_exact(columns.max(1))
-            .flat_map(|row| {
-                row.iter().zip(&inverses).map(|(value, inverse)| level(*value, *inverse))
-            })
-            .collect();
-        Self::new(levels, rows, scales, &matrix.device())
+        let values = super::to_vec(matrix.clone().transpose());
+        let (levels, scales) = quantize_rows(&values, columns);
+        let row = |row| levels.iter().skip(row).step_by(rows).copied();
+        Self::new((0..rows).flat_map(row).collect(), rows, scales, &matrix.device())
     }
 
     /// The rounded matrix, `[rows, columns]`.
@@ -71,26 +62,16 @@ impl Int8Matrix {
     }
 }
 
-/// The scale of levels whose largest value is `most`, and its inverse.
-fn scale(most: f32) -> (f32, f32) {
-    let scale = most / MOST;
-    // A scale that rounds to zero belongs to values that are zero.
-    (scale, if scale > 0.0 { 1.0 / scale } else { 0.0 })
-}
-
-/// The level of a value by the inverse of its scale.
-fn level(value: f32, inverse: f32) -> i8 {
-    (value * inverse).round().clamp(-MOST, MOST) as i8
-}
-
 /// Rounds a matrix of `rows` with a scale for each: its levels, and the scales.
 pub(crate) fn quantize_rows(values: &[f32], rows: usize) -> (Vec<i8>, Vec<f32>) {
     let width = values.len().checked_div(rows).unwrap_or(0).max(1);
     let (mut levels, mut scales) = (Vec::with_capacity(values.len()), vec![0.0; rows]);
     for (row, of_row) in values.chunks(width).zip(&mut scales) {
-        let (scale, inverse) = scale(row.iter().fold(0.0, |most, value| value.abs().max(most)));
-        *of_row = scale;
-        levels.extend(row.iter().map(|value| level(*value, inverse)));
+        *of_row = row.iter().fold(0.0, |most: f32, value| most.max(value.abs())) / MOST;
+        // A scale that rounds to zero belongs to values that are zero.
+        let inverse = if *of_row > 0.0 { 1.0 / *of_row } else { 0.0 };
+        let level = |value: &f32| (value * inverse).round().clamp(-MOST, MOST) as i8;
+        levels.extend(row.iter().map(level));
     }
     (levels, scales)
 }

@@ -86,7 +86,8 @@ fn dense() {
                     weight.reshape([d_input, d_output]).into_dispatch(),
                     bias.into_dispatch(),
                 ],
-            );
+            )
+            .unwrap();
             Tensor::<2>::from_dispatch(output).flatten(0, 1)
         });
     }
@@ -133,7 +134,8 @@ fn active_dense() {
                     left.into_dispatch(),
                     inputs[2].clone().into_dispatch(),
                 ],
-            );
+            )
+            .unwrap();
             Tensor::<2>::from_dispatch(output).flatten(0, 1)
         });
     }
@@ -181,7 +183,8 @@ fn attention_heads() {
                     rows(2, keys).into_dispatch(),
                     bias.into_dispatch(),
                 ],
-            );
+            )
+            .unwrap();
             Tensor::<3>::from_dispatch(output).flatten(0, 2)
         });
     }
@@ -227,7 +230,7 @@ fn position_scores() {
                 None => Tensor::<2>::zeros([0, 0], &device),
             });
             let [keys, queries] = [keys, queries].map(Tensor::into_dispatch);
-            let output = apply(settings.clone(), [query, key, keys, queries]);
+            let output = apply(settings.clone(), [query, key, keys, queries]).unwrap();
             Tensor::<4>::from_dispatch(output).flatten(0, 3)
         });
     }
@@ -254,7 +257,8 @@ fn residual_norm() {
                     gamma.into_dispatch(),
                     beta.into_dispatch(),
                 ],
-            );
+            )
+            .unwrap();
             Tensor::<2>::from_dispatch(output).flatten(0, 1)
         });
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use burn::backend::DispatchTensor;
 use burn::nn::{Dropout, LayerNorm};
 use burn::tensor::{Distribution, Int, Tensor};
 
@@ -30,15 +31,13 @@ pub(crate) struct HeadSettings<'a> {
     pub(crate) sequences: Option<&'a Arc<Sequences>>,
 }
 
-/// Whether kernels take `tensor` beside an operand that is tracked by autodiff, or not, as `autodiff`
-/// says.
-fn fits<const D: usize>(tensor: &Tensor<D>, autodiff: bool) -> bool {
-    is_flex_f32(tensor) && tensor.is_autodiff() == autodiff
-}
-
-/// `x Φ(x)`, the GELU with `erf`, of [`is_flex_f32`] values, in place if nothing else holds them.
+/// `x Φ(x)`, the GELU with `erf`, in place if nothing else holds the values.
+///
+/// # Panics
+/// If these are not 32-bit floats on `flex`, as [`is_flex_f32`] tells.
 pub(crate) fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(apply(Gelu, [x.into_dispatch()]))
+    let output = apply(Gelu, [x.into_dispatch()]);
+    Tensor::from_dispatch(output.expect("32-bit floats on `flex`"))
 }
 
 /// Products of fewer operations are not worth packing a weight.
@@ -46,12 +45,20 @@ const SMALLEST: usize = 1 << 18;
 /// Nor are weights that meet fewer rows.
 const FEWEST_ROWS: usize = 16;
 
-/// Rows of an input `[.., d_input]`, if a weight is worth packing for them.
-fn rows_worth_packing(shape: &[usize], d_output: usize) -> Option<usize> {
-    let (d_input, rows) = shape.split_last()?;
-    let rows = rows.iter().product::<usize>();
+/// The input `[.., d_input]` as rows, if a weight is worth packing for them.
+fn rows_worth_packing<const D: usize>(x: &Tensor<D>, d_output: usize) -> Option<Tensor<2>> {
+    let d_input = x.dims()[D - 1];
+    let rows = x.shape().num_elements().checked_div(d_input)?;
     let worth = rows >= FEWEST_ROWS && rows * d_input * d_output >= SMALLEST;
-    (worth && !is_reduced()).then_some(rows)
+    (worth && !is_reduced() && is_flex_f32(x)).then(|| x.clone().reshape([rows, d_input]))
+}
+
+/// Rows of outputs in the shape of the input `x`.
+fn shaped_as<const D: usize>(x: &Tensor<D>, output: DispatchTensor) -> Tensor<D> {
+    let output = Tensor::<2>::from_dispatch(output);
+    let mut shape = x.dims();
+    shape[D - 1] = output.dims()[1];
+    output.reshape(shape)
 }
 
 /// `x · weight + bias` for `x: [.., d_input]`, `weight: [d_input, d_output]`.
@@ -60,19 +67,9 @@ pub(crate) fn dense<const D: usize>(
     weight: &Tensor<2>,
     bias: Option<&Tensor<1>>,
 ) -> Option<Tensor<D>> {
-    let bias = bias?;
-    let [d_input, d_output] = weight.dims();
-    let mut shape = x.dims();
-    let rows = rows_worth_packing(&shape, d_output)?;
-    let autodiff = x.is_autodiff();
-    if !(fits(x, autodiff) && fits(weight, autodiff) && fits(bias, autodiff)) {
-        return None;
-    }
-    let x = x.clone().reshape([rows, d_input]).into_dispatch();
-    let (weight, bias) = (weight.clone().into_dispatch(), bias.clone().into_dispatch());
-    let output = apply(Dense, [x, weight, bias]);
-    shape[D - 1] = d_output;
-    Some(Tensor::<2>::from_dispatch(output).reshape(shape))
+    let (weight, bias) = (weight.clone(), bias?.clone().into_dispatch());
+    let rows = rows_worth_packing(x, weight.dims()[1])?.into_dispatch();
+    apply(Dense, [rows, weight.into_dispatch(), bias]).map(|output| shaped_as(x, output))
 }
 
 /// See [`ActiveNeurons::of_sparse`].
@@ -81,15 +78,13 @@ fn nonzero_columns(sparse: &Tensor<2>, rank: usize) -> Option<Arc<ActiveNeurons>
     ActiveNeurons::of_sparse(slice(&plain), sparse.dims()[1], rank).map(Arc::new)
 }
 
-/// `[S, R, L]`, if kernels take them; `low_rank`: `R` and `L`.
-fn parts(sparse: &Tensor<2>, low_rank: Option<[Tensor<2>; 2]>) -> Option<[Tensor<2>; 3]> {
+/// `R` and `L`, which may be of rank 0, and `S`.
+fn parts(sparse: &Tensor<2>, low_rank: Option<[Tensor<2>; 2]>) -> [DispatchTensor; 3] {
     let ([d_input, d_output], device) = (sparse.dims(), sparse.device());
     let [right, left] = low_rank.unwrap_or_else(|| {
         [Tensor::zeros([d_input, 0], &device), Tensor::zeros([0, d_output], &device)]
     });
-    let parts = [sparse.clone(), right, left];
-    let autodiff = sparse.is_autodiff();
-    parts.iter().all(|part| fits(part, autodiff)).then_some(parts)
+    [right, left, sparse.clone()].map(Tensor::into_dispatch)
 }
 
 /// `R·L + S`; with `columns`, the gradient of `S` is as those say.
@@ -98,9 +93,11 @@ pub(crate) fn composed_weight(
     low_rank: Option<[Tensor<2>; 2]>,
     columns: Option<&Arc<ActiveNeurons>>,
 ) -> Option<Tensor<2>> {
-    let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
-    let weight = apply(ComposedWeight(columns.cloned()), [right, left, sparse]);
-    Some(Tensor::from_dispatch(weight))
+    if !is_flex_f32(sparse) {
+        return None;
+    }
+    let weight = apply(ComposedWeight(columns.cloned()), parts(sparse, low_rank));
+    weight.map(Tensor::from_dispatch)
 }
 
 /// `x · (R·L + S) + bias` for a sparse part of which only `columns` are not pruned, where those are
@@ -116,25 +113,17 @@ pub(crate) fn active_dense<const D: usize>(
     bias: Option<&Tensor<1>>,
     columns: Option<&Arc<ActiveNeurons>>,
 ) -> Option<Tensor<D>> {
-    let bias = bias?;
+    let bias = bias?.clone().into_dispatch();
     let [d_input, d_output] = sparse.dims();
-    let mut shape = x.dims();
-    let rows = rows_worth_packing(&shape, d_output)?;
-    let autodiff = sparse.is_autodiff();
+    let rows = rows_worth_packing(x, d_output)?.into_dispatch();
     let rank = low_rank.as_ref().map_or(0, |[right, _]| right.dims()[1]);
-    if !(fits(x, autodiff) && fits(bias, autodiff)) {
-        return None;
-    }
     let columns = match columns {
         Some(columns) => columns.pays(d_input, rank).then(|| columns.clone())?,
         None => nonzero_columns(sparse, rank)?,
     };
-    let [sparse, right, left] = parts(sparse, low_rank)?.map(Tensor::into_dispatch);
-    let x = x.clone().reshape([rows, d_input]).into_dispatch();
-    let bias = bias.clone().into_dispatch();
-    let output = apply(ActiveDense(columns), [x, sparse, right, left, bias]);
-    shape[D - 1] = d_output;
-    Some(Tensor::<2>::from_dispatch(output).reshape(shape))
+    let [right, left, sparse] = parts(sparse, low_rank);
+    let output = apply(ActiveDense(columns), [rows, sparse, right, left, bias]);
+    output.map(|output| shaped_as(x, output))
 }
 
 /// The heads' outputs side by side, `[batch, queries, size]`.
@@ -150,11 +139,7 @@ pub(crate) fn attention(
     bias: Option<&Tensor<4>>,
     heads: HeadSettings<'_>,
 ) -> Option<Tensor<3>> {
-    let autodiff = inputs[0].is_autodiff();
-    if is_reduced()
-        || !inputs.iter().all(|input| fits(input, autodiff))
-        || bias.is_some_and(|bias| !fits(bias, autodiff))
-    {
+    if is_reduced() || !is_flex_f32(inputs[0]) {
         return None;
     }
     let mask = match mask {
@@ -176,7 +161,7 @@ pub(crate) fn attention(
     let none = || Tensor::zeros([0, 0, 0, 0], (&inputs[0].device(), inputs[0].dtype()));
     let bias = bias.cloned().unwrap_or_else(none).into_dispatch();
     let [query, key, value] = inputs.map(|tensor| tensor.clone().into_dispatch());
-    Some(Tensor::from_dispatch(apply(settings, [query, key, value, bias])))
+    apply(settings, [query, key, value, bias]).map(Tensor::from_dispatch)
 }
 
 /// The scores `[batch, heads, length, length]` that relative positions add; `None` also if they add
@@ -192,12 +177,7 @@ pub(crate) fn position_scores(
 ) -> Option<Tensor<4>> {
     let tables = [&relative.keys, &relative.queries]
         .map(|part| part.as_ref().map(|(table, rows)| table.clone().select(0, rows.clone())));
-    let autodiff = inputs[0].is_autodiff();
-    if is_reduced()
-        || tables.iter().all(Option::is_none)
-        || !inputs.iter().all(|input| fits(input, autodiff))
-        || !tables.iter().flatten().all(|table| fits(table, autodiff))
-    {
+    if is_reduced() || tables.iter().all(Option::is_none) || !is_flex_f32(inputs[0]) {
         return None;
     }
     let none = || Tensor::zeros([0, 0], (&inputs[0].device(), inputs[0].dtype()));
@@ -205,7 +185,7 @@ pub(crate) fn position_scores(
     let [keys, queries] = tables.map(|table| table.unwrap_or_else(none).into_dispatch());
     let sequences = heads.sequences.cloned();
     let settings = PositionSettings { heads: heads.count, scale: heads.scale as f32, sequences };
-    Some(Tensor::from_dispatch(apply(settings, [query, key, keys, queries])))
+    apply(settings, [query, key, keys, queries]).map(Tensor::from_dispatch)
 }
 
 /// `LayerNorm(dropout(x) + residual)`, all `[batch, length, d]`, with the normalisation's
@@ -218,9 +198,7 @@ pub(crate) fn residual_norm(
 ) -> Option<Tensor<3>> {
     let gamma = norm.gamma.val();
     let beta = norm.beta.as_ref()?.val();
-    let autodiff = x.is_autodiff();
-    let rows_fit = fits(x, autodiff) && fits(residual, autodiff);
-    if !(rows_fit && fits(&gamma, autodiff) && fits(&beta, autodiff)) {
+    if !is_flex_f32(x) {
         return None;
     }
     let shape = x.dims();
@@ -230,7 +208,7 @@ pub(crate) fn residual_norm(
     let dropout = dropout_mask(dropout, x);
     let settings = NormSettings { epsilon: epsilon as f32, dropout };
     let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
-    let output = apply(settings, [rows(x), rows(residual), gamma, beta]);
+    let output = apply(settings, [rows(x), rows(residual), gamma, beta])?;
     Some(Tensor::<2>::from_dispatch(output).reshape(shape))
 }
 

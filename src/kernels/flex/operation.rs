@@ -9,14 +9,18 @@ use burn::backend::autodiff::checkpoint::state::BackwardStates;
 use burn::backend::autodiff::checkpoint::strategy::{
     BalancedCheckpointing, CheckpointStrategy, NoCheckpointing,
 };
-use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::grads;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::{Flex, FlexTensor};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
     Autodiff, BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind,
-    GradientCheckpointingStrategy,
+    GradientCheckpointingStrategy, TensorMetadata,
 };
+use burn::tensor::DType;
+
+/// The gradients of `N` operands, those that are not wanted perhaps left out.
+pub(crate) type Gradients<const N: usize> = [Option<FlexTensor>; N];
 
 /// An operation on `N` tensors of 32-bit floats on `flex`, with its settings. Its backward pass takes the
 /// first `K` of them.
@@ -28,35 +32,31 @@ pub(crate) trait Operation<const N: usize, const K: usize>:
 
     fn forward(&self, operands: [FlexTensor; N]) -> FlexTensor;
 
-    /// The gradients of the operands, of the output's; at least of those that are `wanted`.
-    fn backward(
-        &self,
-        kept: [FlexTensor; K],
-        grad: FlexTensor,
-        wanted: [bool; N],
-    ) -> [Option<FlexTensor>; N];
+    /// The gradients of the operands, of the output's; at least those that are `wanted`.
+    fn backward(&self, kept: [FlexTensor; K], grad: FlexTensor, wanted: [bool; N]) -> Gradients<N>;
 }
 
-/// The output of `operation`, tracked by autodiff if the operands are.
-///
-/// # Panics
-/// If the operands are not all tensors on `flex`, or some are on a device with autodiff and others are not.
+/// The output of `operation`, tracked by autodiff if the operands are; `None` unless all of them are 32-bit
+/// floats on `flex`, with autodiff or without.
 pub(crate) fn apply<O: Operation<N, K>, const N: usize, const K: usize>(
     operation: O,
     operands: [DispatchTensor; N],
-) -> DispatchTensor {
+) -> Option<DispatchTensor> {
     let autodiff = operands[0].autodiff;
-    let output = match autodiff {
+    let fits =
+        |operand: &DispatchTensor| operand.autodiff == autodiff && operand.dtype() == DType::F32;
+    if !operands.iter().all(fits) {
+        return None;
+    }
+    let operands: Option<Vec<_>> = operands.into_iter().map(|one| on_flex(one.kind)).collect();
+    let operands: [BackendTensor<Flex>; N] = operands?.try_into().ok()?;
+    let kind = match autodiff {
         DispatchAutodiffContext::Disabled => {
-            let operands = operands.map(|operand| on_flex(operand.kind).float());
-            let output = BackendTensor::Float(operation.forward(operands));
-            DispatchTensorKind::Flex(output)
+            let output = operation.forward(operands.map(BackendTensor::float));
+            DispatchTensorKind::Flex(BackendTensor::Float(output))
         }
         DispatchAutodiffContext::Enabled(strategy) => {
-            let operands = operands.map(|operand| match operand.kind {
-                DispatchTensorKind::Autodiff(inner) => on_flex(*inner).autodiff(),
-                _ => panic!("an operand on a device without autodiff"),
-            });
+            let operands = operands.map(BackendTensor::autodiff);
             let output = match strategy {
                 GradientCheckpointingStrategy::Disabled => {
                     track::<NoCheckpointing, _, N, K>(operation, operands)
@@ -69,13 +69,16 @@ pub(crate) fn apply<O: Operation<N, K>, const N: usize, const K: usize>(
             DispatchTensorKind::Autodiff(Box::new(output))
         }
     };
-    DispatchTensor { kind: output, autodiff }
+    Some(DispatchTensor { kind, autodiff })
 }
 
-fn on_flex(kind: DispatchTensorKind) -> BackendTensor<Flex> {
+/// The tensor, with autodiff or without, if it is on `flex`.
+fn on_flex(kind: DispatchTensorKind) -> Option<BackendTensor<Flex>> {
     match kind {
-        DispatchTensorKind::Flex(tensor) => tensor,
-        _ => panic!("an operand that is not on `flex`"),
+        DispatchTensorKind::Flex(tensor) => Some(tensor),
+        DispatchTensorKind::Autodiff(inner) => on_flex(*inner),
+        #[allow(unreachable_patterns)] // On `flex` alone.
+        _ => None,
     }
 }
 
@@ -116,7 +119,7 @@ impl<O: Operation<N, K>, const N: usize, const K: usize> Backward<Flex, N> for T
     fn backward(
         self,
         ops: Ops<Self::State, N>,
-        grads: &mut Gradients,
+        grads: &mut grads::Gradients,
         checkpointer: &mut Checkpointer,
     ) {
         let kept = ops.state.map(|id| checkpointer.retrieve_node_output(id));

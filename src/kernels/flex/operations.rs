@@ -10,7 +10,7 @@ use super::active::{ActiveLayer, gather, scatter};
 use super::active_neurons::{ActiveNeurons, SparseGradient};
 use super::attention::{Attention, AttentionSettings};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
-use super::operation::Operation;
+use super::operation::{Gradients, Operation};
 use super::positions::{PositionSettings, Positions};
 use super::products;
 use super::residual_norm::{NormSettings, ResidualNorm};
@@ -31,12 +31,7 @@ impl Operation<1, 1> for Gelu {
     }
 
     /// `Φ(x) + x φ(x)`, times `grad`.
-    fn backward(
-        &self,
-        kept: [FlexTensor; 1],
-        grad: FlexTensor,
-        _: [bool; 1],
-    ) -> [Option<FlexTensor>; 1] {
+    fn backward(&self, kept: [FlexTensor; 1], grad: FlexTensor, _: [bool; 1]) -> Gradients<1> {
         let [x] = kept.map(row_major);
         let x = slice(&x);
         let grad = map_chunks(grad, |from, chunk| {
@@ -62,12 +57,7 @@ impl Operation<3, 2> for Dense {
     }
 
     /// Only those that are wanted.
-    fn backward(
-        &self,
-        kept: [FlexTensor; 2],
-        grad: FlexTensor,
-        wanted: [bool; 3],
-    ) -> [Option<FlexTensor>; 3] {
+    fn backward(&self, kept: [FlexTensor; 2], grad: FlexTensor, wanted: [bool; 3]) -> Gradients<3> {
         let ([x, weight], grad) = (kept.map(row_major), row_major(grad));
         let d_output = width(&grad);
         let of_x = || products::input_gradient(slice(&grad), slice(&weight), d_output);
@@ -99,12 +89,7 @@ impl Operation<3, 2> for ComposedWeight {
         like(&sparse, weight)
     }
 
-    fn backward(
-        &self,
-        kept: [FlexTensor; 2],
-        grad: FlexTensor,
-        _: [bool; 3],
-    ) -> [Option<FlexTensor>; 3] {
+    fn backward(&self, kept: [FlexTensor; 2], grad: FlexTensor, _: [bool; 3]) -> Gradients<3> {
         let ([right, left], grad) = (kept.map(row_major), row_major(grad));
         let d_output = width(&grad);
         let sparse = match &self.0 {
@@ -148,12 +133,7 @@ impl Operation<5, 4> for ActiveDense {
         tensor(output, [rows(&x), width(&sparse)])
     }
 
-    fn backward(
-        &self,
-        kept: [FlexTensor; 4],
-        grad: FlexTensor,
-        _: [bool; 5],
-    ) -> [Option<FlexTensor>; 5] {
+    fn backward(&self, kept: [FlexTensor; 4], grad: FlexTensor, _: [bool; 5]) -> Gradients<5> {
         let (kept, grad) = (kept.map(row_major), row_major(grad));
         let [x, sparse, right, left, bias] = self.layer(kept.each_ref()).backward(slice(&grad));
         let gradients = [
@@ -180,12 +160,7 @@ impl Operation<4, 4> for AttentionSettings {
         like(&operands[0], attention(&operands, self).forward())
     }
 
-    fn backward(
-        &self,
-        kept: [FlexTensor; 4],
-        grad: FlexTensor,
-        _: [bool; 4],
-    ) -> [Option<FlexTensor>; 4] {
+    fn backward(&self, kept: [FlexTensor; 4], grad: FlexTensor, _: [bool; 4]) -> Gradients<4> {
         let (kept, grad) = (kept.map(row_major), row_major(grad));
         all_like(&kept, attention(&kept, self).backward(slice(&grad)))
     }
@@ -207,12 +182,7 @@ impl Operation<4, 4> for PositionSettings {
         tensor(positions.forward(), [batch, self.heads, length, length])
     }
 
-    fn backward(
-        &self,
-        kept: [FlexTensor; 4],
-        grad: FlexTensor,
-        _: [bool; 4],
-    ) -> [Option<FlexTensor>; 4] {
+    fn backward(&self, kept: [FlexTensor; 4], grad: FlexTensor, _: [bool; 4]) -> Gradients<4> {
         let (kept, grad) = (kept.map(row_major), row_major(grad));
         all_like(&kept, positions(&kept, self).backward(slice(&grad)))
     }
@@ -230,12 +200,7 @@ impl Operation<4, 3> for NormSettings {
         like(&rows[0], norm(&rows, *self).forward(slice(&beta)))
     }
 
-    fn backward(
-        &self,
-        kept: [FlexTensor; 3],
-        grad: FlexTensor,
-        _: [bool; 4],
-    ) -> [Option<FlexTensor>; 4] {
+    fn backward(&self, kept: [FlexTensor; 3], grad: FlexTensor, _: [bool; 4]) -> Gradients<4> {
         let (kept, grad) = (kept.map(row_major), row_major(grad));
         let [x, residual, gamma, beta] = norm(&kept, *self).backward(slice(&grad));
         let residual = like(&grad, residual);
@@ -294,10 +259,7 @@ fn like(other: &FlexTensor, values: Vec<f32>) -> FlexTensor {
 }
 
 /// Gradients in the shapes of the operands that they are of.
-fn all_like<const N: usize>(
-    operands: &[FlexTensor; N],
-    values: [Vec<f32>; N],
-) -> [Option<FlexTensor>; N] {
+fn all_like<const N: usize>(operands: &[FlexTensor; N], values: [Vec<f32>; N]) -> Gradients<N> {
     let mut all = operands.iter().zip(values);
     std::array::from_fn(|_| all.next().map(|(operand, values)| like(operand, values)))
 }

@@ -180,21 +180,27 @@ impl Form {
         let dispatch = |tensor: &Tensor<2>| tensor.clone().into_dispatch();
         let weight = match self {
             Self::Active(gradient) => {
-                return Tensor::from_dispatch(apply(
-                    ActiveDense(columns(gradient)),
-                    [
-                        dispatch(x),
-                        dispatch(sparse),
-                        dispatch(right),
-                        dispatch(left),
-                        bias.clone().into_dispatch(),
-                    ],
-                ));
+                return Tensor::from_dispatch(
+                    apply(
+                        ActiveDense(columns(gradient)),
+                        [
+                            dispatch(x),
+                            dispatch(sparse),
+                            dispatch(right),
+                            dispatch(left),
+                            bias.clone().into_dispatch(),
+                        ],
+                    )
+                    .unwrap(),
+                );
             }
-            Self::Composed(gradient) => Tensor::from_dispatch(apply(
-                ComposedWeight(Some(columns(gradient))),
-                [dispatch(right), dispatch(left), dispatch(sparse)],
-            )),
+            Self::Composed(gradient) => Tensor::from_dispatch(
+                apply(
+                    ComposedWeight(Some(columns(gradient))),
+                    [dispatch(right), dispatch(left), dispatch(sparse)],
+                )
+                .unwrap(),
+            ),
             Self::Burns(masked) => {
                 let active = match masked {
                     true => sparse.clone() * Tensor::from_inner(mask.clone()),
@@ -285,15 +291,18 @@ fn attention_case(case: &Case) {
                 true => bias.clone(),
                 false => Tensor::zeros([0, 0, 0, 0], &bias.device()),
             };
-            Tensor::from_dispatch(apply(
-                settings,
-                [
-                    query.clone().into_dispatch(),
-                    key.clone().into_dispatch(),
-                    value.clone().into_dispatch(),
-                    bias.into_dispatch(),
-                ],
-            ))
+            Tensor::from_dispatch(
+                apply(
+                    settings,
+                    [
+                        query.clone().into_dispatch(),
+                        key.clone().into_dispatch(),
+                        value.clone().into_dispatch(),
+                        bias.into_dispatch(),
+                    ],
+                )
+                .unwrap(),
+            )
         } else {
             let split = |rows: &Tensor<3>| {
                 let [batch, length, _] = rows.dims();
@@ -338,15 +347,18 @@ fn position_scores_are_those_of_the_definition() {
         pool.install(|| {
             let ([query, key], [keys, queries]) =
                 (rows.each_ref().map(leaf), tables.each_ref().map(leaf));
-            let scores = Tensor::<4>::from_dispatch(apply(
-                PositionSettings { heads, scale, sequences: None },
-                [
-                    query.clone().into_dispatch(),
-                    key.clone().into_dispatch(),
-                    keys.clone().into_dispatch(),
-                    queries.clone().into_dispatch(),
-                ],
-            ));
+            let scores = Tensor::<4>::from_dispatch(
+                apply(
+                    PositionSettings { heads, scale, sequences: None },
+                    [
+                        query.clone().into_dispatch(),
+                        key.clone().into_dispatch(),
+                        keys.clone().into_dispatch(),
+                        queries.clone().into_dispatch(),
+                    ],
+                )
+                .unwrap(),
+            );
             let grads = (scores.clone() * Tensor::from_inner(outer.clone())).sum().backward();
             let host = |values: Tensor<1>| values.try_into_vec_as::<f32>().unwrap();
             let mut all = vec![host(scores.inner().flatten(0, 3))];
@@ -434,15 +446,18 @@ fn residual_norm_equals_the_composed_form() {
             let (x, residual) = (leaf(&x), leaf(&residual));
             let (gamma, beta) = (leaf(&gamma), leaf(&beta));
             let output: Tensor<2> = if fused {
-                Tensor::from_dispatch(apply(
-                    NormSettings { epsilon: epsilon as f32, dropout },
-                    [
-                        x.clone().into_dispatch(),
-                        residual.clone().into_dispatch(),
-                        gamma.clone().into_dispatch(),
-                        beta.clone().into_dispatch(),
-                    ],
-                ))
+                Tensor::from_dispatch(
+                    apply(
+                        NormSettings { epsilon: epsilon as f32, dropout },
+                        [
+                            x.clone().into_dispatch(),
+                            residual.clone().into_dispatch(),
+                            gamma.clone().into_dispatch(),
+                            beta.clone().into_dispatch(),
+                        ],
+                    )
+                    .unwrap(),
+                )
             } else {
                 let factors = Tensor::from_inner(factors(dropout, rows, d));
                 let sum = x.clone() * factors + residual.clone();

@@ -38,6 +38,11 @@ impl BartForConditionalGeneration {
 
 impl CachedDecoder for BartForConditionalGeneration {
     type Cache = BartCache;
+    type Input = EncoderInput;
+
+    fn examples(input: &EncoderInput) -> usize {
+        input.input_ids.dims()[0]
+    }
 
     fn vocab_size(&self) -> usize {
         self.config().vocab_size

@@ -17,13 +17,7 @@ use crate::models::{sequence_classification_loss, span_logits};
 /// A bare model of BERT's layers, under whatever names its checkpoints have.
 pub trait BertFamily: Compressible + ModuleDisplay {
     /// Its configuration.
-    type Config: ModelConfig + AsRef<BertConfig>;
-    /// `model_type` in `config.json`.
-    const NAME: &'static str;
-    /// Prefix of its tensors under a head, with the dot.
-    const PREFIX: &'static str;
-    /// Hugging Face's classes: bare, for sequence classification, for question answering.
-    const ARCHITECTURES: [&'static str; 3];
+    type Config: RelativeConfig;
 
     /// A freshly initialised model.
     fn init(config: &Self::Config, pooler: bool, device: &Device) -> Self;
@@ -33,14 +27,13 @@ pub trait BertFamily: Compressible + ModuleDisplay {
 
     /// The layers.
     fn bert(&self) -> &BertModel;
+}
 
-    /// Hugging Face's name of the parameter at a path of field names.
-    fn parameter_name(path: &str) -> String;
+type ConfigOf<M> = <M as BertFamily>::Config;
 
-    /// Dropout in the classification head.
-    fn head_dropout(config: &Self::Config) -> f64 {
-        config.as_ref().classifier_dropout()
-    }
+/// Hugging Face's name of the parameter of a bare model at a path of field names.
+fn parameter_name<M: BertFamily>(path: &str) -> String {
+    ConfigOf::<M>::parameter_name(path.strip_prefix("bert.").unwrap_or(path))
 }
 
 /// Buffers of old checkpoints, and the heads of pretraining.
@@ -49,9 +42,9 @@ pub(super) const NEVER_USED: &[&str] =
 
 impl<M: BertFamily> PretrainedModel for M {
     type Config = M::Config;
-    const MODEL_TYPE: &'static str = M::NAME;
-    const ARCHITECTURE: &'static str = M::ARCHITECTURES[0];
-    const BASE_PREFIX: &'static str = M::PREFIX;
+    const MODEL_TYPE: &'static str = ConfigOf::<M>::NAME;
+    const ARCHITECTURE: &'static str = ConfigOf::<M>::ARCHITECTURES[0];
+    const BASE_PREFIX: &'static str = ConfigOf::<M>::PREFIX;
     const LABEL_LAYER: Option<&'static str> = None;
 
     fn build(config: &Self::Config, has: &dyn Fn(&str) -> bool, device: &Device) -> Self {
@@ -63,7 +56,7 @@ impl<M: BertFamily> PretrainedModel for M {
     }
 
     fn hugging_face_name(path: &str) -> String {
-        M::parameter_name(path)
+        parameter_name::<M>(path)
     }
 
     fn may_be_new(_name: &str) -> bool {
@@ -75,19 +68,21 @@ impl<M: BertFamily> PretrainedModel for M {
     }
 }
 
-/// The configuration of a close relative of BERT: how it differs, in computation and in names.
+/// The configuration of BERT or a close relative: how it differs, in computation and in names.
 pub trait RelativeConfig: ModelConfig + AsRef<BertConfig> + 'static {
     /// `model_type` in `config.json`.
     const NAME: &'static str;
-    /// As [`BertFamily::PREFIX`].
+    /// Prefix of the tensors of the bare model under a head, with the dot.
     const PREFIX: &'static str;
-    /// As [`BertFamily::ARCHITECTURES`].
+    /// Hugging Face's classes: bare, for sequence classification, for question answering.
     const ARCHITECTURES: [&'static str; 3];
     /// Names of a layer's projections: query, key, value, attention output, both feed-forward ones.
     const LAYER_NAMES: LayerNames = LAYER_NAMES;
 
     /// How the computation differs from BERT's.
-    fn variation(&self) -> BertVariation;
+    fn variation(&self) -> BertVariation {
+        BertVariation::default()
+    }
 
     /// Hugging Face's name of the parameter of BERT's at a path of field names.
     fn parameter_name(path: &str) -> String {
@@ -138,9 +133,6 @@ impl<C: RelativeConfig> Compressible for BertRelative<C> {
 
 impl<C: RelativeConfig> BertFamily for BertRelative<C> {
     type Config = C;
-    const NAME: &'static str = C::NAME;
-    const PREFIX: &'static str = C::PREFIX;
-    const ARCHITECTURES: [&'static str; 3] = C::ARCHITECTURES;
 
     fn init(config: &C, pooler: bool, device: &Device) -> Self {
         Self {
@@ -155,14 +147,6 @@ impl<C: RelativeConfig> BertFamily for BertRelative<C> {
 
     fn bert(&self) -> &BertModel {
         &self.bert
-    }
-
-    fn parameter_name(path: &str) -> String {
-        C::parameter_name(path.strip_prefix("bert.").unwrap_or(path))
-    }
-
-    fn head_dropout(config: &C) -> f64 {
-        config.head_dropout()
     }
 }
 
@@ -189,9 +173,9 @@ pub type BertForQuestionAnswering = ForQuestionAnswering<BertModel>;
 
 impl<M: BertFamily> ForSequenceClassification<M> {
     /// A freshly initialised model.
-    pub fn new(config: &<M as BertFamily>::Config, device: &Device) -> Self {
+    pub fn new(config: &ConfigOf<M>, device: &Device) -> Self {
         let BertConfig { hidden_size, initializer_range, .. } = *config.as_ref();
-        let (num_labels, dropout) = (config.labels().num_labels(), M::head_dropout(config));
+        let (num_labels, dropout) = (config.labels().num_labels(), config.head_dropout());
         let (size, std) = (hidden_size, initializer_range);
         Self {
             base: M::init(config, false, device),
@@ -200,7 +184,7 @@ impl<M: BertFamily> ForSequenceClassification<M> {
     }
 
     /// The configuration.
-    pub fn config(&self) -> &<M as BertFamily>::Config {
+    pub fn config(&self) -> &ConfigOf<M> {
         self.base.family_config()
     }
 
@@ -231,7 +215,7 @@ impl<M: BertFamily> ForSequenceClassification<M> {
 
 impl<M: BertFamily> ForQuestionAnswering<M> {
     /// A freshly initialised model.
-    pub fn new(config: &<M as BertFamily>::Config, device: &Device) -> Self {
+    pub fn new(config: &ConfigOf<M>, device: &Device) -> Self {
         let sizes = config.as_ref();
         Self {
             base: M::init(config, false, device),
@@ -240,7 +224,7 @@ impl<M: BertFamily> ForQuestionAnswering<M> {
     }
 
     /// The configuration.
-    pub fn config(&self) -> &<M as BertFamily>::Config {
+    pub fn config(&self) -> &ConfigOf<M> {
         self.base.family_config()
     }
 
@@ -264,26 +248,26 @@ impl<M: BertFamily> ForQuestionAnswering<M> {
 /// The name of a parameter of a model with a head.
 fn under_head<M: BertFamily>(path: &str) -> String {
     match path.strip_prefix("base.") {
-        Some(path) => format!("{}{}", M::PREFIX, M::parameter_name(path)),
+        Some(path) => format!("{}{}", ConfigOf::<M>::PREFIX, parameter_name::<M>(path)),
         None => path.to_string(),
     }
 }
 
-compressible_base!(ForSequenceClassification<M> where [M: BertFamily]: base, M::PREFIX);
-compressible_base!(ForQuestionAnswering<M> where [M: BertFamily]: base, M::PREFIX);
+compressible_base!(ForSequenceClassification<M> where [M: BertFamily]: base, ConfigOf::<M>::PREFIX);
+compressible_base!(ForQuestionAnswering<M> where [M: BertFamily]: base, ConfigOf::<M>::PREFIX);
 
 pretrained_models! {
-    <M as BertFamily>::Config, model_type: M::NAME, prefix: M::PREFIX,
+    ConfigOf<M>, model_type: ConfigOf::<M>::NAME, prefix: ConfigOf::<M>::PREFIX,
     names: under_head::<M>, never_used: NEVER_USED;
 
-    ForSequenceClassification<M> where [M: BertFamily]: M::ARCHITECTURES[1] => {
+    ForSequenceClassification<M> where [M: BertFamily]: ConfigOf::<M>::ARCHITECTURES[1] => {
         label_layer: Some("classifier.out_proj"),
         new: &["classifier."],
         // The only layer of a head for tokens or choices is called `classifier`.
         unused: &["pooler.", "qa_outputs.", "classifier.weight", "classifier.bias"],
     }
 
-    ForQuestionAnswering<M> where [M: BertFamily]: M::ARCHITECTURES[2] => {
+    ForQuestionAnswering<M> where [M: BertFamily]: ConfigOf::<M>::ARCHITECTURES[2] => {
         label_layer: None,
         new: &["qa_outputs."],
         unused: &["pooler.", "classifier."],

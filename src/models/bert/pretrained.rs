@@ -3,15 +3,19 @@
 use burn::tensor::Device;
 
 use super::family::NEVER_USED;
-use super::{BertConfig, BertFamily, BertForSequenceClassification, BertModel, hugging_face_name};
+use super::hugging_face_name;
+use super::{BertConfig, BertFamily, BertForSequenceClassification, BertModel, RelativeConfig};
 use crate::models::pretrained::pretrained_models;
 
-impl BertFamily for BertModel {
-    type Config = BertConfig;
+impl RelativeConfig for BertConfig {
     const NAME: &'static str = "bert";
     const PREFIX: &'static str = "bert.";
     const ARCHITECTURES: [&'static str; 3] =
         ["BertModel", "BertForSequenceClassification", "BertForQuestionAnswering"];
+}
+
+impl BertFamily for BertModel {
+    type Config = BertConfig;
 
     fn init(config: &BertConfig, pooler: bool, device: &Device) -> Self {
         Self::new(config, pooler, device)
@@ -23,10 +27,6 @@ impl BertFamily for BertModel {
 
     fn bert(&self) -> &BertModel {
         self
-    }
-
-    fn parameter_name(path: &str) -> String {
-        hugging_face_name(path)
     }
 }
 

@@ -5,8 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::RelativeBuckets;
 use crate::models::bert::BertConfig;
 use crate::models::config::{
-    ModelConfig, SizeShown, at_most, axis, config_fields, deviation, epsilon, heads, layers,
-    nonzero, probability, size, token,
+    ModelConfig, SizeShown, at_most, axis, config_fields, layers, nonzero, probability, size, token,
 };
 use crate::models::{Activation, LabelConfig};
 
@@ -206,10 +205,7 @@ impl DebertaV2Config {
 
     fn validate_sizes(&self) -> Result<(), String> {
         size("vocab_size", self.vocab_size)?;
-        size("hidden_size", self.hidden_size)?;
         size("embedding_size", self.embedding_size())?;
-        heads("num_attention_heads", self.num_attention_heads, ("hidden_size", self.hidden_size))?;
-        size("intermediate_size", self.intermediate_size)?;
         size("max_position_embeddings", self.max_position_embeddings)?;
         at_most("num_hidden_layers", self.num_hidden_layers)?;
         at_most("type_vocab_size", self.type_vocab_size)?;
@@ -268,14 +264,11 @@ impl ModelConfig for DebertaV2Config {
     config_fields!();
 
     fn validate(&self) -> Result<(), String> {
+        self.bert().validate()?;
         self.validate_sizes()?;
         self.validate_positions()?;
-        probability("hidden_dropout_prob", self.hidden_dropout_prob)?;
-        probability("attention_probs_dropout_prob", self.attention_probs_dropout_prob)?;
         probability("pooler_dropout", self.pooler_dropout)?;
         probability("cls_dropout", self.cls_dropout())?;
-        epsilon("layer_norm_eps", self.layer_norm_eps)?;
-        deviation("initializer_range", self.initializer_range)?;
         self.labels.validate()
     }
 
