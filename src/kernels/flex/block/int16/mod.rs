@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod training;
 #[expect(clippy::needless_range_loop)] // Rows index memory too, not only arrays of vectors.
 mod x86;
 
@@ -15,7 +16,8 @@ use std::ops::Range;
 use super::attention::{HeadRelative, HeadTable};
 use super::layers::grow;
 use super::product::Target;
-use x86::{LevelRows, ROWS};
+use crate::precision::has_int16;
+use x86::{Before, LevelRows, Part, ROWS};
 
 /// Columns of a panel.
 const LANES: usize = 16;
@@ -25,13 +27,6 @@ const QUERIES: usize = 48;
 const LEVELS: f32 = i16::MAX as f32;
 /// Longer sequences could overflow a sum of products of probabilities and values.
 const LONGEST: usize = 65_000;
-
-/// Whether this processor has the instructions.
-pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-}
 
 /// One head of one sequence.
 pub(super) struct Head<'a, F> {
@@ -104,12 +99,12 @@ impl<'a, F: Fn(usize, usize) -> &'a [f32]> Head<'a, F> {
     /// becomes NaN, and all do if a key or a value has one.
     ///
     /// # Safety
-    /// The processor must have the instructions ([`is_available`]), `output` be room for `length` rows of
+    /// The processor must have the instructions ([`has_int16`]), `output` be room for `length` rows of
     /// `head_size`, and `row` give slices of that size that do not change meanwhile. `output` may be where
     /// queries are.
     pub(super) unsafe fn attend(&self, scratch: &mut Scratch, output: Target) {
         let (length, size) = (self.length, self.head_size);
-        assert!(is_available() && self.fits());
+        assert!(has_int16() && self.fits());
         let Scratch { queries, keys, key_columns, values, scores, probabilities, relative } =
             scratch;
         // Sums of products of two levels stay below 2³¹.
@@ -262,11 +257,7 @@ impl Levels {
             let row = row(at);
             assert_eq!(row.len(), width);
             // SAFETY: the processor has the instructions (`Head::attend`).
-            let magnitude = unsafe { x86::magnitude(row) };
-            let factor = if magnitude.is_nan() { 0.0 } else { most / magnitude };
-            self.scales[at] = magnitude / most;
-            // SAFETY: as above.
-            unsafe { x86::round(row, factor, levels) };
+            self.scales[at] = unsafe { x86::round_row(row, most, levels) };
         }
     }
 
@@ -291,18 +282,38 @@ impl Levels {
         panels: [usize; 2],
         output: Target,
     ) {
+        assert!(panels[1] * columns.pairs * 2 * LANES <= columns.values.len());
+        let part = Part { first: 0, pairs: columns.pairs, before: Before::Nothing };
+        let rows = self.view(rows, columns);
+        // SAFETY: the rows and columns are checked above; the caller has checked the output and the
+        // processor (`Head::attend`).
+        unsafe { x86::products(rows, columns, part, panels, output) };
+    }
+
+    /// Writes part of the products of some rows with all columns.
+    ///
+    /// # Safety
+    /// `output` must be room for them.
+    unsafe fn part(&self, rows: Range<usize>, columns: &Columns, part: Part<'_>, output: Target) {
+        let panels = columns.count.div_ceil(LANES);
+        assert!(panels * columns.pairs * 2 * LANES <= columns.values.len());
+        assert!(part.first + part.pairs <= columns.pairs);
+        let rows = self.view(rows, columns);
+        // SAFETY: the rows and columns are checked above; the caller has checked the output and the
+        // processor.
+        unsafe { x86::products(rows, columns, part, [0, panels], output) };
+    }
+
+    /// Some rows, which are as long as the columns.
+    fn view(&self, rows: Range<usize>, columns: &Columns) -> LevelRows {
         assert!(2 * columns.pairs <= self.stride && rows.end <= self.scales.len());
         assert!(rows.end * self.stride <= self.values.len());
-        assert!(panels[1] * columns.pairs * 2 * LANES <= columns.values.len());
-        let rows = LevelRows {
+        LevelRows {
             values: self.values[rows.start * self.stride..].as_ptr(),
             stride: self.stride,
             scales: self.scales[rows.start..].as_ptr(),
             rows: rows.len(),
-        };
-        // SAFETY: the rows and columns are checked above; the caller has checked the output and the
-        // processor (`Head::attend`).
-        unsafe { x86::products(rows, columns, panels, output) };
+        }
     }
 }
 
@@ -324,8 +335,11 @@ impl Columns {
     fn transpose(&mut self, rows: &Levels, count: usize, width: usize) {
         self.make(count, width);
         self.scales[..count].copy_from_slice(&rows.scales[..count]);
-        // SAFETY: the processor has the instructions (`Head::attend`).
-        unsafe { x86::transpose_pairs(rows, self) };
+        let pairs = self.pairs;
+        for (panel, values) in self.values.chunks_exact_mut(pairs * 2 * LANES).enumerate() {
+            // SAFETY: the processor has the instructions (`Head::attend`).
+            unsafe { x86::transpose_panel(rows, panel, pairs, values) };
+        }
     }
 
     /// Rounds a matrix of `rows` rows and `width` columns, with one step for all; zeros follow up to a whole
