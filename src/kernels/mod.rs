@@ -1,8 +1,7 @@
 //! Operations that Burn's CPU backend is slow at, as backend extensions.
 //!
-//! [`Kernels`] is generic over the backend: its default bodies are composed of Burn's own operations,
-//! `Flex` overrides them with loops over plain slices, and `Autodiff` adds the backward pass, by
-//! [`KernelGradients`]. A whole encoder layer, or a token's way through a decoder, in one go (`block`) is
+//! [`Kernels`] are loops over plain slices for `Flex`, to which `Autodiff` adds the backward pass, by
+//! [`KernelGradients`]; on other backends `ops` composes Burn's own operations. A whole encoder layer, or a token's way through a decoder, in one go (`block`) is
 //! for inference on `flex` only. On a GPU there are no kernels of ours: `Fusion` merges Burn's operations.
 //!
 //! ```text

@@ -9,7 +9,7 @@ use crate::kernels::{LayerWeights, NeuronWeights};
 use crate::precision::linear;
 #[cfg(feature = "flex")]
 use crate::{
-    kernels::{Kernels, NeuronPlan, fuses_products},
+    kernels::{InferenceKernels, NeuronPlan, fuses_products},
     ops::{Memo, Sources},
 };
 
@@ -59,7 +59,7 @@ impl NeuronCache {
             None => Tensor::zeros([weights.d_output], &hidden.device()),
         };
         let tokens = shape.iter().product::<usize>() / width;
-        let output = <Dispatch as Kernels>::neuron_outputs(
+        let output = <Dispatch as InferenceKernels>::neuron_outputs(
             hidden.clone().reshape([tokens, width]).into_dispatch(),
             bias.into_dispatch(),
             plan,

@@ -215,7 +215,7 @@ impl<B: KernelGradients> Backward<B, 3> for Dense {
 #[derive(Debug)]
 struct Gelu;
 
-impl<B: Backend + Kernels> Backward<B, 1> for Gelu {
+impl<B: KernelGradients> Backward<B, 1> for Gelu {
     type State = NodeId;
 
     fn backward(self, ops: Ops<NodeId, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {

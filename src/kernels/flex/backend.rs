@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use burn::backend::flex::{Flex, FlexTensor};
-use burn::backend::ops::ActivationOps;
-use burn::tensor::{DType, Shape, TensorData};
+use burn::tensor::{Shape, TensorData};
 use rayon::prelude::*;
 
 use super::active::{ActiveLayer, gather, scatter};
 use super::active_neurons::{ActiveNeurons, SparseGradient};
 use super::attention::{Attention, AttentionSettings};
-use super::extension::KernelGradients;
+use super::extension::{InferenceKernels, KernelGradients};
 use super::gelu::{gelu_backward_in_place, gelu_in_place};
 use super::neuron_plan::NeuronPlan;
 use super::positions::{PositionSettings, Positions};
@@ -23,30 +22,7 @@ const CHUNK: usize = 16 * 1024;
 
 impl Kernels for Flex {
     fn gelu_erf(x: FlexTensor) -> FlexTensor {
-        match x.dtype() {
-            DType::F32 => map_chunks(x, |_, chunk| gelu_in_place(chunk)),
-            _ => <Self as ActivationOps<Self>>::gelu(x),
-        }
-    }
-
-    fn gelu_erf_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
-        if x.dtype() != DType::F32 || grad.dtype() != DType::F32 {
-            return super::composed::gelu_gradient::<Self>(x, grad);
-        }
-        let x = row_major(x);
-        let x = slice(&x);
-        map_chunks(grad, |from, chunk| gelu_backward_in_place(&x[from..][..chunk.len()], chunk))
-    }
-
-    /// # Panics
-    /// If a tensor is not of 32-bit floats.
-    fn neuron_outputs(hidden: FlexTensor, bias: FlexTensor, plan: Arc<NeuronPlan>) -> FlexTensor {
-        let tokens = hidden.layout().shape()[0];
-        let hidden = row_major(hidden);
-        let bias = row_major(bias);
-        let mut output = vec![0.0; tokens * plan.d_output];
-        super::rows::write_outputs(&plan, slice(&hidden), slice(&bias), &mut output);
-        tensor(output, [tokens, plan.d_output])
+        map_chunks(x, |_, chunk| gelu_in_place(chunk))
     }
 
     fn dense(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
@@ -123,7 +99,24 @@ impl Kernels for Flex {
     }
 }
 
+impl InferenceKernels for Flex {
+    fn neuron_outputs(hidden: FlexTensor, bias: FlexTensor, plan: Arc<NeuronPlan>) -> FlexTensor {
+        let tokens = hidden.layout().shape()[0];
+        let hidden = row_major(hidden);
+        let bias = row_major(bias);
+        let mut output = vec![0.0; tokens * plan.d_output];
+        super::rows::write_outputs(&plan, slice(&hidden), slice(&bias), &mut output);
+        tensor(output, [tokens, plan.d_output])
+    }
+}
+
 impl KernelGradients for Flex {
+    fn gelu_erf_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        let x = row_major(x);
+        let x = slice(&x);
+        map_chunks(grad, |from, chunk| gelu_backward_in_place(&x[from..][..chunk.len()], chunk))
+    }
+
     fn dense_input_gradient(grad: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let [grad, weight] = [grad, weight].map(row_major);
         let shape = [rows(&grad), rows(&weight)];

@@ -1,4 +1,4 @@
-//! The extension traits; their default bodies are composed of Burn's own operations.
+//! The extension traits.
 
 use std::sync::Arc;
 
@@ -7,46 +7,16 @@ use burn::backend::{Backend, backend_extension};
 
 use super::active_neurons::ActiveNeurons;
 use super::attention::AttentionSettings;
-use super::composed;
 use super::neuron_plan::NeuronPlan;
-use super::padded;
 use super::positions::PositionSettings;
 use super::residual_norm::NormSettings;
 
-/// Operations beyond Burn's [`Backend`], composed of its own unless a backend knows better.
-///
-/// `Cube` is every GPU and `Fusion` around it: there the composed operations are lazy, each by itself.
-#[backend_extension(
-    Flex,
-    NdArray: cfg(feature = "ndarray"),
-    Cube: cfg(feature = "_gpu"),
-    Autodiff
-)]
+/// Operations beyond Burn's [`Backend`] that are differentiated. All tensors are of 32-bit floats, else
+/// they panic.
+#[backend_extension(Flex, Autodiff)]
 pub trait Kernels: Backend {
     /// `x Φ(x)`, elementwise.
-    fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::gelu(x)
-    }
-
-    /// The gradient of [`Kernels::gelu_erf`] at `x`, `Φ(x) + x φ(x)`, times `grad`.
-    fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        composed::gelu_gradient::<Self>(x, grad)
-    }
-
-    /// The outputs of a layer whose neurons are kept (dense) or low-rank, from the outputs of
-    /// the kept ones and the code of the others.
-    ///
-    /// # Shapes
-    /// - `hidden`: `[tokens, kept + rank]`
-    /// - `bias`: `[d_output]`
-    /// - output: `[tokens, d_output]`
-    fn neuron_outputs(
-        hidden: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        plan: Arc<NeuronPlan>,
-    ) -> FloatTensor<Self> {
-        composed::neuron_outputs::<Self>(hidden, bias, &plan)
-    }
+    fn gelu_erf(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// `x · weight + bias`.
     ///
@@ -57,9 +27,7 @@ pub trait Kernels: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        Self::linear(x, weight, Some(bias))
-    }
+    ) -> FloatTensor<Self>;
 
     /// `softmax(scale · Q Kᵀ + mask + bias) V` for heads side by side, with dropout of the
     /// probabilities.
@@ -75,9 +43,7 @@ pub trait Kernels: Backend {
         value: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         settings: AttentionSettings,
-    ) -> FloatTensor<Self> {
-        padded::attention::<Self>([query, key, value, bias], &settings)
-    }
+    ) -> FloatTensor<Self>;
 
     /// The scores that relative positions add, for query `i` and key `j`:
     /// `scale · qᵢ · keys[j − i + length − 1] + kⱼ · queries[i − j + length − 1]`.
@@ -93,9 +59,7 @@ pub trait Kernels: Backend {
         keys: FloatTensor<Self>,
         queries: FloatTensor<Self>,
         settings: PositionSettings,
-    ) -> FloatTensor<Self> {
-        padded::position_scores::<Self>([query, key, keys, queries], &settings)
-    }
+    ) -> FloatTensor<Self>;
 
     /// `R·L + S`. With `columns`, the gradient of `S` is as those say.
     ///
@@ -107,10 +71,7 @@ pub trait Kernels: Backend {
         right: FloatTensor<Self>,
         left: FloatTensor<Self>,
         columns: Option<Arc<ActiveNeurons>>,
-    ) -> FloatTensor<Self> {
-        let _ = columns;
-        composed::weight::<Self>(sparse, right, left)
-    }
+    ) -> FloatTensor<Self>;
 
     /// `x · (R·L + S) + bias` where columns of `S` are pruned: what is not among `columns` is zero in
     /// `S`, and stays without gradient unless that is to be [`crate::kernels::SparseGradient::Whole`].
@@ -126,11 +87,7 @@ pub trait Kernels: Backend {
         left: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         columns: Arc<ActiveNeurons>,
-    ) -> FloatTensor<Self> {
-        let _ = columns;
-        let weight = composed::weight::<Self>(sparse, right, left);
-        Self::linear(x, weight, Some(bias))
-    }
+    ) -> FloatTensor<Self>;
 
     /// `LayerNorm(dropout(x) + residual)`.
     ///
@@ -143,54 +100,50 @@ pub trait Kernels: Backend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         settings: NormSettings,
-    ) -> FloatTensor<Self> {
-        composed::residual_norm::<Self>([x, residual, gamma, beta], settings)
-    }
+    ) -> FloatTensor<Self>;
 }
 
-#[cfg(feature = "ndarray")]
-impl Kernels for burn::backend::NdArray {}
-
-#[cfg(feature = "ndarray")]
-impl KernelGradients for burn::backend::NdArray {}
-
-#[cfg(feature = "_gpu")]
-mod cube {
-    use burn::backend::Cube;
-
-    impl super::Kernels for Cube {}
-
-    impl super::KernelGradients for Cube {}
+/// Operations beyond Burn's [`Backend`] for inference alone. All tensors are of 32-bit floats, else they
+/// panic.
+#[backend_extension(Flex)]
+pub trait InferenceKernels: Backend {
+    /// The outputs of a layer whose neurons are kept (dense) or low-rank, from the outputs of
+    /// the kept ones and the code of the others.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[tokens, kept + rank]`
+    /// - `bias`: `[d_output]`
+    /// - output: `[tokens, d_output]`
+    fn neuron_outputs(
+        hidden: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        plan: Arc<NeuronPlan>,
+    ) -> FloatTensor<Self>;
 }
 
 /// Gradients of [`Kernels`], for backends that `Autodiff` wraps.
 pub trait KernelGradients: Kernels {
+    /// The gradient of [`Kernels::gelu_erf`] at `x`, `Φ(x) + x φ(x)`, times `grad`.
+    fn gelu_erf_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// The gradient of [`Kernels::dense`]'s input: `grad · weightᵀ`.
     fn dense_input_gradient(
         grad: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        Self::float_matmul(grad, Self::float_transpose(weight))
-    }
+    ) -> FloatTensor<Self>;
 
     /// The gradient of [`Kernels::dense`]'s weight: `xᵀ · grad`.
-    fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_matmul(Self::float_transpose(x), grad)
-    }
+    fn dense_weight_gradient(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The gradient of [`Kernels::dense`]'s bias: sums over rows.
-    fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        composed::column_sums::<Self>(grad)
-    }
+    fn dense_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The gradients of [`Kernels::composed_weight`]'s `sparse`, `right` and `left`, from the last two.
     fn composed_weight_gradients(
         factors: [FloatTensor<Self>; 2],
         columns: Option<Arc<ActiveNeurons>>,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 3] {
-        composed::weight_gradients::<Self>(factors, columns.as_deref(), grad)
-    }
+    ) -> [FloatTensor<Self>; 3];
 
     /// The gradients of [`Kernels::active_dense`]'s `x`, `sparse`, `right`, `left` and bias, from the
     /// first four.
@@ -198,27 +151,21 @@ pub trait KernelGradients: Kernels {
         inputs: [FloatTensor<Self>; 4],
         columns: Arc<ActiveNeurons>,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 5] {
-        composed::active_dense_gradients::<Self>(inputs, &columns, grad)
-    }
+    ) -> [FloatTensor<Self>; 5];
 
     /// The gradients of [`Kernels::attention_heads`]' query, key, value and bias.
     fn attention_gradients(
         inputs: [FloatTensor<Self>; 4],
         settings: AttentionSettings,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 4] {
-        padded::attention_gradients::<Self>(inputs, &settings, grad)
-    }
+    ) -> [FloatTensor<Self>; 4];
 
     /// The gradients of [`Kernels::position_scores`]' query, key, keys and queries.
     fn position_gradients(
         inputs: [FloatTensor<Self>; 4],
         settings: PositionSettings,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 4] {
-        padded::position_gradients::<Self>(inputs, &settings, grad)
-    }
+    ) -> [FloatTensor<Self>; 4];
 
     /// The gradients of [`Kernels::residual_norm`]'s `x`, `residual`, `gamma` and `beta`, from the first
     /// three.
@@ -226,7 +173,5 @@ pub trait KernelGradients: Kernels {
         inputs: [FloatTensor<Self>; 3],
         settings: NormSettings,
         grad: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 4] {
-        composed::residual_norm_gradients::<Self>(inputs, settings, grad)
-    }
+    ) -> [FloatTensor<Self>; 4];
 }

@@ -6,20 +6,21 @@ mod attention;
 mod autodiff;
 mod backend;
 pub(crate) mod block;
-mod composed;
+#[cfg(test)]
+mod composed_reference;
 #[cfg(test)]
 mod composed_tests;
 #[cfg(test)]
 mod difference_tests;
 mod dropout;
 pub(crate) mod exp;
-#[cfg_attr(feature = "ndarray", allow(deprecated))] // Burn deprecates the backend.
 mod extension;
 pub(crate) mod fused;
 mod gelu;
 mod lanes;
 mod neuron_plan;
-mod padded;
+#[cfg(test)]
+mod padded_reference;
 pub(crate) mod passes;
 mod positions;
 mod products;
@@ -34,7 +35,7 @@ mod training_tests;
 
 pub use attention::{AttentionMask, AttentionSettings};
 pub use dropout::DropoutMask;
-pub use extension::{KernelGradients, Kernels};
+pub use extension::{InferenceKernels, KernelGradients, Kernels};
 pub use neuron_plan::NeuronPlan;
 pub use positions::PositionSettings;
 pub use residual_norm::NormSettings;

@@ -1,4 +1,4 @@
-//! The extension composed of Burn's own operations: what every backend can do, `Fusion` lazily.
+//! The kernels composed of Burn's own operations, for tests to compare with.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
@@ -22,7 +22,7 @@ pub(super) fn gelu_gradient<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>)
     B::float_mul(B::float_add(cumulative, B::float_mul(x, density)), grad)
 }
 
-/// See [`super::Kernels::neuron_outputs`].
+/// See [`super::InferenceKernels::neuron_outputs`].
 pub(super) fn neuron_outputs<B: Backend>(
     hidden: FloatTensor<B>,
     bias: FloatTensor<B>,

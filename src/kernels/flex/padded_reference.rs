@@ -8,7 +8,7 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{IndexingUpdateOp, Shape, TensorData};
 
 use super::attention::{AttentionMask, AttentionSettings};
-use super::composed;
+use super::composed_reference as composed;
 use super::positions::PositionSettings;
 use super::sequences::Sequences;
 
