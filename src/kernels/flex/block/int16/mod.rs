@@ -2,7 +2,7 @@
 //! many products at a time as of 32-bit floats, and hardly less exact.
 //!
 //! Every query and key is rounded with a scale of its own, to as many levels as the sums of 32 bits can
-//! hold; probabilities to multiples of 1/32767, values with one scale for the head. Only processors
+//! hold; probabilities too, values with one scale for the head. Only processors
 //! with AVX512-VNNI gain by it; on others heads attend in floats.
 
 #[cfg(test)]
@@ -23,10 +23,15 @@ use x86::{Before, LevelRows, Part, ROWS};
 const LANES: usize = 16;
 /// Queries whose scores are in cache together.
 const QUERIES: usize = 48;
-/// Levels of probabilities and values.
+/// Levels of queries and keys at most.
 const LEVELS: f32 = i16::MAX as f32;
-/// Longer sequences could overflow a sum of products of probabilities and values.
-const LONGEST: usize = 65_000;
+/// Levels of values.
+const VALUE_LEVELS: f32 = 8191.0;
+/// Levels of a query's probabilities together, at most: with [`VALUE_LEVELS`] and half a level of each more, sums stay
+/// below 2³¹.
+const SUM: f32 = 250_000.0;
+/// Longer sequences could overflow such a sum.
+const LONGEST: usize = 20_000;
 
 /// One head of one sequence.
 pub(super) struct Head<'a, F> {
@@ -134,8 +139,7 @@ impl<'a, F: Fn(usize, usize) -> &'a [f32]> Head<'a, F> {
                 let levels = &mut probabilities.values[row * probabilities.stride..];
                 let levels = &mut levels[..probabilities.stride];
                 // SAFETY: the processor has the instructions.
-                probabilities.scales[row] =
-                    unsafe { x86::softmax(scores, length, mask, LEVELS, levels) };
+                probabilities.scales[row] = unsafe { x86::softmax(scores, length, mask, levels) };
             }
             let values_of = output.values.wrapping_add(from * output.stride);
             let target = Target { values: values_of, stride: output.stride };
@@ -352,7 +356,7 @@ impl Columns {
         let magnitudes = (0..rows).map(|at| unsafe { x86::magnitude(row(at)) });
         let magnitude =
             magnitudes.fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most });
-        let factor = if magnitude.is_nan() { 0.0 } else { LEVELS / magnitude };
+        let factor = if magnitude.is_nan() { 0.0 } else { VALUE_LEVELS / magnitude };
         let stride = self.pairs * 2 * LANES;
         for pair in 0..self.pairs {
             let levels = self.values[pair * 2 * LANES..].as_mut_ptr();
@@ -360,6 +364,6 @@ impl Columns {
             // SAFETY: as above, and every panel has all pairs.
             unsafe { x86::interleave(rows, width, factor, levels, stride) };
         }
-        self.scales[..width].fill(magnitude / (LEVELS * LEVELS));
+        self.scales[..width].fill(magnitude / VALUE_LEVELS);
     }
 }

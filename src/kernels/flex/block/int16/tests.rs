@@ -111,8 +111,8 @@ impl Case {
         let tables = self.tables.iter().flatten().count() as f64;
         let score =
             f64::from(self.scale) * product + tables * product * f64::from(self.scale.max(1.0));
-        // Half a step of every probability and of a value.
-        2.0 * score + (0.5 * length + 1.0) / 32767.0 + 1e-5
+        // Half a step of every probability, of which there are 32,767 levels each or 250,000 together, and of a value.
+        2.0 * score + 0.5 * length / 32767f64.max(250_000.0 / length) + 0.5 / 8191.0 + 1e-5
     }
 
     fn check(&self, scratch: &mut Scratch, name: &str) {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Columns, LANES, Levels};
+use super::{Columns, LANES, Levels, SUM};
 use crate::kernels::flex::block::product::Target;
 
 /// Rows of a tile.
@@ -402,15 +402,14 @@ fn add_products(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     sum
 }
 
-/// Writes `weight · softmax(scores + mask)`, rounded, to `levels`: as many as there are scores, and 0 to
-/// its end. `scores` are `length` and room up to a whole vector. NaN if the sum is not finite, else 1.
+/// Rounds `softmax(scores + mask)` to `levels`, 0 behind the last; gives what one level is worth, NaN if the sum is not
+/// finite. `scores` are `length` and room up to a whole vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 pub(super) fn softmax(
     scores: &mut [f32],
     length: usize,
     mask: Option<&[f32]>,
-    weight: f32,
     levels: &mut [i16],
 ) -> f32 {
     let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
@@ -441,7 +440,9 @@ pub(super) fn softmax(
         }
     }
     let sum = _mm512_reduce_add_ps(sum);
-    let factor = _mm512_set1_ps(weight / sum);
+    // The greatest exponential is 1.
+    let each = (SUM / sum).min(f32::from(i16::MAX));
+    let factor = _mm512_set1_ps(each);
     for (scores, levels) in scores.iter().zip(levels.chunks_exact_mut(LANES)) {
         // SAFETY: 16 values each.
         unsafe {
@@ -450,7 +451,7 @@ pub(super) fn softmax(
             _mm256_storeu_si256(levels.as_mut_ptr().cast(), level);
         }
     }
-    if sum.is_finite() { 1.0 } else { f32::NAN }
+    if sum.is_finite() { 1.0 / (each * sum) } else { f32::NAN }
 }
 
 /// `e^x` for `x ≤ 0` within 3e-6.
