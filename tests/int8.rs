@@ -73,7 +73,7 @@ fn a_model_that_writes_spells_as_before() {
     assert!(same >= 3, "{before:?} {after:?}");
 }
 
-/// All instructions give the same sums, so the same answers.
+/// All instructions give the same sums of layers; attention is rounded to 16 bits with some of them.
 #[test]
 fn every_path_of_instructions_answers_alike() {
     let ask = |path: Option<&str>| {
@@ -84,12 +84,19 @@ fn every_path_of_instructions_answers_alike() {
         }
         command.output().unwrap()
     };
+    let positive = |output: &std::process::Output| {
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer["probabilities"]["positive"].as_f64().unwrap()
+    };
     let best = ask(None);
     assert!(best.status.success(), "{}", text(&best.stderr));
     for path in ["avx512-vnni", "avx-vnni", "avx2", "portable"] {
         let output = ask(Some(path));
         match output.status.success() {
-            true => assert_eq!(text(&output.stdout), text(&best.stdout), "{path}"),
+            true => {
+                let (found, best) = (positive(&output), positive(&best));
+                assert!((found - best).abs() < 1e-4, "{path}: {found}, {best}");
+            }
             false => {
                 let message = text(&output.stderr);
                 assert!(message.contains("this processor can run"), "{path}: {message}");

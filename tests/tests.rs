@@ -30,6 +30,7 @@ mod found;
 #[cfg(feature = "plots")]
 mod fuzz_corpus;
 #[cfg(all(feature = "cli", feature = "flex"))]
+mod int16;
 mod int8;
 #[cfg(feature = "cli")]
 mod labels;

@@ -31,8 +31,8 @@ pub struct GlobalArgs {
     #[arg(long, global = true, env = "LOSPARSE_THREADS", value_name = "N",
         value_parser = parse_threads)]
     threads: Option<usize>,
-    /// Format of the factors of matrix products: f32, bf16 or f16 if the device has it, or int8; f16
-    /// and int8 for inference only [default: the model's own]
+    /// Format of the factors of matrix products: f32; bf16 if the device has it; f16 or int8, for
+    /// inference; int16, to train on CPUs with AVX512-VNNI [default: the model's own]
     #[arg(long, global = true, env = "LOSPARSE_DTYPE", value_name = "FORMAT",
         value_parser = parse_dtype)]
     dtype: Option<Precision>,
@@ -66,6 +66,11 @@ impl GlobalArgs {
     /// # Errors
     /// If the device cannot be opened or lacks the format.
     pub fn open(&self) -> losparse::Result<Device> {
+        self.dtype().check_inference()?;
+        self.open_with_products()
+    }
+
+    fn open_with_products(&self) -> losparse::Result<Device> {
         let device = self.device.open()?;
         quantize::check_path()?;
         if let Some(dtype) = self.dtype {
@@ -80,7 +85,7 @@ impl GlobalArgs {
     /// Those of [`GlobalArgs::open`], and if the format is for inference only.
     pub fn open_to_train(&self) -> losparse::Result<Device> {
         self.dtype().check_training()?;
-        self.open()
+        self.open_with_products()
     }
 
     /// The format of matrix products.
@@ -135,7 +140,7 @@ fn backends() -> String {
 
 fn parse_dtype(text: &str) -> Result<Precision, String> {
     // clap's own message names the option and the value already.
-    text.parse().map_err(|_: losparse::Error| "give f32, f16, bf16 or int8".into())
+    text.parse().map_err(|_: losparse::Error| "give f32, f16, bf16, int8 or int16".into())
 }
 
 pub fn parse_device(text: &str) -> Result<DeviceSpec, String> {

@@ -265,6 +265,16 @@ pub fn open(name: &str) -> Result<Device> {
     name.parse::<DeviceSpec>()?.open()
 }
 
+/// Whether `device` is the `flex` backend's, tracked by autodiff or not.
+pub(crate) fn is_flex(device: &Device) -> bool {
+    match device.clone().without_autodiff().as_dispatch() {
+        #[cfg(feature = "flex")]
+        burn::backend::DispatchDevice::Flex(_) => true,
+        #[allow(unreachable_patterns)] // On `flex` alone.
+        _ => false,
+    }
+}
+
 /// Checks that `device` multiplies matrices of `dtype`; the error says why not.
 pub(crate) fn computes_in(device: &Device, dtype: FloatDType) -> Result<(), String> {
     probe::compute_in(device, dtype)

@@ -32,6 +32,7 @@ pub use sequences::Sequences;
 
 use burn::tensor::{Int, Tensor};
 
+use crate::device::is_flex;
 use crate::precision::products;
 
 /// The scores that relative positions add, for query `i` and key `j`:
@@ -49,12 +50,7 @@ pub(crate) struct RelativeScores {
 
 /// Whether `tensor` holds 32-bit floats on the `flex` backend, tracked by autodiff or not.
 pub(crate) fn is_flex_f32<const D: usize>(tensor: &Tensor<D>) -> bool {
-    match tensor.device().without_autodiff().as_dispatch() {
-        #[cfg(feature = "flex")]
-        burn::backend::DispatchDevice::Flex(_) => tensor.dtype() == burn::tensor::DType::F32,
-        #[allow(unreachable_patterns)] // On `flex` alone.
-        _ => false,
-    }
+    is_flex(&tensor.device()) && tensor.dtype() == burn::tensor::DType::F32
 }
 
 /// Whether kernels compute products with `factor`.

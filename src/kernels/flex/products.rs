@@ -7,6 +7,8 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::block::int16::training;
 use super::block::{Epilogue, PackedWeight, Rows, RowsMut, add_product, product};
 use super::scratch::with_scratch;
 
@@ -30,8 +32,18 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// Whether factors are rounded to 16-bit integers.
+#[cfg(target_arch = "x86_64")]
+fn in_int16() -> bool {
+    crate::precision::products() == crate::precision::Precision::Int16
+}
+
 /// `x · weight + bias: [rows, d_output]` of `x: [rows, d_input]` and `weight: [d_input, d_output]`.
 pub(crate) fn forward(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if in_int16() {
+        return training::forward(x, weight, bias);
+    }
     let d_output = bias.len();
     let d_input = weight.len() / d_output;
     with_scratch(&SCRATCH, |scratch| {
@@ -42,6 +54,10 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
 
 /// `grad · weightᵀ: [rows, d_input]` of `grad: [rows, d_output]`.
 pub(crate) fn input_gradient(grad: &[f32], weight: &[f32], d_output: usize) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if in_int16() {
+        return training::input_gradient(grad, weight, d_output);
+    }
     with_scratch(&SCRATCH, |scratch| {
         pack_columns(&mut scratch.packed, weight, d_output);
         multiply(grad, d_output, &scratch.packed, None)
@@ -50,6 +66,10 @@ pub(crate) fn input_gradient(grad: &[f32], weight: &[f32], d_output: usize) -> V
 
 /// `xᵀ · grad: [d_input, d_output]` of `x: [rows, d_input]` and `grad: [rows, d_output]`.
 pub(crate) fn weight_gradient(x: &[f32], grad: &[f32], d_output: usize) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if in_int16() {
+        return training::weight_gradient(x, grad, d_output);
+    }
     let rows = grad.len() / d_output;
     let d_input = x.len() / rows;
     with_scratch(&SCRATCH, |scratch| {

@@ -127,22 +127,30 @@ fn equals_the_composed_layer() {
     println!("fused layers: at most {worst:.1e} off");
 }
 
-/// Both round inputs alike, so they differ by the rounded GELU and by what a difference of the last place
-/// makes of a level: far below what rounding itself does.
+/// Both round inputs to 8 bits. A difference of the last place, of the rounded GELU or of attention in 16 bits makes
+/// another level of some, so that they are as far from each other as from the layer in floats, but no further from that.
 #[test]
-fn equals_the_composed_layer_in_8_bit_integers() {
+fn is_as_near_to_floats_in_8_bit_integers_as_the_composed_layer() {
+    let root_mean_square =
+        |difference: Tensor<3>| difference.square().mean().sqrt().into_scalar::<f32>();
     for form in ["int8", "int8 compact", "int8 in part"] {
         let layer = layer(4, 64, 200, form);
+        let mut floats = layer.clone();
+        for linear in [&mut floats.intermediate.dense, &mut floats.output.dense] {
+            *linear = linear.clone().dequantize();
+        }
         for (batch, length) in [(1, 1), (2, 70), (3, 140)] {
             let states = random([batch, length, 64], 1.0);
-            let error = difference(&layer, states.clone(), None);
-            let mut floats = layer.clone();
-            for linear in [&mut floats.intermediate.dense, &mut floats.output.dense] {
-                *linear = linear.clone().dequantize();
-            }
-            let rounding = (forward(&floats, states.clone()) - forward(&layer, states)).abs().max();
-            let rounding = rounding.into_scalar::<f32>();
-            assert!(error < 0.05 && error < 3.0 * rounding, "{form}: {error}, {rounding}");
+            let exact = forward(&floats, states.clone());
+            let composed = ForwardContext::default().with_attentions(true);
+            let composed = layer.forward(states.clone(), &composed).0;
+            let kernel = fused(&layer, states, None).expect("the kernel applies");
+            let [kernel, composed] =
+                [kernel, composed].map(|states| root_mean_square(states - exact.clone()));
+            println!("{form}, {batch} x {length}: {kernel:.4}, composed {composed:.4}");
+            // Of one token the error is a matter of chance.
+            let most = if batch * length > 1 { 1.1 } else { 2.0 };
+            assert!(kernel < most * composed && kernel < 0.02, "{form}: {kernel}, {composed}");
         }
     }
 }

@@ -19,7 +19,7 @@ mod attention;
 mod cached;
 mod decoder;
 #[cfg(target_arch = "x86_64")]
-mod int16;
+pub(crate) mod int16;
 mod int8;
 mod layers;
 mod matrix;
@@ -253,7 +253,7 @@ impl SequenceGroup<'_> {
                 unsafe { std::slice::from_raw_parts(shared.0.add(at), head_size) }
             };
             #[cfg(target_arch = "x86_64")]
-            if self.block.projections.has_integers() && int16::is_available() {
+            if self.block.projections.has_integers() && int8::attends_in_int16() {
                 let scale = self.block.scale;
                 let head = int16::Head { length, head_size, scale, mask, relative, row };
                 if head.fits() {

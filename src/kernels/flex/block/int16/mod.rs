@@ -2,11 +2,12 @@
 //! many products at a time as of 32-bit floats, and hardly less exact.
 //!
 //! Every query and key is rounded with a scale of its own, to as many levels as the sums of 32 bits can
-//! hold; probabilities to multiples of 1/32767, values with one scale for the head. Only processors
+//! hold; probabilities too, values with one scale for the head. Only processors
 //! with AVX512-VNNI gain by it; on others heads attend in floats.
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod training;
 #[expect(clippy::needless_range_loop)] // Rows index memory too, not only arrays of vectors.
 mod x86;
 
@@ -15,23 +16,22 @@ use std::ops::Range;
 use super::attention::{HeadRelative, HeadTable};
 use super::layers::grow;
 use super::product::Target;
-use x86::{LevelRows, ROWS};
+use crate::precision::has_int16;
+use x86::{Before, LevelRows, Part, ROWS};
 
 /// Columns of a panel.
 const LANES: usize = 16;
 /// Queries whose scores are in cache together.
 const QUERIES: usize = 48;
-/// Levels of probabilities and values.
+/// Levels of queries and keys at most.
 const LEVELS: f32 = i16::MAX as f32;
-/// Longer sequences could overflow a sum of products of probabilities and values.
-const LONGEST: usize = 65_000;
-
-/// Whether this processor has the instructions.
-pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-}
+/// Levels of values.
+const VALUE_LEVELS: f32 = 8191.0;
+/// Levels of a query's probabilities together, at most: with [`VALUE_LEVELS`] and half a level of each more, sums stay
+/// below 2³¹.
+const SUM: f32 = 250_000.0;
+/// Longer sequences could overflow such a sum.
+const LONGEST: usize = 20_000;
 
 /// One head of one sequence.
 pub(super) struct Head<'a, F> {
@@ -104,12 +104,12 @@ impl<'a, F: Fn(usize, usize) -> &'a [f32]> Head<'a, F> {
     /// becomes NaN, and all do if a key or a value has one.
     ///
     /// # Safety
-    /// The processor must have the instructions ([`is_available`]), `output` be room for `length` rows of
+    /// The processor must have the instructions ([`has_int16`]), `output` be room for `length` rows of
     /// `head_size`, and `row` give slices of that size that do not change meanwhile. `output` may be where
     /// queries are.
     pub(super) unsafe fn attend(&self, scratch: &mut Scratch, output: Target) {
         let (length, size) = (self.length, self.head_size);
-        assert!(is_available() && self.fits());
+        assert!(has_int16() && self.fits());
         let Scratch { queries, keys, key_columns, values, scores, probabilities, relative } =
             scratch;
         // Sums of products of two levels stay below 2³¹.
@@ -139,8 +139,7 @@ impl<'a, F: Fn(usize, usize) -> &'a [f32]> Head<'a, F> {
                 let levels = &mut probabilities.values[row * probabilities.stride..];
                 let levels = &mut levels[..probabilities.stride];
                 // SAFETY: the processor has the instructions.
-                probabilities.scales[row] =
-                    unsafe { x86::softmax(scores, length, mask, LEVELS, levels) };
+                probabilities.scales[row] = unsafe { x86::softmax(scores, length, mask, levels) };
             }
             let values_of = output.values.wrapping_add(from * output.stride);
             let target = Target { values: values_of, stride: output.stride };
@@ -262,11 +261,7 @@ impl Levels {
             let row = row(at);
             assert_eq!(row.len(), width);
             // SAFETY: the processor has the instructions (`Head::attend`).
-            let magnitude = unsafe { x86::magnitude(row) };
-            let factor = if magnitude.is_nan() { 0.0 } else { most / magnitude };
-            self.scales[at] = magnitude / most;
-            // SAFETY: as above.
-            unsafe { x86::round(row, factor, levels) };
+            self.scales[at] = unsafe { x86::round_row(row, most, levels) };
         }
     }
 
@@ -291,18 +286,38 @@ impl Levels {
         panels: [usize; 2],
         output: Target,
     ) {
+        assert!(panels[1] * columns.pairs * 2 * LANES <= columns.values.len());
+        let part = Part { first: 0, pairs: columns.pairs, before: Before::Nothing };
+        let rows = self.view(rows, columns);
+        // SAFETY: the rows and columns are checked above; the caller has checked the output and the
+        // processor (`Head::attend`).
+        unsafe { x86::products(rows, columns, part, panels, output) };
+    }
+
+    /// Writes part of the products of some rows with all columns.
+    ///
+    /// # Safety
+    /// `output` must be room for them.
+    unsafe fn part(&self, rows: Range<usize>, columns: &Columns, part: Part<'_>, output: Target) {
+        let panels = columns.count.div_ceil(LANES);
+        assert!(panels * columns.pairs * 2 * LANES <= columns.values.len());
+        assert!(part.first + part.pairs <= columns.pairs);
+        let rows = self.view(rows, columns);
+        // SAFETY: the rows and columns are checked above; the caller has checked the output and the
+        // processor.
+        unsafe { x86::products(rows, columns, part, [0, panels], output) };
+    }
+
+    /// Some rows, which are as long as the columns.
+    fn view(&self, rows: Range<usize>, columns: &Columns) -> LevelRows {
         assert!(2 * columns.pairs <= self.stride && rows.end <= self.scales.len());
         assert!(rows.end * self.stride <= self.values.len());
-        assert!(panels[1] * columns.pairs * 2 * LANES <= columns.values.len());
-        let rows = LevelRows {
+        LevelRows {
             values: self.values[rows.start * self.stride..].as_ptr(),
             stride: self.stride,
             scales: self.scales[rows.start..].as_ptr(),
             rows: rows.len(),
-        };
-        // SAFETY: the rows and columns are checked above; the caller has checked the output and the
-        // processor (`Head::attend`).
-        unsafe { x86::products(rows, columns, panels, output) };
+        }
     }
 }
 
@@ -324,8 +339,11 @@ impl Columns {
     fn transpose(&mut self, rows: &Levels, count: usize, width: usize) {
         self.make(count, width);
         self.scales[..count].copy_from_slice(&rows.scales[..count]);
-        // SAFETY: the processor has the instructions (`Head::attend`).
-        unsafe { x86::transpose_pairs(rows, self) };
+        let pairs = self.pairs;
+        for (panel, values) in self.values.chunks_exact_mut(pairs * 2 * LANES).enumerate() {
+            // SAFETY: the processor has the instructions (`Head::attend`).
+            unsafe { x86::transpose_panel(rows, panel, pairs, values) };
+        }
     }
 
     /// Rounds a matrix of `rows` rows and `width` columns, with one step for all; zeros follow up to a whole
@@ -338,7 +356,7 @@ impl Columns {
         let magnitudes = (0..rows).map(|at| unsafe { x86::magnitude(row(at)) });
         let magnitude =
             magnitudes.fold(0.0, |most, x| if x > most || x.is_nan() { x } else { most });
-        let factor = if magnitude.is_nan() { 0.0 } else { LEVELS / magnitude };
+        let factor = if magnitude.is_nan() { 0.0 } else { VALUE_LEVELS / magnitude };
         let stride = self.pairs * 2 * LANES;
         for pair in 0..self.pairs {
             let levels = self.values[pair * 2 * LANES..].as_mut_ptr();
@@ -346,6 +364,6 @@ impl Columns {
             // SAFETY: as above, and every panel has all pairs.
             unsafe { x86::interleave(rows, width, factor, levels, stride) };
         }
-        self.scales[..width].fill(magnitude / (LEVELS * LEVELS));
+        self.scales[..width].fill(magnitude / VALUE_LEVELS);
     }
 }

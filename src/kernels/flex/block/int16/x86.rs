@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Columns, LANES, Levels};
+use super::{Columns, LANES, Levels, SUM};
 use crate::kernels::flex::block::product::Target;
 
 /// Rows of a tile.
@@ -92,26 +92,122 @@ pub(super) unsafe fn interleave(
     }
 }
 
-/// Writes rows of pairs of levels as columns.
+/// Rounds a row to `most` levels each side of 0; gives its scale.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq")]
+pub(super) fn round_row(row: &[f32], most: f32, levels: &mut [i16]) -> f32 {
+    let magnitude = magnitude(row);
+    let factor = if magnitude.is_nan() { 0.0 } else { most / magnitude };
+    round(row, factor, levels);
+    magnitude / most
+}
+
+/// Writes 16 rows of pairs of levels as columns.
 #[target_feature(enable = "avx512f")]
-pub(super) fn transpose_pairs(rows: &Levels, columns: &mut Columns) {
-    let pairs = columns.pairs;
+pub(super) fn transpose_panel(rows: &Levels, panel: usize, pairs: usize, values: &mut [i16]) {
     let zero = _mm512_setzero_ps();
-    for (panel, values) in columns.values.chunks_exact_mut(2 * LANES * pairs).enumerate() {
-        for from in (0..pairs).step_by(LANES) {
-            let block: [__m512; LANES] = std::array::from_fn(|lane| {
-                let start = (panel * LANES + lane) * rows.stride + 2 * from;
-                match rows.values.get(start..start + 2 * LANES) {
-                    // SAFETY: the slice has 32 levels.
-                    Some(levels) => unsafe { _mm512_loadu_ps(levels.as_ptr().cast()) },
-                    None => zero,
-                }
-            });
-            let pairs = values[2 * LANES * from..].chunks_exact_mut(2 * LANES);
-            for (pair, values) in transpose(block).into_iter().zip(pairs) {
-                // SAFETY: `values` has room for 32 levels.
-                unsafe { _mm512_storeu_ps(values.as_mut_ptr().cast(), pair) };
+    for from in (0..pairs).step_by(LANES) {
+        let block: [__m512; LANES] = std::array::from_fn(|lane| {
+            let start = (panel * LANES + lane) * rows.stride + 2 * from;
+            match rows.values.get(start..start + 2 * LANES) {
+                // SAFETY: the slice has 32 levels.
+                Some(levels) => unsafe { _mm512_loadu_ps(levels.as_ptr().cast()) },
+                None => zero,
             }
+        });
+        let pairs = values[2 * LANES * from..].chunks_exact_mut(2 * LANES);
+        for (pair, values) in transpose(block).into_iter().zip(pairs) {
+            // SAFETY: `values` has room for 32 levels.
+            unsafe { _mm512_storeu_ps(values.as_mut_ptr().cast(), pair) };
+        }
+    }
+}
+
+/// Up to 16 columns of a matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<'a> {
+    /// From the first column on.
+    pub(super) values: &'a [f32],
+    /// Distance of rows.
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+}
+
+impl Panel<'_> {
+    /// Some columns of a row; zeros behind the last.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn row(self, at: usize, mask: __mmask16) -> __m512 {
+        let Some(row) = self.values.get(at * self.stride..).filter(|_| at < self.rows) else {
+            return _mm512_setzero_ps();
+        };
+        assert!(row.len() >= mask.count_ones() as usize);
+        // SAFETY: only lanes within the row are read.
+        unsafe { _mm512_maskz_loadu_ps(mask, row.as_ptr()) }
+    }
+
+    /// Writes the scales of columns rounded to `most` levels each side of 0; gives what to multiply them by.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn scales(self, most: f32, scales: &mut [f32]) -> __m512 {
+        let (mask, zero) = (lanes(scales.len()), _mm512_setzero_ps());
+        let (mut greatest, mut odd) = (_mm512_set1_ps(LEAST), zero);
+        for row in 0..self.rows {
+            let x = self.row(row, mask);
+            greatest = _mm512_max_ps(greatest, _mm512_abs_ps(x));
+            // NaN where a value is not finite.
+            odd = _mm512_fmadd_ps(x, zero, odd);
+        }
+        let most = _mm512_set1_ps(most);
+        let scale = _mm512_add_ps(_mm512_div_ps(greatest, most), odd);
+        // SAFETY: only lanes within the slice are written.
+        unsafe { _mm512_mask_storeu_ps(scales.as_mut_ptr(), mask, scale) };
+        _mm512_maskz_div_ps(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(odd, odd), most, greatest)
+    }
+
+    /// Rounded values of a row and the next, in turns.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn pair(self, row: usize, mask: __mmask16, factor: __m512) -> __m512i {
+        let round = |row| _mm512_cvtps_epi32(_mm512_mul_ps(self.row(row, mask), factor));
+        let low = _mm512_and_si512(round(row), _mm512_set1_epi32(0xFFFF));
+        _mm512_or_si512(low, _mm512_slli_epi32::<16>(round(row + 1)))
+    }
+}
+
+/// Rounds as many columns as there are scales, pair by pair.
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn pack_columns(columns: Panel<'_>, most: f32, scales: &mut [f32], levels: &mut [i16]) {
+    let mask = lanes(scales.len());
+    let factor = columns.scales(most, scales);
+    for (pair, levels) in levels.chunks_exact_mut(2 * LANES).enumerate() {
+        // SAFETY: `levels` has room for 32.
+        unsafe {
+            let pair = columns.pair(2 * pair, mask, factor);
+            _mm512_storeu_si512(levels.as_mut_ptr().cast(), pair);
+        }
+    }
+}
+
+/// Rounds as many columns as there are scales to rows of levels, `stride` apart.
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn round_columns(
+    columns: Panel<'_>,
+    most: f32,
+    scales: &mut [f32],
+    levels: &mut [i16],
+    stride: usize,
+) {
+    let mask = lanes(scales.len());
+    let factor = columns.scales(most, scales);
+    for first in (0..stride).step_by(2 * LANES) {
+        let pairs = std::array::from_fn(|at| {
+            _mm512_castsi512_ps(columns.pair(first + 2 * at, mask, factor))
+        });
+        for (row, levels) in transpose(pairs).into_iter().zip(levels.chunks_exact_mut(stride)) {
+            let levels = &mut levels[first..first + 2 * LANES];
+            // SAFETY: room for 32 levels.
+            unsafe { _mm512_storeu_ps(levels.as_mut_ptr().cast(), row) };
         }
     }
 }
@@ -177,14 +273,34 @@ pub(super) struct LevelRows {
     pub(super) rows: usize,
 }
 
-/// Writes `output[r][c] = row scale · column scale · Σ rows[r] · columns[c]` for panels `from` to `to`.
+/// What products are added to.
+#[derive(Clone, Copy)]
+pub(super) enum Before<'a> {
+    /// Nothing.
+    Nothing,
+    /// One value for every column.
+    Bias(&'a [f32]),
+    /// The output as it is.
+    Output,
+}
+
+/// Pairs of levels that are summed, and what is added.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) first: usize,
+    pub(super) pairs: usize,
+    pub(super) before: Before<'a>,
+}
+
+/// Writes `output[r][c] = row scale · column scale · Σ rows[r] · columns[c] + …` for panels `from` to `to`.
 ///
 /// # Safety
-/// Rows must have as many pairs of levels as columns, and `output` room for the rows and columns.
+/// Rows and columns must have all pairs of the part, and `output` room for the rows and columns.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) unsafe fn products(
     rows: LevelRows,
     columns: &Columns,
+    part: Part<'_>,
     [from, to]: [usize; 2],
     output: Target,
 ) {
@@ -195,25 +311,25 @@ pub(super) unsafe fn products(
             // SAFETY: `left` rows are left.
             row += unsafe {
                 let rows = LevelRows {
-                    values: rows.values.add(row * rows.stride),
+                    values: rows.values.add(row * rows.stride + 2 * part.first),
                     scales: rows.scales.add(row),
                     ..rows
                 };
                 let stride = output.stride;
                 let output = Target { values: output.values.add(row * stride), stride };
                 match left {
-                    ROWS.. => tile::<ROWS>(rows, columns, panel, to, output),
-                    8.. => tile::<8>(rows, columns, panel, to, output),
-                    4.. => tile::<4>(rows, columns, panel, to, output),
-                    2.. => tile::<2>(rows, columns, panel, to, output),
-                    _ => tile::<1>(rows, columns, panel, to, output),
+                    ROWS.. => tile::<ROWS>(rows, columns, part, [panel, to], output),
+                    8.. => tile::<8>(rows, columns, part, [panel, to], output),
+                    4.. => tile::<4>(rows, columns, part, [panel, to], output),
+                    2.. => tile::<2>(rows, columns, part, [panel, to], output),
+                    _ => tile::<1>(rows, columns, part, [panel, to], output),
                 }
             };
         }
     }
 }
 
-/// [`products`] of `R` rows and two panels, or one if `to` is next; gives `R`.
+/// [`products`] of `R` rows, from the part's first pair on, and two panels, or one if `to` is next; gives `R`.
 ///
 /// # Safety
 /// As for [`products`], of `R` rows.
@@ -222,15 +338,18 @@ pub(super) unsafe fn products(
 unsafe fn tile<const R: usize>(
     rows: LevelRows,
     columns: &Columns,
-    panel: usize,
-    to: usize,
+    part: Part<'_>,
+    [panel, to]: [usize; 2],
     output: Target,
 ) -> usize {
-    let pairs = columns.pairs;
+    let pairs = part.pairs;
     // A single last panel is read twice, and stored once.
     let second = if panel + 1 < to { panel + 1 } else { panel };
-    let first = columns.values[panel * pairs * 2 * LANES..][..pairs * 2 * LANES].as_ptr();
-    let other = columns.values[second * pairs * 2 * LANES..][..pairs * 2 * LANES].as_ptr();
+    let levels = |panel: usize| {
+        let from = (panel * columns.pairs + part.first) * 2 * LANES;
+        columns.values[from..][..pairs * 2 * LANES].as_ptr()
+    };
+    let (first, other) = (levels(panel), levels(second));
     let column = panel * LANES;
     let left = columns.count - column;
     let masks = [lanes(left), if second == panel { 0 } else { lanes(left.saturating_sub(LANES)) }];
@@ -247,14 +366,23 @@ unsafe fn tile<const R: usize>(
                 sums[1] = add_products(sums[1], x, b);
             }
         }
-        let scales = &columns.scales[column..][..2 * LANES];
-        let scales = [_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_ps(scales[LANES..].as_ptr())];
-        for (r, sums) in sums.iter().enumerate() {
-            let scale = _mm512_set1_ps(*rows.scales.add(r));
-            for half in 0..2 {
-                let sum = _mm512_cvtepi32_ps(sums[half]);
-                let value = _mm512_mul_ps(_mm512_mul_ps(sum, scale), scales[half]);
-                let to = output.values.wrapping_add(r * output.stride + column + half * LANES);
+        for half in 0..2 {
+            let column = column + half * LANES;
+            let scales = _mm512_loadu_ps(columns.scales[column..][..LANES].as_ptr());
+            let bias = match part.before {
+                Before::Bias(bias) => {
+                    _mm512_maskz_loadu_ps(masks[half], bias.as_ptr().wrapping_add(column))
+                }
+                _ => _mm512_setzero_ps(),
+            };
+            for (r, sums) in sums.iter().enumerate() {
+                let to = output.values.wrapping_add(r * output.stride + column);
+                let scale = _mm512_mul_ps(_mm512_set1_ps(*rows.scales.add(r)), scales);
+                let before = match part.before {
+                    Before::Output => _mm512_maskz_loadu_ps(masks[half], to),
+                    _ => bias,
+                };
+                let value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[half]), scale, before);
                 _mm512_mask_storeu_ps(to, masks[half], value);
             }
         }
@@ -274,15 +402,14 @@ fn add_products(mut sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
     sum
 }
 
-/// Writes `weight · softmax(scores + mask)`, rounded, to `levels`: as many as there are scores, and 0 to
-/// its end. `scores` are `length` and room up to a whole vector. NaN if the sum is not finite, else 1.
+/// Rounds `softmax(scores + mask)` to `levels`, 0 behind the last; gives what one level is worth, NaN if the sum is not
+/// finite. `scores` are `length` and room up to a whole vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq")]
 pub(super) fn softmax(
     scores: &mut [f32],
     length: usize,
     mask: Option<&[f32]>,
-    weight: f32,
     levels: &mut [i16],
 ) -> f32 {
     let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
@@ -313,7 +440,9 @@ pub(super) fn softmax(
         }
     }
     let sum = _mm512_reduce_add_ps(sum);
-    let factor = _mm512_set1_ps(weight / sum);
+    // The greatest exponential is 1.
+    let each = (SUM / sum).min(f32::from(i16::MAX));
+    let factor = _mm512_set1_ps(each);
     for (scores, levels) in scores.iter().zip(levels.chunks_exact_mut(LANES)) {
         // SAFETY: 16 values each.
         unsafe {
@@ -322,7 +451,7 @@ pub(super) fn softmax(
             _mm256_storeu_si256(levels.as_mut_ptr().cast(), level);
         }
     }
-    if sum.is_finite() { 1.0 } else { f32::NAN }
+    if sum.is_finite() { 1.0 / (each * sum) } else { f32::NAN }
 }
 
 /// `e^x` for `x ≤ 0` within 3e-6.

@@ -14,6 +14,8 @@ mod weight;
 #[expect(clippy::needless_range_loop)] // Rows index memory too, not only arrays of sums.
 mod x86;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use path::attends_in_int16;
 pub(crate) use path::check_path;
 use path::{Path, path};
 pub(crate) use weight::QuantizedWeight;

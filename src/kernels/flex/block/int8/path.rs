@@ -74,3 +74,9 @@ pub(crate) fn path() -> Path {
 pub(crate) fn check_path() -> Result<(), String> {
     CHOSEN.as_ref().map(|_| ()).map_err(String::clone)
 }
+
+/// Whether heads attend in 16-bit integers: with the instructions of the fastest path.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn attends_in_int16() -> bool {
+    path() == Path::Avx512Vnni && crate::precision::has_int16()
+}
