@@ -25,7 +25,7 @@ mod sequences;
 pub use active_neurons::{ActiveNeurons, SparseGradient};
 pub use allocator::keep_freed_memory;
 #[cfg(feature = "flex")]
-pub use flex::*;
+pub(crate) use flex::*;
 pub use neurons::NeuronWeights;
 pub(crate) use neurons::{LayerWeights, Matrix};
 pub use sequences::Sequences;

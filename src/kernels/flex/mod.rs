@@ -32,11 +32,11 @@ mod tests;
 #[cfg(test)]
 mod training_tests;
 
-pub use attention::{AttentionMask, AttentionSettings};
-pub use dropout::DropoutMask;
-pub use neuron_plan::NeuronPlan;
-pub use positions::PositionSettings;
-pub use residual_norm::NormSettings;
+pub(crate) use attention::{AttentionMask, AttentionSettings};
+pub(crate) use dropout::DropoutMask;
+pub(crate) use neuron_plan::NeuronPlan;
+pub(crate) use positions::PositionSettings;
+pub(crate) use residual_norm::NormSettings;
 #[cfg(test)]
 pub(crate) use slices::float_address;
 

@@ -1,10 +1,7 @@
 //! The preparation of a compact layer for one pass over its outputs.
 
-use burn::tensor::{Tensor, TensorData};
-
 use super::NeuronWeights;
-use super::rows::write_outputs;
-use super::slices::{contiguous, plain, slice};
+use super::slices::plain;
 
 /// Where every output of a layer of kept and low-rank neurons comes from.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,29 +31,6 @@ impl NeuronPlan {
         let order = weights.order.as_ref().map(|order| order.to_data().iter::<i64>().collect());
         let order: Option<Vec<i64>> = order;
         Self::new(left, order.as_deref(), weights.kept, weights.d_output)
-    }
-
-    /// The outputs of the layer, from those of the kept neurons and the code of the others; `None` unless
-    /// the operands are on `flex`, without autodiff.
-    ///
-    /// # Shapes
-    /// - `hidden`: `[tokens, kept + rank]`
-    /// - `bias`: `[d_output]`
-    /// - output: `[tokens, d_output]`
-    pub(crate) fn outputs(
-        &self,
-        hidden: &Tensor<2>,
-        bias: Option<&Tensor<1>>,
-    ) -> Option<Tensor<2>> {
-        let tokens = hidden.dims()[0];
-        let mut output = vec![0.0; tokens * self.d_output];
-        let rows = contiguous(hidden)?;
-        match bias {
-            Some(bias) => write_outputs(self, slice(&rows), slice(&contiguous(bias)?), &mut output),
-            None => write_outputs(self, slice(&rows), &vec![0.0; self.d_output], &mut output),
-        }
-        let output = TensorData::new(output, [tokens, self.d_output]);
-        Some(Tensor::from_data(output, &hidden.device()))
     }
 
     /// Length of the low-rank code.

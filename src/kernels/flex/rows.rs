@@ -3,10 +3,12 @@
 //! Every output is first the low-rank one, `bias + code · spread`, written in order and once;
 //! then the kept neurons' outputs replace theirs while the rows are in cache.
 
+use burn::tensor::{Tensor, TensorData};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::neuron_plan::NeuronPlan;
+use super::slices::{contiguous, slice};
 
 /// Rows that share each load of `spread`.
 const TILE: usize = 4;
@@ -19,8 +21,33 @@ const TASKS: usize = 8;
 /// Rows of a task at most: they stay in the second-level cache for the second step.
 const MAX_ROWS: usize = 16;
 
+impl NeuronPlan {
+    /// The outputs of the layer, from those of the kept neurons and the code of the others; `None` unless
+    /// the operands are on `flex`, without autodiff.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[tokens, kept + rank]`
+    /// - `bias`: `[d_output]`
+    /// - output: `[tokens, d_output]`
+    pub(crate) fn outputs(
+        &self,
+        hidden: &Tensor<2>,
+        bias: Option<&Tensor<1>>,
+    ) -> Option<Tensor<2>> {
+        let tokens = hidden.dims()[0];
+        let mut output = vec![0.0; tokens * self.d_output];
+        let rows = contiguous(hidden)?;
+        match bias {
+            Some(bias) => write_outputs(self, slice(&rows), slice(&contiguous(bias)?), &mut output),
+            None => write_outputs(self, slice(&rows), &vec![0.0; self.d_output], &mut output),
+        }
+        let output = TensorData::new(output, [tokens, self.d_output]);
+        Some(Tensor::from_data(output, &hidden.device()))
+    }
+}
+
 /// Writes `output: [tokens, d_output]` from `hidden: [tokens, kept + rank]`.
-pub(super) fn write_outputs(plan: &NeuronPlan, hidden: &[f32], bias: &[f32], output: &mut [f32]) {
+fn write_outputs(plan: &NeuronPlan, hidden: &[f32], bias: &[f32], output: &mut [f32]) {
     let (width, d_output) = (plan.neurons.len() + plan.rank, plan.d_output);
     if output.is_empty() {
         return;
