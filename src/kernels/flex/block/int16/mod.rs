@@ -8,7 +8,6 @@
 #[cfg(test)]
 mod tests;
 pub(crate) mod training;
-#[expect(clippy::needless_range_loop)] // Rows index memory too, not only arrays of vectors.
 mod x86;
 
 use std::ops::Range;

@@ -230,15 +230,18 @@ impl Tile<'_> {
         (self.block.weight.d_output - self.pair * PAIR).min(PAIR)
     }
 
-    /// The outputs of a row.
+    /// Calls `f` with each row and its outputs.
     #[inline(always)]
-    fn output(&self, row: usize) -> &mut [f32] {
+    fn for_each_output(&self, mut f: impl FnMut(usize, &mut [f32])) {
         let output = &self.block.output;
-        // SAFETY: these neurons of a row, within what `with_block` has checked, are this thread's
-        // alone (`Block::run`).
-        unsafe {
-            let start = output.values.add(row * output.stride + self.pair * PAIR);
-            std::slice::from_raw_parts_mut(start, self.neurons())
+        for row in self.rows.clone() {
+            // SAFETY: these neurons of a row, within what `with_block` has checked, are this thread's
+            // alone (`Block::run`).
+            let output = unsafe {
+                let start = output.values.add(row * output.stride + self.pair * PAIR);
+                std::slice::from_raw_parts_mut(start, self.neurons())
+            };
+            f(row, output);
         }
     }
 }
@@ -252,14 +255,14 @@ impl WithSimd for Activate<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self(tile) = self;
-        for row in tile.rows.clone() {
-            let output = tile.output(row);
-            match tile.block.epilogue {
+        tile.for_each_output(
+            #[inline(always)]
+            |_, output| match tile.block.epilogue {
                 // What follows is rounded to 8 bits.
                 Epilogue::Gelu => output.iter_mut().for_each(|x| *x = rounded_gelu::<S>(*x)),
                 epilogue => apply::<S>(epilogue, output),
-            }
-        }
+            },
+        );
     }
 }
 
@@ -294,23 +297,27 @@ impl Finish<'_> {
         if let Some(values) = block.bias {
             bias[..neurons].copy_from_slice(&values[tile.pair * PAIR..][..neurons]);
         }
-        for (row, sums) in tile.rows.clone().zip(sums.as_chunks::<PAIR>().0) {
-            let Step { scale, zero } = block.quantized.steps[row];
-            let write = |values: &mut [f32; PAIR]| {
-                for at in 0..PAIR {
-                    let sum = sums[at] - zero * column_sums[at];
-                    values[at] = epilogue(sum as f32 * (scale * scales[at]) + bias[at]);
+        let sums = sums.as_chunks::<PAIR>().0;
+        tile.for_each_output(
+            #[inline(always)]
+            |row, output| {
+                let (Step { scale, zero }, sums) =
+                    (block.quantized.steps[row], &sums[row - tile.rows.start]);
+                let write = |values: &mut [f32; PAIR]| {
+                    for at in 0..PAIR {
+                        let sum = sums[at] - zero * column_sums[at];
+                        values[at] = epilogue(sum as f32 * (scale * scales[at]) + bias[at]);
+                    }
+                };
+                match output.as_mut_array::<PAIR>() {
+                    Some(output) => write(output),
+                    None => {
+                        let mut values = [0.0; PAIR];
+                        write(&mut values);
+                        output.copy_from_slice(&values[..neurons]);
+                    }
                 }
-            };
-            let output = tile.output(row);
-            match output.as_mut_array::<PAIR>() {
-                Some(output) => write(output),
-                None => {
-                    let mut values = [0.0; PAIR];
-                    write(&mut values);
-                    output.copy_from_slice(&values[..neurons]);
-                }
-            }
-        }
+            },
+        );
     }
 }
