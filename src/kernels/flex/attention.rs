@@ -93,8 +93,6 @@ impl Attention<'_> {
 
     /// The gradients of query, key, value and bias, of the output's, `grad: [batch, queries, size]`.
     pub(crate) fn backward(&self, grad: &[f32]) -> [Vec<f32>; 4] {
-        let [_, queries, keys, _] = self.dims;
-        let scores = self.settings.heads * queries * keys;
         let mut query = vec![0.0; self.query.len()];
         let mut key = vec![0.0; self.key.len()];
         let mut value = vec![0.0; self.value.len()];
@@ -102,10 +100,7 @@ impl Attention<'_> {
         if self.is_empty() {
             return [query, key, value, bias];
         }
-        let biases: Vec<&mut [f32]> = match bias.is_empty() {
-            true => (0..self.dims[0]).map(|_| Default::default()).collect(),
-            false => bias.chunks_mut(scores).collect(),
-        };
+        let biases = parts(&mut bias, self.dims[0]);
         let items = self
             .items(&mut query)
             .into_par_iter()
@@ -143,6 +138,14 @@ impl Attention<'_> {
             None => (item * queries..(item + 1) * queries, item * keys..(item + 1) * keys),
         };
         Head { attention, item, head, width, query_rows, key_rows }
+    }
+}
+
+/// Each sequence's part of `values`.
+pub(super) fn parts(values: &mut [f32], batch: usize) -> Vec<&mut [f32]> {
+    match values.is_empty() {
+        true => (0..batch).map(|_| Default::default()).collect(),
+        false => values.chunks_mut(values.len() / batch).collect(),
     }
 }
 

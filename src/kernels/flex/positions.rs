@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::attention::transpose;
+use super::attention::{parts, transpose};
 use super::block::{Epilogue, PackedWeight, Rows, RowsMut, pack, pack_transposed, product};
 use super::scratch::with_scratch;
 use super::sequences::{Sequences, split_rows};
@@ -118,14 +118,6 @@ impl Positions<'_> {
             None => (item * padded, padded),
         };
         Head { positions: self, item, head, width, start, length }
-    }
-}
-
-/// Each sequence's part of `values`.
-fn parts(values: &mut [f32], batch: usize) -> Vec<&mut [f32]> {
-    match values.is_empty() {
-        true => (0..batch).map(|_| Default::default()).collect(),
-        false => values.chunks_mut(values.len() / batch).collect(),
     }
 }
 

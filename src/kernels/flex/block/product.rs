@@ -95,18 +95,22 @@ pub fn product_shared(
 ) {
     let few = input.rows <= FEW;
     let Some(block) = Block::new(input, weight, bias, epilogue, output, few) else { return };
-    let (panels, threads) = (weight.panels.len(), rayon::current_num_threads());
     let worth_it = weight.values.len() * input.rows.min(FEW) >= SHARED;
+    // SAFETY: every panel is in one task, and all tasks end while `output` is borrowed.
+    in_shares(weight.panels.len(), worth_it, |panels| unsafe { block.run(panels) });
+}
+
+/// Calls `run` with ranges that are all of `count` together, on all threads if that is worth it.
+pub(super) fn in_shares(count: usize, worth_it: bool, run: impl Fn(Range<usize>) + Sync) {
+    let threads = rayon::current_num_threads();
     // Some for a thread that is late to leave to the others.
-    let height = if worth_it && threads > 1 { (panels / (4 * threads)).max(1) } else { panels };
-    let run = |task: usize| {
-        let panels = task * height..panels.min((task + 1) * height);
-        // SAFETY: every panel is in one task, and all tasks end while `output` is borrowed.
-        unsafe { block.run(panels) };
-    };
-    match panels.div_ceil(height) {
-        1 => run(0),
-        tasks => (0..tasks).into_par_iter().with_max_len(1).for_each(run),
+    let height =
+        if worth_it && threads > 1 { (count / (4 * threads)).max(1) } else { count.max(1) };
+    let task = |task: usize| run(task * height..count.min((task + 1) * height));
+    match count.div_ceil(height) {
+        0 => {}
+        1 => task(0),
+        tasks => (0..tasks).into_par_iter().with_max_len(1).for_each(task),
     }
 }
 

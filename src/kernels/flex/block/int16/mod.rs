@@ -112,7 +112,8 @@ impl<'a, F: Fn(usize, usize) -> &'a [f32]> Head<'a, F> {
         let Scratch { queries, keys, key_columns, values, scores, probabilities, relative } =
             scratch;
         // Sums of products of two levels stay below 2³¹.
-        let most = (i32::MAX as f32 / size as f32).sqrt().min(LEVELS).floor();
+        let most = (f64::from(i32::MAX) / size as f64).sqrt().floor() as f32;
+        let most = most.min(LEVELS);
         queries.round(length, size, most, |at| (self.row)(0, at));
         keys.round(length, size, most, |at| (self.row)(1, at));
         key_columns.transpose(keys, length, size);
@@ -128,7 +129,11 @@ impl<'a, F: Fn(usize, usize) -> &'a [f32]> Head<'a, F> {
             let rows = QUERIES.min(length - from);
             let target = Target { values: scores.as_mut_ptr(), stride: width };
             // SAFETY: there is room for the scores.
-            unsafe { queries.products(from..from + rows, key_columns, target) };
+            unsafe {
+                let panels = 0..key_columns.panels();
+                let all = key_columns.all_pairs();
+                queries.products(from..from + rows, key_columns, panels, all, target);
+            }
             if let Some(tables) = &self.relative {
                 relative.add(tables, queries, from..from + rows, scores);
             }
@@ -143,7 +148,10 @@ impl<'a, F: Fn(usize, usize) -> &'a [f32]> Head<'a, F> {
             let values_of = output.values.wrapping_add(from * output.stride);
             let target = Target { values: values_of, stride: output.stride };
             // SAFETY: there is room for the contexts.
-            unsafe { probabilities.products(0..rows, values, target) };
+            unsafe {
+                let all = values.all_pairs();
+                probabilities.products(0..rows, values, 0..values.panels(), all, target);
+            }
         }
     }
 }
@@ -229,12 +237,12 @@ unsafe fn band(rows: &Levels, some: Range<usize>, columns: &Columns, output: Tar
     let (length, start) = (rows.scales.len(), some.start);
     for first in some.clone().step_by(ROWS) {
         let last = (first + ROWS).min(some.end) - 1;
-        let panels = [(length - 1 - last) / LANES, (2 * length - 2 - first) / LANES + 1];
+        let panels = (length - 1 - last) / LANES..(2 * length - 2 - first) / LANES + 1;
         let values = output.values.wrapping_add((first - start) * output.stride);
         // SAFETY: as the caller promises.
         unsafe {
             let target = Target { values, stride: output.stride };
-            rows.some_products(first..last + 1, columns, panels, target);
+            rows.products(first..last + 1, columns, panels, columns.all_pairs(), target);
         }
     }
 }
@@ -264,63 +272,43 @@ impl Levels {
         }
     }
 
-    /// Writes the products of some rows with all columns, scaled.
+    /// Writes part of the products of some rows with the columns of some panels, scaled.
     ///
     /// # Safety
-    /// `output` must be room for them.
-    unsafe fn products(&self, rows: Range<usize>, columns: &Columns, output: Target) {
-        let panels = [0, columns.count.div_ceil(LANES)];
-        // SAFETY: as the caller promises.
-        unsafe { self.some_products(rows, columns, panels, output) };
-    }
-
-    /// [`Levels::products`] with the columns of some panels.
-    ///
-    /// # Safety
-    /// As there.
-    unsafe fn some_products(
+    /// The processor must have the instructions ([`has_int16`]), and `output` be room for all columns.
+    unsafe fn products(
         &self,
         rows: Range<usize>,
         columns: &Columns,
-        panels: [usize; 2],
+        panels: Range<usize>,
+        part: Part<'_>,
         output: Target,
     ) {
-        assert!(panels[1] * columns.pairs * 2 * LANES <= columns.values.len());
-        let part = Part { first: 0, pairs: columns.pairs, before: Before::Nothing };
-        let rows = self.view(rows, columns);
-        // SAFETY: the rows and columns are checked above; the caller has checked the output and the
-        // processor (`Head::attend`).
-        unsafe { x86::products(rows, columns, part, panels, output) };
-    }
-
-    /// Writes part of the products of some rows with all columns.
-    ///
-    /// # Safety
-    /// `output` must be room for them.
-    unsafe fn part(&self, rows: Range<usize>, columns: &Columns, part: Part<'_>, output: Target) {
-        let panels = columns.count.div_ceil(LANES);
-        assert!(panels * columns.pairs * 2 * LANES <= columns.values.len());
-        assert!(part.first + part.pairs <= columns.pairs);
-        let rows = self.view(rows, columns);
-        // SAFETY: the rows and columns are checked above; the caller has checked the output and the
-        // processor.
-        unsafe { x86::products(rows, columns, part, [0, panels], output) };
-    }
-
-    /// Some rows, which are as long as the columns.
-    fn view(&self, rows: Range<usize>, columns: &Columns) -> LevelRows {
         assert!(2 * columns.pairs <= self.stride && rows.end <= self.scales.len());
         assert!(rows.end * self.stride <= self.values.len());
-        LevelRows {
+        assert!(panels.end * columns.pairs * 2 * LANES <= columns.values.len());
+        assert!(part.first + part.pairs <= columns.pairs);
+        let rows = LevelRows {
             values: self.values[rows.start * self.stride..].as_ptr(),
             stride: self.stride,
             scales: self.scales[rows.start..].as_ptr(),
             rows: rows.len(),
-        }
+        };
+        // SAFETY: the rows and columns are checked above; the caller promises the rest.
+        unsafe { x86::products(rows, columns, part, panels, output) };
     }
 }
 
 impl Columns {
+    fn panels(&self) -> usize {
+        self.count.div_ceil(LANES)
+    }
+
+    /// All pairs, added to nothing.
+    fn all_pairs(&self) -> Part<'static> {
+        Part { first: 0, pairs: self.pairs, before: Before::Nothing }
+    }
+
     fn make(&mut self, count: usize, width: usize) {
         self.pairs = width.div_ceil(2);
         self.count = count;

@@ -188,6 +188,25 @@ fn great_and_tiny_values_are_rounded_with_scales_of_their_own() {
     case.check(&mut Scratch::default(), "keys of different sizes");
 }
 
+/// All levels at their ends: the greatest sums there can be.
+#[test]
+fn sums_of_equal_values_do_not_overflow() {
+    if !available() {
+        return;
+    }
+    for size in [1, 2, 8, 32, 128] {
+        let mut case = Case::new(40, size);
+        case.parts[0].fill(-3.0);
+        case.parts[1].fill(3.0);
+        // Of two keys alone the scores are not equal.
+        case.parts[1][..2 * size].fill(-3.0);
+        case.scale = 0.3 / size as f32;
+        case.check(&mut Scratch::default(), "equal values");
+        case.parts[2].fill(1.0);
+        case.check(&mut Scratch::default(), "all equal");
+    }
+}
+
 #[test]
 fn what_is_not_finite_becomes_nan() {
     if !available() {

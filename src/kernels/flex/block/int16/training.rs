@@ -90,7 +90,7 @@ fn multiply(rows: &Levels, columns: &Columns, bias: Option<&[f32]>) -> Vec<f32> 
             };
             let part = Part { first, pairs, before };
             // SAFETY: `output` is room for these rows, and the first part writes all of it.
-            unsafe { rows.part(some.clone(), columns, part, target) };
+            unsafe { rows.products(some.clone(), columns, 0..columns.panels(), part, target) };
         }
     });
     // SAFETY: every block has been written.

@@ -1,8 +1,10 @@
 //! The loops with AVX-512 instructions.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::{Columns, LANES, Levels, SUM};
+use crate::kernels::flex::block::int8::lanes;
 use crate::kernels::flex::block::product::Target;
 
 /// Rows of a tile.
@@ -12,12 +14,6 @@ const POWER_OF_TWO: [f32; 5] =
     [1.000_002_6, 0.693_003_83, 0.241_442_74, 0.052_011_467, 0.013_534_173];
 /// The least greatest magnitude that a row is taken to have: levels over it are finite.
 const LEAST: f32 = f32::MIN_POSITIVE * 65_536.0;
-
-/// The lanes below `count`.
-#[inline(always)]
-fn lanes(count: usize) -> __mmask16 {
-    if count >= LANES { !0 } else { (1 << count) - 1 }
-}
 
 /// The greatest magnitude of `row`, at least [`LEAST`]; NaN if a value is not finite.
 #[inline]
@@ -292,7 +288,7 @@ pub(super) struct Part<'a> {
     pub(super) before: Before<'a>,
 }
 
-/// Writes `output[r][c] = row scale · column scale · Σ rows[r] · columns[c] + …` for panels `from` to `to`.
+/// Writes `output[r][c] = row scale · column scale · Σ rows[r] · columns[c] + …` for some panels.
 ///
 /// # Safety
 /// Rows and columns must have all pairs of the part, and `output` room for the rows and columns.
@@ -301,10 +297,11 @@ pub(super) unsafe fn products(
     rows: LevelRows,
     columns: &Columns,
     part: Part<'_>,
-    [from, to]: [usize; 2],
+    panels: Range<usize>,
     output: Target,
 ) {
-    for panel in (from..to).step_by(2) {
+    let to = panels.end;
+    for panel in panels.step_by(2) {
         let mut row = 0;
         while row < rows.rows {
             let left = rows.rows - row;

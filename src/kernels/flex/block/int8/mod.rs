@@ -19,14 +19,15 @@ pub(crate) use path::attends_in_int16;
 pub(crate) use path::check_path;
 use path::{Path, path};
 pub(crate) use weight::QuantizedWeight;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::lanes;
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
-use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target, apply};
+use super::product::{Epilogue, FEW, Rows, RowsMut, SHARED, Target, apply, in_shares};
 use crate::kernels::flex::gelu::rounded_gelu;
 use crate::kernels::flex::scratch::with_scratch;
 use quantize::{Step, quantize};
@@ -80,17 +81,8 @@ pub(super) fn product_shared(
 ) {
     let worth_it = weight.d_input * weight.d_output * input.rows.min(FEW) >= 2 * SHARED;
     with_block(input, weight, bias, epilogue, output, |block| {
-        let (pairs, threads) = (block.pairs(), rayon::current_num_threads());
-        // Some for a thread that is late to leave to the others.
-        let height = if worth_it && threads > 1 { (pairs / (4 * threads)).max(1) } else { pairs };
-        let run = |task: usize| {
-            // SAFETY: every pair is in one task, and all tasks end while `output` is borrowed.
-            unsafe { block.run(task * height..pairs.min((task + 1) * height)) };
-        };
-        match pairs.div_ceil(height) {
-            1 => run(0),
-            tasks => (0..tasks).into_par_iter().with_max_len(1).for_each(run),
-        }
+        // SAFETY: every pair is in one task, and all tasks end while `output` is borrowed.
+        in_shares(block.pairs(), worth_it, |pairs| unsafe { block.run(pairs) });
     });
 }
 

@@ -164,7 +164,7 @@ pub(super) fn quantize(row: &[f32], levels: &mut [u8]) -> Step {
 
 /// The lanes below `count`.
 #[inline(always)]
-fn lanes(count: usize) -> __mmask16 {
+pub(crate) fn lanes(count: usize) -> __mmask16 {
     if count >= LANES { !0 } else { (1 << count) - 1 }
 }
 
