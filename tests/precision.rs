@@ -98,7 +98,7 @@ fn formats_that_cannot_be_are_named() {
     fails(
         &["predict", &model, "good", "--dtype", "fp8"],
         2,
-        &["fp8", "give f32, f16, bf16 or int8"],
+        &["fp8", "give f32, f16, bf16, int8 or int16"],
     );
     let train = place.run("finetune", "never", &["--dtype", "f16"]);
     fails(&refs(&train), 1, &["option --dtype", "train in bf16 or f32"]);
@@ -110,7 +110,7 @@ fn formats_that_cannot_be_are_named() {
     let output = losparse(&["predict", &model, "good"]).env("LOSPARSE_DTYPE", "half").output();
     let message = text(&output.unwrap().stderr);
     assert!(
-        message.contains("half") && message.contains("give f32, f16, bf16 or int8"),
+        message.contains("half") && message.contains("give f32, f16, bf16, int8 or int16"),
         "{message}"
     );
 }
