@@ -4,7 +4,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::dropout::DropoutMask;
-use super::lanes::total;
+use super::lanes::{mean_and_scale, total};
 
 /// Rows a task takes; fixed, so that sums over rows do not depend on the number of threads.
 const ROWS: usize = 64;
@@ -70,9 +70,7 @@ impl ResidualNorm<'_> {
                 *sum = x * mask.factor(at) + residual;
             }
         }
-        let mean = total(sum, |_, value| value) / d as f32;
-        let variance = total(sum, |_, value| (value - mean) * (value - mean)) / d as f32;
-        (mean, 1.0 / (variance + self.settings.epsilon).sqrt())
+        mean_and_scale(sum, self.settings.epsilon)
     }
 
     /// The gradients of `x` (empty without dropout, where it is the residual's), `residual`, `gamma` and
