@@ -31,7 +31,7 @@ const DEV: &str = "--dev dev.csv --text review --label mood";
 
 /// A mistake and the command that makes it. `…` in the command stands for [`ORDER`], in `evaluate`
 /// for [`DEV`].
-const MISTAKES: [(&str, &str); 46] = [
+const MISTAKES: [(&str, &str); 49] = [
     ("a missing model folder", "compress no/such -o out …"),
     ("a truncated `model.safetensors`", "compress truncated -o out …"),
     ("a weight that is NaN", "compress nan -o out …"),
@@ -94,6 +94,15 @@ const MISTAKES: [(&str, &str); 46] = [
         "compress model -o out … --epochs 1 --structure unstructured",
     ),
     ("no text", "predict model"),
+    ("texts without a column", "compress model -o out --no-training --unlabelled train.csv"),
+    (
+        "an option of a training without one",
+        "compress model -o out --no-training --unlabelled train.csv --epochs 3",
+    ),
+    (
+        "data for an evaluation without labels",
+        "compress model -o out --no-training --unlabelled train.csv --label mood",
+    ),
 ];
 
 /// The words of a command, with `…` replaced. A later setting replaces the same one before;

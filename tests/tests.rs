@@ -79,6 +79,8 @@ mod torch_file;
 mod trace;
 #[cfg(feature = "cli")]
 mod training;
+#[cfg(feature = "cli")]
+mod untrained;
 
 /// Reports that a test is skipped. Writes to stderr itself, since libtest captures what is printed.
 fn say_skipped(why: &str) {

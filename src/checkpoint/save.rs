@@ -49,6 +49,10 @@ pub struct SaveOptions {
     pub tokenizer_from: Option<PathBuf>,
     /// Further files by name, such as the card `README.md`.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Parameters to leave out, those of a head that was never trained
+    /// ([`LoadReport::newly_initialised`](super::LoadReport::newly_initialised)). `architectures` then stay
+    /// as they were loaded.
+    pub without: Vec<String>,
 }
 
 /// Writes `model` to a folder in Hugging Face's layout, replacing the folder whole.
@@ -65,7 +69,7 @@ pub fn save_pretrained<M: PretrainedModel>(
     folder: impl AsRef<Path>,
     options: &SaveOptions,
 ) -> Result<()> {
-    let weights = to_safetensors(model, options.dtype)?;
+    let weights = serialized(model, options.dtype, &options.without)?;
     let own = options.dtype == StorageDtype::Int8 || is_compressed(model);
     let config = config_json(model, options, own.then_some(&weights))?;
     let mut tokenizer = Vec::new();
@@ -95,6 +99,15 @@ pub fn save_pretrained<M: PretrainedModel>(
 /// # Errors
 /// If a value is not finite or too large for `dtype`; the message names the tensor.
 pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Result<Vec<u8>> {
+    serialized(model, dtype, &[])
+}
+
+/// [`to_safetensors`] without some parameters.
+fn serialized<M: PretrainedModel>(
+    model: &M,
+    dtype: StorageDtype,
+    without: &[String],
+) -> Result<Vec<u8>> {
     // Of a model that computes in integers, the rest was left in floats.
     let floats_apart = dtype == StorageDtype::Int8 && computes_in_int8(model);
     let rest = if floats_apart { StorageDtype::F32 } else { dtype };
@@ -123,6 +136,7 @@ pub fn to_safetensors<M: PretrainedModel>(model: &M, dtype: StorageDtype) -> Res
         add_layer(&mut tensors, name, linear);
     });
     tensors.result?;
+    tensors.stored.retain(|name, _| !without.contains(name));
     // transformers refuses files that do not say which framework they are of.
     let about = HashMap::from([("format".to_string(), "pt".to_string())]);
     safetensors::serialize(tensors.stored, Some(about))
@@ -158,7 +172,9 @@ fn config_json<M: PretrainedModel>(
 ) -> Result<String> {
     let mut config = model.config().clone();
     let other = config.other_mut();
-    other.insert("architectures".into(), vec![M::ARCHITECTURE].into());
+    if options.without.is_empty() || !other.contains_key("architectures") {
+        other.insert("architectures".into(), vec![M::ARCHITECTURE].into());
+    }
     let sum = own_weights.map(|weights| sha256(weights));
     let int8 = options.dtype == StorageDtype::Int8 && computes_in_int8(model);
     format::mark(other, M::MODEL_TYPE, options.losparse.clone(), sum, int8);

@@ -9,6 +9,8 @@
 //!   └ run         compress and finetune: options, checks
 //!      ├ plan         what a dry run prints
 //!      ├ summary      what is printed at the end
+//!      ├ untrained    compress without training
+//!      ├ evaluation   metrics of a model folder
 //!      ├ options/     options that override a recipe's settings
 //!      ├ opened       a model folder, loaded with tokenizer and task
 //!      ├ global       options of every command: device, threads, --json
@@ -22,6 +24,7 @@ mod bench;
 mod compress;
 mod error_text;
 mod evaluate;
+mod evaluation;
 mod finetune;
 mod global;
 mod inspect;
@@ -37,6 +40,7 @@ mod run;
 mod signals;
 mod study;
 mod summary;
+mod untrained;
 
 use std::process::ExitCode;
 

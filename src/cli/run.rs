@@ -28,10 +28,10 @@ use super::summary::summary;
 pub struct RunArgs {
     /// Model folder to start from, in Hugging Face's layout [default: the recipe's model]
     #[arg(value_name = "MODEL", help_heading = Resettable::Reset)]
-    model: Option<PathBuf>,
+    pub model: Option<PathBuf>,
     /// Folder for the result: model/, recipe.toml, report.md, report.json, checkpoints
     #[arg(long, short, value_name = "FOLDER", required_unless_present = "dry_run")]
-    output: Option<PathBuf>,
+    pub output: Option<PathBuf>,
     /// Recipe with the settings (TOML); options given here override it
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
@@ -40,7 +40,7 @@ pub struct RunArgs {
     new_head: bool,
     /// Format of the result's stored weights [default: f32]
     #[arg(long, value_name = "f32|f16|bf16|int8", value_parser = word::<StorageDtype>)]
-    storage: Option<StorageDtype>,
+    pub storage: Option<StorageDtype>,
     /// Only show what would be done, and the time and memory that it would take
     #[arg(long)]
     dry_run: bool,
@@ -49,7 +49,7 @@ pub struct RunArgs {
     resume: bool,
     /// Replace an earlier run in the output folder
     #[arg(long, conflicts_with = "resume")]
-    overwrite: bool,
+    pub overwrite: bool,
     /// Show Burn's training dashboard
     #[cfg(feature = "tui")]
     #[arg(long, conflicts_with = "json")]
@@ -62,7 +62,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
-    task: TaskArgs,
+    pub task: TaskArgs,
     #[command(flatten)]
     train: TrainDataArgs,
     #[command(flatten)]

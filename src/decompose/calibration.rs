@@ -51,7 +51,16 @@ impl Calibration {
         selection: &LayerSelection,
         forward: impl FnOnce(&M) -> Result<()>,
     ) -> Result<Self> {
-        let selected: HashSet<String> = selection.resolve(model)?.into_iter().collect();
+        let selected = selection.resolve(model)?.into_iter().collect();
+        Self::of_layers(model, &selected, forward)
+    }
+
+    /// [`Calibration::measure`] of the layers called `selected`.
+    pub(super) fn of_layers<M: Compressible>(
+        model: &M,
+        selected: &HashSet<String>,
+        forward: impl FnOnce(&M) -> Result<()>,
+    ) -> Result<Self> {
         let mut layers = HashMap::new();
         let mut listening = model.clone();
         listening.for_each_linear_mut(&mut |name, linear| {
@@ -73,5 +82,23 @@ impl Calibration {
     /// Moments `[d_input, d_input]` of a layer's inputs, row by row; `None` if it was not applied.
     pub(super) fn moments(&self, layer: &str) -> Option<Vec<f32>> {
         self.layers.get(layer)?.sum().map(to_vec)
+    }
+
+    /// The layers in groups that have the same inputs, in the order in which they were applied first; those
+    /// that were not applied are left out.
+    pub(super) fn stages(&self) -> Vec<Vec<String>> {
+        let applied =
+            self.layers.iter().filter_map(|(name, moments)| Some((moments.first()?, name)));
+        let mut applied: Vec<(u64, &String)> = applied.collect();
+        applied.sort_unstable();
+        let mut stages: Vec<(Vec<f32>, Vec<String>)> = Vec::new();
+        for (_, name) in applied {
+            let moments = self.moments(name).unwrap_or_default();
+            match stages.iter_mut().find(|(known, _)| *known == moments) {
+                Some((_, stage)) => stage.push(name.clone()),
+                None => stages.push((moments, vec![name.clone()])),
+            }
+        }
+        stages.into_iter().map(|(_, stage)| stage).collect()
     }
 }

@@ -106,3 +106,24 @@ fn root(name: &str, moments: &[f32], width: usize) -> Result<Mat<f64>> {
         .map_err(|_| unusable())?;
     Ok(gram)
 }
+
+/// `‖D·C‖²` of each neuron: the energy of its outputs on inputs with the second moments `moments`, for
+/// neurons with the weights `matrix = Dᵀ: [d_input, d_output]`.
+pub(super) fn output_energies(
+    matrix: &[f32],
+    [d_input, d_output]: [usize; 2],
+    moments: Option<&[f32]>,
+) -> Vec<f64> {
+    let matrix = to_f64(matrix);
+    let matrix = MatRef::from_row_major_slice(&matrix, d_input, d_output);
+    let image = match moments {
+        Some(moments) => {
+            let gram = to_f64(moments);
+            product(MatRef::from_row_major_slice(&gram, d_input, d_input), matrix)
+        }
+        None => matrix.to_owned(),
+    };
+    let energy = |j: usize| (0..d_input).map(|i| matrix[(i, j)] * image[(i, j)]).sum::<f64>();
+    // Moments are summed in f32, so that the least energies may come out below zero.
+    (0..d_output).map(|j| energy(j).max(0.0)).collect()
+}

@@ -1,6 +1,8 @@
 //! Initialisation by truncated SVD: `W ≈ L·R`, `S = W − L·R` (Li et al. 2023, algorithm 1). Begin with
 //! [`decompose`]; the SVD itself is in `svd.rs`. [`decompose_for_inputs`] takes the SVD of `W·C`, with
 //! the moments `C·Cᵀ` of the layer's inputs that a [`Calibration`] has measured (`data_aware.rs`).
+//! [`decompose_in_order`] does that layer after layer, for a model that is not trained afterwards
+//! (`sequential.rs`).
 
 mod calibration;
 mod data_aware;
@@ -9,6 +11,9 @@ mod data_aware_tests;
 mod lanczos;
 mod rank;
 mod reparameterize;
+mod sequential;
+#[cfg(test)]
+mod sequential_tests;
 mod svd;
 #[cfg(test)]
 mod tests;
@@ -16,6 +21,7 @@ mod tests;
 pub use calibration::Calibration;
 pub use rank::Rank;
 pub use reparameterize::{AddLowRank, reparameterize};
+pub use sequential::{FittedLayer, SequentialConfig, decompose_in_order};
 #[cfg(feature = "plots")]
 pub(crate) use svd::singular_values;
 pub use svd::{Factors, decompose_matrix};

@@ -1,6 +1,7 @@
 //! Second moments of a layer's inputs, measured while a model is applied to examples.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use burn::tensor::{DType, Tensor};
 
@@ -9,7 +10,11 @@ use burn::tensor::{DType, Tensor};
 #[derive(Debug, Default)]
 pub(crate) struct InputMoments {
     sum: Mutex<Option<Tensor<2>>>,
+    first: OnceLock<u64>,
 }
+
+/// Counts the first inputs of layers.
+static FIRST_INPUTS: AtomicU64 = AtomicU64::new(0);
 
 impl InputMoments {
     /// Adds the moments of one input.
@@ -23,6 +28,7 @@ impl InputMoments {
         if tokens == 0 {
             return;
         }
+        self.first.get_or_init(|| FIRST_INPUTS.fetch_add(1, Ordering::Relaxed));
         let rows = input.reshape([tokens, width]).cast(DType::F32);
         let moments = rows.clone().transpose().matmul(rows) / tokens as f32;
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,5 +41,10 @@ impl InputMoments {
     /// The sum, `[d_input, d_input]`; `None` if the layer was never applied.
     pub(crate) fn sum(&self) -> Option<Tensor<2>> {
         self.sum.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A number that is larger the later the layer was applied first; `None` if it never was.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.first.get().copied()
     }
 }

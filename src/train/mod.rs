@@ -6,6 +6,7 @@
 //! checkpoints/  a training's state on disk, whole or not at all
 //! learner/      one training through Burn: loaders, optimizer step, learning rate, metric
 //! run/          data in, small model and report out                   begin with run/mod.rs
+//! untrained.rs  compression of a model on texts, without training
 //! ```
 //!
 //! A run goes through them one way:
@@ -28,6 +29,7 @@ mod learner;
 mod recipe;
 mod run;
 mod segments;
+mod untrained;
 
 pub use self::events::{Event, Observer, Silent};
 pub use self::interrupt::Interrupt;
@@ -47,6 +49,7 @@ pub use self::run::{
     outline, plan,
 };
 pub use self::segments::Segments;
+pub use self::untrained::{Untrained, UntrainedReport};
 #[cfg(feature = "plots")]
 pub(crate) use self::{recipe::FOLLOW, run::lock};
 pub use crate::inspect::{contestant, token_ids};

@@ -16,7 +16,7 @@ const TELL_EVERY: usize = 32;
 
 /// The training examples that a calibration takes, drawn at random but always the same, by the number of
 /// tokens of all.
-fn calibration_examples(lengths: &[usize]) -> Vec<usize> {
+pub(in crate::train) fn calibration_examples(lengths: &[usize]) -> Vec<usize> {
     let total = lengths.len();
     let mean = (lengths.iter().sum::<usize>() / total.max(1)).max(1);
     let [least, most] = CALIBRATION_EXAMPLES;

@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use burn::module::Module;
 use burn::tensor::Device;
 
+pub(in crate::train) use self::calibration::calibration_examples;
 pub use self::dry_run::{FineTuning, Plan, plan};
 use self::folder::MODEL;
 pub use self::from_checkpoint::evaluate_checkpoint;
