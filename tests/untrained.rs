@@ -5,8 +5,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use losparse::checkpoint::{LoadOptions, SaveOptions, save_pretrained};
+use losparse::decompose::{SequentialConfig, decompose_in_order};
 use losparse::inspect::bytes_on_disk;
-use losparse::linear::Compressible;
+use losparse::linear::{Compressible, LayerSelection};
 use losparse::models::bert::{BertConfig, BertForQuestionAnswering, BertForSequenceClassification};
 use losparse::models::{AnyModel, FolderModel};
 use serde_json::{Value, json};
@@ -159,6 +160,24 @@ fn an_encoder_without_a_head_stays_one() {
     let more = ["--dev", &dev, "--label", "mood"];
     refused(&args(&place, "bare", "other", &more), 1, &["bare: the model has no trained head"]);
     assert!(!place.path("other").exists());
+}
+
+/// Packed weights that it has kept give no input to see.
+#[test]
+fn a_model_that_has_run_before_is_fitted_all_the_same() {
+    let place = Place::shared();
+    let device = Device::default();
+    let (model, _) = AnyModel::load(place.path("model"), &device, &LoadOptions::default()).unwrap();
+    let examples = Tensor::<2, Int>::from_ints([[2, 5, 6, 7, 9, 3], [2, 8, 6, 11, 12, 3]], &device);
+    let forward = |model: &AnyModel| model.answers(EncoderInput::new(examples.clone())).map(drop);
+    let fitted = |model: AnyModel| {
+        let config = SequentialConfig::new(0.5);
+        decompose_in_order(model, &LayerSelection::all(), config, forward).unwrap().1
+    };
+    let fresh = fitted(model.clone());
+    forward(&model).unwrap();
+    assert!(fresh.iter().all(|layer| layer.measured), "{fresh:?}");
+    assert_eq!(fitted(model), fresh);
 }
 
 fn sorted(names: &[String]) -> Vec<String> {

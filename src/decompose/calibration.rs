@@ -68,8 +68,12 @@ impl Calibration {
                 && selected.contains(name)
             {
                 let moments = Arc::new(InputMoments::default());
-                let (weight, bias) = (dense.weight.clone(), dense.bias.clone());
-                let mut layer = LowRankSparseLinear::new(None, Some(weight), bias);
+                // Weights of its own: of the same tensors a model that has run may have kept packed ones.
+                let weight = dense.weight.clone().map(|weight| match weight.is_autodiff() {
+                    true => weight,
+                    false => weight * 1.0,
+                });
+                let mut layer = LowRankSparseLinear::new(None, Some(weight), dense.bias.clone());
                 layer.moments = Some(moments.clone());
                 layers.insert(name.to_string(), moments);
                 *linear = CompressibleLinear::LowRankSparse(layer);
