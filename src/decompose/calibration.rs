@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::linear::{
-    Compressible, CompressibleLinear, InputMoments, LayerSelection, LowRankSparseLinear, to_vec,
+    Compressible, CompressibleLinear, InputMoments, LayerSelection, LowRankSparseLinear, leaf,
+    to_vec,
 };
 
 /// Second moments of the inputs of a model's layers, for
@@ -59,7 +60,9 @@ impl Calibration {
                 && selected.contains(name)
             {
                 let moments = Arc::new(InputMoments::default());
-                let (weight, bias) = (dense.weight.clone(), dense.bias.clone());
+                // A copy: results of the model that are kept for the same weights would take no inputs.
+                let weight = leaf(dense.weight.val() * 1.0);
+                let bias = dense.bias.clone();
                 let mut layer = LowRankSparseLinear::new(None, Some(weight), bias);
                 layer.moments = Some(moments.clone());
                 layers.insert(name.to_string(), moments);
