@@ -300,3 +300,33 @@ fn without_a_recipe_the_command_takes_the_recommended_way() {
     assert_eq!(recipe.distillation.unwrap().weight, 0.0);
     assert_eq!(recipe.method.unwrap().low_rank_ratio, Some(0.05));
 }
+
+/// Inference keeps packed weights of a model that was applied; they must not take inputs from the layers that listen.
+#[test]
+fn a_model_that_was_applied_before_is_measured_as_any() {
+    use burn::tensor::{Int, Tensor};
+    use losparse::checkpoint::LoadOptions;
+    use losparse::decompose::{
+        Calibration, DecomposeConfig, Rank, decompose, decompose_for_inputs,
+    };
+    use losparse::linear::LayerSelection;
+    use losparse::models::{AnySequenceClassifier, EncoderInput, FolderModel};
+
+    let device = losparse::device::open("flex").unwrap();
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/models/movie-sentiment");
+    let (model, _) = AnySequenceClassifier::load(folder, &device, &LoadOptions::default()).unwrap();
+    let ids = Tensor::<2, Int>::from_ints([[2, 50, 900, 31, 77, 1200, 5, 3]], &device);
+    let forward = |model: &AnySequenceClassifier| {
+        model.forward(EncoderInput::new(ids.clone()));
+        Ok(())
+    };
+    forward(&model).unwrap();
+    let (all, config) = (LayerSelection::all(), DecomposeConfig::new(Rank::Fixed(4)));
+    let calibration = Calibration::measure(&model, &all, forward).unwrap();
+    let (_, fitted) = decompose_for_inputs(model.clone(), &all, config, &calibration).unwrap();
+    let (_, plain) = decompose(model, &all, config).unwrap();
+    assert_eq!(fitted.len(), plain.len());
+    for (fitted, plain) in fitted.iter().zip(&plain) {
+        assert!(fitted.residual > plain.residual, "{}: its inputs were not seen", fitted.name);
+    }
+}

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::linear::{
-    Compressible, CompressibleLinear, InputMoments, LayerSelection, LowRankSparseLinear, to_vec,
+    Compressible, CompressibleLinear, InputMoments, LayerSelection, LowRankSparseLinear, leaf,
+    to_vec,
 };
 
 /// Second moments of the inputs of a model's layers, for
@@ -68,12 +69,10 @@ impl Calibration {
                 && selected.contains(name)
             {
                 let moments = Arc::new(InputMoments::default());
-                // Weights of its own: of the same tensors a model that has run may have kept packed ones.
-                let weight = dense.weight.clone().map(|weight| match weight.is_autodiff() {
-                    true => weight,
-                    false => weight * 1.0,
-                });
-                let mut layer = LowRankSparseLinear::new(None, Some(weight), dense.bias.clone());
+                // A copy: results of the model that are kept for the same weights would take no inputs.
+                let weight = leaf(dense.weight.val() * 1.0);
+                let bias = dense.bias.clone();
+                let mut layer = LowRankSparseLinear::new(None, Some(weight), bias);
                 layer.moments = Some(moments.clone());
                 layers.insert(name.to_string(), moments);
                 *linear = CompressibleLinear::LowRankSparse(layer);
