@@ -33,7 +33,7 @@ Examples:
         --layers 'intermediate.dense,layer.*.output.dense,!layer.0.**'
   As published, without a teacher:
     losparse compress my-model -o small --task sst2 --data glue --teacher none --approximate weights
-  In a minute, without training or labels; whatever the model is for:
+  In minutes, without training or labels; whatever the model is for:
     losparse compress my-model -o small --no-training --unlabelled texts.txt --ratio 0.5
   Go on after Ctrl-C, a signal or a crash:
     losparse compress -o small --resume

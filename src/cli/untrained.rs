@@ -1,4 +1,4 @@
-//! `losparse compress --no-training`: compresses a model on texts, in seconds to minutes.
+//! `losparse compress --no-training`: compresses a model on texts, in minutes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
