@@ -41,7 +41,9 @@ fn random(shape: [usize; 2], seed: u64) -> Tensor<2> {
 
 fn model() -> Model {
     let layer = |d_input, d_output, seed| {
-        let mut layer = CompressibleLinearConfig::new(d_input, d_output).init(&Device::default());
+        let mut layer = CompressibleLinearConfig::new(d_input, d_output)
+            .with_bias(false)
+            .init(&Device::default());
         if let CompressibleLinear::Dense(dense) = &mut layer {
             dense.weight = leaf(random([d_input, d_output], seed));
         }
