@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Int, Tensor};
 use losparse::checkpoint::{LoadOptions, SaveOptions, save_pretrained};
 use losparse::decompose::{SequentialConfig, decompose_in_order};
 use losparse::inspect::bytes_on_disk;
 use losparse::linear::{Compressible, LayerSelection};
 use losparse::models::bert::{BertConfig, BertForQuestionAnswering, BertForSequenceClassification};
-use losparse::models::{AnyModel, FolderModel};
+use losparse::models::{AnyModel, EncoderInput, FolderModel};
 use serde_json::{Value, json};
 
 use super::cli::{fails, json_lines, stdout};
