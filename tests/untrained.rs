@@ -223,7 +223,7 @@ fn questions_and_words_have_no_labels_either() {
     let (small, texts) = (place.arg("speller"), place.arg("words.tsv"));
     let all = [
         &["compress", SPELLER, "-o", &small, "--no-training", "--unlabelled", &texts][..],
-        &["--ratio", "0.9"],
+        &["--ratio", "0.9", "--document", "word"],
     ];
     let all: Vec<String> = all.concat().into_iter().map(String::from).collect();
     let report = report(&all);
