@@ -90,7 +90,7 @@ fn the_result_is_evaluated_if_there_is_data_and_is_a_model_like_others() {
         json_lines(&["evaluate", &small, "--dev", &dev, "--text", "review", "--label", "mood"]);
     assert_eq!(report["metrics"][0], evaluated[0]["result"]);
     assert_eq!(report["metrics"][0]["metrics"]["examples"], 24);
-    assert!(stdout(&["inspect", &small]).contains("low-rank"));
+    assert!(stdout(&["inspect", &small]).contains("rank"));
     // A second time it replaces the result only if asked to.
     let again = |more: &[&str]| args(&place, "model", "small", more);
     refused(&again(&[]), 1, &["small: holds a result; replace it with --overwrite"]);
@@ -245,7 +245,7 @@ fn what_it_does_not_take_is_refused() {
     };
     for more in [
         &["--epochs", "3"][..],
-        &["--lr", "1e-3"],
+        &["--learning-rate", "1e-3"],
         &["--teacher", "none"],
         &["--resume"],
         &["--dry-run"],
@@ -261,7 +261,7 @@ fn what_it_does_not_take_is_refused() {
     }
     refused(&["--storage", "int8"], 1, &["option --storage", "losparse quantize"]);
     refused(&["--label", "mood"], 1, &["option --label: is for the evaluation"]);
-    refused(&["--task", "sst2"], 1, &["option --data: missing"]);
+    refused(&["--task", "sst2"], 1, &["its trained head is for the labels down, up"]);
     refused(&["--doc-stride", "4"], 1, &["option --doc-stride"]);
     refused(&["--low-rank-ratio", "0.5"], 1, &["low-rank-ratio"]);
     refused(&["--layers", "decoder.*"], 1, &["matches no layer"]);

@@ -5,8 +5,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use burn::tensor::{DType, Tensor};
 
-/// The sum of `XᵀX / n` over all inputs `X: [n, d_input]` of a layer. Each call of the layer counts alike,
-/// whatever its number of tokens.
+/// The sum of `XᵀX / l` over all sequences `X: [l, d_input]` that a layer was given: each counts alike, whatever
+/// its number of tokens.
 #[derive(Debug, Default)]
 pub(crate) struct InputMoments {
     sum: Mutex<Option<Tensor<2>>>,
@@ -20,7 +20,7 @@ impl InputMoments {
     /// Adds the moments of one input.
     ///
     /// # Shapes
-    /// - `input`: `[.., d_input]`
+    /// - `input`: `[sequences, .., d_input]`
     pub(crate) fn add<const D: usize>(&self, input: &Tensor<D>) {
         let input = if input.is_autodiff() { input.clone().inner() } else { input.clone() };
         let width = input.dims()[D - 1];
@@ -29,8 +29,9 @@ impl InputMoments {
             return;
         }
         self.first.get_or_init(|| FIRST_INPUTS.fetch_add(1, Ordering::Relaxed));
+        let length = (tokens / input.dims()[0]).max(1);
         let rows = input.reshape([tokens, width]).cast(DType::F32);
-        let moments = rows.clone().transpose().matmul(rows) / tokens as f32;
+        let moments = rows.clone().transpose().matmul(rows) / length as f32;
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
         *sum = Some(match sum.take() {
             Some(sum) => sum + moments,

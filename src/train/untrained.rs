@@ -78,6 +78,9 @@ pub struct UntrainedReport {
 /// Number of times that progress is told.
 const TOLD: usize = 6;
 
+/// Tokens that an encoder is given at a time, at most.
+const TOKENS_AT_A_TIME: usize = 2048;
+
 /// What a model is given.
 struct Input {
     source: EncoderInput,
@@ -103,7 +106,9 @@ impl Untrained<'_> {
             return Err(Error::option("unlabelled", "holds no text"));
         }
         let model = model.valid();
-        let inputs = chosen.iter().map(|&at| self.input(&model, &encoded[at]));
+        let chosen: Vec<&EncodedExample> = chosen.iter().map(|&at| &encoded[at]).collect();
+        let texts = chosen.len();
+        let inputs = batches(&model, chosen).into_iter().map(|batch| self.input(&model, &batch));
         let inputs: Vec<Input> = inputs.collect::<Result<_>>()?;
         let total = self.selection.resolve(&model)?.len();
         let mut next = 0;
@@ -120,13 +125,12 @@ impl Untrained<'_> {
                 Ok(())
             })
         })?;
-        Ok((compact(model).0, layers, inputs.len()))
+        Ok((compact(model).0, layers, texts))
     }
 
-    /// One text alone: padding would count as input.
-    fn input(&self, model: &AnyModel, text: &EncodedExample) -> Result<Input> {
+    fn input(&self, model: &AnyModel, texts: &[&EncodedExample]) -> Result<Input> {
         self.interrupt.check()?;
-        let batch = TextBatch::new(&[text], self.tokenizer.pad_id(), self.device)?;
+        let batch = TextBatch::new(texts, self.tokenizer.pad_id(), self.device)?;
         let source = EncoderInput::new(batch.input_ids).with_token_type_ids(batch.token_type_ids);
         let written = match model {
             AnyModel::Seq2Seq(model) => Some(self.written(model, &source)?),
@@ -153,6 +157,23 @@ impl Untrained<'_> {
         let shape = [1, tokens.len()];
         Ok(Tensor::from_data(TensorData::new(tokens, shape), self.device))
     }
+}
+
+/// Texts of the same length together: padding would count as input. A model that writes texts gets one at a
+/// time, since what it writes has lengths of its own.
+fn batches<'a>(
+    model: &AnyModel,
+    mut texts: Vec<&'a EncodedExample>,
+) -> Vec<Vec<&'a EncodedExample>> {
+    if let AnyModel::Seq2Seq(_) = model {
+        return texts.into_iter().map(|text| vec![text]).collect();
+    }
+    let length = |text: &EncodedExample| text.input_ids.len();
+    texts.sort_by_key(|text| length(text));
+    let same = texts.chunk_by(|a, b| length(a) == length(b));
+    same.flat_map(|same| same.chunks((TOKENS_AT_A_TIME / length(same[0]).max(1)).max(1)))
+        .map(<[_]>::to_vec)
+        .collect()
 }
 
 /// Applies all layers of a model.
