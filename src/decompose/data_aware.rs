@@ -14,8 +14,9 @@ use super::svd::{self, Factors, LowRankPart, no_convergence, right_vectors, row_
 use crate::{Error, Result};
 
 /// Added to the diagonal of `G`, relative to its mean: where examples say nothing about a direction, the
-/// weights do.
-const RIDGE: f64 = 1e-4;
+/// weights do. The first that makes `G` positive definite: moments are summed in f32, and where one direction
+/// has nearly all of them, their rounding is larger than the other directions' share.
+const RIDGES: [f64; 4] = [1e-4, 1e-3, 1e-2, 1e-1];
 
 /// Decomposes `weight = Wᵀ: [d_input, d_output]` (row by row) for inputs with the second moments
 /// `moments: [d_input, d_input]`.
@@ -94,17 +95,22 @@ fn root(name: &str, moments: &[f32], width: usize) -> Result<Mat<f64>> {
     if moments.iter().any(|moment| !moment.is_finite()) {
         return Err(unusable());
     }
-    let mut gram = Mat::from_fn(width, width, |i, j| f64::from(moments[i * width + j]));
-    let trace: f64 = (0..width).map(|i| gram[(i, i)]).sum();
-    // Inputs that are all zero: every direction is alike.
-    let ridge = if trace > 0.0 { RIDGE * trace / width as f64 } else { 1.0 };
-    (0..width).for_each(|i| gram[(i, i)] += ridge);
+    let exact = Mat::from_fn(width, width, |i, j| f64::from(moments[i * width + j]));
+    let trace: f64 = (0..width).map(|i| exact[(i, i)]).sum();
     let scratch = cholesky_in_place_scratch::<f64>(width, Par::Seq, Default::default());
     let mut memory = MemBuffer::new(scratch);
-    let stack = MemStack::new(&mut memory);
-    cholesky_in_place(gram.as_mut(), Default::default(), Par::Seq, stack, Default::default())
-        .map_err(|_| unusable())?;
-    Ok(gram)
+    for ridge in RIDGES {
+        // Inputs that are all zero: every direction is alike.
+        let ridge = if trace > 0.0 { ridge * trace / width as f64 } else { 1.0 };
+        let mut gram = exact.clone();
+        (0..width).for_each(|i| gram[(i, i)] += ridge);
+        let stack = MemStack::new(&mut memory);
+        let (settings, more) = (Default::default(), Default::default());
+        if cholesky_in_place(gram.as_mut(), settings, Par::Seq, stack, more).is_ok() {
+            return Ok(gram);
+        }
+    }
+    Err(unusable())
 }
 
 /// `‖D·C‖²` of each neuron: the energy of its outputs on inputs with the second moments `moments`, for

@@ -160,3 +160,26 @@ fn an_error_of_the_examples_is_passed_on() {
     let none = LayerSelection::new(["nowhere"]);
     assert!(Calibration::measure(&model, &none, |_| Ok(())).is_err());
 }
+
+/// Sums in f32 make such moments indefinite, by more than the least ridge.
+#[test]
+fn moments_of_one_direction_are_not_taken_for_damage() {
+    const WIDTH: usize = 48;
+    let direction: Vec<f32> = (0..WIDTH).map(|i| 100.0 + i as f32).collect();
+    let rounded = |i: usize, j: usize| direction[i] * direction[j] * (1.0 + 1e-4 * symmetric(i, j));
+    let moments: Vec<f32> = (0..WIDTH * WIDTH).map(|at| rounded(at / WIDTH, at % WIDTH)).collect();
+    let weight: Vec<f32> = (0..WIDTH * 8).map(|at| symmetric(at, 3)).collect();
+    let dims = [WIDTH, 8];
+    let factors = data_aware::decompose_for_inputs("layer", &weight, dims, 1, &moments).unwrap();
+    let energy = |matrix: &[f32]| {
+        data_aware::output_energies(matrix, dims, Some(&moments)).iter().sum::<f64>()
+    };
+    let (missed, all) = (energy(&factors.sparse), energy(&weight));
+    assert!(missed < 1e-2 * all, "{missed} of {all}");
+}
+
+/// A number from -1 to 1, the same for `(i, j)` and `(j, i)`.
+fn symmetric(i: usize, j: usize) -> f32 {
+    let seed = crate::random::split_mix_64(7, (i.min(j) * 1000 + i.max(j)) as u64);
+    (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
