@@ -41,25 +41,43 @@ pub fn quantize<M: Compressible>(
 ) -> Result<(M, Quantization)> {
     let model = round_weights(model, Precision::F32);
     let exact = answers(&model)?;
+    let mut layers = movements(&model, &exact, &mut answers)?;
+    layers.iter_mut().for_each(|layer| layer.int8 = layer.moved <= most);
+    let result = quantize_layers(model, &layers);
+    let moved = distance(&exact, &answers(&result)?);
+    Ok((result, Quantization { layers, moved }))
+}
+
+/// How far each layer of a model in floats, if it alone is in 8-bit integers, moves the answers from the
+/// `exact` ones. None is said to be in them.
+pub(crate) fn movements<M: Compressible>(
+    model: &M,
+    exact: &[f32],
+    answers: &mut impl FnMut(&M) -> Result<Vec<f32>>,
+) -> Result<Vec<QuantizedLayer>> {
     if exact.iter().any(|value| !value.is_finite()) {
         let message = "its answers to the examples are not finite; the model is damaged";
         return Err(Error::option("MODEL", message));
     }
     let mut layers = Vec::new();
-    for name in candidates(&model) {
+    for name in candidates(model) {
         let alone = with_quantized(model.clone(), &|layer| layer == name);
         if candidates(&alone).contains(&name) {
             let message = "only flex, the CPU, quantizes; any runs the result";
             return Err(Error::option("device", message));
         }
-        let moved = distance(&exact, &answers(&alone)?);
-        layers.push(QuantizedLayer { name, moved, int8: moved <= most });
+        let moved = distance(exact, &answers(&alone)?);
+        layers.push(QuantizedLayer { name, moved, int8: false });
     }
+    Ok(layers)
+}
+
+/// Gives the layers that are said to be in 8-bit integers, and word embeddings, such weights.
+pub(crate) fn quantize_layers<M: Compressible>(model: M, layers: &[QuantizedLayer]) -> M {
     let chosen = |name: &str| layers.iter().any(|layer| layer.int8 && layer.name == name);
     let mut result = with_quantized(model, &chosen);
     result.for_each_embedding_mut(&mut |_, words| *words = words.clone().quantize());
-    let moved = distance(&exact, &answers(&result)?);
-    Ok((result, Quantization { layers, moved }))
+    result
 }
 
 /// Checks the variable `LOSPARSE_INT8_PATH`, by which tests choose the instructions of integer products.
@@ -73,8 +91,17 @@ pub fn check_path() -> Result<()> {
     Ok(())
 }
 
+/// Whether any layer computes in 8-bit integers.
+pub(crate) fn computes_in_int8<M: Compressible>(model: &M) -> bool {
+    let mut found = false;
+    model.for_each_linear(&mut |_, linear| {
+        found |= matches!(linear, CompressibleLinear::Quantized(_));
+    });
+    found
+}
+
 /// Names of the layers that have a form in 8-bit integers.
-fn candidates<M: Compressible>(model: &M) -> Vec<String> {
+pub(crate) fn candidates<M: Compressible>(model: &M) -> Vec<String> {
     let mut names = Vec::new();
     model.for_each_linear(&mut |name, linear| {
         if matches!(linear, CompressibleLinear::Dense(_) | CompressibleLinear::Compact(_)) {

@@ -43,7 +43,8 @@ fn bart_place(end: &str) -> Place {
 
 /// compress → evaluate → predict → bench.
 fn compressed_and_used(place: &Place, layers: usize) {
-    let more = ["--epochs", "4", "--ratio", "0.4", "--low-rank-ratio", "0.2", "--interval", "2"];
+    let more = "--epochs 4 --ratio 0.4 --low-rank-ratio 0.2 --interval 2 --storage f32";
+    let more: Vec<&str> = more.split(' ').collect();
     stdout(&refs(&place.run("compress", "small", &more)));
     let report = fs::read(place.path("small/report.json")).unwrap();
     let report: Value = serde_json::from_slice(&report).unwrap();

@@ -340,7 +340,8 @@ fn a_model_is_tuned_compressed_and_used() {
     assert_eq!(events.last().unwrap()["event"], "done");
     fails(&refs(&tuned), 1, &["tuned", "--resume", "--overwrite"]);
 
-    let more = ["--epochs", "4", "--ratio", "0.4", "--low-rank-ratio", "0.2", "--interval", "2"];
+    let more = "--epochs 4 --ratio 0.4 --low-rank-ratio 0.2 --interval 2 --storage f32";
+    let more: Vec<&str> = more.split(' ').collect();
     let mut compress = place.run("compress", "small", &more);
     compress[1] = place.arg("tuned/model");
     let summary = stdout(&refs(&compress));

@@ -204,7 +204,8 @@ fn kills_while_the_result_is_saved_lose_nothing() {
     let args = place.run("compress", "whole", &settings);
     stdout(&refs(&args));
     let whole = weights(&place, "whole");
-    let stages = ["Evaluating the trained", "Compacting", "as saved", "Measuring"];
+    let stages =
+        ["Evaluating the trained", "Compacting", "Trying", "Saving", "as saved", "Measuring"];
     for (at, stage) in stages.iter().enumerate() {
         let output = format!("killed-{at}");
         let mut args = place.run("compress", &output, &settings);

@@ -86,7 +86,7 @@ const LEARN: [&str; 4] = ["--epochs", "60", "--lr", "3e-3"];
 #[test]
 fn compressed_folders_answer_as_the_run_said() {
     let place = Place::new(&bert());
-    let more = [&LEARN[..], &["--ratio", "0.5", "--interval", "5"]].concat();
+    let more = [&LEARN[..], &["--ratio", "0.5", "--interval", "5", "--storage", "f32"]].concat();
     let report = place.run("compress", "small", "v1.1", &more);
     assert_eq!(report["starting"].as_array().unwrap().len(), 1, "the model has a head already");
     let (before, f1) = (metric(&report["starting"], "f1"), metric(&report["compacted"], "f1"));
@@ -221,7 +221,7 @@ fn roberta_mpnet_and_deberta_are_compressed_too() {
         // These have one type of token.
         let config = r#"{"tokenizer_class": "DistilBertTokenizer"}"#;
         fs::write(place.path("model/tokenizer_config.json"), config).unwrap();
-        let more = ["--epochs", "2", "--ratio", "0.3"];
+        let more = ["--epochs", "2", "--ratio", "0.3", "--storage", "f32"];
         let report = place.run("compress", "small", "v1.1", &more);
         assert_eq!(report["agreement"]["changed_predictions"], 0, "{}", report["agreement"]);
         let small = place.path("small");

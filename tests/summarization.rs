@@ -98,7 +98,8 @@ fn metric(splits: &Value, name: &str) -> f64 {
 #[test]
 fn compressed_folders_summarize_as_the_run_said() {
     let place = Place::new();
-    let more = ["--epochs", "60", "--ratio", "0.6", "--interval", "5", "--eval-steps", "90"];
+    let more = "--epochs 60 --ratio 0.6 --interval 5 --eval-steps 90 --storage f32";
+    let more: Vec<&str> = more.split(' ').collect();
     let mut events = place.run("compress", "small", &more);
     let report = report(&mut events);
     let (before, after) = (&report["starting"], &report["compacted"]);

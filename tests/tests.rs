@@ -66,6 +66,8 @@ mod run_folders;
 mod run_processes;
 #[cfg(feature = "cli")]
 mod squad;
+#[cfg(all(feature = "cli", feature = "flex"))]
+mod storage;
 #[cfg(feature = "cli")]
 mod study;
 #[cfg(feature = "cli")]

@@ -21,6 +21,7 @@ use super::{ModelConfig, PretrainedModel};
 use crate::linear::{
     CompressibleLinear, Int8Matrix, QuantizedLinear, WordEmbedding, quantize_rows, to_vec,
 };
+use crate::quantize::computes_in_int8;
 use crate::{Error, Result};
 
 /// Type of stored weights. Computation is in the type of the device all the same.
@@ -153,15 +154,6 @@ fn is_compressed<M: PretrainedModel>(model: &M) -> bool {
         compressed |= pair.inner.dims()[1] != pair.width;
     });
     compressed
-}
-
-/// Whether any layer computes in 8-bit integers.
-fn computes_in_int8<M: PretrainedModel>(model: &M) -> bool {
-    let mut found = false;
-    model.for_each_linear(&mut |_, linear| {
-        found |= matches!(linear, CompressibleLinear::Quantized(_));
-    });
-    found
 }
 
 /// The text of `config.json`; `own_weights` are those that only this crate reads.

@@ -1,6 +1,6 @@
 //! The result of a run on a terminal.
 
-use losparse::inspect::{RunReport, percent, thousands};
+use losparse::inspect::{Int8Comparison, RunReport, percent, thousands};
 
 use super::output;
 
@@ -27,6 +27,7 @@ pub fn summary(report: &RunReport, folder: &str) -> String {
     if let Some(evaluations) = report.training.best_of.filter(|count| *count > 1) {
         lines.push(format!("(the best of {evaluations} evaluations on the same data)"));
     }
+    lines.extend(report.int8.as_ref().map(Int8Comparison::sentence));
     if compressed {
         lines.push(format!(
             "weights of compressed layers: {} of dense; whole model: {}",

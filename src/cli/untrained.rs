@@ -14,7 +14,9 @@ use losparse::linear::LayerSelection;
 use losparse::models::{AnyModel, FolderModel};
 use losparse::tasks::squad::QaDataset;
 use losparse::tasks::{Example, SummarizationSettings, TableFormat, TableOptions, TableTarget};
-use losparse::train::{Interrupt, MethodRecipe, Recipe, TaskRecipe, Untrained, UntrainedReport};
+use losparse::train::{
+    Interrupt, MethodRecipe, Recipe, Storage, TaskRecipe, Untrained, UntrainedReport,
+};
 use losparse::{Error, Result, files};
 use serde_json::{Value, json};
 
@@ -34,7 +36,7 @@ pub struct NoTraining<'a> {
     pub model: &'a Path,
     pub output: &'a Path,
     pub overwrite: bool,
-    pub storage: StorageDtype,
+    pub storage: Storage,
     pub texts: &'a Path,
     pub method: MethodRecipe,
     pub task: &'a TaskArgs,
@@ -43,11 +45,11 @@ pub struct NoTraining<'a> {
 impl NoTraining<'_> {
     /// Compresses, saves, measures and, if there is data, evaluates.
     pub fn run(&self, global: &GlobalArgs) -> anyhow::Result<()> {
-        if self.storage == StorageDtype::Int8 {
-            let message =
-                "comes after a compression without training: `losparse quantize` the result";
+        let Some(dtype) = self.storage.dtype().filter(|dtype| *dtype != StorageDtype::Int8) else {
+            let message = "8-bit integers come after a compression without training: `losparse \
+                           quantize` the result";
             return Err(Error::option("storage", message).into());
-        }
+        };
         self.check_output()?;
         self.check_task()?;
         let device = global.open()?;
@@ -67,7 +69,7 @@ impl NoTraining<'_> {
         about.insert("linear_ratio".into(), json!(report.account.linear_ratio()));
         about.insert("whole_model_ratio".into(), json!(report.account.whole_ratio()));
         let options = SaveOptions {
-            dtype: self.storage,
+            dtype,
             losparse: Some(Value::Object(about)),
             tokenizer_from: Some(opened.folder.clone()),
             without: self.untrained_head(&opened),

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::escape::{code, markdown as text};
 use super::report::{RunReport, SplitMetrics, TeacherReport};
-use super::{Latency, LinearAccount, ModelAccount, Warning, many, percent, thousands};
+use super::{
+    Int8Comparison, Latency, LinearAccount, ModelAccount, Warning, many, percent, thousands,
+};
 use crate::Result;
 use crate::checkpoint::atomic;
 use crate::decompose::Approximate;
@@ -148,13 +150,18 @@ fn metrics(report: &RunReport, out: &mut String) -> fmt::Result {
             code(&baseline.report)
         )?;
     }
+    if let Some(int8) = &report.int8 {
+        writeln!(out, "\n{}", text(&int8.sentence()))?;
+    }
+    let is_int8 = report.int8.as_ref().is_some_and(Int8Comparison::is_kept);
+    let what = if is_int8 { "Compacting and 8-bit integers" } else { "Compacting" };
     if let (Some(agreement), TaskKind::Summarization) = (&report.agreement, &report.task.kind) {
         let (changed, all) = (agreement.changed_predictions, agreement.examples);
-        writeln!(out, "\nCompacting changed {changed} of {all} answers.")?;
+        writeln!(out, "\n{what} changed {changed} of {all} answers.")?;
     } else if let Some(agreement) = &report.agreement {
         writeln!(
             out,
-            "\nCompacting moved logits by at most {:.2e} on {} examples and changed {} predictions.",
+            "\n{what} moved logits by at most {:.2e} on {} examples and changed {} predictions.",
             agreement.largest_logit_difference, agreement.examples, agreement.changed_predictions
         )?;
     }

@@ -8,6 +8,8 @@ mod agreement;
 #[cfg(feature = "train")]
 mod baseline;
 mod escape;
+#[cfg(feature = "train")]
+mod int8;
 pub mod latency;
 #[cfg(feature = "train")]
 mod machine;
@@ -26,6 +28,8 @@ pub use agreement::{Agreement, Answers};
 #[cfg(feature = "plots")]
 pub(crate) use escape::{code, markdown as markdown_text};
 pub use escape::{visible, visible_lines};
+#[cfg(feature = "train")]
+pub use int8::Int8Comparison;
 pub use latency::{Latency, LatencyReport};
 #[cfg(feature = "train")]
 pub use machine::Machine;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Agreement, LatencyReport, Machine, ModelAccount};
+use super::{Agreement, Int8Comparison, LatencyReport, Machine, ModelAccount};
 use crate::decompose::Approximate;
 use crate::pruning::{Curve, Importance, PruningConfig};
 use crate::tasks::{MetricReport, Task};
@@ -37,8 +37,11 @@ pub struct RunReport {
     pub trained: Vec<SplitMetrics>,
     /// Metrics of the compacted model, as stored.
     pub compacted: Vec<SplitMetrics>,
-    /// Differences between the masked and the compacted model.
+    /// Differences between the masked and the compacted model, as stored.
     pub agreement: Option<Agreement>,
+    /// The result in 8-bit integers beside floats; absent if they were not tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8: Option<Int8Comparison>,
     /// Parameter count of the result.
     pub account: ModelAccount,
     /// Bytes of the starting model's weights on disk.

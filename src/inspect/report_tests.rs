@@ -73,6 +73,7 @@ pub(crate) fn report() -> RunReport {
             changed_predictions: 0,
             examples: 277,
         }),
+        int8: None,
         account: ModelAccount {
             layers: vec![LinearAccount::planned("layer.0.query", [768, 768], 20, 115)],
             other_elements: 1_000_000,

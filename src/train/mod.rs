@@ -40,7 +40,7 @@ pub use self::job::{
 };
 pub use self::recipe::{
     Approximate, Difference, DistillationRecipe, JobKind, Keep, LrDecay, Method, MethodRecipe,
-    Recipe, TaskRecipe, TextGenerationRecipe, TrainingRecipe,
+    Recipe, Storage, TaskRecipe, TextGenerationRecipe, TrainingRecipe,
 };
 #[cfg(feature = "plots")]
 pub use self::run::{CheckpointAnalysis, analyse_checkpoint};

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use losparse::Result;
 use losparse::inspect::latency::{Contestant, Repetitions, measure};
-use losparse::inspect::{RunReport, SplitMetrics, percent, thousands};
+use losparse::inspect::{Int8Comparison, RunReport, SplitMetrics, percent, thousands};
 use losparse::models::{AnyModel, AnySeq2Seq, AnySequenceClassifier, EncoderInput, FolderModel};
 use losparse::tasks::summarization::SummarizationExample;
 use losparse::tasks::{Example, MetricKind, Split, TextBatch};
@@ -73,7 +73,11 @@ impl<'a> Outcome<'a> {
             percent(account.whole_ratio()),
         );
         let share = percent(small_bytes as f64 / dense_bytes as f64);
-        row("file (f32)", megabytes(dense_bytes), megabytes(small_bytes), share);
+        let is_int8 = self.report.int8.as_ref().is_some_and(Int8Comparison::is_kept);
+        let numbers = if is_int8 { "int8" } else { "f32" };
+        let [before, after] = [(dense_bytes, "f32"), (small_bytes, numbers)]
+            .map(|(bytes, numbers)| format!("{} ({numbers})", megabytes(bytes)));
+        row("file", before, after, share);
         let (name, [before, after], speedup) = self.speed()?;
         row(&name, before, after, format!("×{speedup:.2} faster"));
         Ok(output::table(&["", "dense", "compressed", ""], &[1, 2, 3], &rows))

@@ -8,6 +8,7 @@ mod difference;
 mod distillation;
 mod method;
 mod named_method;
+mod storage;
 mod task;
 mod text_generation;
 mod training;
@@ -22,13 +23,13 @@ pub(crate) use difference::FOLLOW;
 pub use distillation::DistillationRecipe;
 pub use method::MethodRecipe;
 pub use named_method::Method;
+pub use storage::Storage;
 pub use task::{JobKind, TaskRecipe};
 pub use text_generation::TextGenerationRecipe;
 pub(super) use training::Compressed;
 pub use training::{Keep, LrDecay, TrainingRecipe};
 
 use super::Segments;
-use crate::checkpoint::StorageDtype;
 pub use crate::decompose::Approximate;
 use crate::{Error, Result, files};
 
@@ -43,8 +44,8 @@ pub struct Recipe {
     /// Start from a new head even if the model has one for as many labels, but of another task.
     #[serde(skip_serializing_if = "is_false")]
     pub new_head: bool,
-    /// Number format of the stored weights.
-    pub storage: StorageDtype,
+    /// Numbers of the result.
+    pub storage: Storage,
     /// The data and the targets.
     pub task: TaskRecipe,
     /// The compression; plain fine-tuning if absent.
@@ -138,11 +139,11 @@ impl Recipe {
     }
 
     /// Sets what compresses best by all that was measured, and what `losparse compress` does without a
-    /// recipe: low-rank parts keep the layers' outputs, and the model learns from itself as it was. The
-    /// default is the published form.
+    /// recipe: low-rank parts keep the layers' outputs, the model learns from itself as it was, and the
+    /// result is in 8-bit integers where the metric holds. The default is the published form.
     #[must_use]
     pub fn recommended(&self) -> Self {
-        let mut recipe = self.clone();
+        let mut recipe = Self { storage: Storage::Auto, ..self.clone() };
         recipe.method.get_or_insert_default().approximate = Approximate::Outputs;
         if self.task.kind() != JobKind::TextGeneration {
             recipe.distillation.get_or_insert_default();

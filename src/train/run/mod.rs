@@ -1,19 +1,20 @@
 //! A run: a pretrained model and data in, a small model folder and its report out.
 //!
 //! ```text
-//! load ─► (fine-tune ─►) evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► save ─► evaluate as saved
+//! load ─► (fine-tune ─►) evaluate ─► decompose ─► train + prune ─► evaluate ─► compact ─► (int8 ─►) save ─► evaluate as saved
 //! ```
 //!
 //! Begin with [`compress`]. `start` reads and checks everything before anything is written, and fine-tunes the
 //! dense model where that comes first; `layers_and_schedule` derives ranks, updates and schedule from recipe
 //! and model, for runs and dry runs; `calibration` shows layers examples; `teacher` takes a teacher's answers;
-//! `folder` and `lock` guard the output folder; `resume` continues from a checkpoint; `report` gathers the
+//! `int8` tries 8-bit integers; `folder` and `lock` guard the output folder; `resume` continues from a checkpoint; `report` gathers the
 //! facts for the report. A run may use all other parts of `train`.
 
 mod calibration;
 mod dry_run;
 mod folder;
 mod from_checkpoint;
+mod int8;
 mod layers_and_schedule;
 pub(crate) mod lock;
 mod report;
@@ -34,13 +35,14 @@ use self::folder::MODEL;
 pub use self::from_checkpoint::evaluate_checkpoint;
 #[cfg(feature = "plots")]
 pub use self::from_checkpoint::{CheckpointAnalysis, analyse_checkpoint};
+use self::int8::Stored;
 use self::layers_and_schedule::decompose_selected;
 pub use self::layers_and_schedule::{Outline, PlannedPattern, outline};
 use self::report::Outcome;
 use self::start::start;
 use self::teacher::NamedTeacher;
 use super::checkpoints::CheckpointState;
-use super::job::{Evaluator, Job, Prepared, SoftTargets};
+use super::job::{EvalSplit, Evaluator, Job, Prepared, SoftTargets, TrainableModel};
 use super::job::{collect_answers, dispatch};
 use super::learner::{Trained, Training};
 use super::{Event, Interrupt, Observer, Recipe, Segments};
@@ -104,6 +106,9 @@ pub fn compress(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
 fn run(recipe: &Recipe, options: &RunOptions) -> Result<RunReport> {
     dispatch!(recipe.task.kind(), start(recipe, options))
 }
+
+/// A split that a job is evaluated on.
+type Split<J> = EvalSplit<<<J as Job>::Model as TrainableModel>::Batch, <J as Job>::Evaluator>;
 
 /// A run under way.
 struct Run<'a, J: Job> {
@@ -190,17 +195,20 @@ impl<J: Job> Run<'_, J> {
         // The run may save over the folder that it started from.
         let dense = self.prepared.start.reload(&self.options.device)?;
         let names: Vec<String> = decomposed.iter().map(|layer| layer.name.clone()).collect();
-        let (result, metrics_as_saved, agreement) = match self.recipe.method {
-            None => {
-                self.stage("Saving")?;
-                self.save(&trained.model, None, &[])?;
-                (trained.model.clone(), Vec::new(), None)
-            }
+        let small = match self.recipe.method {
+            None => trained.model.clone(),
             Some(_) => {
-                self.stage("Compacting and saving")?;
-                let (small, _) = compact_model(trained.model.clone());
-                let account = ModelAccount::of(&small).over(&names);
-                self.save(&small, Some(&account), &names)?;
+                self.stage("Compacting")?;
+                compact_model(trained.model.clone()).0
+            }
+        };
+        let account = self.recipe.method.as_ref().map(|_| ModelAccount::of(&small).over(&names));
+        let Stored { model: small, dtype, int8 } = self.in_numbers(small, &metrics)?;
+        self.stage("Saving")?;
+        self.save(&small, account.as_ref(), &names, dtype)?;
+        let (result, metrics_as_saved, agreement) = match self.recipe.method {
+            None => (small, Vec::new(), None),
+            Some(_) => {
                 let (folder, device) = (self.folder(), &self.options.device);
                 let (saved, _) = J::Model::load(&folder, device, &LoadOptions::default())?;
                 self.stage("Evaluating the compact model as saved")?;
@@ -212,7 +220,8 @@ impl<J: Job> Run<'_, J> {
         self.stage("Measuring latency")?;
         let latency = self.latency(&dense, &result)?;
         let account = ModelAccount::of(&result).over(&names);
-        let outcome = Outcome { starting, metrics, metrics_as_saved, agreement, account, latency };
+        let outcome =
+            Outcome { starting, metrics, metrics_as_saved, agreement, int8, account, latency };
         let report = self.report(outcome, &trained, &decomposed, pruning);
         self.write(&report, trained, &dense, &names).map_err(|error| {
             let saved = self.folder();
@@ -261,19 +270,32 @@ impl<J: Job> Run<'_, J> {
         let mut first = None;
         let mut metrics = Vec::new();
         for split in &self.prepared.dev {
-            let evaluator = collect_answers(
-                &model,
-                &split.source,
-                split.evaluator.clone(),
-                self.recipe.training.eval_batch_size,
-                &self.options.device,
-                self.options.observer.as_ref(),
-                &self.options.interrupt,
-            )?;
+            let evaluator = self.evaluate_split(&model, split)?;
             metrics.push(SplitMetrics { split: split.name.clone(), metrics: evaluator.report()? });
             first.get_or_insert_with(|| evaluator.answers());
         }
         Ok((metrics, first.unwrap_or_default()))
+    }
+
+    /// The answers of a model that is not trained on one split, in their evaluator.
+    fn evaluate_split(&self, model: &J::Model, split: &Split<J>) -> Result<J::Evaluator> {
+        collect_answers(
+            model,
+            &split.source,
+            split.evaluator.clone(),
+            self.recipe.training.eval_batch_size,
+            &self.options.device,
+            self.options.observer.as_ref(),
+            &self.options.interrupt,
+        )
+    }
+
+    /// The evaluation data that chooses among evaluations.
+    fn choosing(&self) -> Result<&Split<J>> {
+        let prepared = &self.prepared;
+        let missing = "missing: there is nothing to evaluate on";
+        let split = prepared.while_training.as_ref().or(prepared.dev.first());
+        split.ok_or_else(|| Error::option("dev", missing))
     }
 
     /// Decomposes the selected layers, or with `values` false only gives them their shape. Returns the
@@ -301,10 +323,7 @@ impl<J: Job> Run<'_, J> {
         targets: Option<SoftTargets>,
         from: CheckpointState,
     ) -> Result<Trained<J::Model>> {
-        let prepared = &self.prepared;
-        let Some(dev) = prepared.while_training.as_ref().or(prepared.dev.first()) else {
-            return Err(Error::option("dev", "missing: there is nothing to evaluate on"));
-        };
+        let dev = self.choosing()?;
         let (watcher, pace) = (self.options.observer.clone(), self.pace.clone());
         let last = Mutex::new(None);
         let observer = move |event: &Event| {

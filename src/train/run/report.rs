@@ -4,8 +4,8 @@ use super::Run;
 use crate::decompose::Decomposed;
 use crate::inspect::latency::median;
 use crate::inspect::{
-    Agreement, Expected, LatencyReport, Machine, MethodReport, ModelAccount, RunReport,
-    SplitMetrics, TeacherReport, TrainingReport, bytes_on_disk, now,
+    Agreement, Expected, Int8Comparison, LatencyReport, Machine, MethodReport, ModelAccount,
+    RunReport, SplitMetrics, TeacherReport, TrainingReport, bytes_on_disk, now,
 };
 use crate::pruning::PruningConfig;
 use crate::train::Keep;
@@ -19,6 +19,7 @@ pub(super) struct Outcome {
     pub metrics: Vec<SplitMetrics>,
     pub metrics_as_saved: Vec<SplitMetrics>,
     pub agreement: Option<Agreement>,
+    pub int8: Option<Int8Comparison>,
     pub account: ModelAccount,
     pub latency: Option<LatencyReport>,
 }
@@ -86,6 +87,7 @@ impl<J: Job> Run<'_, J> {
             trained: outcome.metrics,
             compacted: outcome.metrics_as_saved,
             agreement: outcome.agreement,
+            int8: outcome.int8,
             account: outcome.account,
             starting_bytes: bytes_on_disk(&self.prepared.start.folder).ok(),
             bytes: bytes_on_disk(self.folder()).ok(),

@@ -5,10 +5,13 @@ use serde_json::json;
 
 use super::Run;
 use crate::Result;
-use crate::checkpoint::SaveOptions;
+use crate::checkpoint::{SaveOptions, StorageDtype};
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{LatencyReport, ModelAccount, contestant};
+use crate::linear::round_weights;
 use crate::models::FolderModel;
+use crate::precision::Precision;
+use crate::quantize::computes_in_int8;
 use crate::train::job::Job;
 
 impl<J: Job> Run<'_, J> {
@@ -18,6 +21,7 @@ impl<J: Job> Run<'_, J> {
         model: &J::Model,
         account: Option<&ModelAccount>,
         layers: &[String],
+        dtype: StorageDtype,
     ) -> Result<()> {
         let mut losparse = json!({ "task": self.prepared.task });
         if let (Some(account), Some(method)) = (account, &self.recipe.method) {
@@ -32,7 +36,7 @@ impl<J: Job> Run<'_, J> {
             losparse[name] = value.clone();
         }
         let options = SaveOptions {
-            dtype: self.recipe.storage,
+            dtype,
             losparse: Some(losparse),
             tokenizer_from: Some(self.prepared.start.folder.clone()),
             ..SaveOptions::default()
@@ -40,7 +44,8 @@ impl<J: Job> Run<'_, J> {
         model.save(self.folder(), &options)
     }
 
-    /// Times the result against the dense model, in turns.
+    /// Times the result against the dense model, in turns; a result in 8-bit integers also against the dense
+    /// model in them.
     pub(super) fn latency(
         &self,
         dense: &J::Model,
@@ -48,10 +53,17 @@ impl<J: Job> Run<'_, J> {
     ) -> Result<Option<LatencyReport>> {
         let length = self.max_length().min(dense.max_length());
         let name = if self.recipe.method.is_some() { "compact" } else { "fine-tuned" };
-        let mut contestants: Vec<Contestant<'_>> = vec![
-            contestant("dense", dense.valid(), [1, length], &self.options.device),
-            contestant(name, result.valid(), [1, length], &self.options.device),
-        ];
+        let mut models = vec![("dense".to_string(), dense.valid())];
+        if computes_in_int8(result) {
+            models.push(("dense, int8".into(), round_weights(dense.valid(), Precision::Int8)));
+            models.push((format!("{name}, int8"), result.valid()));
+        } else {
+            models.push((name.into(), result.valid()));
+        }
+        let contestants = models.into_iter();
+        let mut contestants: Vec<Contestant<'_>> = contestants
+            .map(|(name, model)| contestant(&name, model, [1, length], &self.options.device))
+            .collect();
         let repetitions = Repetitions::default();
         measure(&mut contestants, repetitions, [1, length], &self.options.device).map(Some)
     }

@@ -8,10 +8,9 @@ use burn::tensor::Device;
 
 use super::Run;
 use super::folder::{DENSE, MODEL};
-use crate::checkpoint::StorageDtype;
 use crate::tasks::Task;
 use crate::train::job::{BatchSource, Job, Prepared, SoftTargets, TrainableModel};
-use crate::train::{Event, Observer, Recipe, TaskRecipe, TrainingRecipe};
+use crate::train::{Event, Observer, Recipe, Storage, TaskRecipe, TrainingRecipe};
 use crate::{Error, Result};
 
 /// Whether the model must be fine-tuned before it is compressed: there is to be a teacher, none is named,
@@ -36,7 +35,7 @@ pub(super) fn dense_recipe(recipe: &Recipe) -> Recipe {
         ..recipe.training.clone()
     };
     let (provenance, method, distillation) = (None, None, None);
-    let storage = StorageDtype::F32;
+    let storage = Storage::F32;
     Recipe { provenance, storage, method, distillation, training, ..recipe.clone() }.resolved()
 }
 
