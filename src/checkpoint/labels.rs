@@ -208,7 +208,7 @@ mod tests {
                 json!({"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": "0", "yes": 1.0}}),
                 &["no", "yes"],
             ),
-            // Of as many outputs as names.
+            // As many outputs as names.
             (json!({"id2label": {"0": "a", "2": "b"}, "label2id": {"a": 0, "b": 2}}), &["a", "b"]),
             (json!({"id2label": {"1": "a", "2": "b", "10": "c"}}), &["a", "b", "c"]),
             // Left over from before the labels had names.

@@ -109,7 +109,7 @@ fn serialized<M: PretrainedModel>(
     dtype: StorageDtype,
     without: &[String],
 ) -> Result<Vec<u8>> {
-    // Of a model that computes in integers, the rest was left in floats.
+    // A model that computes in integers keeps all its other layers in floats.
     let floats_apart = dtype == StorageDtype::Int8 && computes_in_int8(model);
     let rest = if floats_apart { StorageDtype::F32 } else { dtype };
     let mut tensors = Tensors { dtype: rest, stored: BTreeMap::new(), result: Ok(()) };

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use clap::{Args as _, Command};
 
-    /// What a compression without training takes; an option added to `compress` is in one of the lists.
+    /// Options of a compression without training; an option added to `compress` is in one of the lists.
     const WITHOUT_TRAINING: [&str; 37] = [
         "name",
         "data",

@@ -22,6 +22,7 @@
 
 mod bench;
 mod compress;
+mod dry_run;
 mod error_text;
 mod evaluate;
 mod evaluation;
@@ -31,7 +32,6 @@ mod inspect;
 mod opened;
 mod options;
 mod output;
-mod plan;
 mod predict;
 mod progress;
 mod quantize;

@@ -48,7 +48,7 @@ const TOKENS: usize = 128;
 /// Layers to name.
 const NAMED: usize = 3;
 
-/// What is measured on by default.
+/// Texts to measure on by default.
 const REVIEWS: &str = include_str!("../../models/movie-sentiment/data/dev.tsv");
 
 impl Args {

@@ -10,13 +10,13 @@ use losparse::inspect::RunReport;
 use losparse::train::{Difference, Interrupt, JobKind, Recipe, RunOptions, Storage};
 use serde_json::json;
 
+use super::dry_run::described;
 use super::global::GlobalArgs;
 use super::options::summaries::TrainSummaryArgs;
 use super::options::task::{TaskArgs, TrainDataArgs};
 use super::options::training::TrainingArgs;
 use super::options::values::{read_recipe, word};
 use super::output;
-use super::plan::described;
 use super::progress::Progress;
 use super::signals::stop_on_ctrl_c;
 use super::summary::summary;

@@ -1,4 +1,4 @@
-//! What a model's layers are given: measured on examples, for a decomposition that keeps their outputs.
+//! Inputs of a model's layers, measured on examples for a decomposition that keeps the outputs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -38,7 +38,7 @@ use crate::linear::{
 };
 use crate::{Error, Result};
 
-/// What the low-rank part of a layer keeps as well as its rank allows, before training.
+/// Target of the low-rank part before training: it keeps this as well as its rank allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Approximate {

@@ -35,7 +35,7 @@ use crate::Result;
 pub trait CachedDecoder {
     /// The state between tokens; the model keeps nothing of a generation.
     type Cache;
-    /// What is read once, before the first token.
+    /// Input that is read once, before the first token.
     type Input;
 
     /// Number of examples in an input.

@@ -80,7 +80,7 @@ pub struct MethodReport {
     pub low_rank_ratio: f64,
     /// The rank, if it was set.
     pub rank: Option<usize>,
-    /// What the low-rank part kept at the start; absent in reports of earlier versions.
+    /// Target of the low-rank part at the start; absent in reports of earlier versions.
     #[serde(default)]
     pub approximate: Option<Approximate>,
     /// Patterns of the layers.

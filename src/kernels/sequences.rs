@@ -70,7 +70,7 @@ impl Sequences {
     pub fn padded(&self) -> Vec<i32> {
         let row = |sequence: usize, at: usize| {
             let rows = self.rows(sequence);
-            // Of no token: it may be any row there is.
+            // There is no token here; any row will do.
             (if at < rows.len() { rows.start + at } else { 0 }) as i32
         };
         let all = 0..self.count() * self.length;

@@ -27,7 +27,7 @@ pub struct CompactLinear {
     pub kept: usize,
     /// Number of outputs.
     pub d_output: usize,
-    /// What a backend prepares for [`CompactLinear::forward`].
+    /// Packed weights that a backend prepares for [`CompactLinear::forward`].
     #[module(skip)]
     pub cache: NeuronCache,
 }

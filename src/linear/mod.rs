@@ -25,7 +25,7 @@ mod low_rank_sparse;
 mod quantized;
 mod round;
 mod select;
-mod shared;
+mod shared_input;
 mod state;
 mod traverse;
 mod word_embedding;
@@ -40,7 +40,7 @@ pub(crate) use quantized::quantize_rows;
 pub use quantized::{Int8Matrix, QuantizedLinear};
 pub use round::round_weights;
 pub use select::{LayerMatch, LayerSelection};
-pub use shared::SharedInput;
+pub use shared_input::SharedInput;
 pub use state::{LayerSpec, LayerState, layer_specs, restore_layers};
 pub use traverse::{
     Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVisitor, linear_names,

@@ -119,7 +119,7 @@ pub struct QuantizedLinear {
     pub kept: usize,
     /// Number of outputs.
     pub d_output: usize,
-    /// What a backend prepares for [`QuantizedLinear::forward`].
+    /// Packed weights that a backend prepares for [`QuantizedLinear::forward`].
     #[module(skip)]
     pub(crate) packed: PackedLinear,
 }

@@ -131,6 +131,21 @@ impl PruningConfig {
         }
     }
 
+    setters! {
+        with_importance importance: Importance, "Sets the criterion.";
+        with_beta1 beta1: f64, "Sets the smoothing of the importance, `0 ≤ β₁ < 1`.";
+        with_beta2 beta2: f64, "Sets the smoothing of its uncertainty, `0 ≤ β₂ ≤ 1`.";
+        with_reduction reduction: Reduction, "Sets how a neuron's entries become one score.";
+        with_structure structure: Structure, "Sets the unit that is pruned as a whole.";
+        with_regrowth regrowth: Regrowth, "Sets whether a pruned neuron may come back.";
+        with_min_kept min_kept: f64, "Sets the share of every layer's neurons that is kept in any case.";
+        with_max_kept max_kept: f64, "Sets the largest share of every layer's neurons that is kept.";
+        with_seed seed: u64, "Sets the seed of random importance.";
+        with_per_entry per_entry: bool, "Sets whether importance is kept per entry of `S` in any case.";
+        with_max_skipped_in_a_row max_skipped_in_a_row: usize,
+            "Sets the number of skipped updates in a row that ends the training.";
+    }
+
     /// Whether scores include uncertainty.
     pub fn uses_uncertainty(&self) -> bool {
         self.importance == Importance::Sensitivity && self.beta2 > 0.0 && self.beta2 < 1.0

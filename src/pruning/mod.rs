@@ -7,6 +7,17 @@
 //! Begin with [`PruningConfig`]. [`Pruner`] is all of it in one step; the parts are usable alone:
 //! [`equations`], [`Schedule`], [`threshold`].
 
+/// Writes `with_*` methods, one for each setting.
+macro_rules! setters {
+    ($($with:ident $field:ident: $type:ty, $doc:literal;)*) => {$(
+        #[doc = $doc]
+        #[must_use]
+        pub fn $with(self, $field: $type) -> Self {
+            Self { $field, ..self }
+        }
+    )*};
+}
+
 mod config;
 mod counters;
 mod derived;

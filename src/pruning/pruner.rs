@@ -74,12 +74,11 @@ impl PruningConfig {
 impl Pruner {
     /// A pruner without layers, for models that are trained without pruning.
     fn idle(total_steps: usize, device: &Device) -> Self {
-        let config = PruningConfig::new(super::Schedule {
-            initial_warmup_steps: 0,
-            final_warmup_steps: 0,
-            interval: 10,
-            ..super::Schedule::new(1.0, total_steps)
-        });
+        let schedule = super::Schedule::new(1.0, total_steps)
+            .with_initial_warmup_steps(0)
+            .with_final_warmup_steps(0)
+            .with_interval(10);
+        let config = PruningConfig::new(schedule);
         let device = device.clone().without_autodiff();
         let counters = Counters::default().to_stored(ParamId::new(), &device);
         Self { layers: Vec::new(), counters, config }

@@ -87,6 +87,14 @@ impl Schedule {
         Self { interval: schedule.fitting_interval(), ..schedule }
     }
 
+    setters! {
+        with_initial_keep_ratio initial_keep_ratio: f64, "Sets the share of `S` kept at first, `p₀`.";
+        with_initial_warmup_steps initial_warmup_steps: usize, "Sets the steps before pruning begins, `t_i`.";
+        with_final_warmup_steps final_warmup_steps: usize, "Sets the steps at the final ratio, `t_f`.";
+        with_interval interval: usize, "Sets the steps between prunings, `ΔT`.";
+        with_curve curve: Curve, "Sets the curve on which the ratio falls.";
+    }
+
     /// The interval that lets eight importance windows close before the final ratio is reached: 10,
     /// as published, or less where the training is short.
     pub fn fitting_interval(&self) -> usize {
@@ -138,7 +146,7 @@ impl Schedule {
                 ),
             ));
         }
-        // What is pruned in a step before the last may grow back.
+        // Entries that a step before the last prunes may grow back.
         let last = self.total_steps - 1;
         let at_last = self.keep_ratio(last) == self.final_keep_ratio && self.prunes(last);
         if self.final_keep_ratio < self.initial_keep_ratio && !at_last {

@@ -14,7 +14,7 @@ use crate::train::lock::{Attempt, Claim};
 use crate::train::{Event, RunOptions, compress, finetune};
 use crate::{Error, Result};
 
-/// What to do with runs that failed before.
+/// Treatment of runs that failed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FailedRuns {
     /// Try them again.

@@ -66,7 +66,7 @@ fn outdated(study: &Study, states: &[RunState], at: usize) -> Option<&'static st
         (&recipe.model, task, seed) == (&own.model, &own.task, own.training.seed)
     };
     let report = |at: usize| match &states[at] {
-        // Of runs done in the same second, the one that is listed later is.
+        // Runs done in the same second count in the order of the list.
         RunState::Finished(report) => Some(((&report.date, at), report.inputs.as_ref()?)),
         _ => None,
     };

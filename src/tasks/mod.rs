@@ -63,7 +63,7 @@ pub struct Example {
     pub label: Option<Label>,
 }
 
-/// What a task predicts.
+/// Kind of answer that a task asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum TaskKind {
@@ -101,7 +101,7 @@ impl TaskKind {
 pub struct Task {
     /// `rte`, `sst2`, or the user's own name for it.
     pub name: String,
-    /// What a task predicts.
+    /// Kind of answer that a task asks for.
     pub kind: TaskKind,
     /// Metrics to report.
     pub metrics: Vec<MetricKind>,

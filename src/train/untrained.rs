@@ -42,7 +42,7 @@ pub struct Untrained<'a> {
     pub interrupt: &'a Interrupt,
 }
 
-/// What came out of a compression without training, with the conditions: `report.json`.
+/// Result of a compression without training, with its conditions: `report.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UntrainedReport {
     /// Folder of the starting model.
@@ -81,10 +81,10 @@ const TOLD: usize = 6;
 /// Tokens that an encoder is given at a time, at most.
 const TOKENS_AT_A_TIME: usize = 2048;
 
-/// What a model is given.
+/// Input of a model.
 struct Input {
     source: EncoderInput,
-    /// What a model that writes texts wrote, without the start token: `[1, length]`.
+    /// Tokens that a model that writes texts wrote, without the start token: `[1, length]`.
     written: Option<Tensor<2, Int>>,
 }
 

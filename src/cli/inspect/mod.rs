@@ -81,7 +81,7 @@ impl Args {
     }
 }
 
-/// What is shown of a model.
+/// Facts that are shown of a model.
 struct Overview<'a> {
     opened: &'a Opened,
     account: &'a ModelAccount,

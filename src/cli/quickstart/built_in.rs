@@ -28,7 +28,7 @@ impl Model {
 pub struct BuiltIn {
     /// Its name, and the name of the folder it is unpacked to.
     pub name: &'static str,
-    /// What it is and does, as the beginning of a sentence.
+    /// Description, as the beginning of a sentence.
     pub about: &'static str,
     /// The model folder's files, `train.tsv` and `dev.tsv`, and the data's licence.
     pub files: &'static [(&'static str, &'static [u8])],
@@ -36,7 +36,7 @@ pub struct BuiltIn {
     pub recipe: &'static str,
     /// The metrics to show, each with its name for people.
     pub metrics: &'static [(MetricKind, &'static str)],
-    /// What to time.
+    /// Work to time.
     pub timed: Timed,
     /// Texts to try the compressed model on.
     pub texts: &'static [&'static str],

@@ -83,7 +83,7 @@ impl<'a> Outcome<'a> {
         Ok(output::table(&["", "dense", "compressed", ""], &[1, 2, 3], &rows))
     }
 
-    /// What was timed, the results of both models, and how many times as fast the small one is.
+    /// Name of the timed work, the results of both models, and how many times as fast the small one is.
     fn speed(&self) -> Result<(String, [String; 2], f64)> {
         let shape = match self.built_in.timed {
             Timed::Pass(shape) => shape,

@@ -115,7 +115,7 @@ impl AdamWStep {
         sums: &mut [f32],
     ) {
         let count = weights.len();
-        // Of one length, which lets the compiler do without checks.
+        // Slices of one length let the compiler do without checks.
         let (gradient, moment_1, moment_2) =
             (&gradient[..count], &mut moment_1[..count], &mut moment_2[..count]);
         let sums = &mut sums[..if SUMS { count } else { 0 }];

@@ -233,7 +233,7 @@ pub(super) fn position_gradients<B: Backend>(
 ) -> [FloatTensor<B>; 4] {
     let [query, key, keys, queries] = inputs;
     let heads = settings.heads;
-    // Of rows and table, from the gradient of their scores.
+    // Gradients of rows and table, from the gradient of their scores.
     let gradients = |rows: FloatTensor<B>, table: FloatTensor<B>, grad: FloatTensor<B>| {
         if table.shape().num_elements() == 0 {
             return [B::float_mul_scalar(rows, 0f32.into()), table];

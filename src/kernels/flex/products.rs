@@ -99,7 +99,7 @@ pub(crate) fn onto(addend: &[f32], a: &[f32], weight: &[f32], d_output: usize) -
 
 /// Sums over the rows of `values: [rows, width]`.
 pub(crate) fn column_sums(values: &[f32], width: usize) -> Vec<f32> {
-    // Of a fixed number of rows, so that the order of summation does not depend on the threads.
+    // Parts have a fixed number of rows, so that the order of summation does not depend on the threads.
     let partial = |chunk: &[f32]| {
         let mut sums = vec![0.0; width];
         for row in chunk.chunks_exact(width) {

@@ -58,7 +58,7 @@ struct Question {
     empty: bool,
 }
 
-/// What is wrong with a question, and its id, if that is right.
+/// Error in a question, with the question's id if that is readable.
 struct Fault {
     id: Option<String>,
     message: String,

@@ -126,7 +126,7 @@ fn named(name: &str, place: &'static str, has_json: bool) -> Result<Named, Strin
                  {BY_JSON}"
             ));
         }
-        // Of these, the fast ones are classes of their own, which `tokenizer.json` describes.
+        // The fast ones are classes of their own, which `tokenizer.json` describes.
         _ if among(BUILT, short) && !(short.starts_with("DPR") && short != name) => {
             return Err(format!(
                 "{place}: a {short} is not supported: transformers takes its vocabulary from \

@@ -172,7 +172,7 @@ fn few(examples: usize, task: &Task) -> Option<String> {
     }
     let count = many(examples, "evaluation example");
     let mean = match task.primary {
-        // Of a correlation, an example is no fixed part.
+        // One example has no fixed share of a correlation.
         Matthews | Pearson | Spearman => {
             let chance = (examples as f64).sqrt().recip();
             return Some(format!("{count}: chance moves {} by about {chance:.2}", task.primary));

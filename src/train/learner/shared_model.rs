@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(address(&learner), before);
         assert_ne!(learner.get().weight.val().to_data(), values);
 
-        // What a checkpoint or an evaluation holds stays as it is.
+        // A copy that a checkpoint or an evaluation holds stays as it is.
         let snapshot = learner.valid();
         let values = snapshot.get().weight.val().to_data();
         update(&mut learner, &mut optimizer);

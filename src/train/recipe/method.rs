@@ -20,7 +20,7 @@ pub struct MethodRecipe {
     pub low_rank_ratio: Option<f64>,
     /// Rank of every layer, in place of `low_rank_ratio`.
     pub rank: Option<usize>,
-    /// What the low-rank part of a layer keeps at the start.
+    /// Target of a layer's low-rank part at the start.
     pub approximate: Approximate,
     /// Patterns of the layers to compress.
     pub layers: Vec<String>,

@@ -1,4 +1,4 @@
-//! What the layers are given: measured on some of the training examples.
+//! Inputs of the layers, measured on some of the training examples.
 
 use super::Run;
 use crate::Result;
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(chosen(10, 4), [0, 1, 2, 3]);
         assert_eq!((chosen(20, 10_000).len(), chosen(384, 1000).len()), (512, 42));
         assert_eq!((chosen(4096, 1000).len(), chosen(1, 0).len()), (32, 0));
-        // Of labels that alternate, not one alone.
+        // Labels that alternate are both drawn.
         let odd = chosen(20, 1024).iter().filter(|at| **at % 2 == 1).count();
         assert!((192..320).contains(&odd), "{odd}");
     }

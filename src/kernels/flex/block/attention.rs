@@ -2,7 +2,7 @@
 
 use pulp::{Arch, NullaryFnOnce};
 
-use super::layers::grow;
+use super::packed_layers::grow;
 use super::product::{Epilogue, Rows, RowsMut, product};
 use super::weight::PackedWeight;
 use crate::kernels::flex::exp::exp;

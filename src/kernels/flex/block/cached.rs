@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::attention::{QUERIES, Softmax, exponentials, pack, pack_transposed};
-use super::layers::grow;
+use super::packed_layers::grow;
 use super::product::{Epilogue, Rows, RowsMut, product};
 use super::weight::PackedWeight;
 

@@ -16,8 +16,8 @@
 use rayon::prelude::*;
 
 use super::cached::{Decoded, PackedHead};
-use super::layers::grow;
 use super::matrix::Weight;
+use super::packed_layers::grow;
 use super::product::{Epilogue, Rows, RowsMut};
 use super::{BLOCK, Norm, PackedLayers, SCRATCH};
 use crate::kernels::flex::scratch::with_scratch;

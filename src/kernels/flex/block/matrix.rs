@@ -15,7 +15,7 @@ pub enum MatrixSource<'a> {
     Int8 {
         /// Row-major.
         values: &'a [i8],
-        /// Of every column.
+        /// Scale of every column.
         scales: &'a [f32],
     },
 }
@@ -23,9 +23,9 @@ pub enum MatrixSource<'a> {
 /// A packed matrix.
 #[derive(Debug)]
 pub enum Weight {
-    /// Of 32-bit floats.
+    /// 32-bit floats.
     Float(PackedWeight),
-    /// Of 8-bit integers; inputs are quantized as they come.
+    /// 8-bit integers; inputs are quantized as they come.
     Int8(QuantizedWeight),
 }
 

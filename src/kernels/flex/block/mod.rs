@@ -21,9 +21,9 @@ mod decoder;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod int16;
 mod int8;
-mod layers;
 mod matrix;
 mod norm;
+mod packed_layers;
 mod product;
 mod tensor;
 #[cfg(test)]
@@ -34,8 +34,8 @@ pub(crate) use alone::{HeadsAlone, LinearsAlone};
 pub(crate) use attention::{pack, pack_transposed};
 pub(crate) use decoder::{Decoder, DecoderBlock, Remembered};
 pub(crate) use int8::check_path as check_int8_path;
-pub(crate) use layers::PackedLayers;
 pub(crate) use norm::Norm;
+pub(crate) use packed_layers::PackedLayers;
 pub(crate) use product::{Epilogue, Rows, RowsMut, add_product, product};
 pub(crate) use tensor::{LinearParts, Values, WordRows, refill};
 pub(crate) use weight::PackedWeight;
@@ -46,7 +46,7 @@ use rayon::prelude::*;
 
 use super::scratch::with_scratch;
 use attention::{AttentionScratch, Head, HeadRelative, HeadTable};
-use layers::grow;
+use packed_layers::grow;
 
 /// Rows of a block of floats: their states stay in the second-level cache while weights pass.
 const BLOCK: usize = 64;

@@ -5,8 +5,8 @@ use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use super::int8::QuantizedWeight;
-use super::layers::LayerSource;
 use super::matrix::{MatrixSource, Weight};
+use super::packed_layers::LayerSource;
 use super::{EncoderBlock, LinearsAlone, Mask, Norm, PackedWeight, Relative, Table};
 use crate::kernels::flex::slices::{contiguous, contiguous_int8, plain, row_major, slice};
 use crate::kernels::{LayerWeights, Matrix, RelativeScores};

@@ -5,6 +5,7 @@
 //! hold; probabilities too, values with one scale for the head. Only processors
 //! with AVX512-VNNI gain by it; on others heads attend in floats.
 
+mod products;
 #[cfg(test)]
 mod tests;
 pub(crate) mod training;
@@ -13,10 +14,10 @@ mod x86;
 use std::ops::Range;
 
 use super::attention::{HeadRelative, HeadTable};
-use super::layers::grow;
+use super::packed_layers::grow;
 use super::product::Target;
 use crate::precision::has_int16;
-use x86::{Before, LevelRows, Part, ROWS};
+use products::{Before, LevelRows, Part, ROWS};
 
 /// Columns of a panel.
 const LANES: usize = 16;
@@ -295,7 +296,7 @@ impl Levels {
             rows: rows.len(),
         };
         // SAFETY: the rows and columns are checked above; the caller promises the rest.
-        unsafe { x86::products(rows, columns, part, panels, output) };
+        unsafe { products::products(rows, columns, part, panels, output) };
     }
 }
 

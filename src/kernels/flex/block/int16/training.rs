@@ -5,7 +5,8 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::x86::{self, Before, Part, ROWS};
+use super::products::{Before, Part, ROWS};
+use super::x86;
 use super::{Columns, LANES, Levels};
 use crate::kernels::flex::block::product::Target;
 use crate::kernels::flex::scratch::with_scratch;

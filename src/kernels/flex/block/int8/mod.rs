@@ -250,7 +250,7 @@ impl WithSimd for Activate<'_> {
         tile.for_each_output(
             #[inline(always)]
             |_, output| match tile.block.epilogue {
-                // What follows is rounded to 8 bits.
+                // The next product rounds it to 8 bits.
                 Epilogue::Gelu => output.iter_mut().for_each(|x| *x = rounded_gelu::<S>(*x)),
                 epilogue => apply::<S>(epilogue, output),
             },

@@ -7,7 +7,7 @@ const ROUND: f32 = 12_582_912.0;
 /// The least distance of maximum and minimum that a row is taken to have: `255 / LEAST` is finite.
 const LEAST: f32 = f32::MIN_POSITIVE * 512.0;
 
-/// What the levels of a row stand for: `value ≈ scale · (level − zero)`.
+/// Meaning of the levels of a row: `value ≈ scale · (level − zero)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Step {
     /// NaN if a value of the row is not finite.
@@ -58,7 +58,7 @@ fn extremes<S: Simd>(simd: S, row: &[f32]) -> Option<[f32; 2]> {
     let mut take = |at: usize, values: S::f32s| {
         least[at] = simd.min_f32s(values, least[at]);
         most[at] = simd.max_f32s(values, most[at]);
-        // Of what is not finite, the difference from itself is NaN.
+        // A value that is not finite less itself is NaN.
         differences[at] = simd.add_f32s(differences[at], simd.sub_f32s(values, values));
     };
     let (vectors, tail) = S::as_simd_f32s(row);

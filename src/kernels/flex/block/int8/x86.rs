@@ -7,15 +7,15 @@ use super::weight::{Ahead, LANES};
 use super::{LINE, PAIR};
 use crate::kernels::flex::block::product::Target;
 
-/// What becomes of sums.
+/// Turns integer sums into outputs.
 pub(super) struct Finishing<'a> {
-    /// Of `R` rows at least.
+    /// Scales and zero points of `R` rows at least.
     pub(super) steps: &'a [Step],
-    /// Of a pair of panels.
+    /// Sums of the columns of a pair of panels.
     pub(super) column_sums: &'a [i32; PAIR],
-    /// Of a pair of panels.
+    /// Scales of the columns of a pair of panels.
     pub(super) scales: &'a [f32; PAIR],
-    /// Of the neurons that there are.
+    /// Biases of the neurons that there are.
     pub(super) bias: Option<&'a [f32]>,
     /// At most [`PAIR`].
     pub(super) neurons: usize,

@@ -1,4 +1,4 @@
-//! What a dry run prints: the needs of the run first, then its work.
+//! Text of a dry run: the needs of the run first, then its work.
 
 use losparse::inspect::{many, percent, thousands};
 use losparse::train::Plan;
