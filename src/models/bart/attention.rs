@@ -10,6 +10,8 @@ use crate::models::{Attended, init};
 use crate::ops::{AttentionParts, ForwardContext, Heads};
 
 /// `BartAttention`: `out_proj(softmax(Q Kᵀ / √d + mask) V)`, each head on its own.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 #[derive(Module, Debug)]
 pub struct BartAttention {
     /// `[d_model, d_model]`.

@@ -12,6 +12,8 @@ use crate::models::{
 
 /// `BartForSequenceClassification`: both sides read the sequence; the decoder's state at the last
 /// end token decides.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 #[derive(Module, Debug)]
 pub struct BartForSequenceClassification {
     /// Encoder and decoder.

@@ -10,6 +10,8 @@ use crate::models::init;
 use crate::ops::{DecoderLayerParts, ForwardContext, residual_norm};
 
 /// `BartDecoder`, without the token embeddings, which are the whole model's.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 #[derive(Module, Debug)]
 pub struct BartDecoder {
     /// Positions and their normalisation.
@@ -19,6 +21,8 @@ pub struct BartDecoder {
 }
 
 /// `BartDecoderLayer`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 #[derive(Module, Debug)]
 pub struct BartDecoderLayer {
     /// Attention to the tokens so far.

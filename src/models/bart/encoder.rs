@@ -10,6 +10,8 @@ use crate::models::{Attended, init};
 use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer, residual_norm};
 
 /// `BartEncoder`, without the token embeddings, which are the whole model's.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 #[derive(Module, Debug)]
 pub struct BartEncoder {
     /// Positions and their normalisation.
@@ -19,6 +21,8 @@ pub struct BartEncoder {
 }
 
 /// `BartEncoderLayer`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 #[derive(Module, Debug)]
 pub struct BartEncoderLayer {
     /// Self-attention.

@@ -11,6 +11,8 @@ use crate::ops::PackedDecoder;
 use crate::precision::matmul;
 
 /// `BartForConditionalGeneration`: the embedding matrix as head on the decoder's output.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 #[derive(Module, Debug)]
 pub struct BartForConditionalGeneration {
     /// Encoder and decoder.

@@ -12,8 +12,6 @@
 //! ```
 //!
 //! One matrix, `shared`, embeds the tokens of both sides and is the language-model head.
-//!
-//! <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 
 mod attention;
 mod cache;

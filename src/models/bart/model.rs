@@ -17,6 +17,8 @@ use crate::models::{
 use crate::ops::ForwardContext;
 
 /// `BartModel`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bart/modeling_bart.py>
 #[derive(Module, Debug)]
 pub struct BartModel {
     /// `[vocab_size, d_model]`: the embedding of encoder and decoder, and the language-model head.

@@ -10,6 +10,8 @@ use crate::models::{Attended, init};
 use crate::ops::{ForwardContext, Heads};
 
 /// `BertAttention`: self-attention and its output projection.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertAttention {
     /// `attention.self`.
@@ -19,6 +21,8 @@ pub struct BertAttention {
 }
 
 /// `BertSelfAttention`: `softmax(Q Kᵀ / √d + mask) V` for each head.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertSelfAttention {
     /// `[hidden_size, hidden_size]`.

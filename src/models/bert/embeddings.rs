@@ -10,6 +10,8 @@ use crate::models::{EncoderInput, init};
 use crate::ops::word_embeddings;
 
 /// `BertEmbeddings`: the sum of two or three embeddings, normalised.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertEmbeddings {
     /// `[vocab_size, hidden_size]`.

@@ -8,6 +8,8 @@ use crate::linear::{FeedForwardVisitor, LinearVisitor};
 use crate::ops::ForwardContext;
 
 /// `BertEncoder`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertEncoder {
     /// The layers, first to last.

@@ -160,6 +160,8 @@ pub struct ForSequenceClassification<M: Module> {
 }
 
 /// `BertForQuestionAnswering` and its like: a start and an end logit for every token.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct ForQuestionAnswering<M: Module> {
     /// The encoder, without pooler.

@@ -10,6 +10,8 @@ use crate::models::init;
 use crate::ops::{Activation, FeedForwardParts, residual_norm};
 
 /// `BertIntermediate`: widening projection and activation.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertIntermediate {
     /// `[hidden_size, intermediate_size]`.
@@ -21,6 +23,8 @@ pub struct BertIntermediate {
 }
 
 /// `BertOutput` and `BertSelfOutput`: projection, residual and normalisation.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertOutput {
     /// `[intermediate_size, hidden_size]`, or square behind attention.

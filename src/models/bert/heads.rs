@@ -11,6 +11,8 @@ use crate::models::{
 };
 
 /// `BertForSequenceClassification`: a linear layer on the pooled output.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertForSequenceClassification {
     /// The encoder.

@@ -8,6 +8,8 @@ use crate::models::Attended;
 use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer};
 
 /// `BertLayer`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertLayer {
     /// Self-attention.

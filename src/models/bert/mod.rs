@@ -8,8 +8,6 @@
 //! ```
 //!
 //! RoBERTa and MPNet are the same layers with the few differences of a [`BertVariation`].
-//!
-//! <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 
 mod attention;
 mod config;

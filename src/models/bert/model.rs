@@ -12,6 +12,8 @@ use crate::linear::{Compressible, EmbeddingVisitor, FeedForwardVisitor, LinearVi
 use crate::models::{Collected, EncoderInput, EncoderOutput, first_token, init};
 
 /// `BertModel`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertModel {
     /// Token embeddings.
@@ -25,6 +27,8 @@ pub struct BertModel {
 }
 
 /// `BertPooler`: a projection of the first token's state.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/bert/modeling_bert.py>
 #[derive(Module, Debug)]
 pub struct BertPooler {
     /// `[hidden_size, hidden_size]`.

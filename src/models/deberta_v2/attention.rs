@@ -12,6 +12,8 @@ use crate::ops::{ForwardContext, Heads, RelativeScores};
 use crate::ops::{Memo, Sources};
 
 /// `DebertaV2Attention`: self-attention and its output projection, which is BERT's.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct DebertaV2Attention {
     /// `attention.self`.
@@ -21,6 +23,8 @@ pub struct DebertaV2Attention {
 }
 
 /// `DisentangledSelfAttention` (He et al. 2021, eq. 4).
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct DisentangledSelfAttention {
     /// `[hidden_size, hidden_size]`; with `share_att_key` also of positions.

@@ -9,6 +9,8 @@ use super::DebertaV2Config;
 use crate::models::{Activation, init};
 
 /// `ConvLayer`: a convolution of the embeddings over tokens, added to the first layer's output.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct ConvLayer {
     /// `[hidden_size, hidden_size / conv_groups, conv_kernel_size]`.

@@ -10,6 +10,8 @@ use crate::models::bert::token_types;
 use crate::models::{EncoderInput, init};
 
 /// `DebertaV2Embeddings`: the sum of embeddings, projected, normalised and zero at padding.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct DebertaV2Embeddings {
     /// `[vocab_size, embedding_size]`.

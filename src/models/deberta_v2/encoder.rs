@@ -13,6 +13,8 @@ use crate::ops::ForwardContext;
 use crate::ops::{Memo, Sources};
 
 /// `DebertaV2Encoder`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct DebertaV2Encoder {
     /// The layers, first to last.

@@ -12,6 +12,8 @@ use crate::models::{
 };
 
 /// `ContextPooler`: a projection of the first token's state.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct ContextPooler {
     /// `[hidden_size, hidden_size]`.
@@ -41,6 +43,8 @@ impl ContextPooler {
 }
 
 /// `DebertaV2ForSequenceClassification`: a linear layer on the pooled output.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct DebertaV2ForSequenceClassification {
     /// The encoder.
@@ -95,6 +99,8 @@ impl DebertaV2ForSequenceClassification {
 compressible_base!(DebertaV2ForSequenceClassification: deberta, "deberta.");
 
 /// `DebertaV2ForQuestionAnswering`: for each token, whether the answer begins or ends there.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct DebertaV2ForQuestionAnswering {
     /// The encoder.

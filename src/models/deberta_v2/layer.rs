@@ -9,6 +9,8 @@ use crate::models::bert::{BertIntermediate, BertOutput};
 use crate::ops::{EncoderLayerParts, ForwardContext, PackedEncoderLayer};
 
 /// `DebertaV2Layer`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct DebertaV2Layer {
     /// Self-attention.

@@ -9,8 +9,6 @@
 //!                  content → position  position → content
 //!         Qʳ, Kʳ: projections of the embeddings of relative positions, δ: log buckets
 //! ```
-//!
-//! <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 
 mod attention;
 mod config;

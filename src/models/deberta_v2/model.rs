@@ -11,6 +11,8 @@ use crate::models::{Collected, EncoderInput, EncoderOutput};
 use crate::ops::ForwardContext;
 
 /// `DebertaV2Model`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/deberta_v2/modeling_deberta_v2.py>
 #[derive(Module, Debug)]
 pub struct DebertaV2Model {
     /// Token embeddings.
