@@ -1,12 +1,12 @@
 //! One head's attention over one sequence.
 
-use pulp::{Arch, NullaryFnOnce};
+use pulp::{Arch, Simd, WithSimd};
 
+use super::norm::total;
 use super::packed_layers::grow;
 use super::product::{Epilogue, Rows, RowsMut, product};
 use super::weight::PackedWeight;
 use crate::kernels::flex::exp::exp;
-use crate::kernels::flex::lanes::{greatest, total};
 
 /// Queries whose scores are in cache together.
 pub(super) const QUERIES: usize = 64;
@@ -207,11 +207,11 @@ pub(crate) fn pack_transposed(packed: &mut PackedWeight, rows: Rows<'_>, width: 
     packed.set_columns(|row| &rows.values[row * rows.stride..][..width]);
 }
 
-impl NullaryFnOnce for Softmax<'_> {
+impl WithSimd for Softmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         for row in 0..self.rows {
             let scores = &mut self.scores[row * self.width..][..self.length];
             match self.mask {
@@ -222,15 +222,33 @@ impl NullaryFnOnce for Softmax<'_> {
                 }
                 None => scores.iter_mut().for_each(|score| *score *= self.scale),
             }
-            self.sums[row] = exponentials(scores);
+            self.sums[row] = exponentials::<S>(simd, scores);
         }
     }
 }
 
 /// Scores to `e^(score − greatest)`; their sum.
 #[inline(always)]
-pub(super) fn exponentials(scores: &mut [f32]) -> f32 {
-    let greatest = greatest(scores);
+pub(super) fn exponentials<S: Simd>(simd: S, scores: &mut [f32]) -> f32 {
+    let greatest = greatest::<S>(simd, scores);
     scores.iter_mut().for_each(|score| *score = exp(*score - greatest));
-    total(scores, |_, value| value)
+    sum::<S>(simd, scores)
+}
+
+#[inline(always)]
+fn greatest<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (vectors, tail) = S::as_simd_f32s(values);
+    let lowest = simd.splat_f32s(f32::NEG_INFINITY);
+    let most = vectors.iter().fold(lowest, |most, x| simd.max_f32s(most, *x));
+    tail.iter().fold(simd.reduce_max_f32s(most), |most, x| most.max(*x))
+}
+
+#[inline(always)]
+fn sum<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let (vectors, tail) = S::as_simd_f32s(values);
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    for (at, x) in vectors.iter().enumerate() {
+        sums[at % 4] = simd.add_f32s(sums[at % 4], *x);
+    }
+    total::<S>(simd, sums) + tail.iter().sum::<f32>()
 }

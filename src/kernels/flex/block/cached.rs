@@ -104,7 +104,7 @@ impl WithSimd for Attend<'_> {
             }
         }
         for scores in scores.chunks_exact_mut(length).take(decoded.heads) {
-            let factor = 1.0 / exponentials(scores);
+            let factor = 1.0 / exponentials::<S>(simd, scores);
             scores.iter_mut().for_each(|score| *score *= factor);
         }
         context.fill(0.0);
