@@ -32,7 +32,7 @@ fn without_a_recipe_the_result_is_in_integers_where_the_metric_holds() {
     assert_eq!((&int8["split"], &int8["metric"]), (&json!("dev"), &json!("accuracy")));
     assert_eq!((&int8["layers"], &int8["of"]), (&json!(12), &json!(12)), "{int8}");
     assert!(
-        summary.contains("The result computes in 8-bit integers (accuracy on dev "),
+        summary.contains("The result computes in 8-bit integers (accuracy on 24 examples of dev "),
         "{summary}"
     );
     assert_eq!(compute(place.path("small/model")), "int8");
@@ -68,6 +68,14 @@ fn numbers_that_are_asked_for_are_taken() {
     assert_eq!(compute(place.path("tuned/model")), Value::Null);
     stdout(&refs(&place.run("finetune", "tuned-int8", &["--epochs", "1", "--storage", "int8"])));
     assert_eq!(compute(place.path("tuned-int8/model")), "int8");
+    // Figures are of what was saved, and count all parameters.
+    let (tuned, dev) = (place.arg("tuned-int8"), place.arg("dev.csv"));
+    let data = ["--dev", &dev, "--text", "review", "--label", "mood"];
+    let report = |name| read(place.path(name).join("report.json"));
+    let evaluated = &json_lines(&[&["evaluate", &tuned][..], &data].concat())[0]["result"];
+    assert_eq!(*evaluated, report("tuned-int8")["trained"][0]);
+    let others = |name| report(name)["account"]["other_elements"].as_u64().unwrap();
+    assert!(others("int8") == others("f32") && others("f32") > 0);
 }
 
 /// Changes the tensors of a folder, all in f32: `change` gets name, shape and values.

@@ -261,6 +261,7 @@ fn what_it_does_not_take_is_refused() {
     }
     refused(&["--storage", "int8"], 1, &["option --storage", "losparse quantize"]);
     refused(&["--label", "mood"], 1, &["option --label: is for the evaluation"]);
+    refused(&["--ratio", "0"], 1, &["option --ratio: 0 is not a share", "more than 0"]);
     refused(&["--task", "sst2"], 1, &["its trained head is for the labels down, up"]);
     refused(&["--doc-stride", "4"], 1, &["option --doc-stride"]);
     refused(&["--low-rank-ratio", "0.5"], 1, &["low-rank-ratio"]);
@@ -277,4 +278,38 @@ fn what_it_does_not_take_is_refused() {
     }
     let no_column = ["compress", &model, "-o", &output, "--no-training", "--unlabelled", &train];
     fails(&no_column, 1, &["option --text: missing"]);
+}
+
+#[test]
+fn texts_without_labels_are_for_a_compression_without_training() {
+    let place = Place::shared();
+    let args = place.run("compress", "labelled", &["--unlabelled", "nowhere.txt"]);
+    refused(&args, 1, &["option --unlabelled: is for a compression without training"]);
+    assert!(!place.path("labelled").exists());
+}
+
+#[test]
+fn a_stopped_result_is_replaced_and_its_length_is_remembered() {
+    let place = Place::new();
+    let dev = place.arg("dev.csv");
+    let more = ["--ratio", "0.5", "--dev", &dev, "--label", "mood", "--max-length", "5"];
+    let report = report(&args(&place, "model", "small", &more));
+    let small = place.arg("small");
+    let data = ["--dev", &dev, "--text", "review", "--label", "mood"];
+    let evaluated = json_lines(&[&["evaluate", &small][..], &data].concat());
+    assert_eq!(report["metrics"][0], evaluated[0]["result"]);
+    // As if it had been killed while the result was evaluated.
+    fs::remove_file(place.path("small/report.json")).unwrap();
+    fs::remove_file(place.path("small/report.md")).unwrap();
+    refused(
+        &args(&place, "model", "small", &[]),
+        1,
+        &["holds a result; replace it with --overwrite"],
+    );
+    report_of_overwrite(&args(&place, "model", "small", &["--overwrite"]));
+    // A file of somebody else's is not.
+    fs::write(place.path("small/notes.txt"), "mine").unwrap();
+    fs::remove_file(place.path("small/report.json")).unwrap();
+    let again = args(&place, "model", "small", &["--overwrite"]);
+    refused(&again, 1, &["is not empty and holds no result without training"]);
 }

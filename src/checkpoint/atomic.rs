@@ -40,8 +40,8 @@ pub fn write_file_with(
 
 /// Replaces the whole folder at `path` with a new one that `fill` fills.
 ///
-/// An existing folder is replaced only if it is empty or a model folder (it has a `config.json`
-/// and no folders inside), so that a mistaken path loses nothing.
+/// An existing folder is replaced only if it is empty or a model folder (it has a `config.json`,
+/// weights and no folders inside), so that a mistaken path loses nothing.
 ///
 /// # Errors
 /// If the existing folder is something else, or on any failure to write; the old folder is then
@@ -114,8 +114,16 @@ pub(crate) fn check_replaceable(path: &Path) -> Result<()> {
     if entries.iter().any(|entry| entry.is_dir()) {
         return refuse("has folders inside, so it is not a model folder");
     }
-    if !entries.is_empty() && !path.join("config.json").is_file() {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    if !path.join("config.json").is_file() {
         return refuse("is not a model folder (no config.json)");
+    }
+    let is_weights =
+        |entry: &PathBuf| entry.extension().is_some_and(|end| end == "safetensors" || end == "bin");
+    if !entries.iter().any(is_weights) {
+        return refuse("is not a model folder (no weights beside config.json)");
     }
     Ok(())
 }
@@ -216,16 +224,20 @@ mod tests {
         let fill = |names: &'static [&'static str]| {
             move |folder: &Path| names.iter().try_for_each(|n| write_file(folder.join(n), b"x"))
         };
-        write_folder(&path, fill(&["config.json", "stale"])).unwrap();
+        write_folder(&path, fill(&["config.json", "stale.bin"])).unwrap();
         let failed = write_folder(&path, |folder| {
             write_file(folder.join("config.json"), b"y")?;
             Err(Error::Interrupted("stopped".into()))
         });
         assert!(failed.is_err());
-        assert_eq!(names(&path), ["config.json", "stale"]);
-        write_folder(&path, fill(&["config.json", "new"])).unwrap();
-        assert_eq!(names(&path), ["config.json", "new"]);
+        assert_eq!(names(&path), ["config.json", "stale.bin"]);
+        write_folder(&path, fill(&["config.json", "new.bin"])).unwrap();
+        assert_eq!(names(&path), ["config.json", "new.bin"]);
         assert_eq!(names(root.path()), ["model"]);
+        // A configuration of something else.
+        fs::remove_file(path.join("new.bin")).unwrap();
+        let refused = write_folder(&path, fill(&["config.json"])).unwrap_err().to_string();
+        assert!(refused.contains("no weights beside config.json"), "{refused}");
     }
 
     #[test]

@@ -121,6 +121,11 @@ impl Args {
         if let (true, Some(texts)) = (self.no_training, &self.unlabelled) {
             return self.run_untrained(texts, global);
         }
+        if self.unlabelled.is_some() {
+            let message =
+                "is for a compression without training; add --no-training, or leave it out";
+            return Err(Error::option("unlabelled", message).into());
+        }
         let mut recipe = self.train.recipe()?;
         self.train.run.check_command(&recipe, true)?;
         if !self.train.run.has_recipe()? {

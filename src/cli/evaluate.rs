@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use losparse::Error;
 use losparse::inspect::{SplitMetrics, no_better_than_constant};
 use losparse::train::checkpoints::CheckpointState;
-use losparse::train::{Recipe, RunOptions, evaluate_checkpoint};
+use losparse::train::{Interrupt, Recipe, RunOptions, evaluate_checkpoint};
 use serde_json::json;
 
 use super::evaluation::{BATCH_SIZE, evaluate};
@@ -54,7 +54,15 @@ impl Args {
         }
         let recipe = read_recipe(self.recipe.as_ref())?.task;
         let batch_size = self.batch_size.unwrap_or(BATCH_SIZE);
-        let results = evaluate(&self.model, &self.task, recipe, batch_size, global, &device)?;
+        let results = evaluate(
+            &self.model,
+            &self.task,
+            recipe,
+            batch_size,
+            global,
+            &device,
+            &Interrupt::default(),
+        )?;
         self.print(&results, global)
     }
 

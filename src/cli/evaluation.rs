@@ -33,8 +33,10 @@ pub fn evaluate(
     batch_size: usize,
     global: &GlobalArgs,
     device: &Device,
+    interrupt: &Interrupt,
 ) -> Result<Vec<SplitMetrics>> {
-    let evaluation = prepare(model, task, recipe, batch_size, global, device)?;
+    let mut evaluation = prepare(model, task, recipe, batch_size, global, device)?;
+    evaluation.interrupt = interrupt.clone();
     Ok(match &evaluation.opened.model {
         AnyModel::SequenceClassifier(model) => evaluation.classify(model)?,
         AnyModel::QuestionAnswerer(model) => vec![evaluation.answer(model)?],
@@ -88,7 +90,8 @@ fn prepare<'a>(
         global.note(&note);
     }
     let device = device.clone();
-    Ok(Evaluation { opened, recipe, batch_size, global, device })
+    let interrupt = Interrupt::default();
+    Ok(Evaluation { opened, recipe, batch_size, global, device, interrupt })
 }
 
 /// The labels in the order of the data, if that is known without the model.
@@ -128,11 +131,13 @@ struct Evaluation<'a> {
     batch_size: usize,
     global: &'a GlobalArgs,
     device: Device,
+    /// Stops it between batches.
+    interrupt: Interrupt,
 }
 
 impl Evaluation<'_> {
     fn classify(&self, model: &AnySequenceClassifier) -> Result<Vec<SplitMetrics>> {
-        let Self { opened, recipe, batch_size, global, device } = self;
+        let Self { opened, recipe, batch_size, global, device, interrupt } = self;
         let tokenizer = self.tokenizer(TaskRecipe::default().max_length())?;
         let mut results = Vec::new();
         for (split, mut data) in self.datasets()? {
@@ -141,9 +146,8 @@ impl Evaluation<'_> {
             Opened::check_pairs(&data.examples, opened.takes_pairs()?)?;
             global.note(&format!("· evaluating {split}: {} examples", data.len()));
             data.notes().iter().for_each(|note| global.note(&format!("{split}: {note}")));
-            let never = Interrupt::default();
             let (metrics, _) =
-                evaluate_model(model, &tokenizer, &data, *batch_size, device, &never)?;
+                evaluate_model(model, &tokenizer, &data, *batch_size, device, interrupt)?;
             results.push(SplitMetrics { split, metrics });
         }
         Ok(results)
@@ -171,7 +175,7 @@ impl Evaluation<'_> {
     }
 
     fn summarize(&self, model: &AnySeq2Seq) -> Result<SplitMetrics> {
-        let Self { opened, recipe, batch_size, global, device } = self;
+        let Self { opened, recipe, batch_size, global, device, interrupt } = self;
         let (settings, own) = opened.summarization(recipe, &|text| global.note(text))?;
         let mut recipe = recipe.clone();
         if let (true, Some(task)) = (recipe.name.is_empty(), opened.task()?) {
@@ -183,7 +187,7 @@ impl Evaluation<'_> {
         let (settings, own, batch_size) = (&settings, &own, *batch_size);
         let summarizer = TextGenerator { model, tokenizer, settings, own, batch_size, device };
         let progress = Progress::new(global.quiet, false);
-        let done = summarizer.generate(&data.examples, &progress, &Interrupt::default())?;
+        let done = summarizer.generate(&data.examples, &progress, interrupt)?;
         Ok(SplitMetrics { split: "dev".into(), metrics: done.report()? })
     }
 

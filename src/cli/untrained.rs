@@ -62,9 +62,16 @@ impl NoTraining<'_> {
         }
         let interrupt = Interrupt::default();
         stop_on_ctrl_c(interrupt.clone())?;
+        self.check_writable()?;
         let (result, mut report) = self.compress(&opened, &device, &interrupt, global)?;
         let folder = self.output.join(RunReport::MODEL);
         let mut about = opened.about.clone();
+        let layers: Vec<&str> = report.layers.iter().map(|layer| layer.name.as_str()).collect();
+        about.insert("layers".into(), json!(layers));
+        about.remove("low_rank_ratio");
+        if let Some(length) = self.task.max_length {
+            about.insert("max_length".into(), json!(length));
+        }
         about.insert("ratio".into(), json!(self.method.ratio));
         about.insert("linear_ratio".into(), json!(report.account.linear_ratio()));
         about.insert("whole_model_ratio".into(), json!(report.account.whole_ratio()));
@@ -75,13 +82,20 @@ impl NoTraining<'_> {
             without: self.untrained_head(&opened),
             ..SaveOptions::default()
         };
-        fs::create_dir_all(self.output).map_err(|e| Error::io(self.output, e))?;
+        // A report beside another model would be taken for that model's.
+        for name in [UntrainedReport::FILE, "report.md"] {
+            let file = self.output.join(name);
+            if file.exists() {
+                fs::remove_file(&file).map_err(|e| Error::io(&file, e))?;
+            }
+        }
         result.save(&folder, &options)?;
         report.bytes = bytes_on_disk(&folder).ok();
         if self.is_evaluated() {
             let recipe = TaskRecipe::default();
-            report.metrics =
-                evaluation::evaluate(&folder, self.task, recipe, BATCH_SIZE, global, &device)?;
+            report.metrics = evaluation::evaluate(
+                &folder, self.task, recipe, BATCH_SIZE, global, &device, &interrupt,
+            )?;
         }
         report.write(self.output)?;
         match global.json {
@@ -150,7 +164,11 @@ impl NoTraining<'_> {
         }
         let is_result = output.join(UntrainedReport::FILE).is_file();
         let is_run = output.join(Recipe::FILE).is_file();
-        let occupied = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
+        let entries: Vec<_> = fs::read_dir(output).into_iter().flatten().flatten().collect();
+        let occupied = !entries.is_empty();
+        // All that a run leaves that was stopped while its result was evaluated.
+        let is_result =
+            is_result || entries.iter().all(|entry| entry.file_name() == RunReport::MODEL);
         if occupied && (is_run || !is_result) {
             return wrong(
                 "is not empty and holds no result without training; choose another folder",
@@ -168,6 +186,13 @@ impl NoTraining<'_> {
             return wrong("holds the model itself; choose another folder");
         }
         Ok(())
+    }
+
+    /// Makes the folder, and checks that files can be made in it, before the work.
+    fn check_writable(&self) -> Result<()> {
+        let io = |e| Error::io(self.output, e);
+        fs::create_dir_all(self.output).map_err(io)?;
+        tempfile::tempfile_in(self.output).map_err(io).map(|_| ())
     }
 
     fn is_evaluated(&self) -> bool {

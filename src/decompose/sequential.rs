@@ -51,7 +51,10 @@ pub struct FittedLayer {
 impl SequentialConfig {
     fn validate(&self) -> Result<()> {
         if !(self.ratio > 0.0 && self.ratio <= 1.0) {
-            let message = format!("{} is not a share of the weights; give 0 to 1", self.ratio);
+            let message = format!(
+                "{} is not a share of the weights; give more than 0, and at most 1",
+                self.ratio
+            );
             return Err(Error::option("ratio", message));
         }
         let low_rank = self.low_rank_ratio();

@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::compact::folded_elements;
-use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, alive};
+use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, alive, round_weights};
+use crate::precision::Precision;
 use crate::{Error, Result};
 
 /// Parameter count of one layer: its weights, without biases and index vectors.
@@ -157,9 +158,11 @@ impl ModelAccount {
     /// A feed-forward network that compaction narrowed is compared with its dense width, and one that
     /// compaction would narrow counts as narrowed. All its biases count as stored.
     pub fn of<M: Compressible>(model: &M) -> Self {
+        // Modules count parameters in floats alone.
+        let floats = round_weights(model.clone(), Precision::F32);
         let mut allocated = 0;
-        model.for_each_linear(&mut |_, linear| allocated += linear.weight_elements());
-        let mut other_elements = model.num_params().saturating_sub(allocated);
+        floats.for_each_linear(&mut |_, linear| allocated += linear.weight_elements());
+        let mut other_elements = floats.num_params().saturating_sub(allocated);
         let mut model = model.clone().valid();
         let mut widths = HashMap::new();
         model.for_each_feed_forward_mut(&mut |pair| {

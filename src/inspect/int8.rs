@@ -18,9 +18,11 @@ pub struct Int8Comparison {
     pub int8: Option<f64>,
     /// The most that it may lose.
     pub tolerance: f64,
+    /// Number of examples.
+    pub examples: usize,
     /// Layers of the result that compute in 8-bit integers; 0 if the metric did not hold.
     pub layers: usize,
-    /// Layers that could.
+    /// All linear layers of the model.
     pub of: usize,
 }
 
@@ -45,17 +47,17 @@ impl Int8Comparison {
 
     /// One sentence for people.
     pub fn sentence(&self) -> String {
-        let Self { split, metric, f32, int8, layers, of, .. } = self;
+        let Self { split, metric, f32, int8, layers, of, examples, .. } = self;
         let int8 = int8.map_or("not finite".to_string(), |value| format!("{value:.4}"));
-        let figures = format!("{metric} on {split} {int8}, in f32 {f32:.4}");
+        let figures = format!("{metric} on {examples} examples of {split} {int8}, in f32 {f32:.4}");
         match *layers {
             0 => format!("The result is in f32: 8-bit integers would lose too much ({figures})."),
             layers if layers == *of => {
                 format!("The result computes in 8-bit integers ({figures}).")
             }
             layers => format!(
-                "The result computes in 8-bit integers in {layers} of {of} layers, in f32 in those \
-                 that lose most ({figures})."
+                "The result computes in 8-bit integers in {layers} of {of} layers, in f32 in the \
+                 others, which lose more or have no such form ({figures})."
             ),
         }
     }

@@ -91,6 +91,17 @@ impl RunReport {
         if !(result.is_no_better_than_constant() && before.is_clearly_better_than_constant()) {
             return None;
         }
+        let trained = self.trained.first().map(|split| &split.metrics)?;
+        if trained.is_clearly_better_than_constant() {
+            let message = format!(
+                "storing the result lost what the model knew: {} {:.4} before, {:.4} as saved, no better \
+                 than the same answer to every example; store it in floats (--storage f32)",
+                trained.primary,
+                trained.primary_value(),
+                result.primary_value()
+            );
+            return Some(Warning { kind: WarningKind::Diverged, message });
+        }
         warning(format!(
             "the training lost what the model knew: {} {:.4} before, {:.4} now, no better than the \
              same answer to every example",
@@ -202,13 +213,16 @@ mod tests {
         // The majority has 0.5271 of 277 examples.
         set(&mut report.compacted, 0.5271);
         assert_eq!(kinds(&report), [WarningKind::Diverged]);
+        assert!(message(&report).contains("accuracy 0.6600 before, 0.5271 as saved"));
+        let metrics = report.trained.clone();
+        set(&mut report.trained, 0.5271);
+        assert_eq!(kinds(&report), [WarningKind::Diverged]);
         assert!(message(&report).contains("accuracy 0.7000 before, 0.5271 now"));
         set(&mut report.starting, 0.54);
         assert_eq!(kinds(&report), [WarningKind::NoBetterThanConstant]);
         assert!(!WarningKind::NoBetterThanConstant.spoils());
         assert!(message(&report).starts_with("accuracy 0.5271 (majority 0.5271): no better"));
         // Where the head was new, the dense model is what it is measured by.
-        let metrics = report.trained.clone();
         report.baseline =
             Some(crate::inspect::Baseline { report: "tuned".into(), metrics, other_start: false });
         report.starting.clear();

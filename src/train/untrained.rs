@@ -15,7 +15,7 @@ use crate::decompose::{FittedLayer, SequentialConfig, decompose_in_order};
 use crate::generation::GenerationConfig;
 use crate::inspect::latency::{Contestant, Repetitions, measure};
 use crate::inspect::{
-    LatencyReport, Machine, ModelAccount, RunReport, SplitMetrics, contestant, now, percent,
+    LatencyReport, Machine, ModelAccount, RunReport, SplitMetrics, contestant, many, now, percent,
     thousands,
 };
 use crate::linear::{Compressible, LayerSelection, LayerState};
@@ -75,6 +75,9 @@ pub struct UntrainedReport {
     pub versions: Vec<(String, String)>,
 }
 
+/// Fewer texts are remarked on.
+const FEW: usize = 64;
+
 /// Number of times that progress is told.
 const TOLD: usize = 6;
 
@@ -104,6 +107,14 @@ impl Untrained<'_> {
         let chosen = calibration_examples(&lengths);
         if chosen.is_empty() {
             return Err(Error::option("unlabelled", "holds no text"));
+        }
+        if chosen.len() < FEW {
+            let message = format!(
+                "only {}: layers are fitted to these alone; give some hundred texts of the kind that \
+                 the model is for",
+                many(chosen.len(), "text")
+            );
+            self.observer.event(&Event::Note { message });
         }
         let model = model.valid();
         let chosen: Vec<&EncodedExample> = chosen.iter().map(|&at| &encoded[at]).collect();

@@ -6,7 +6,7 @@ use super::Run;
 use crate::checkpoint::StorageDtype;
 use crate::device::is_flex;
 use crate::inspect::{Int8Comparison, SplitMetrics};
-use crate::linear::round_weights;
+use crate::linear::{Compressible, round_weights};
 use crate::precision::Precision;
 use crate::quantize::{QuantizedLayer, candidates, movements, quantize_layers};
 use crate::tasks::MetricReport;
@@ -61,6 +61,8 @@ impl<J: Job> Run<'_, J> {
             _ => self.evaluate_split(&model, split)?.report()?,
         };
         let all = candidates(&model).len();
+        let mut of = 0;
+        model.for_each_linear(&mut |_, _| of += 1);
         let comparison = |int8: Option<&MetricReport>, layers| Int8Comparison {
             split: split.name.clone(),
             metric: floats.primary,
@@ -68,7 +70,8 @@ impl<J: Job> Run<'_, J> {
             int8: int8.map(MetricReport::primary_value),
             tolerance: Int8Comparison::tolerance(floats.examples),
             layers,
-            of: all,
+            examples: floats.examples,
+            of,
         };
         let tried = |model: &J::Model| match self.evaluate_split(model, split) {
             Err(error @ Error::Interrupted(_)) => Err(error),

@@ -47,7 +47,7 @@ use super::job::{collect_answers, dispatch};
 use super::learner::{Trained, Training};
 use super::{Event, Interrupt, Observer, Recipe, Segments};
 
-use crate::checkpoint::{LoadOptions, atomic};
+use crate::checkpoint::{LoadOptions, StorageDtype, atomic};
 use crate::compact::compact as compact_model;
 use crate::decompose::Decomposed;
 use crate::inspect::{Agreement, Answers, Baseline, Inputs, ModelAccount, RunReport, SplitMetrics};
@@ -206,11 +206,21 @@ impl<J: Job> Run<'_, J> {
         let Stored { model: small, dtype, int8 } = self.in_numbers(small, &metrics)?;
         self.stage("Saving")?;
         self.save(&small, account.as_ref(), &names, dtype)?;
+        let as_saved = || {
+            let (folder, device) = (self.folder(), &self.options.device);
+            J::Model::load(&folder, device, &LoadOptions::default()).map(|(saved, _)| saved)
+        };
+        let mut metrics = metrics;
         let (result, metrics_as_saved, agreement) = match self.recipe.method {
+            None if dtype == StorageDtype::Int8 => {
+                let saved = as_saved()?;
+                self.stage("Evaluating the model as saved")?;
+                metrics = self.evaluate(&saved)?.0;
+                (saved, Vec::new(), None)
+            }
             None => (small, Vec::new(), None),
             Some(_) => {
-                let (folder, device) = (self.folder(), &self.options.device);
-                let (saved, _) = J::Model::load(&folder, device, &LoadOptions::default())?;
+                let saved = as_saved()?;
                 self.stage("Evaluating the compact model as saved")?;
                 let (metrics, compact_answers) = self.evaluate(&saved)?;
                 let agreement = Agreement::between_answers(&answers, &compact_answers)?;
