@@ -57,7 +57,7 @@ addEventListener('load', () => {
 
 /// A page as the browser shows it.
 struct Seen {
-    /// What the script gathered.
+    /// Values that the script collected.
     found: Value,
     /// The document in the browser.
     dom: String,

@@ -338,8 +338,8 @@ fn the_first_version_is_read() {
     assert_eq!(load(folder.path()).unwrap(), logits);
 }
 
-/// What can be known without a checksum: a damaged header never changes an answer, and numbers that
-/// no bundle holds are refused.
+/// Even without a checksum, a damaged header never changes an answer, and numbers that no bundle holds
+/// are refused.
 #[test]
 fn damage_to_the_first_version_is_refused_where_it_shows() {
     let folder = saved(&compacted(), StorageDtype::F32);

@@ -247,15 +247,10 @@ fn run<M: Subject>(build: fn(&Device) -> M, device: &Device) -> Run {
     let form = host(model.clone().valid().outputs(plain_input.clone()));
 
     // Prunes at steps 1 (cubic) and 2 (final).
-    let schedule = Schedule {
-        initial_keep_ratio: 1.0,
-        final_keep_ratio: 0.3,
-        initial_warmup_steps: 0,
-        final_warmup_steps: 1,
-        total_steps: STEPS,
-        interval: 1,
-        curve: losparse::pruning::Curve::Cubic,
-    };
+    let schedule = Schedule::new(0.3, STEPS)
+        .with_initial_warmup_steps(0)
+        .with_final_warmup_steps(1)
+        .with_interval(1);
     let mut pruner = PruningConfig::new(schedule).init(&model).unwrap();
     let mut optimizer = AdamWConfig::new().with_epsilon(EPSILON).init();
     let (mut losses, mut first) = (Vec::new(), Vec::new());

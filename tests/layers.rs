@@ -42,7 +42,7 @@ type Module = Vec<String>;
 struct Source {
     files: BTreeMap<Module, String>,
     paths: BTreeMap<Module, BTreeSet<Module>>,
-    /// What a module calls by another name: `train::Recipe` is `train::recipe::Recipe`.
+    /// Re-exports of a module: `train::Recipe` is `train::recipe::Recipe`.
     exports: BTreeMap<(Module, String), Module>,
 }
 

@@ -1,4 +1,4 @@
-//! What `predict` reads, and when it answers.
+//! Tests the inputs of `predict` and the moment of its answers.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Output, Stdio};

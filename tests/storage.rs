@@ -36,7 +36,7 @@ fn without_a_recipe_the_result_is_in_integers_where_the_metric_holds() {
         "{summary}"
     );
     assert_eq!(compute(place.path("small/model")), "int8");
-    // What decided is what was saved.
+    // The saved model has the metric that the decision was based on.
     let saved = &report["compacted"][0];
     assert_eq!(saved["metrics"]["values"]["accuracy"], int8["int8"]);
     let (small, dev) = (place.arg("small"), place.arg("dev.csv"));

@@ -115,7 +115,7 @@ fn the_best_evaluated_model_is_kept() {
     let history = report["history"].as_array().unwrap();
     assert_eq!(history.len(), 18);
     let accuracy = |at: usize| history[at][1]["values"]["accuracy"].as_f64().unwrap();
-    // Of equals, the last.
+    // The last of equals.
     let best = (0..18).max_by(|&a, &b| accuracy(a).total_cmp(&accuracy(b))).unwrap();
     assert_eq!(report["training"]["result_step"], history[best][0]);
     assert_eq!(report["trained"][0]["metrics"], history[best][1]);

@@ -41,17 +41,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         (model, _) = decompose(model, &LayerSelection::all(), config)?;
     }
     let frozen = form == "frozen";
-    let schedule = Schedule {
-        initial_keep_ratio: 1.0,
-        final_keep_ratio: ratio - LOW_RANK,
-        initial_warmup_steps: 0,
-        final_warmup_steps: 2,
-        total_steps: 1_000_000,
-        interval: 10,
-        curve: if frozen { Curve::OneShot } else { Curve::Cubic },
-    };
-    let regrowth = if frozen { Regrowth::Frozen } else { Regrowth::Allowed };
-    let config = PruningConfig { regrowth, ..PruningConfig::new(schedule) };
+    let (curve, regrowth) =
+        if frozen { (Curve::OneShot, Regrowth::Frozen) } else { (Curve::Cubic, Regrowth::Allowed) };
+    let schedule = Schedule::new(ratio - LOW_RANK, 1_000_000)
+        .with_initial_warmup_steps(0)
+        .with_final_warmup_steps(2)
+        .with_interval(10)
+        .with_curve(curve);
+    let config = PruningConfig::new(schedule).with_regrowth(regrowth);
     let pruning = (form != "dense").then_some(config);
     let mut pruner = Pruner::new_or_idle(&model, pruning, schedule.total_steps, &device)?;
     let device = device.autodiff();

@@ -34,11 +34,11 @@ pub struct RunArgs {
     /// Recipe with the settings (TOML); options given here override it
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
-    /// Start from a new head even if the model's head has as many labels (those of another task)
+    /// Start from a new head even if the model has one with as many labels, of another task
     #[arg(long)]
     new_head: bool,
-    /// Numbers of the result; layers in int8 also compute in it, and auto is int8 on CPUs if the metric
-    /// holds within 0.3 points, else f32 [default: f32; of `compress` without a recipe: auto]
+    /// Number format of the result. With int8 the layers also compute in it; auto is int8 on CPUs if the
+    /// metric holds within 0.3 points, else f32 [default: f32; of `compress` without a recipe: auto]
     #[arg(long, value_name = "auto|f32|f16|bf16|int8", value_parser = word::<Storage>)]
     pub storage: Option<Storage>,
     /// Only show what would be done, and the time and memory that it would take

@@ -129,7 +129,7 @@ fn widths<M: Compressible>(model: &M) -> Vec<[usize; 2]> {
 fn check<M: PretrainedModel>(model: M, squares: usize, logits: impl Fn(&M) -> Tensor<2>) {
     let (small, report) = compact(model.clone());
     let expected = logits(&model);
-    // Of the size of the logits: some hundred f32 products a layer, added up in another order.
+    // Relative to the size of the logits: some hundred f32 products a layer, added up in another order.
     let scale: f32 = expected.clone().abs().max().into_scalar();
     let off = distance(logits(&small), expected.clone()) / scale.max(1.0);
     assert!(off <= 1e-6, "{off}");

@@ -30,7 +30,11 @@ mod pruner;
 #[cfg(test)]
 mod pruner_bounds_tests;
 #[cfg(test)]
+mod pruner_record_tests;
+#[cfg(test)]
 mod pruner_reference;
+#[cfg(test)]
+mod pruner_skipped_tests;
 #[cfg(test)]
 mod pruner_tests;
 mod schedule;

@@ -103,7 +103,7 @@ fn a_cap_is_kept_to_at_every_step_and_nothing_falls_off_a_cliff() {
                 let keep = schedule.keep_ratio(t);
                 let cap = (100.0 * cap_at(keep, 0.3, max_kept) + 1e-6).floor() as usize;
                 assert_eq!(large, cap, "{place}");
-                // What the first layer leaves is the second's; the boundary neuron survives.
+                // The second layer keeps the rest of the kept neurons; the boundary neuron survives.
                 let pruned = prune_count(1600, keep).div_ceil(8) - 1;
                 assert_eq!(small, (200 - pruned - cap).min(cap), "{place}");
             }

@@ -6,10 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::pruner_reference::Reference;
 use super::{
-    Curve, Importance, LayerImportance, PruneStep, Pruner, PruningConfig, Reduction, Regrowth,
-    Schedule, Structure,
+    Curve, Importance, PruneStep, Pruner, PruningConfig, Reduction, Regrowth, Schedule, Structure,
 };
-use crate::Error;
 use crate::linear::{Compressible, CompressibleLinear, LowRankSparseLinear, leaf, to_vec};
 
 const LR: f64 = 0.5;
@@ -40,7 +38,7 @@ fn weights(seed: u64) -> Vec<Vec<f32>> {
     layers.map(|(i, [a, b])| numbers(a * b, seed * 1000 + i as u64)).collect()
 }
 
-fn gradients(seed: u64, step: usize) -> Vec<Vec<f32>> {
+pub(super) fn gradients(seed: u64, step: usize) -> Vec<Vec<f32>> {
     weights(seed * 100 + step as u64 + 7)
 }
 
@@ -73,7 +71,7 @@ pub(super) fn config() -> PruningConfig {
 }
 
 /// `S` of every layer.
-fn sparse(model: &Mlp) -> Vec<Vec<f32>> {
+pub(super) fn sparse(model: &Mlp) -> Vec<Vec<f32>> {
     let mut values = Vec::new();
     model.for_each_linear(&mut |_, linear| values.push(to_vec(linear.effective_weight())));
     values
@@ -104,22 +102,16 @@ pub(super) fn update(
     pruner.optimize(model, optimizer, LR, gradients)
 }
 
-fn step(pruner: &mut Pruner, model: Mlp, seed: u64) -> (Mlp, PruneStep) {
+pub(super) fn step(pruner: &mut Pruner, model: Mlp, seed: u64) -> (Mlp, PruneStep) {
     let values: Vec<_> = gradients(seed, pruner.step()).into_iter().map(Some).collect();
     update(pruner, model, &mut optimizer(), &values).unwrap()
-}
-
-fn skipped(pruner: &mut Pruner, model: Mlp) -> crate::Result<(Mlp, PruneStep)> {
-    let mut values: Vec<_> = gradients(1, pruner.step()).into_iter().map(Some).collect();
-    values[1].as_mut().unwrap()[3] = f32::NAN;
-    update(pruner, model, &mut optimizer(), &values)
 }
 
 fn zeros(layers: &[Vec<f32>]) -> Vec<Vec<bool>> {
     layers.iter().map(|layer| layer.iter().map(|s| *s == 0.0).collect()).collect()
 }
 
-fn assert_close(found: &[f32], expected: impl IntoIterator<Item = f64>, what: &str) {
+pub(super) fn assert_close(found: &[f32], expected: impl IntoIterator<Item = f64>, what: &str) {
     let expected: Vec<f64> = expected.into_iter().collect();
     assert_eq!(found.len(), expected.len(), "{what}");
     for (at, (a, b)) in found.iter().zip(expected).enumerate() {
@@ -285,96 +277,6 @@ fn state_per_entry_and_per_neuron_prune_the_same() {
 }
 
 #[test]
-fn a_gradient_that_is_not_finite_skips_the_update_and_closes_the_window() {
-    let config = PruningConfig { per_entry: true, ..config() };
-    let mut model = model(1);
-    let mut pruner = config.init(&model).unwrap();
-    let mut mean = vec![0f64; SHAPES[0][0] * SHAPES[0][1]];
-    for t in 0..4 {
-        (model, _) = step(&mut pruner, model, 1);
-        let entries = sparse(&model)[0].clone().into_iter().zip(gradients(1, t)[0].clone());
-        mean.iter_mut().zip(entries).for_each(|(m, (s, g))| *m += f64::from((s * g).abs()) / 4.0);
-    }
-    // Step 4 ends the window of the four before it.
-    let before = sparse(&model);
-    let (model, done) = skipped(&mut pruner, model).unwrap();
-    assert!(done.skipped && done.step == 4 && done.threshold.is_none());
-    assert!(!done.gradient_norm.is_finite());
-    assert_eq!(sparse(&model), before, "nothing was updated or pruned");
-    assert_eq!((pruner.step(), pruner.skipped()), (5, 1));
-    let closed = mean.iter().map(|m| m * 0.15);
-    assert_close(&to_vec(pruner.importance()[0].smoothed.val()), closed, "smoothed");
-
-    // The next window has the valid samples only.
-    let (model, done) = step(&mut pruner, model, 1);
-    assert!(!done.skipped && done.step == 5);
-    let sample = |s: &Mlp, t: usize| -> Vec<f64> {
-        let pairs = sparse(s)[0].clone().into_iter().zip(gradients(1, t)[0].clone());
-        pairs.map(|(s, g)| f64::from((s * g).abs())).collect()
-    };
-    let fifth = sample(&model, 5);
-    assert_close(&to_vec(pruner.importance()[0].window.val()), fifth.clone(), "window");
-    let (model, _) = skipped(&mut pruner, model).unwrap();
-    let (model, _) = step(&mut pruner, model, 1);
-    let both = fifth.iter().zip(sample(&model, 7)).map(|(a, b)| (a + b) / 2.0);
-    assert_close(&to_vec(pruner.importance()[0].window.val()), both, "window of two");
-    assert_eq!(pruner.skipped(), 2);
-}
-
-#[test]
-fn an_empty_window_leaves_the_importance_as_it_is() {
-    let mut model = model(2);
-    let mut pruner = config().init(&model).unwrap();
-    for _ in 0..4 {
-        (model, _) = step(&mut pruner, model, 2);
-    }
-    // Steps 4 to 7 all fail: step 4 closes a window, step 8 has none to close.
-    for _ in 0..4 {
-        (model, _) = skipped(&mut pruner, model).unwrap();
-    }
-    let smoothed = to_vec(pruner.importance()[0].smoothed.val());
-    assert!(smoothed.iter().all(|s| *s > 0.0));
-    let (_, done) = step(&mut pruner, model, 2);
-    assert_eq!(done.step, 8);
-    assert_eq!(to_vec(pruner.importance()[0].smoothed.val()), smoothed);
-}
-
-#[test]
-fn too_many_skipped_in_a_row_end_the_training() {
-    let config = PruningConfig { max_skipped_in_a_row: 3, ..config() };
-    let mut model = model(3);
-    let mut pruner = config.init(&model).unwrap();
-    for _ in 0..2 {
-        (model, _) = skipped(&mut pruner, model).unwrap();
-        (model, _) = skipped(&mut pruner, model).unwrap();
-        // A valid update between them starts the count anew.
-        (model, _) = step(&mut pruner, model, 3);
-    }
-    (model, _) = skipped(&mut pruner, model).unwrap();
-    (model, _) = skipped(&mut pruner, model).unwrap();
-    let error = skipped(&mut pruner, model).map(|_| ()).unwrap_err();
-    assert!(matches!(error, Error::Training(_)));
-    let message = error.to_string();
-    assert!(message.contains("3 updates in a row") && message.contains("step 8"), "{message}");
-    assert_eq!(pruner.skipped(), 7);
-}
-
-#[test]
-fn a_layer_without_a_gradient_counts_as_unimportant_for_that_step() {
-    let mut model = model(4);
-    let mut pruner = config().init(&model).unwrap();
-    for _ in 0..4 {
-        (model, _) = step(&mut pruner, model, 4);
-    }
-    assert!(to_vec(pruner.importance()[1].window.val()).iter().all(|w| *w > 0.0));
-    // Step 4 begins a window in which `down` took no part.
-    let values = [Some(gradients(4, 4)[0].clone()), None];
-    let _ = update(&mut pruner, model, &mut optimizer(), &values).unwrap();
-    assert!(to_vec(pruner.importance()[0].window.val()).iter().all(|w| *w > 0.0));
-    assert!(to_vec(pruner.importance()[1].window.val()).iter().all(|w| *w == 0.0));
-}
-
-#[test]
 fn keep_ratio_0_prunes_everything_and_1_nothing() {
     for (final_keep_ratio, share) in [(0.0, 0), (1.0, 1)] {
         for structure in [Structure::Neurons, Structure::Inputs, Structure::Unstructured] {
@@ -415,57 +317,6 @@ fn what_is_pruned_comes_back_unless_it_is_frozen() {
             assert_eq!(returned > 0, regrowth == Regrowth::Allowed, "{structure:?} {regrowth:?}");
         }
     }
-}
-
-fn state(layer: &LayerImportance) -> Vec<Vec<f32>> {
-    let mut state = vec![to_vec(layer.window.val()), to_vec(layer.smoothed.val())];
-    state.extend(layer.uncertainty.iter().map(|uncertainty| to_vec(uncertainty.val())));
-    state.extend(layer.mask.iter().map(|mask| to_vec(mask.param().val())));
-    state
-}
-
-#[test]
-fn a_pruner_from_a_record_goes_on_exactly() {
-    for (beta2, regrowth) in [(1.0, Regrowth::Allowed), (0.9, Regrowth::Frozen)] {
-        let config = PruningConfig { beta2, regrowth, ..config() };
-        let mut original = model(7);
-        let mut pruner = config.init(&original).unwrap();
-        // To the middle of a window, one update of it skipped.
-        for _ in 0..9 {
-            (original, _) = step(&mut pruner, original, 7);
-        }
-        (original, _) = skipped(&mut pruner, original).unwrap();
-
-        let mut resumed = original.clone();
-        let mut loaded = config.init(&resumed).unwrap();
-        // Counters were read before the record came.
-        assert_eq!(loaded.step(), 0);
-        loaded = loaded.try_load_record(pruner.clone().into_record()).unwrap();
-        assert_eq!((loaded.step(), loaded.skipped()), (10, 1));
-        for _ in 10..20 {
-            let (done, again);
-            (original, done) = step(&mut pruner, original, 7);
-            (resumed, again) = step(&mut loaded, resumed, 7);
-            assert_eq!(done, again);
-            assert_eq!(sparse(&original), sparse(&resumed));
-        }
-        for (a, b) in pruner.importance().iter().zip(loaded.importance()) {
-            assert_eq!(state(a), state(b));
-        }
-    }
-}
-
-/// As Burn's learner loads it.
-#[test]
-fn a_fresh_pruner_has_the_step_of_the_record_loaded_into_it() {
-    let mut original = model(8);
-    let mut pruner = config().init(&original).unwrap();
-    for _ in 0..6 {
-        (original, _) = step(&mut pruner, original, 8);
-    }
-    let fresh = config().init(&original).unwrap();
-    let loaded = fresh.try_load_record(pruner.into_record()).unwrap();
-    assert_eq!(loaded.step(), 6);
 }
 
 #[test]

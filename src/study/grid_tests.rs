@@ -73,7 +73,7 @@ fn other_settings_make_other_folders_and_the_same_the_same() {
     let folder = |text: &str| Study::parse(text).unwrap().runs[0].folder.clone();
     let base = format!("{BASE}[base.training]\nepochs = 3\nlearning_rate = 5e-5\n");
     let one = folder(&format!("{base}[grid]\nseed = [1]"));
-    // What follows from data and model is not what the first version had for all.
+    // Values derived from data and model differ from the first version's fixed defaults.
     assert_ne!(one, folder(&format!("{BASE}[grid]\nseed = [1]")));
     let longer = format!("{BASE}[base.training]\nepochs = 9\n[grid]\nseed = [1]");
     assert_ne!(one, folder(&longer));
@@ -128,7 +128,7 @@ fn several_grids_are_done_together_and_shared_runs_once() {
     );
     let study = Study::parse(&text).unwrap();
     assert_eq!(study.axes, ["method", "ratio", "beta1", "method.interval"]);
-    // Of the five and two and one, the base's own cell is in the first two grids.
+    // The grids have five, two and one cells; the base's own is in the first two, and counts once.
     assert_eq!(study.runs.len(), 5 + 1 + 1);
     let place = |run: &PlannedRun| -> Vec<Option<String>> {
         study.axes.iter().map(|axis| setting(run, axis).map(String::from)).collect()

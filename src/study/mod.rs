@@ -8,6 +8,7 @@
 //!
 //! Begin with [`run_study`]. Several processes may run one study. Uses `train` and all below it.
 
+mod axes;
 mod baseline_run;
 mod cell;
 mod csv_tables;

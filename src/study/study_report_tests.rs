@@ -150,7 +150,7 @@ fn the_best_rate_is_one_of_the_cells_that_are_done() {
     };
     let waiting = Some(f64::NAN);
     let (yes, no) = (Some(true), Some(false));
-    // Of equals the first; one seed's luck is none, and what failed is not in it.
+    // The first of equal rates is best; one with a failed seed is not, however good its other seed.
     let done = [0.5, 0.7, 0.6, 0.6].map(Some);
     assert_eq!(
         marks([done[0], done[1], done[2], done[3], Some(0.9), None, Some(0.4), Some(0.4)]),

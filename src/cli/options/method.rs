@@ -25,7 +25,7 @@ pub struct MethodArgs {
     /// Rank of the low-rank part, in place of --low-rank-ratio
     #[arg(long, value_name = "N", conflicts_with = "low_rank_ratio")]
     rank: Option<usize>,
-    /// Let low-rank parts keep, at the start, the layers' outputs on training examples or their weights
+    /// Target of low-rank parts at the start: the layers' outputs on training examples, or their weights
     /// [default: outputs; in a recipe weights, as published]
     #[arg(long, value_name = "outputs|weights", value_parser = word::<Approximate>)]
     approximate: Option<Approximate>,

@@ -29,7 +29,7 @@ pub struct SummaryArgs {
     /// Longest summary to generate
     #[arg(long, value_name = "TOKENS")]
     max_summary_length: Option<usize>,
-    /// No sequence of N tokens occurs twice in a summary; 0: no such rule
+    /// Never repeat a sequence of N tokens in a summary; 0: repetition is allowed
     #[arg(long, value_name = "N")]
     no_repeat_ngram_size: Option<usize>,
     /// When the search ends; true: as soon as there are as many finished summaries as beams

@@ -32,8 +32,8 @@ pub struct TaskArgs {
     /// Column of the label, for classification
     #[arg(long, display_order = 7, value_name = "COLUMN", conflicts_with = "score")]
     pub label: Option<String>,
-    /// Labels in order, in place of the sorted ones of your training data; if the model's trained
-    /// head calls its outputs otherwise, the names of its outputs in their order
+    /// Labels in order [default: those of your training data, sorted]; if the model's trained head has
+    /// other names for its outputs, those names in order
     #[arg(long, display_order = 7, value_name = "NAME,…", value_delimiter = ',', value_parser = trimmed)]
     pub labels: Option<Vec<String>>,
     /// Column of the score, for regression

@@ -11,7 +11,7 @@ use super::values::{default_word, override_settings, shown, word};
 #[command(next_help_heading = "Training")]
 pub struct TrainingArgs {
     /// Also learn from the answers of this model, trained for the task; `none`: from the labels alone
-    /// [default: when compressing, the model as it was, fine-tuned first if it has no head for the task]
+    /// [default: when compressing, the dense model, fine-tuned first if it has no head for the task]
     #[arg(long, value_name = "FOLDER|none")]
     teacher: Option<PathBuf>,
     /// Passes over the training data [default: enough for 100 updates, 3 to 40]

@@ -18,7 +18,7 @@ use crate::cli::output::{self, Table};
 /// Widest column of labels, characters.
 const WIDEST: usize = 40;
 
-/// A text to classify, or why there is none.
+/// A text to classify, or an input that gets no answer.
 pub type Asked = Result<Example, Unanswered>;
 
 /// A classifier with all that is needed to run it on texts.

@@ -36,7 +36,7 @@ const MARK: &[u8] = "\u{feff}".as_bytes();
 pub struct Line {
     /// Number of the line, from 1.
     pub number: usize,
-    /// Its text, or why it is none.
+    /// Its text, or why it cannot be read.
     pub text: Result<String, String>,
 }
 

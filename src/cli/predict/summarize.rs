@@ -63,7 +63,7 @@ impl SummaryArgs {
 /// Batches of documents.
 type Documents = Box<dyn Iterator<Item = Result<Vec<Asked>>>>;
 
-/// A document to summarize, or why there is none.
+/// A document to summarize, or an input that gets no answer.
 type Asked = Result<SummarizationExample, Unanswered>;
 
 fn example(document: String) -> SummarizationExample {

@@ -106,7 +106,7 @@ fn active_dense() {
         let mask: Vec<f32> = (0..d_output).map(|at| f32::from(is_active(&at))).collect();
         let columns = Arc::new(ActiveNeurons::of_mask(&mask));
         assert_eq!(columns.active.len(), d_output / every);
-        // What is pruned has no gradient and does nothing, so `S` may move everywhere.
+        // Pruned entries have no gradient and no effect, so all of `S` may be moved.
         let mut inputs = vec![
             ("x", random(rows * d_input, 1.0)),
             ("S", sparse),

@@ -3,6 +3,8 @@
 mod active;
 pub(crate) mod adamw;
 mod attention;
+#[cfg(test)]
+mod attention_training_tests;
 pub(crate) mod block;
 #[cfg(test)]
 mod composed_reference;

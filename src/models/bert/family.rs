@@ -109,6 +109,8 @@ pub trait RelativeConfig: ModelConfig + AsRef<BertConfig> + 'static {
 }
 
 /// `RobertaModel` and its like: BERT's layers with the differences of a configuration.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/roberta/modeling_roberta.py>
 #[derive(Module, Debug)]
 pub struct BertRelative<C: RelativeConfig> {
     /// The layers.
@@ -151,6 +153,8 @@ impl<C: RelativeConfig> BertFamily for BertRelative<C> {
 }
 
 /// `RobertaForSequenceClassification` and its like: two dense layers on the first token's state.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/roberta/modeling_roberta.py>
 #[derive(Module, Debug)]
 pub struct ForSequenceClassification<M: Module> {
     /// The encoder, without pooler.

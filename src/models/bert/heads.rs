@@ -70,6 +70,8 @@ impl BertForSequenceClassification {
 compressible_base!(BertForSequenceClassification: bert, "bert.");
 
 /// `RobertaClassificationHead` and `BartClassificationHead`: `out_proj(tanh(dense(x)))`.
+///
+/// <https://github.com/huggingface/transformers/blob/v5.0.0/src/transformers/models/roberta/modeling_roberta.py>
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
     /// `[hidden_size, hidden_size]`.

@@ -148,7 +148,7 @@ fn is_as_near_to_floats_in_8_bit_integers_as_the_composed_layer() {
             let [kernel, composed] =
                 [kernel, composed].map(|states| root_mean_square(states - exact.clone()));
             println!("{form}, {batch} x {length}: {kernel:.4}, composed {composed:.4}");
-            // Of one token the error is a matter of chance.
+            // The error of a single token is a matter of chance.
             let most = if batch * length > 1 { 1.1 } else { 2.0 };
             assert!(kernel < most * composed && kernel < 0.02, "{form}: {kernel}, {composed}");
         }

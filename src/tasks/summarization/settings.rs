@@ -60,7 +60,7 @@ pub struct SummarizationSettings {
     /// Longest summary to generate, in tokens, including the decoder's start token and the end
     /// token.
     pub max_length: usize,
-    /// No sequence of so many tokens occurs twice in a summary; 0: no such rule.
+    /// Length of the token sequences that never occur twice in a summary; 0: repetition is allowed.
     pub no_repeat_ngram_size: usize,
     /// When the search ends; `true`: as soon as there are `num_beams` finished summaries.
     pub early_stopping: EarlyStopping,

@@ -44,7 +44,7 @@ pub struct Recipe {
     /// Start from a new head even if the model has one for as many labels, but of another task.
     #[serde(skip_serializing_if = "is_false")]
     pub new_head: bool,
-    /// Numbers of the result.
+    /// Number format of the result.
     pub storage: Storage,
     /// The data and the targets.
     pub task: TaskRecipe,

@@ -33,12 +33,6 @@ impl<J: Job> Run<'_, J> {
         layers: &[Decomposed],
         pruning: Option<PruningConfig>,
     ) -> RunReport {
-        let settings = &self.recipe.training;
-        let per_update = settings.batch_size * settings.gradient_accumulation;
-        let pace = self.pace.lock().map(|pace| pace.clone()).unwrap_or_default();
-        let batches = trained.steps * settings.gradient_accumulation;
-        let best_of =
-            (settings.keep == Keep::Best && trained.counted > 1).then_some(trained.counted);
         let mut report = RunReport {
             task: self.prepared.task.clone(),
             // Not the one that was fine-tuned in between.
@@ -57,29 +51,7 @@ impl<J: Job> Run<'_, J> {
                 layers: method.layers.clone(),
                 pruning,
             }),
-            training: TrainingReport {
-                examples: self.prepared.train.lengths.len(),
-                steps: trained.steps,
-                epochs: batches as f64 / self.segments.batches_per_epoch as f64,
-                examples_per_update: per_update,
-                learning_rate: settings.learning_rate(None),
-                max_length: self.max_length(),
-                seed: settings.seed,
-                skipped_updates: trained.skipped,
-                result_step: trained.kept_step,
-                best_of,
-                held_out: self.prepared.held_out,
-                seconds: trained.seconds,
-                seconds_per_step: (!pace.is_empty()).then(|| median(pace)),
-                resumed: self.resumed,
-                dense_seconds: self.dense_seconds,
-                teacher: self.recipe.teaching().map(|own| TeacherReport {
-                    folder: own.teacher.as_ref().map(|folder| folder.display().to_string()),
-                    fine_tuned_first: self.dense_seconds.is_some(),
-                    weight: own.weight,
-                    temperature: own.temperature,
-                }),
-            },
+            training: self.training_report(trained),
             history: trained.history.clone(),
             history_loss: trained.history_loss.clone(),
             starting: outcome.starting,
@@ -102,6 +74,39 @@ impl<J: Job> Run<'_, J> {
         };
         report.warnings = report.judge(&self.expected(layers, pruning));
         report
+    }
+
+    /// The facts of the training.
+    fn training_report(&self, trained: &Trained<J::Model>) -> TrainingReport {
+        let settings = &self.recipe.training;
+        let per_update = settings.batch_size * settings.gradient_accumulation;
+        let pace = self.pace.lock().map(|pace| pace.clone()).unwrap_or_default();
+        let batches = trained.steps * settings.gradient_accumulation;
+        let best_of =
+            (settings.keep == Keep::Best && trained.counted > 1).then_some(trained.counted);
+        TrainingReport {
+            examples: self.prepared.train.lengths.len(),
+            steps: trained.steps,
+            epochs: batches as f64 / self.segments.batches_per_epoch as f64,
+            examples_per_update: per_update,
+            learning_rate: settings.learning_rate(None),
+            max_length: self.max_length(),
+            seed: settings.seed,
+            skipped_updates: trained.skipped,
+            result_step: trained.kept_step,
+            best_of,
+            held_out: self.prepared.held_out,
+            seconds: trained.seconds,
+            seconds_per_step: (!pace.is_empty()).then(|| median(pace)),
+            resumed: self.resumed,
+            dense_seconds: self.dense_seconds,
+            teacher: self.recipe.teaching().map(|own| TeacherReport {
+                folder: own.teacher.as_ref().map(|folder| folder.display().to_string()),
+                fine_tuned_first: self.dense_seconds.is_some(),
+                weight: own.weight,
+                temperature: own.temperature,
+            }),
+        }
     }
 
     /// The size that the result should have, and the loss that it should not exceed.

@@ -74,7 +74,7 @@ fn run() -> &'static Run {
         compress(&recipe, &options(&output, false)).expect("a valid run");
         let mut files = Files::read(&output);
         let weights = files.0["model/model.safetensors"].clone();
-        // What is left of a run that was killed after its last update.
+        // Keep the files of a run that was killed after its last update.
         files.0.retain(|name, _| name.starts_with("checkpoints/") || name == "recipe.toml");
         Run { _place: place, recipe, files, weights }
     })

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with an input. Each body writes files made of it, has them read as users
-//! would, and checks what must hold of any file. It may refuse, but never panic.
+//! Bodies of the fuzz targets. Each writes files made of its input, has them read as users would, and
+//! checks what must hold of any file. It may refuse, but never panic.
 
 mod checkpoint;
 mod edits;

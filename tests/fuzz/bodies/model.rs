@@ -124,7 +124,7 @@ fn is_summed(files: &Files) -> bool {
     config.is_some_and(|text| text.contains("sha256"))
 }
 
-/// What a seed answers as it is.
+/// Returns the answer of an unchanged seed's model.
 fn untouched(seed: usize) -> &'static Vec<f32> {
     static ANSWERS: OnceLock<Vec<Vec<f32>>> = OnceLock::new();
     let answers = ANSWERS.get_or_init(|| {

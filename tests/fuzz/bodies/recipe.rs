@@ -134,7 +134,7 @@ fn written_again(recipe: &Recipe) {
     assert_eq!(&again, recipe, "other settings after writing");
 }
 
-/// What a run of the recipe would do with the tiny model and data.
+/// Plans a run of the recipe with the tiny model and data.
 fn in_place(mut recipe: Recipe, file: &Path) -> Result<losparse::train::Plan> {
     // More is slow, and that is no fault.
     if recipe.training.batch_size * recipe.training.gradient_accumulation > 1 << 12 {

@@ -198,7 +198,7 @@ fn sums_of_equal_values_do_not_overflow() {
         let mut case = Case::new(40, size);
         case.parts[0].fill(-3.0);
         case.parts[1].fill(3.0);
-        // Of two keys alone the scores are not equal.
+        // The first two keys get scores unlike the others'.
         case.parts[1][..2 * size].fill(-3.0);
         case.scale = 0.3 / size as f32;
         case.check(&mut Scratch::default(), "equal values");

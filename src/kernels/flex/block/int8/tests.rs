@@ -57,7 +57,7 @@ fn sums_on_all_paths_equal_those_in_64_bits() {
                         * i64::from(matrix[at * d_output + neuron])
                 };
                 let expected: i64 = (0..d_input).map(product).sum();
-                // Of sums in 32 bits, the nearest float.
+                // The 32-bit sum is converted to the nearest float.
                 assert_eq!(sum, expected as f32, "{name}, row {row}, neuron {neuron}");
             }
         }
