@@ -188,11 +188,11 @@ impl NoTraining<'_> {
         Ok(())
     }
 
-    /// Makes the folder, and checks that files can be made in it, before the work.
+    /// Checks, before the work, that the folder or what it will be in can be written to.
     fn check_writable(&self) -> Result<()> {
-        let io = |e| Error::io(self.output, e);
-        fs::create_dir_all(self.output).map_err(io)?;
-        tempfile::tempfile_in(self.output).map_err(io).map(|_| ())
+        let output = std::path::absolute(self.output).map_err(|e| Error::io(self.output, e))?;
+        let there = output.ancestors().find(|folder| folder.exists()).unwrap_or(&output);
+        tempfile::tempfile_in(there).map_err(|e| Error::io(there, e)).map(|_| ())
     }
 
     fn is_evaluated(&self) -> bool {

@@ -44,6 +44,10 @@ impl Int8Matrix {
     /// The rounded matrix, `[rows, columns]`.
     pub fn dequantize(&self) -> Tensor<2> {
         let scales = self.scales.val();
+        if self.dims().contains(&0) {
+            // Burn cannot reshape an empty tensor.
+            return Tensor::zeros(self.dims(), &scales.device());
+        }
         self.levels.val().float().cast(scales.dtype()) * scales.unsqueeze()
     }
 

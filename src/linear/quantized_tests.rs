@@ -78,6 +78,13 @@ fn columns_of_zeros_and_of_tiny_values_stay_finite() {
     assert!((rounded[5] + 1e38).abs() <= 3e38 / 254.0, "{}", rounded[5]);
 }
 
+#[test]
+fn a_layer_of_which_nothing_is_kept_is_one_of_zeros() {
+    let device = Device::flex();
+    let empty = Int8Matrix::quantize(&Tensor::zeros([6, 0], &device));
+    assert_eq!(empty.dequantize().dims(), [6, 0]);
+}
+
 /// The kernel is for inference: gradients of the input are those of the rounded weights.
 #[test]
 fn gradients_of_inputs_pass() {
